@@ -1,0 +1,1 @@
+//! The API client: signs, sends once, classifies. No retry and no pacing.

@@ -1,0 +1,1 @@
+//! Durable truth: what has been intended and what came of it.

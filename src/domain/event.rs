@@ -1,0 +1,91 @@
+//! Everything that the engine reports while it runs. A report that is on disk already: outcomes are told after their commit.
+
+use std::time::Duration;
+
+use super::{ApiCode, Fatal, ItemId, ItemState, Outcome};
+
+/// What the engine tells whoever watches. Closed: a new kind makes every watcher decide.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Rows have been taken into the checkpoint.
+    Ingested {
+        /// Rows read so far in this run.
+        rows: u64,
+        /// Was this the last of them?
+        done: bool,
+    },
+    /// A call has left.
+    Sent,
+    /// A query has left.
+    Queried,
+    /// An item has changed its state, durably.
+    Item(ItemReport),
+    /// The service asks for fewer calls.
+    Throttled {
+        /// Calls a second from now on.
+        rate: f64,
+        /// Nobody calls before this has passed.
+        pause: Option<Duration>,
+    },
+    /// The rate is back at the ceiling.
+    Recovered {
+        /// Calls a second.
+        rate: f64,
+    },
+    /// The service does not answer: waiting before the next try.
+    Away {
+        /// How long.
+        pause: Duration,
+        /// The last fault.
+        fault: String,
+    },
+    /// The service answers again.
+    Back,
+    /// No new sends from here on.
+    Draining(DrainReason),
+}
+
+/// One item's change of state.
+#[derive(Debug, Clone)]
+pub struct ItemReport {
+    /// Which.
+    pub item: ItemId,
+    /// Its row in its manifest.
+    pub row: u64,
+    /// How often it has been sent.
+    pub attempts: u32,
+    /// Its state before.
+    pub before: ItemState,
+    /// What happened.
+    pub outcome: Outcome,
+    /// How long the service took, where it was asked.
+    pub latency: Option<Duration>,
+}
+
+impl ItemReport {
+    /// The code of the outcome, if it has one.
+    pub fn code(&self) -> Option<&ApiCode> {
+        match &self.outcome {
+            Outcome::Enrolled { code, .. } => code.as_ref(),
+            Outcome::Rejected { code, .. } | Outcome::Failed { code, .. } | Outcome::InDoubt { code, .. } => Some(code),
+            Outcome::Again { .. } => None,
+        }
+    }
+}
+
+/// Why a run stops sending before everything is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DrainReason {
+    /// SIGHUP, SIGINT or SIGTERM, by its number.
+    Signal(u8),
+    /// `--max-duration`.
+    MaxDuration,
+    /// `--max-images`.
+    MaxImages,
+    /// `--max-errors`.
+    MaxErrors,
+    /// The service stayed away for longer than we wait.
+    ServiceAway(Duration),
+    /// Nothing will go better until a person acts.
+    Fatal(Fatal),
+}

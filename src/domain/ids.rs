@@ -1,0 +1,183 @@
+//! Identifiers. Each is checked once, where it enters, and trusted afterwards.
+
+use std::fmt;
+
+/// Longest `MerchantUserId`, in Unicode scalar values (AddFaceRecord page: "up to 32 characters in length").
+const USER_ID_MAX_CHARS: usize = 32;
+/// Longest `FaceGroupCode` that we take. The API page gives no bound; its examples have 11 characters.
+const GROUP_CODE_MAX_CHARS: usize = 128;
+
+/// Why a text is not an identifier. The text itself is not repeated: ids are personal data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// Nothing was there.
+    #[error("it is empty")]
+    Empty,
+    /// More characters than the service takes.
+    #[error("it has {chars} characters ({bytes} bytes); at most {max} characters are allowed")]
+    TooLong {
+        /// Unicode scalar values found.
+        chars: usize,
+        /// UTF-8 bytes found.
+        bytes: usize,
+        /// Unicode scalar values allowed.
+        max: usize,
+    },
+    /// A control character, which no report could show.
+    #[error("character {position} is a control character (U+{code:04X})")]
+    Control {
+        /// Position of the character, the first being 1.
+        position: usize,
+        /// Its code point.
+        code: u32,
+    },
+    /// White space at an end: almost always a slip of the export, and invisible.
+    #[error("it begins or ends with white space")]
+    EdgeSpace,
+}
+
+fn check(text: &str, max: usize) -> Result<(), InvalidId> {
+    if text.is_empty() {
+        return Err(InvalidId::Empty);
+    }
+    if let Some((at, c)) = text.chars().enumerate().find(|(_, c)| c.is_control()) {
+        return Err(InvalidId::Control { position: at + 1, code: u32::from(c) });
+    }
+    if text.starts_with(char::is_whitespace) || text.ends_with(char::is_whitespace) {
+        return Err(InvalidId::EdgeSpace);
+    }
+    let chars = text.chars().count();
+    if chars > max {
+        return Err(InvalidId::TooLong { chars, bytes: text.len(), max });
+    }
+    Ok(())
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $max:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes the text as written, or says what is wrong with it.
+            pub fn parse(text: impl Into<String>) -> Result<Self, InvalidId> {
+                let text = text.into();
+                check(&text, $max)?;
+                Ok(Self(text))
+            }
+
+            /// The text as written.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::parse(text)
+            }
+        }
+    };
+}
+
+text_id! {
+    /// The tenant's own id of a person: 1 to 32 Unicode scalar values, no control character, no white space at either end.
+    MerchantUserId, USER_ID_MAX_CHARS
+}
+text_id! {
+    /// The code of a face group, as the console shows it.
+    FaceGroupCode, GROUP_CODE_MAX_CHARS
+}
+
+/// An item's number in the checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ItemId(pub i64);
+
+impl fmt::Display for ItemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names one run: its start in UTC and a random part, `20261123T020015Z-7f3a`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunId(pub String);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The service's name of one request: what its support asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(pub String);
+
+/// The `Code` of an answer, or our own code of a local refusal. `Passed=N` is the code of a photo that the service
+/// read and did not accept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ApiCode(pub String);
+
+impl ApiCode {
+    /// The code of `Code: Success` with `Passed: N`.
+    pub const NOT_PASSED: &'static str = "Passed=N";
+    /// The code of a record that was on the service before our first intent.
+    pub const ALREADY_PRESENT: &'static str = "AlreadyPresent";
+}
+
+impl From<&str> for ApiCode {
+    fn from(code: &str) -> Self {
+        Self(code.to_owned())
+    }
+}
+
+impl fmt::Display for ApiCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// SHA-256 of a photo's bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_id_takes_32_characters_of_any_script_and_no_more() {
+        assert_eq!(MerchantUserId::parse("a".repeat(32)).unwrap().as_str().len(), 32);
+        assert_eq!(MerchantUserId::parse("张".repeat(32)).unwrap().as_str().len(), 96);
+        assert_eq!(MerchantUserId::parse("张".repeat(33)), Err(InvalidId::TooLong { chars: 33, bytes: 99, max: 32 }));
+    }
+
+    #[test]
+    fn user_id_refuses_what_nobody_could_see() {
+        assert_eq!(MerchantUserId::parse(""), Err(InvalidId::Empty));
+        assert_eq!(MerchantUserId::parse(" u1"), Err(InvalidId::EdgeSpace));
+        assert_eq!(MerchantUserId::parse("u1\u{a0}"), Err(InvalidId::EdgeSpace));
+        assert_eq!(MerchantUserId::parse("u\u{0}1"), Err(InvalidId::Control { position: 2, code: 0 }));
+        assert_eq!(MerchantUserId::parse("u 1").unwrap().as_str(), "u 1");
+    }
+}

@@ -1,0 +1,131 @@
+//! What a manifest says: items, and rows that could not become one.
+
+use std::{fmt, path::PathBuf};
+
+use super::{ApiCode, FaceGroupCode, MerchantUserId};
+
+/// The manifest's own other fields of a row, in the order of its columns.
+pub type Extra = Vec<(String, String)>;
+
+/// A photo by reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PictureRef {
+    /// A file on this machine. Relative paths are already joined to the root.
+    Path(PathBuf),
+    /// A link that the service reads by itself.
+    Url(PictureUrl),
+}
+
+/// A link to a photo. Often signed, and then a secret: `Debug` and `Display` show neither query nor user part.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PictureUrl(pub String);
+
+impl fmt::Display for PictureUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.split(['?', '#']).next().unwrap_or_default();
+        let (scheme, rest) = shown.split_once("://").unwrap_or(("", shown));
+        let authority_end = rest.find('/').unwrap_or(rest.len());
+        let host_start = rest[..authority_end].rfind('@').map_or(0, |at| at + 1);
+        let masked = if shown.len() < self.0.len() { "?…" } else { "" };
+        write!(f, "{scheme}://{}{masked}", &rest[host_start..])
+    }
+}
+
+impl fmt::Debug for PictureUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PictureUrl({self})")
+    }
+}
+
+/// A row that parsed: one photo to enrol under one id in one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// The physical line on which the row begins, the header being 1.
+    pub row: u64,
+    /// Where the person is to be found.
+    pub group: FaceGroupCode,
+    /// Who it is.
+    pub user: MerchantUserId,
+    /// The photo.
+    pub picture: PictureRef,
+    /// The manifest's other fields.
+    pub extra: Extra,
+}
+
+/// Why a row could not become an item. The name of each is the `code` of its refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RowDefect {
+    /// The record can't be read as CSV, or is not UTF-8.
+    UnreadableRow,
+    /// Not as many fields as the header names.
+    WrongFieldCount,
+    /// A record of more than 1 MiB: an unclosed quote.
+    RecordTooLong,
+    /// Neither `path` nor `url`.
+    MissingPicture,
+    /// Both `path` and `url`.
+    TwoPictures,
+    /// A `url` that is not http or https.
+    InvalidUrl,
+    /// A path that leads out of the root.
+    OutsideRoot,
+    /// No id given, and none to be taken from the photo's name.
+    MissingUserId,
+    /// An id that the service, or a report, can't carry.
+    InvalidUserId,
+    /// No group given, and no `--group`.
+    MissingGroup,
+    /// A group code that can't be one.
+    InvalidGroup,
+    /// An earlier row has the same id in the same group.
+    DuplicateUserId,
+}
+
+impl RowDefect {
+    /// The `code` column of the refused row.
+    pub fn code(self) -> ApiCode {
+        ApiCode(format!("{self:?}"))
+    }
+}
+
+/// A row that could not become an item. The run goes on without it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("row {row}: {message}")]
+pub struct RowError {
+    /// The physical line on which the row begins, the header being 1.
+    pub row: u64,
+    /// What kind of defect.
+    pub defect: RowDefect,
+    /// What is wrong and what to do, for a person. No id in it.
+    pub message: String,
+    /// The fields as written, as far as they could be told apart.
+    pub fields: RawFields,
+}
+
+/// The fields of a refused row as they were written, so that an export can give them back for mending.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RawFields {
+    /// `path`
+    pub path: Option<String>,
+    /// `url`
+    pub url: Option<String>,
+    /// `merchant_user_id`
+    pub user: Option<String>,
+    /// `face_group_code`, or the run's `--group`
+    pub group: Option<String>,
+    /// the others
+    pub extra: Extra,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signed_url_shows_neither_signature_nor_user() {
+        let url = PictureUrl("https://me:pw@b.oss.example/a.jpg?Expires=1&Signature=s3cret".into());
+        assert_eq!(url.to_string(), "https://b.oss.example/a.jpg?…");
+        assert_eq!(format!("{url:?}"), "PictureUrl(https://b.oss.example/a.jpg?…)");
+        assert_eq!(PictureUrl("http://h/a@b.jpg".into()).to_string(), "http://h/a@b.jpg");
+    }
+}

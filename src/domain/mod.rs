@@ -1,0 +1,19 @@
+//! The words of the project as types, and the rules that hold between them.
+//!
+//! Pure data: no I/O, no async, and no import of another room. Everything else imports this.
+
+mod attempt;
+mod counts;
+mod event;
+mod ids;
+mod item;
+mod outcome;
+mod proof;
+
+pub use attempt::{Answer, Fatal, Fault, FaultKind, Intent, Receipt, Refusal, Verdict};
+pub use counts::{Counts, RunSummary, RunTotals};
+pub use event::{DrainReason, Event, ItemReport};
+pub use ids::{ApiCode, Digest, FaceGroupCode, InvalidId, ItemId, MerchantUserId, RequestId, RunId};
+pub use item::{Extra, Item, PictureRef, PictureUrl, RawFields, RowDefect, RowError};
+pub use outcome::{ConfirmedBy, ItemState, Outcome, Stage};
+pub use proof::{Committed, Permit};

@@ -1,0 +1,1 @@
+//! When the next call may go, and whether there is one.

@@ -1,0 +1,1 @@
+//! Bytes become what the API accepts, or a refusal with its reason.
