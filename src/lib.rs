@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod checkpoint;
+mod crash;
 pub mod domain;
 pub mod manifest;
 pub mod pace;

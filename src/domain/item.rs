@@ -16,6 +16,15 @@ pub enum PictureRef {
     Url(PictureUrl),
 }
 
+/// What tells, without reading a file, that it is most likely the one that was read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStamp {
+    /// Bytes.
+    pub size: u64,
+    /// Time of the last change, in nanoseconds since 1970.
+    pub mtime_ns: i64,
+}
+
 /// A link to a photo. Often signed, and then a secret: `Debug` and `Display` show neither query nor user part.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PictureUrl(pub String);

@@ -1,0 +1,118 @@
+//! What can go wrong with the checkpoint. All of it ends the run: a file that failed once is not to be trusted.
+
+use std::{path::PathBuf, sync::Arc};
+
+use crate::domain::{ItemId, ItemState};
+
+/// See the module. `Clone`, because everyone who waits for the same commit hears of its failure.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite failed.
+    #[error("the checkpoint failed while {doing}")]
+    Sqlite {
+        /// What was being done.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: Arc<rusqlite::Error>,
+    },
+    /// The file could not be made or opened.
+    #[error("the checkpoint {path} can't be opened")]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// There is none.
+    #[error("there is no checkpoint at {path}")]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A symbolic link, a directory or a device.
+    #[error("{path} is not a regular file")]
+    NotAFile {
+        /// Which.
+        path: PathBuf,
+    },
+    /// On a file system where SQLite's locks can't be trusted.
+    #[error("{path} is on a network file system, where a checkpoint can't be kept safe: put it on a local disk")]
+    NetworkFileSystem {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A database, but not one of ours.
+    #[error("{path} is not a checkpoint of face-enroll; it has not been touched")]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Written by a newer version.
+    #[error(
+        "{path} was written by a newer version of face-enroll (schema {found}; this one knows {known}); it has not been touched"
+    )]
+    Newer {
+        /// Which.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// Its pages are damaged.
+    #[error("the checkpoint is damaged: {detail}")]
+    Corrupt {
+        /// What SQLite says.
+        detail: String,
+    },
+    /// Another run has it.
+    #[error("another run holds {path}{holder}")]
+    Locked {
+        /// Which.
+        path: PathBuf,
+        /// `" (process 4711, since …)"`, if it says so.
+        holder: String,
+    },
+    /// Made for another region, endpoint or sandbox.
+    #[error("this checkpoint belongs to {found}, and this run would go to {wanted}")]
+    Bound {
+        /// What it was made for.
+        found: String,
+        /// What this run is for.
+        wanted: String,
+    },
+    /// A state change that the rules don't know: a bug.
+    #[error("item {item} can't go from {from:?} to {to:?}: this is a bug")]
+    IllegalChange {
+        /// Which item.
+        item: ItemId,
+        /// From.
+        from: ItemState,
+        /// To.
+        to: ItemState,
+    },
+    /// A stored value that the rules don't know.
+    #[error("the checkpoint holds a value that this version does not know: {detail}")]
+    Unreadable {
+        /// Which.
+        detail: String,
+    },
+    /// The writer has stopped, by an error that was told before.
+    #[error("the checkpoint's writer has stopped")]
+    Stopped,
+}
+
+impl StoreError {
+    pub(super) fn sqlite(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| match &source {
+            rusqlite::Error::SqliteFailure(failure, detail)
+                if matches!(failure.code, rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) =>
+            {
+                Self::Corrupt { detail: detail.clone().unwrap_or_else(|| failure.to_string()) }
+            }
+            _ => Self::Sqlite { doing, source: Arc::new(source) },
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Rows into the checkpoint. The same rows again change nothing; that is what makes a second run a resumption.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, OptionalExtension, Result, Row, types::Value};
+
+use super::{SqliteStore, rows};
+use crate::{
+    checkpoint::store::{Batch, Ingested, RefusedBefore, SourceId},
+    domain::{FaceGroupCode, Item, ItemId, ItemState, PictureRef, RawFields, RowDefect, RowError},
+};
+
+/// A source of this run.
+#[derive(Debug)]
+pub(super) struct OpenSource {
+    pub(super) id: SourceId,
+    name: String,
+    root: PathBuf,
+    generation: i64,
+}
+
+/// The items that this run's sources have named so far, one bit each: 10 million rows take 1.25 MB.
+#[derive(Debug, Default)]
+pub(super) struct Seen(Vec<u64>);
+
+impl Seen {
+    /// Marks the item. True if it was marked already.
+    fn mark(&mut self, item: ItemId) -> bool {
+        let (word, bit) = Self::place(item);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        let was = self.0[word] & bit != 0;
+        self.0[word] |= bit;
+        was
+    }
+
+    pub(super) fn has(&self, item: ItemId) -> bool {
+        let (word, bit) = Self::place(item);
+        self.0.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    fn place(item: ItemId) -> (usize, u64) {
+        let n = usize::try_from(item.0).expect("SQLite numbers rows from 1");
+        (n / 64, 1 << (n % 64))
+    }
+}
+
+/// How many items each source was the last to name: what vanishes from it is told without a scan.
+#[derive(Debug, Default)]
+pub(super) struct OfSource {
+    /// In this run.
+    named: HashMap<SourceId, i64>,
+    /// Changes of this transaction.
+    moved: HashMap<SourceId, i64>,
+}
+
+impl OfSource {
+    fn named(&mut self, source: SourceId) {
+        *self.named.entry(source).or_default() += 1;
+    }
+
+    fn moved(&mut self, from: Option<SourceId>, to: SourceId) {
+        if let Some(from) = from {
+            *self.moved.entry(from).or_default() -= 1;
+        }
+        *self.moved.entry(to).or_default() += 1;
+    }
+
+    pub(super) fn flush(&mut self, db: &Connection) -> Result<()> {
+        for (source, n) in self.moved.drain() {
+            db.prepare_cached("UPDATE sources SET items = items + ?2 WHERE id = ?1")?.execute((source.0, n))?;
+        }
+        Ok(())
+    }
+}
+
+/// An item as it was before this row.
+struct Known {
+    item: ItemId,
+    state: ItemState,
+    code: Option<String>,
+    source: i64,
+    row: i64,
+    path: Value,
+    url: Option<String>,
+    extra: Option<String>,
+    stamp: Option<crate::domain::FileStamp>,
+}
+
+impl TryFrom<&Row<'_>> for Known {
+    type Error = rusqlite::Error;
+    fn try_from(row: &Row<'_>) -> Result<Self> {
+        Ok(Self {
+            item: ItemId(row.get("id")?),
+            state: rows::state(row.get("state")?)?,
+            code: row.get("code")?,
+            source: row.get("source_id")?,
+            row: row.get("row")?,
+            path: row.get("path")?,
+            url: row.get("url")?,
+            extra: row.get("extra")?,
+            stamp: rows::stamp(row)?,
+        })
+    }
+}
+
+impl SqliteStore {
+    pub(super) fn open_source_row(&mut self, name: &str, root: &Path) -> Result<SourceId> {
+        let id: i64 = self.db.query_row(
+            "INSERT INTO sources (name, root, generation) VALUES (?1, ?2, 1)
+             ON CONFLICT (name) DO UPDATE SET root = excluded.root, generation = generation + 1 RETURNING id",
+            (name, root.to_string_lossy()),
+            |row| row.get(0),
+        )?;
+        let generation = self.db.query_row("SELECT generation FROM sources WHERE id = ?1", [id], |row| row.get(0))?;
+        let source = OpenSource { id: SourceId(id), name: name.to_owned(), root: root.to_owned(), generation };
+        self.sources.retain(|open| open.id != source.id);
+        self.sources.push(source);
+        Ok(SourceId(id))
+    }
+
+    pub(super) fn ingest_rows(&mut self, batch: &Batch) -> Result<Ingested> {
+        let mut ingested = Ingested::default();
+        for row in &batch.rows {
+            match row {
+                Ok(item) => self.ingest_item(batch.source, item, &mut ingested)?,
+                Err(error) => self.ingest_fault(batch.source, error)?,
+            }
+        }
+        Ok(ingested)
+    }
+
+    fn ingest_item(&mut self, source: SourceId, item: &Item, ingested: &mut Ingested) -> Result<()> {
+        let group = self.group_id(&item.group)?;
+        let (path, url) = match &item.picture {
+            PictureRef::Path(path) => (rows::path_value(path, &self.source(source).root), None),
+            PictureRef::Url(url) => (Value::Null, Some(url.0.clone())),
+        };
+        let extra = rows::extra_text(&item.extra);
+        let row = i64::try_from(item.row).unwrap_or(i64::MAX);
+        let added = self
+            .db
+            .prepare_cached(
+                "INSERT INTO items (user, group_id, source_id, row, path, url, extra) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 ON CONFLICT (user, group_id) DO NOTHING RETURNING id",
+            )?
+            .query_row((item.user.as_str(), group, source.0, row, &path, &url, &extra), |row| row.get(0).map(ItemId))
+            .optional()?;
+        if let Some(id) = added {
+            self.seen.mark(id);
+            self.of_source.named(source);
+            self.of_source.moved(None, source);
+            self.tally.add(ItemState::Pending, None, 1);
+            return Ok(());
+        }
+        let known = self
+            .db
+            .prepare_cached(
+                "SELECT id, state, code, source_id, row, path, url, extra, size, mtime_ns FROM items
+                 WHERE user = ?1 AND group_id = ?2",
+            )?
+            .query_row((item.user.as_str(), group), |row| Known::try_from(row))?;
+        if self.seen.mark(known.item) {
+            return self.ingest_duplicate(source, item, &known);
+        }
+        self.of_source.named(source);
+        if known.source != source.0 {
+            self.of_source.moved(Some(SourceId(known.source)), source);
+        }
+        if (known.source, known.row, &known.extra) != (source.0, row, &extra) {
+            self.db
+                .prepare_cached("UPDATE items SET source_id = ?2, row = ?3, extra = ?4 WHERE id = ?1")?
+                .execute((known.item.0, source.0, row, &extra))?;
+        }
+        let names_another = (&known.path, &known.url) != (&path, &url);
+        match known.state {
+            // What was sent, or may have been, is what the service has: its photo stays as it is on record.
+            ItemState::Sending | ItemState::InDoubt | ItemState::Enrolled => {}
+            ItemState::Pending if names_another => self.point_to(known.item, &path, url.as_deref())?,
+            ItemState::Pending => {}
+            ItemState::Rejected | ItemState::Failed if names_another => {
+                self.point_to(known.item, &path, url.as_deref())?;
+                self.reopen_item(known.item, known.state, known.code.as_deref())?;
+            }
+            ItemState::Rejected => {
+                if let PictureRef::Path(path) = &item.picture {
+                    let (item, path, stamp) = (known.item, path.clone(), known.stamp);
+                    ingested.refused_before.push(RefusedBefore { item, path, stamp });
+                }
+            }
+            ItemState::Failed => {}
+        }
+        Ok(())
+    }
+
+    /// The same id twice in one manifest: the first row keeps it.
+    fn ingest_duplicate(&mut self, source: SourceId, item: &Item, first: &Known) -> Result<()> {
+        let elsewhere = match self.sources.iter().find(|open| open.id.0 == first.source) {
+            Some(open) if open.id != source => format!(" of {}", open.name),
+            Some(_) | None => String::new(),
+        };
+        let (path, url) = match &item.picture {
+            PictureRef::Path(path) => (Some(path.to_string_lossy().into_owned()), None),
+            PictureRef::Url(url) => (None, Some(url.0.clone())),
+        };
+        self.ingest_fault(
+            source,
+            &RowError {
+                row: item.row,
+                defect: RowDefect::DuplicateUserId,
+                message: format!(
+                    "row {}{elsewhere} has the same id in the same group: give this one another id, or remove one of the two",
+                    first.row
+                ),
+                fields: RawFields {
+                    path,
+                    url,
+                    user: Some(item.user.to_string()),
+                    group: Some(item.group.to_string()),
+                    extra: item.extra.clone(),
+                },
+            },
+        )
+    }
+
+    fn ingest_fault(&mut self, source: SourceId, error: &RowError) -> Result<()> {
+        let row = i64::try_from(error.row).unwrap_or(i64::MAX);
+        let code = error.defect.code();
+        let before: Option<String> = self
+            .db
+            .prepare_cached("SELECT code FROM row_faults WHERE source_id = ?1 AND row = ?2")?
+            .query_row((source.0, row), |found| found.get(0))
+            .optional()?;
+        if let Some(before) = before {
+            self.tally.add(ItemState::Rejected, Some(&before), -1);
+        }
+        let RawFields { path, url, user, group, extra } = &error.fields;
+        self.db
+            .prepare_cached(
+                "INSERT OR REPLACE INTO row_faults
+                 (source_id, row, generation, code, message, path, url, user, group_code, extra)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )?
+            .execute((
+                source.0,
+                row,
+                self.source(source).generation,
+                &code.0,
+                &error.message,
+                path,
+                url,
+                user,
+                group,
+                rows::extra_text(extra),
+            ))?;
+        self.tally.add(ItemState::Rejected, Some(&code.0), 1);
+        Ok(())
+    }
+
+    /// Rows that the last reading no longer found faulty are gone; items that it no longer named have vanished.
+    pub(super) fn finish_sources(&mut self) -> Result<()> {
+        let sources: Vec<(SourceId, i64)> = self.sources.iter().map(|open| (open.id, open.generation)).collect();
+        for (source, generation) in sources {
+            let mut mended = self
+                .db
+                .prepare_cached("DELETE FROM row_faults WHERE source_id = ?1 AND generation <> ?2 RETURNING code")?;
+            let codes = mended.query_map((source.0, generation), |row| row.get::<_, String>(0))?;
+            for code in codes {
+                self.tally.add(ItemState::Rejected, Some(&code?), -1);
+            }
+            drop(mended);
+        }
+        self.of_source.flush(&self.db)?;
+        for open in &self.sources {
+            let named = self.of_source.named.get(&open.id).copied().unwrap_or_default();
+            self.db.execute("UPDATE sources SET vanished = items - ?2 WHERE id = ?1", (open.id.0, named))?;
+        }
+        self.is_ingesting = false;
+        Ok(())
+    }
+
+    fn point_to(&self, item: ItemId, path: &Value, url: Option<&str>) -> Result<()> {
+        self.db
+            .prepare_cached("UPDATE items SET path = ?2, url = ?3 WHERE id = ?1")?
+            .execute((item.0, path, url))
+            .map(drop)
+    }
+
+    pub(super) fn reopen_item(&mut self, item: ItemId, before: ItemState, code: Option<&str>) -> Result<()> {
+        self.db
+            .prepare_cached(
+                "UPDATE items SET state = 0, stage = NULL, code = NULL, message = NULL, request_id = NULL, attempts = 0
+                 WHERE id = ?1 AND state IN (4, 5)",
+            )?
+            .execute([item.0])?;
+        self.tally.add(before, code, -1);
+        self.tally.add(ItemState::Pending, None, 1);
+        Ok(())
+    }
+
+    pub(super) fn source(&self, id: SourceId) -> &OpenSource {
+        self.sources.iter().find(|open| open.id == id).expect("rows come from an open source")
+    }
+
+    fn group_id(&mut self, group: &FaceGroupCode) -> Result<i64> {
+        if let Some(&id) = self.groups.get(group.as_str()) {
+            return Ok(id);
+        }
+        self.db.execute("INSERT INTO face_groups (code) VALUES (?1) ON CONFLICT DO NOTHING", [group.as_str()])?;
+        let id = self.db.query_row("SELECT id FROM face_groups WHERE code = ?1", [group.as_str()], |row| row.get(0))?;
+        self.groups.insert(group.as_str().to_owned(), id);
+        Ok(id)
+    }
+}

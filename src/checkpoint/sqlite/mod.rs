@@ -1,0 +1,269 @@
+//! The checkpoint in one SQLite file: WAL, `synchronous=FULL`, one connection that writes.
+
+mod ingest;
+mod open;
+mod reader;
+mod rows;
+mod settle;
+mod tally;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, OptionalExtension};
+
+pub use self::reader::Reader;
+use self::{
+    ingest::{OfSource, OpenSource, Seen},
+    tally::TallyDelta,
+};
+use super::{
+    StoreError,
+    store::{Batch, Claimed, Doubt, Found, Ingested, NewIntent, Settlement, SourceId, Store},
+};
+use crate::{
+    crash,
+    domain::{Counts, FaultKind, Intent, ItemId, ItemReport, ItemState, RunId},
+};
+
+/// Intents of this many seconds may still be on their way when a new process starts: calls wait at most a second for
+/// their turn once their intent is on disk.
+const RECENT_S: i64 = 2;
+
+/// See the module.
+pub struct SqliteStore {
+    db: Connection,
+    tally: TallyDelta,
+    /// The row in `runs`.
+    run: i64,
+    groups: HashMap<String, i64>,
+    sources: Vec<OpenSource>,
+    of_source: OfSource,
+    seen: Seen,
+    is_ingesting: bool,
+}
+
+impl SqliteStore {
+    /// Opens the checkpoint, or makes it, for runs to `binding`: the region, the custom endpoint or the sandbox.
+    pub fn open(path: &Path, binding: &str) -> Result<Self, StoreError> {
+        let db = open::read_write(path)?;
+        let bind = || -> rusqlite::Result<String> {
+            db.execute("INSERT INTO settings (name, value) VALUES ('binding', ?1) ON CONFLICT DO NOTHING", [binding])?;
+            db.query_row("SELECT value FROM settings WHERE name = 'binding'", [], |row| row.get(0))
+        };
+        let found = bind().map_err(StoreError::sqlite("reading what it belongs to"))?;
+        if found != binding {
+            return Err(StoreError::Bound { found, wanted: binding.to_owned() });
+        }
+        Ok(Self {
+            db,
+            tally: TallyDelta::default(),
+            run: 0,
+            groups: HashMap::new(),
+            sources: Vec::new(),
+            of_source: OfSource::default(),
+            seen: Seen::default(),
+            is_ingesting: true,
+        })
+    }
+
+    /// What was being sent by a process, or a part of one, that is gone: it may have been executed.
+    fn doubt_what_was_being_sent(&mut self) -> rusqlite::Result<u32> {
+        let code = FaultKind::Interrupted.code();
+        let changed = self.db.execute(
+            "UPDATE items SET state = 2, code = ?1, message = 'the process ended before the answer came' WHERE state = 1",
+            [&code.0],
+        )?;
+        self.tally.add(ItemState::Sending, None, -(changed as i64));
+        self.tally.add(ItemState::InDoubt, Some(&code.0), changed as i64);
+        Ok(u32::try_from(changed).unwrap_or(u32::MAX))
+    }
+
+    fn setting(&self, name: &str) -> rusqlite::Result<Option<String>> {
+        self.db.query_row("SELECT value FROM settings WHERE name = ?1", [name], |row| row.get(0)).optional()
+    }
+
+    /// Items that this run does not send although they are pending: their manifest has not named them (yet).
+    fn is_left_out(&self, item: ItemId, source: i64) -> bool {
+        self.sources.iter().any(|open| open.id.0 == source) && !self.seen.has(item)
+    }
+}
+
+impl Store for SqliteStore {
+    fn begin(&mut self) -> Result<(), StoreError> {
+        self.db.execute_batch("BEGIN IMMEDIATE").map_err(StoreError::sqlite("beginning a transaction"))
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        let flush = |store: &mut Self| {
+            store.tally.flush(&store.db)?;
+            store.of_source.flush(&store.db)
+        };
+        flush(self).map_err(StoreError::sqlite("counting"))?;
+        crash::point("commit.before");
+        self.db.execute_batch("COMMIT").map_err(StoreError::sqlite("committing"))?;
+        crash::point("commit.after");
+        Ok(())
+    }
+
+    fn start_run(&mut self, run: &RunId, access_key: &str) -> Result<Found, StoreError> {
+        let mut start = || -> rusqlite::Result<Found> {
+            let open_intents = self.doubt_what_was_being_sent()?;
+            self.tally.flush(&self.db)?;
+            let runs: i64 = self.db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
+            let recent: u32 = self.db.query_row(
+                "SELECT coalesce(sum(n), 0) FROM intents_by_second WHERE second >= ?1",
+                [now_ms() / 1_000 - RECENT_S],
+                |row| row.get(0),
+            )?;
+            let learned_rate = self.setting("learned_rate")?.and_then(|text| text.parse().ok());
+            self.run = self.db.query_row(
+                "INSERT INTO runs (run_id, access_key, started_at) VALUES (?1, ?2, ?3) RETURNING id",
+                (&run.0, access_key, now_ms()),
+                |row| row.get(0),
+            )?;
+            Ok(Found {
+                counts: tally::counts(&self.db, true)?,
+                is_resumed: runs > 0,
+                learned_rate,
+                recent_calls: recent.saturating_add(open_intents),
+            })
+        };
+        start().map_err(StoreError::sqlite("starting the run"))
+    }
+
+    fn end_run(&mut self, exit_code: u8, reason: &str) -> Result<(), StoreError> {
+        let mut end = || {
+            self.doubt_what_was_being_sent()?;
+            self.db.execute(
+                "UPDATE runs SET ended_at = ?2, exit_code = ?3, exit_reason = ?4 WHERE id = ?1",
+                (self.run, now_ms(), exit_code, reason),
+            )
+        };
+        end().map(drop).map_err(StoreError::sqlite("ending the run"))
+    }
+
+    fn open_source(&mut self, name: &str, root: &Path) -> Result<SourceId, StoreError> {
+        self.open_source_row(name, root).map_err(StoreError::sqlite("opening a source"))
+    }
+
+    fn ingest(&mut self, batch: &Batch) -> Result<Ingested, StoreError> {
+        let ingested = self.ingest_rows(batch).map_err(StoreError::sqlite("taking rows in"))?;
+        crash::point("ingest.before_commit");
+        Ok(ingested)
+    }
+
+    fn finish_ingest(&mut self) -> Result<(), StoreError> {
+        self.finish_sources().map_err(StoreError::sqlite("closing the sources"))
+    }
+
+    fn reopen(&mut self, items: &[ItemId]) -> Result<(), StoreError> {
+        let mut reopen = || {
+            for &item in items {
+                let (state, code) =
+                    self.db.query_row("SELECT state, code FROM items WHERE id = ?1", [item.0], |row| {
+                        Ok((rows::state(row.get(0)?)?, row.get::<_, Option<String>>(1)?))
+                    })?;
+                match state {
+                    ItemState::Rejected | ItemState::Failed => self.reopen_item(item, state, code.as_deref())?,
+                    ItemState::Pending | ItemState::Sending | ItemState::InDoubt | ItemState::Enrolled => {}
+                }
+            }
+            Ok(())
+        };
+        reopen().map_err(StoreError::sqlite("opening items again"))
+    }
+
+    fn claim(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError> {
+        let claim = || -> rusqlite::Result<Vec<Claimed>> {
+            let mut select = self.db.prepare_cached(
+                "SELECT i.id, i.row, i.user, g.code AS group_code, i.path, i.url, i.attempts, i.source_id, s.root
+                 FROM items AS i
+                 JOIN face_groups AS g ON g.id = i.group_id
+                 JOIN sources AS s ON s.id = i.source_id
+                 WHERE i.state = 0 AND i.id > ?1 ORDER BY i.id",
+            )?;
+            let mut found = select.query([after.0])?;
+            let mut claims = Vec::new();
+            while claims.len() < limit {
+                let Some(row) = found.next()? else { return Ok(claims) };
+                let item = ItemId(row.get("id")?);
+                if self.is_left_out(item, row.get("source_id")?) {
+                    if self.is_ingesting {
+                        // Rows are named in about the order of their numbers: what is behind has not come either.
+                        return Ok(claims);
+                    }
+                    continue;
+                }
+                claims.push(Claimed {
+                    item,
+                    row: row.get("row")?,
+                    group: rows::group(row, "group_code")?,
+                    user: rows::user(row, "user")?,
+                    picture: rows::picture(row, &PathBuf::from(row.get::<_, String>("root")?))?,
+                    attempts: row.get("attempts")?,
+                });
+            }
+            Ok(claims)
+        };
+        claim().map_err(StoreError::sqlite("looking for what is to do"))
+    }
+
+    fn doubts(&mut self, after: ItemId, limit: usize) -> Result<Vec<Doubt>, StoreError> {
+        let doubts = || -> rusqlite::Result<Vec<Doubt>> {
+            let mut select = self.db.prepare_cached(
+                "SELECT i.id, i.user, g.code AS group_code, i.attempts, i.first_intent_at FROM items AS i
+                 JOIN face_groups AS g ON g.id = i.group_id WHERE i.state = 2 AND i.id > ?1 ORDER BY i.id LIMIT ?2",
+            )?;
+            let found = select.query_map((after.0, limit as i64), |row| {
+                Ok(Doubt {
+                    item: ItemId(row.get("id")?),
+                    group: rows::group(row, "group_code")?,
+                    user: rows::user(row, "user")?,
+                    attempts: row.get("attempts")?,
+                    first_intent_ms: row.get("first_intent_at")?,
+                })
+            })?;
+            found.collect()
+        };
+        doubts().map_err(StoreError::sqlite("looking for what is in doubt"))
+    }
+
+    fn intend(&mut self, intent: &NewIntent) -> Result<Intent, StoreError> {
+        let intended = self.write_intent(intent)?;
+        crash::point("intent.before_commit");
+        Ok(intended)
+    }
+
+    fn settle(&mut self, settlement: &Settlement) -> Result<ItemReport, StoreError> {
+        let report = self.write_outcome(settlement)?;
+        crash::point("outcome.before_commit");
+        Ok(report)
+    }
+
+    fn counts(&mut self) -> Result<Counts, StoreError> {
+        let counts = |store: &mut Self| {
+            store.tally.flush(&store.db)?;
+            tally::counts(&store.db, true)
+        };
+        counts(self).map_err(StoreError::sqlite("counting"))
+    }
+
+    fn learn_rate(&mut self, per_second: f64) -> Result<(), StoreError> {
+        self.db
+            .execute(
+                "INSERT INTO settings (name, value) VALUES ('learned_rate', ?1)
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [per_second.to_string()],
+            )
+            .map(drop)
+            .map_err(StoreError::sqlite("keeping the rate"))
+    }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

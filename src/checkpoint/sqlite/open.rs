@@ -1,0 +1,197 @@
+//! Opens, creates, checks and migrates the file.
+//!
+//! The order: the file is ours by its type and place, then by its application id, then by its schema version; only then
+//! is anything written. Another program's database, and a newer version's, are left untouched.
+
+use std::{
+    fs::OpenOptions,
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+
+use crate::checkpoint::StoreError;
+
+/// Marks the file as ours: "FENR" in ASCII.
+const APPLICATION_ID: i64 = 0x4645_4E52;
+/// SQLite before 3.51.3 can lose committed data in WAL mode (sqlite.org/wal.html, "the WAL-reset bug").
+const LEAST_SQLITE: i32 = 3_051_003;
+/// How long another reader or writer of the file is waited for.
+const BUSY: Duration = Duration::from_secs(5);
+/// Statements that are kept prepared.
+const STATEMENTS: usize = 64;
+
+const SCHEMA: &[M<'static>] = &[M::up(include_str!("../../../migrations/0001_checkpoint.sql"))];
+const MIGRATIONS: Migrations<'static> = Migrations::from_slice(SCHEMA);
+
+/// Opens the file for a run, making it where there is none.
+pub(super) fn read_write(path: &Path) -> Result<Connection, StoreError> {
+    assert!(rusqlite::version_number() >= LEAST_SQLITE, "built with a SQLite that can lose committed data");
+    let open = |source: io::Error| StoreError::Open { path: path.to_owned(), source: Arc::new(source) };
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_made) => {}
+        Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => check_file(path)?,
+        Err(other) => return Err(open(other)),
+    }
+    check_file_system(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let mut db =
+        Connection::open_with_flags(absolute(path).map_err(open)?, flags).map_err(StoreError::sqlite("opening it"))?;
+    db.busy_timeout(BUSY).map_err(StoreError::sqlite("setting it up"))?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    check_identity(&db, path, Access::Write)?;
+    set_up(&db).map_err(StoreError::sqlite("setting it up"))?;
+    MIGRATIONS.to_latest(&mut db).map_err(|failed| match failed {
+        rusqlite_migration::Error::RusqliteError { err, .. } => StoreError::sqlite("migrating it")(err),
+        other => StoreError::Unreadable { detail: other.to_string() },
+    })?;
+    Ok(db)
+}
+
+/// Opens the file for looking, which must not disturb a live run.
+pub(super) fn read_only(path: &Path) -> Result<Connection, StoreError> {
+    if !path.try_exists().unwrap_or(false) {
+        return Err(StoreError::Missing { path: path.to_owned() });
+    }
+    check_file(path)?;
+    // Read-write, because a reader of a WAL file takes part in its locks; `query_only` keeps it from writing. Where the
+    // file can't be written, SQLite itself falls back to read-only.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(StoreError::sqlite("opening it"))?;
+    db.busy_timeout(BUSY).map_err(StoreError::sqlite("opening it"))?;
+    db.pragma_update(None, "query_only", true).map_err(StoreError::sqlite("opening it"))?;
+    check_identity(&db, path, Access::Read)?;
+    Ok(db)
+}
+
+/// SQLite's NOFOLLOW refuses links in any part of the path; ours concerns the file itself.
+fn absolute(path: &Path) -> io::Result<std::path::PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(folder.canonicalize()?.join(path.file_name().unwrap_or_default()))
+}
+
+fn check_file(path: &Path) -> Result<(), StoreError> {
+    let found = path
+        .symlink_metadata()
+        .map_err(|source| StoreError::Open { path: path.to_owned(), source: Arc::new(source) })?;
+    // A second hard link would get a second -wal, and the two would tear the database apart (sqlite.org/howtocorrupt.html).
+    if found.is_file() && found.nlink() == 1 { Ok(()) } else { Err(StoreError::NotAFile { path: path.to_owned() }) }
+}
+
+#[cfg(target_os = "linux")]
+fn check_file_system(path: &Path) -> Result<(), StoreError> {
+    // linux/magic.h: NFS, SMB, SMB2, CIFS, 9P, AFS, Ceph, FUSE is left out: it is local as often as not.
+    const NETWORK: [i64; 7] = [0x6969, 0x517B, 0xFE53_4D42, 0xFF53_4D42, 0x0102_1997, 0x5346_414F, 0x00C3_6400];
+    let kind = rustix::fs::statfs(path).map(|found| i64::from(found.f_type));
+    if kind.is_ok_and(|kind| NETWORK.contains(&(kind & 0xFFFF_FFFF))) {
+        return Err(StoreError::NetworkFileSystem { path: path.to_owned() });
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn check_file_system(_path: &Path) -> Result<(), StoreError> {
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+fn check_identity(db: &Connection, path: &Path, access: Access) -> Result<(), StoreError> {
+    let number = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let read = || -> rusqlite::Result<(i64, i64, i64)> {
+        Ok((number("application_id")?, number("user_version")?, number("page_count")?))
+    };
+    let (application, version, pages) = read().map_err(StoreError::sqlite("reading its header"))?;
+    let is_new = application == 0 && version == 0 && pages == 0;
+    if application != APPLICATION_ID && !(is_new && access == Access::Write) {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
+    let known = SCHEMA.len() as i64;
+    if version > known {
+        return Err(StoreError::Newer { path: path.to_owned(), found: version, known });
+    }
+    Ok(())
+}
+
+fn set_up(db: &Connection) -> rusqlite::Result<()> {
+    // FULL: a commit that has returned survives the loss of power. NORMAL would lose acknowledged intents.
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    db.pragma_update(None, "trusted_schema", false)?;
+    db.pragma_update(None, "cell_size_check", true)?;
+    db.pragma_update(None, "secure_delete", true)?;
+    db.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    db.pragma_update(None, "cache_size", -16 * 1024)?;
+    db.pragma_update(None, "application_id", APPLICATION_ID)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn migrations_are_well_formed() {
+        MIGRATIONS.validate().unwrap();
+    }
+
+    #[test]
+    fn new_checkpoint_and_its_wal_are_for_the_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.sqlite");
+        let db = read_write(&path).unwrap();
+        db.execute("INSERT INTO settings VALUES ('a', 'b')", []).unwrap();
+        for name in ["c.sqlite", "c.sqlite-wal", "c.sqlite-shm"] {
+            let mode = dir.path().join(name).metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn commits_are_synchronous_and_the_journal_is_a_wal() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = read_write(&dir.path().join("c.sqlite")).unwrap();
+        let text: String = db.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        let level: i64 = db.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+        assert_eq!((text.as_str(), level), ("wal", 2));
+    }
+
+    #[test]
+    fn foreign_newer_linked_and_broken_files_are_refused_untouched() {
+        let dir = tempfile::tempdir().unwrap();
+        let foreign = dir.path().join("foreign.sqlite");
+        Connection::open(&foreign).unwrap().execute("CREATE TABLE theirs (a)", []).unwrap();
+        let newer = dir.path().join("newer.sqlite");
+        read_write(&newer).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let junk = dir.path().join("junk.sqlite");
+        std::fs::write(&junk, "this is no database, and it is long enough to be looked at as one\n".repeat(40))
+            .unwrap();
+        let link = dir.path().join("link.sqlite");
+        std::os::unix::fs::symlink(&foreign, &link).unwrap();
+
+        for (path, is_right) in [
+            (&foreign, (|e| matches!(e, StoreError::Foreign { .. })) as fn(&StoreError) -> bool),
+            (&newer, |e| matches!(e, StoreError::Newer { found: 99, .. })),
+            (&junk, |e| matches!(e, StoreError::Corrupt { .. })),
+            (&link, |e| matches!(e, StoreError::NotAFile { .. })),
+        ] {
+            let before = std::fs::read(path).unwrap();
+            let refused = read_write(path).unwrap_err();
+            assert!(is_right(&refused), "{path:?}: {refused:?}");
+            assert!(is_right(&read_only(path).unwrap_err()), "{path:?}");
+            assert_eq!(std::fs::read(path).unwrap(), before, "{path:?}");
+        }
+        assert!(matches!(read_only(&dir.path().join("none")), Err(StoreError::Missing { .. })));
+    }
+}

@@ -1,0 +1,142 @@
+//! Looks into a checkpoint, also into that of a live run, and changes nothing.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rusqlite::{Connection, Row};
+
+use super::{open, rows, tally};
+use crate::{
+    checkpoint::{Lock, StoreError, store::ExportRow},
+    domain::{Counts, ItemState},
+};
+
+/// See the module.
+pub struct Reader {
+    db: Connection,
+    is_live: bool,
+}
+
+impl Reader {
+    /// Opens an existing checkpoint.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self { db: open::read_only(path)?, is_live: Lock::is_held(path) })
+    }
+
+    /// Does a live run hold it?
+    pub fn is_live(&self) -> bool {
+        self.is_live
+    }
+
+    /// How the rows stand.
+    pub fn counts(&self) -> Result<Counts, StoreError> {
+        tally::counts(&self.db, self.is_live).map_err(StoreError::sqlite("counting"))
+    }
+
+    /// The name of the last run.
+    pub fn last_run(&self) -> Result<Option<String>, StoreError> {
+        self.db
+            .query_row("SELECT max(run_id) FROM runs WHERE id = (SELECT max(id) FROM runs)", [], |row| row.get(0))
+            .map_err(StoreError::sqlite("reading its runs"))
+    }
+
+    /// The groups that it holds items of, in the order of their codes.
+    pub fn groups(&self) -> Result<Vec<String>, StoreError> {
+        let groups = || -> rusqlite::Result<Vec<String>> {
+            self.db.prepare("SELECT code FROM face_groups ORDER BY code")?.query_map([], |row| row.get(0))?.collect()
+        };
+        groups().map_err(StoreError::sqlite("reading its groups"))
+    }
+
+    /// Gives every item, then every row that could not become one, to `each`, until it fails.
+    pub fn export<E: From<StoreError>>(&self, each: &mut dyn FnMut(ExportRow) -> Result<(), E>) -> Result<(), E> {
+        let failed = || StoreError::sqlite("reading its items");
+        let sources = self.sources().map_err(failed())?;
+        let mut items = self
+            .db
+            .prepare(
+                "SELECT i.*, g.code AS group_code FROM items AS i JOIN face_groups AS g ON g.id = i.group_id ORDER BY i.id",
+            )
+            .map_err(failed())?;
+        let mut items = items.query([]).map_err(failed())?;
+        while let Some(row) = items.next().map_err(failed())? {
+            each(item(row, &sources, self.is_live).map_err(failed())?)?;
+        }
+        let mut faults = self.db.prepare("SELECT * FROM row_faults ORDER BY source_id, row").map_err(failed())?;
+        let mut faults = faults.query([]).map_err(failed())?;
+        while let Some(row) = faults.next().map_err(failed())? {
+            each(fault(row, &sources).map_err(failed())?)?;
+        }
+        Ok(())
+    }
+
+    fn sources(&self) -> rusqlite::Result<Sources> {
+        let mut select = self.db.prepare("SELECT id, name, root FROM sources")?;
+        let found = select.query_map([], |row| {
+            Ok((row.get(0)?, (Arc::from(row.get::<_, String>(1)?), PathBuf::from(row.get::<_, String>(2)?))))
+        })?;
+        found.collect()
+    }
+}
+
+type Sources = HashMap<i64, (Arc<str>, PathBuf)>;
+
+fn item(row: &Row<'_>, sources: &Sources, is_live: bool) -> rusqlite::Result<ExportRow> {
+    let (source, root) = source(row, sources)?;
+    let state = match rows::state(row.get("state")?)? {
+        // Nobody is left to hear the answer.
+        ItemState::Sending if !is_live => ItemState::InDoubt,
+        state => state,
+    };
+    Ok(ExportRow {
+        row: row.get("row")?,
+        source,
+        path: rows::path(row, "path", root)?,
+        url: row.get("url")?,
+        user: row.get("user")?,
+        group: row.get("group_code")?,
+        state,
+        stage: rows::stage(row.get("stage")?)?,
+        code: row.get("code")?,
+        message: row.get("message")?,
+        request_id: row.get("request_id")?,
+        attempts: row.get("attempts")?,
+        quality: row.get("quality")?,
+        digest: rows::digest(row)?,
+        enrolled_ms: row.get("enrolled_at")?,
+        confirmed_by: rows::confirmed_by(row.get("confirmed_by")?)?,
+        extra: rows::extra(row.get("extra")?)?,
+    })
+}
+
+fn fault(row: &Row<'_>, sources: &Sources) -> rusqlite::Result<ExportRow> {
+    let (source, root) = source(row, sources)?;
+    Ok(ExportRow {
+        row: row.get("row")?,
+        source,
+        path: rows::path(row, "path", root)?,
+        url: row.get("url")?,
+        user: row.get("user")?,
+        group: row.get("group_code")?,
+        state: ItemState::Rejected,
+        stage: Some(crate::domain::Stage::Local),
+        code: row.get("code")?,
+        message: row.get("message")?,
+        request_id: None,
+        attempts: 0,
+        quality: None,
+        digest: None,
+        enrolled_ms: None,
+        confirmed_by: None,
+        extra: rows::extra(row.get("extra")?)?,
+    })
+}
+
+fn source<'a>(row: &Row<'_>, sources: &'a Sources) -> rusqlite::Result<(Arc<str>, &'a Path)> {
+    let id: i64 = row.get("source_id")?;
+    let (name, root) = sources.get(&id).ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    Ok((name.clone(), root))
+}

@@ -1,0 +1,111 @@
+//! Between SQLite's values and the domain's types.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{
+    Result, Row,
+    types::{FromSqlError, Type, Value, ValueRef},
+};
+
+use crate::domain::{
+    ConfirmedBy, Digest, Extra, FaceGroupCode, FileStamp, ItemState, MerchantUserId, PictureRef, PictureUrl, Stage,
+};
+
+fn unknown(column: usize, what: String) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, what.into())
+}
+
+pub(super) fn state(number: i64) -> Result<ItemState> {
+    ItemState::ALL
+        .into_iter()
+        .find(|&state| state as i64 == number)
+        .ok_or_else(|| unknown(0, format!("state {number}")))
+}
+
+pub(super) fn stage(number: Option<i64>) -> Result<Option<Stage>> {
+    match number {
+        None => Ok(None),
+        Some(0) => Ok(Some(Stage::Local)),
+        Some(1) => Ok(Some(Stage::Service)),
+        Some(other) => Err(unknown(0, format!("stage {other}"))),
+    }
+}
+
+pub(super) fn stage_number(stage: Stage) -> i64 {
+    match stage {
+        Stage::Local => 0,
+        Stage::Service => 1,
+    }
+}
+
+pub(super) fn confirmed_by(number: Option<i64>) -> Result<Option<ConfirmedBy>> {
+    match number {
+        None => Ok(None),
+        Some(0) => Ok(Some(ConfirmedBy::Response)),
+        Some(1) => Ok(Some(ConfirmedBy::Query)),
+        Some(other) => Err(unknown(0, format!("confirmation {other}"))),
+    }
+}
+
+pub(super) fn confirmed_by_number(confirmed_by: ConfirmedBy) -> i64 {
+    match confirmed_by {
+        ConfirmedBy::Response => 0,
+        ConfirmedBy::Query => 1,
+    }
+}
+
+pub(super) fn group(row: &Row<'_>, column: &str) -> Result<FaceGroupCode> {
+    let text: String = row.get(column)?;
+    FaceGroupCode::parse(text).map_err(|invalid| unknown(0, format!("group code: {invalid}")))
+}
+
+pub(super) fn user(row: &Row<'_>, column: &str) -> Result<MerchantUserId> {
+    let text: String = row.get(column)?;
+    MerchantUserId::parse(text).map_err(|invalid| unknown(0, format!("user id: {invalid}")))
+}
+
+/// A path as it is stored: beneath the root without the root, and as text where it is text.
+pub(super) fn path_value(path: &Path, root: &Path) -> Value {
+    use std::os::unix::ffi::OsStrExt;
+    let kept = path.strip_prefix(root).unwrap_or(path);
+    match kept.to_str() {
+        Some(text) => Value::Text(text.to_owned()),
+        None => Value::Blob(kept.as_os_str().as_bytes().to_vec()),
+    }
+}
+
+pub(super) fn path(row: &Row<'_>, column: &str, root: &Path) -> Result<Option<PathBuf>> {
+    use std::os::unix::ffi::OsStrExt;
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Ok(Some(root.join(std::ffi::OsStr::from_bytes(bytes)))),
+        ValueRef::Integer(_) | ValueRef::Real(_) => Err(FromSqlError::InvalidType.into()),
+    }
+}
+
+/// The photo of an item: a row has either a path or a link, by the table's own rule.
+pub(super) fn picture(row: &Row<'_>, root: &Path) -> Result<PictureRef> {
+    match path(row, "path", root)? {
+        Some(path) => Ok(PictureRef::Path(path)),
+        None => Ok(PictureRef::Url(PictureUrl(row.get("url")?))),
+    }
+}
+
+pub(super) fn stamp(row: &Row<'_>) -> Result<Option<FileStamp>> {
+    let (size, mtime_ns): (Option<i64>, Option<i64>) = (row.get("size")?, row.get("mtime_ns")?);
+    Ok(size.zip(mtime_ns).map(|(size, mtime_ns)| FileStamp { size: size.unsigned_abs(), mtime_ns }))
+}
+
+pub(super) fn digest(row: &Row<'_>) -> Result<Option<Digest>> {
+    Ok(row.get::<_, Option<[u8; 32]>>("sha256")?.map(Digest))
+}
+
+pub(super) fn extra_text(extra: &Extra) -> Option<String> {
+    (!extra.is_empty()).then(|| serde_json::to_string(extra).expect("pairs of strings are JSON"))
+}
+
+pub(super) fn extra(text: Option<String>) -> Result<Extra> {
+    text.map_or(Ok(Extra::new()), |text| {
+        serde_json::from_str(&text).map_err(|source| unknown(0, format!("other fields: {source}")))
+    })
+}

@@ -1,0 +1,169 @@
+//! Intents and outcomes. Every change names the state that it comes from, and changes exactly one row.
+
+use rusqlite::Connection;
+
+use super::{SqliteStore, now_ms, rows};
+use crate::{
+    checkpoint::{
+        StoreError,
+        store::{NewIntent, Settlement},
+    },
+    domain::{ApiCode, Intent, ItemId, ItemReport, ItemState, Outcome},
+};
+
+/// An item before it changes.
+struct Before {
+    state: ItemState,
+    code: Option<String>,
+    row: u64,
+    attempts: u32,
+}
+
+impl SqliteStore {
+    fn before(&self, item: ItemId) -> rusqlite::Result<Before> {
+        self.db.prepare_cached("SELECT state, code, row, attempts FROM items WHERE id = ?1")?.query_row(
+            [item.0],
+            |row| {
+                Ok(Before {
+                    state: rows::state(row.get(0)?)?,
+                    code: row.get(1)?,
+                    row: row.get(2)?,
+                    attempts: row.get(3)?,
+                })
+            },
+        )
+    }
+
+    pub(super) fn write_intent(&mut self, intent: &NewIntent) -> Result<Intent, StoreError> {
+        let failed = StoreError::sqlite;
+        let before = self.before(intent.item).map_err(failed("reading an item"))?;
+        check(intent.item, before.state, ItemState::Pending, ItemState::Sending)?;
+        let now = now_ms();
+        let write = |db: &Connection| -> rusqlite::Result<()> {
+            db.prepare_cached(
+                "UPDATE items SET state = 1, attempts = attempts + 1, code = NULL, message = NULL, request_id = NULL,
+                 sha256 = ?2, size = ?3, mtime_ns = ?4, first_intent_at = coalesce(first_intent_at, ?5) WHERE id = ?1",
+            )?
+            .execute((
+                intent.item.0,
+                intent.digest.map(|digest| digest.0),
+                intent.stamp.map(|stamp| stamp.size as i64),
+                intent.stamp.map(|stamp| stamp.mtime_ns),
+                now,
+            ))?;
+            db.prepare_cached(
+                "INSERT INTO intents_by_second (second, n) VALUES (?1, 1) ON CONFLICT (second) DO UPDATE SET n = n + 1",
+            )?
+            .execute([now / 1_000])?;
+            db.prepare_cached("DELETE FROM intents_by_second WHERE second < ?1")?.execute([now / 1_000 - 60])?;
+            Ok(())
+        };
+        write(&self.db).map_err(failed("writing an intent"))?;
+        self.tally.add(before.state, before.code.as_deref(), -1);
+        self.tally.add(ItemState::Sending, None, 1);
+        Ok(Intent {
+            item: intent.item,
+            group: intent.group.clone(),
+            user: intent.user.clone(),
+            attempt: before.attempts + 1,
+            digest: intent.digest,
+        })
+    }
+
+    pub(super) fn write_outcome(&mut self, settlement: &Settlement) -> Result<ItemReport, StoreError> {
+        let failed = StoreError::sqlite;
+        let before = self.before(settlement.item).map_err(failed("reading an item"))?;
+        check(settlement.item, before.state, settlement.before, settlement.outcome.state())?;
+        let attempts = match &settlement.outcome {
+            Outcome::Again { counts: false } => before.attempts.saturating_sub(1),
+            Outcome::Again { counts: true }
+            | Outcome::Enrolled { .. }
+            | Outcome::Rejected { .. }
+            | Outcome::Failed { .. }
+            | Outcome::InDoubt { .. } => before.attempts,
+        };
+        let columns = Columns::of(&settlement.outcome);
+        let write = |db: &Connection| {
+            db.prepare_cached(
+                "UPDATE items SET state = ?2, attempts = ?3, stage = ?4, code = ?5, message = ?6, request_id = ?7,
+                 quality = ?8, enrolled_at = ?9, confirmed_by = ?10,
+                 size = coalesce(?11, size), mtime_ns = coalesce(?12, mtime_ns) WHERE id = ?1",
+            )?
+            .execute(rusqlite::params![
+                settlement.item.0,
+                settlement.outcome.state() as i64,
+                attempts,
+                columns.stage,
+                columns.code.map(|code| &code.0),
+                columns.message,
+                columns.request_id,
+                columns.quality,
+                columns.enrolled_at,
+                columns.confirmed_by,
+                settlement.stamp.map(|stamp| stamp.size as i64),
+                settlement.stamp.map(|stamp| stamp.mtime_ns),
+            ])
+        };
+        write(&self.db).map_err(failed("writing an outcome"))?;
+        self.tally.add(before.state, before.code.as_deref(), -1);
+        self.tally.add(settlement.outcome.state(), columns.code.map(|code| code.0.as_str()), 1);
+        Ok(ItemReport {
+            item: settlement.item,
+            row: before.row,
+            attempts,
+            before: before.state,
+            outcome: settlement.outcome.clone(),
+            latency: None,
+        })
+    }
+}
+
+fn check(item: ItemId, found: ItemState, expected: ItemState, to: ItemState) -> Result<(), StoreError> {
+    if found == expected && found.may_become(to) {
+        Ok(())
+    } else {
+        Err(StoreError::IllegalChange { item, from: found, to })
+    }
+}
+
+/// An outcome as columns.
+#[derive(Default)]
+struct Columns<'a> {
+    stage: Option<i64>,
+    code: Option<&'a ApiCode>,
+    message: Option<&'a str>,
+    request_id: Option<&'a str>,
+    quality: Option<&'a str>,
+    enrolled_at: Option<i64>,
+    confirmed_by: Option<i64>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(outcome: &'a Outcome) -> Self {
+        match outcome {
+            Outcome::Enrolled { confirmed_by, quality, code, message, request_id } => Self {
+                code: code.as_ref(),
+                message: message.as_deref(),
+                request_id: request_id.as_ref().map(|id| id.0.as_str()),
+                quality: quality.as_deref(),
+                enrolled_at: Some(now_ms()),
+                confirmed_by: Some(rows::confirmed_by_number(*confirmed_by)),
+                ..Self::default()
+            },
+            Outcome::Rejected { stage, code, message, request_id } => Self {
+                stage: Some(rows::stage_number(*stage)),
+                code: Some(code),
+                message: Some(message),
+                request_id: request_id.as_ref().map(|id| id.0.as_str()),
+                ..Self::default()
+            },
+            Outcome::Failed { code, message, request_id } | Outcome::InDoubt { code, message, request_id } => Self {
+                code: Some(code),
+                message: Some(message),
+                request_id: request_id.as_ref().map(|id| id.0.as_str()),
+                ..Self::default()
+            },
+            Outcome::Again { counts: _ } => Self::default(),
+        }
+    }
+}

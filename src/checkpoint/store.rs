@@ -1,0 +1,192 @@
+//! What the engine asks of a checkpoint. Blocking: it is called on the writer's thread alone.
+//!
+//! Every call is made between [`Store::begin`] and [`Store::commit`]; nothing is promised to anyone before the commit has
+//! returned. The first error ends the store: what lied once is not asked again.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::StoreError;
+use crate::domain::{
+    Counts, Digest, FaceGroupCode, FileStamp, Intent, Item, ItemId, ItemReport, ItemState, MerchantUserId, Outcome,
+    PictureRef, RowError, RunId,
+};
+
+/// A source's number in the checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SourceId(pub(super) i64);
+
+/// Rows that go in together.
+#[derive(Debug)]
+pub struct Batch {
+    /// Where they stood.
+    pub source: SourceId,
+    /// In the order of the manifest.
+    pub rows: Vec<Result<Item, RowError>>,
+}
+
+/// What a batch changed.
+#[derive(Debug, Default)]
+pub struct Ingested {
+    /// Items that were refused or had failed before and whose photo may have changed since: to be looked at.
+    pub refused_before: Vec<RefusedBefore>,
+}
+
+/// An item that was refused before.
+#[derive(Debug, Clone)]
+pub struct RefusedBefore {
+    /// Which.
+    pub item: ItemId,
+    /// Its file.
+    pub path: PathBuf,
+    /// The file as it was when it was refused; none if there was none.
+    pub stamp: Option<FileStamp>,
+}
+
+/// An item to be sent.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// Which.
+    pub item: ItemId,
+    /// Its row in its manifest.
+    pub row: u64,
+    /// Its group.
+    pub group: FaceGroupCode,
+    /// Its id.
+    pub user: MerchantUserId,
+    /// Its photo.
+    pub picture: PictureRef,
+    /// Attempts made that count.
+    pub attempts: u32,
+}
+
+/// An item whose outcome is not known.
+#[derive(Debug, Clone)]
+pub struct Doubt {
+    /// What is asked for.
+    pub item: ItemId,
+    /// Its group.
+    pub group: FaceGroupCode,
+    /// Its id.
+    pub user: MerchantUserId,
+    /// Attempts made that count.
+    pub attempts: u32,
+    /// When its first intent was made: milliseconds since 1970.
+    pub first_intent_ms: i64,
+}
+
+/// What is about to be sent.
+#[derive(Debug, Clone)]
+pub struct NewIntent {
+    /// Which item.
+    pub item: ItemId,
+    /// Its group.
+    pub group: FaceGroupCode,
+    /// Its id.
+    pub user: MerchantUserId,
+    /// The photo's bytes.
+    pub digest: Option<Digest>,
+    /// The photo's file.
+    pub stamp: Option<FileStamp>,
+}
+
+/// What became of an item.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// Which.
+    pub item: ItemId,
+    /// The state in which it is expected to be: `Pending` for a local refusal, `Sending` for an answer, `InDoubt` for a query.
+    pub before: ItemState,
+    /// What happened.
+    pub outcome: Outcome,
+    /// The photo's file, for a local refusal.
+    pub stamp: Option<FileStamp>,
+}
+
+/// What an opened checkpoint is found to hold.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Rows in it, and how they stand.
+    pub counts: Counts,
+    /// Was there a run before?
+    pub is_resumed: bool,
+    /// The rate that the last run learned.
+    pub learned_rate: Option<f64>,
+    /// Calls that an earlier process may have made in the last second.
+    pub recent_calls: u32,
+}
+
+/// See the module.
+pub trait Store: Send + 'static {
+    /// Opens a transaction.
+    fn begin(&mut self) -> Result<(), StoreError>;
+    /// Makes everything since [`begin`](Self::begin) durable.
+    fn commit(&mut self) -> Result<(), StoreError>;
+
+    /// A run begins: what was being sent when the last one died is in doubt from here on.
+    fn start_run(&mut self, run: &RunId, access_key: &str) -> Result<Found, StoreError>;
+    /// A run ends, in whatever way it can still tell of.
+    fn end_run(&mut self, exit_code: u8, reason: &str) -> Result<(), StoreError>;
+
+    /// A source is about to be read.
+    fn open_source(&mut self, name: &str, root: &std::path::Path) -> Result<SourceId, StoreError>;
+    /// Takes rows in.
+    fn ingest(&mut self, batch: &Batch) -> Result<Ingested, StoreError>;
+    /// Every source has been read to its end: what they no longer name has vanished.
+    fn finish_ingest(&mut self) -> Result<(), StoreError>;
+    /// Items that were refused, or had failed, are to be sent again.
+    fn reopen(&mut self, items: &[ItemId]) -> Result<(), StoreError>;
+
+    /// Pending items behind `after`, in the order of their numbers, that this run's sources name or that other sources
+    /// left over. While rows are still coming in, fewer may be given than there are.
+    fn claim(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError>;
+    /// Items in doubt behind `after`.
+    fn doubts(&mut self, after: ItemId, limit: usize) -> Result<Vec<Doubt>, StoreError>;
+    /// Records that this is about to be sent.
+    fn intend(&mut self, intent: &NewIntent) -> Result<Intent, StoreError>;
+    /// Records what became of it.
+    fn settle(&mut self, settlement: &Settlement) -> Result<ItemReport, StoreError>;
+
+    /// How the rows stand.
+    fn counts(&mut self) -> Result<Counts, StoreError>;
+    /// The rate that this run has learned.
+    fn learn_rate(&mut self, per_second: f64) -> Result<(), StoreError>;
+}
+
+/// One item or refused row, as `export` gives it.
+#[derive(Debug, Clone)]
+pub struct ExportRow {
+    /// The row in its source.
+    pub row: u64,
+    /// The source's name.
+    pub source: Arc<str>,
+    /// The photo's file, absolute, if the row has one.
+    pub path: Option<PathBuf>,
+    /// The photo's link, if the row has one.
+    pub url: Option<String>,
+    /// As written.
+    pub user: Option<String>,
+    /// As written, or the run's `--group`.
+    pub group: Option<String>,
+    /// How it stands.
+    pub state: ItemState,
+    /// Who refused.
+    pub stage: Option<crate::domain::Stage>,
+    /// Why.
+    pub code: Option<String>,
+    /// Why, for a person.
+    pub message: Option<String>,
+    /// Of the last answer.
+    pub request_id: Option<String>,
+    /// Attempts made that count.
+    pub attempts: u32,
+    /// `faceQuality`.
+    pub quality: Option<String>,
+    /// Of the bytes that were sent.
+    pub digest: Option<Digest>,
+    /// Milliseconds since 1970.
+    pub enrolled_ms: Option<i64>,
+    /// What told us.
+    pub confirmed_by: Option<crate::domain::ConfirmedBy>,
+    /// The manifest's other fields.
+    pub extra: crate::domain::Extra,
+}
