@@ -57,21 +57,17 @@ pub struct Claimed {
     pub picture: PictureRef,
     /// Attempts made that count.
     pub attempts: u32,
+    /// When its first intent was made, if it was: milliseconds since 1970.
+    pub first_intent_ms: Option<i64>,
 }
 
 /// An item whose outcome is not known.
 #[derive(Debug, Clone)]
 pub struct Doubt {
-    /// What is asked for.
-    pub item: ItemId,
-    /// Its group.
-    pub group: FaceGroupCode,
-    /// Its id.
-    pub user: MerchantUserId,
-    /// Attempts made that count.
-    pub attempts: u32,
-    /// When its first intent was made: milliseconds since 1970.
-    pub first_intent_ms: i64,
+    /// Which.
+    pub claimed: Claimed,
+    /// Of the fault that raised the doubt.
+    pub code: crate::domain::ApiCode,
 }
 
 /// What is about to be sent.

@@ -207,7 +207,7 @@ mod tests {
     async fn send(gate: &Gate, count: usize) -> Vec<Instant> {
         let mut sent = Vec::new();
         for _ in 0..count {
-            gate.permit().await.unwrap();
+            let _ = gate.permit().await.unwrap();
             sent.push(Instant::now());
         }
         sent
@@ -238,7 +238,7 @@ mod tests {
         let gate = gate();
         let start = Instant::now();
         gate.pause(Duration::from_millis(700), start);
-        gate.permit().await.unwrap();
+        let _ = gate.permit().await.unwrap();
         assert!(start.elapsed() >= Duration::from_millis(700));
         let now = Instant::now();
         gate.pause(Duration::from_secs(60), now);
@@ -248,7 +248,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn pause_reaches_the_caller_that_waits_already() {
         let gate = Gate::new(Qps::new(2.0).unwrap(), None, Instant::now());
-        gate.permit().await.unwrap();
+        let _ = gate.permit().await.unwrap();
         let start = Instant::now();
         let (second, ()) = tokio::join!(gate.permit(), async { gate.pause(Duration::from_secs(9), Instant::now()) });
         assert_eq!(second.unwrap_err().until, start + Duration::from_secs(9));
@@ -271,7 +271,7 @@ mod tests {
         for caller in 0..64 {
             let (gate, done) = (gate.clone(), done.clone());
             tokio::spawn(async move {
-                gate.permit().await.unwrap();
+                let _ = gate.permit().await.unwrap();
                 done.send(caller).unwrap();
             });
             tokio::task::yield_now().await;

@@ -7,12 +7,9 @@ mod rows;
 mod settle;
 mod tally;
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, path::Path};
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 pub use self::reader::Reader;
 use self::{
@@ -25,12 +22,23 @@ use super::{
 };
 use crate::{
     crash,
-    domain::{Counts, FaultKind, Intent, ItemId, ItemReport, ItemState, RunId},
+    domain::{ApiCode, Counts, FaultKind, Intent, ItemId, ItemReport, ItemState, RunId},
 };
 
 /// Intents of this many seconds may still be on their way when a new process starts: calls wait at most a second for
 /// their turn once their intent is on disk.
 const RECENT_S: i64 = 2;
+
+/// What a [`Claimed`] is made of.
+macro_rules! claimed_columns {
+    () => {
+        "SELECT i.id, i.row, i.user, g.code AS group_code, i.path, i.url, i.attempts, i.first_intent_at, i.code,
+         i.source_id, s.root
+         FROM items AS i
+         JOIN face_groups AS g ON g.id = i.group_id
+         JOIN sources AS s ON s.id = i.source_id "
+    };
+}
 
 /// See the module.
 pub struct SqliteStore {
@@ -178,33 +186,19 @@ impl Store for SqliteStore {
 
     fn claim(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError> {
         let claim = || -> rusqlite::Result<Vec<Claimed>> {
-            let mut select = self.db.prepare_cached(
-                "SELECT i.id, i.row, i.user, g.code AS group_code, i.path, i.url, i.attempts, i.source_id, s.root
-                 FROM items AS i
-                 JOIN face_groups AS g ON g.id = i.group_id
-                 JOIN sources AS s ON s.id = i.source_id
-                 WHERE i.state = 0 AND i.id > ?1 ORDER BY i.id",
-            )?;
+            let mut select =
+                self.db.prepare_cached(concat!(claimed_columns!(), "WHERE i.state = 0 AND i.id > ?1 ORDER BY i.id"))?;
             let mut found = select.query([after.0])?;
             let mut claims = Vec::new();
             while claims.len() < limit {
-                let Some(row) = found.next()? else { return Ok(claims) };
-                let item = ItemId(row.get("id")?);
-                if self.is_left_out(item, row.get("source_id")?) {
-                    if self.is_ingesting {
-                        // Rows are named in about the order of their numbers: what is behind has not come either.
-                        return Ok(claims);
-                    }
-                    continue;
+                let Some(row) = found.next()? else { break };
+                let claimed = Claimed::try_from(row)?;
+                if !self.is_left_out(claimed.item, row.get("source_id")?) {
+                    claims.push(claimed);
+                } else if self.is_ingesting {
+                    // Rows are named in about the order of their numbers: what is behind has not come either.
+                    break;
                 }
-                claims.push(Claimed {
-                    item,
-                    row: row.get("row")?,
-                    group: rows::group(row, "group_code")?,
-                    user: rows::user(row, "user")?,
-                    picture: rows::picture(row, &PathBuf::from(row.get::<_, String>("root")?))?,
-                    attempts: row.get("attempts")?,
-                });
             }
             Ok(claims)
         };
@@ -213,20 +207,12 @@ impl Store for SqliteStore {
 
     fn doubts(&mut self, after: ItemId, limit: usize) -> Result<Vec<Doubt>, StoreError> {
         let doubts = || -> rusqlite::Result<Vec<Doubt>> {
-            let mut select = self.db.prepare_cached(
-                "SELECT i.id, i.user, g.code AS group_code, i.attempts, i.first_intent_at FROM items AS i
-                 JOIN face_groups AS g ON g.id = i.group_id WHERE i.state = 2 AND i.id > ?1 ORDER BY i.id LIMIT ?2",
-            )?;
-            let found = select.query_map((after.0, limit as i64), |row| {
-                Ok(Doubt {
-                    item: ItemId(row.get("id")?),
-                    group: rows::group(row, "group_code")?,
-                    user: rows::user(row, "user")?,
-                    attempts: row.get("attempts")?,
-                    first_intent_ms: row.get("first_intent_at")?,
-                })
-            })?;
-            found.collect()
+            self.db
+                .prepare_cached(concat!(claimed_columns!(), "WHERE i.state = 2 AND i.id > ?1 ORDER BY i.id LIMIT ?2"))?
+                .query_map((after.0, limit as i64), |row| {
+                    Ok(Doubt { claimed: Claimed::try_from(row)?, code: ApiCode(row.get("code")?) })
+                })?
+                .collect()
         };
         doubts().map_err(StoreError::sqlite("looking for what is in doubt"))
     }
@@ -260,6 +246,21 @@ impl Store for SqliteStore {
             )
             .map(drop)
             .map_err(StoreError::sqlite("keeping the rate"))
+    }
+}
+
+impl TryFrom<&Row<'_>> for Claimed {
+    type Error = rusqlite::Error;
+    fn try_from(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            item: ItemId(row.get("id")?),
+            row: row.get("row")?,
+            group: rows::group(row, "group_code")?,
+            user: rows::user(row, "user")?,
+            picture: rows::picture(row, Path::new(&row.get::<_, String>("root")?))?,
+            attempts: row.get("attempts")?,
+            first_intent_ms: row.get("first_intent_at")?,
+        })
     }
 }
 
