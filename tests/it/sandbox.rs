@@ -9,6 +9,7 @@ mod faults;
 mod quota;
 mod records;
 mod refusals;
+mod sdk;
 mod vectors;
 
 use face_enroll::sandbox::{Sandbox, Script, Settings};
