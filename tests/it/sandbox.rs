@@ -1,1 +1,20 @@
-//! Tests of the sandbox room.
+//! Tests of the sandbox room: what it takes, what it refuses, and how it fails on demand.
+
+// clippy.toml allows it in tests; their helpers are no tests by its reckoning.
+#![allow(clippy::unwrap_used)]
+
+mod actions;
+mod client;
+mod faults;
+mod quota;
+mod records;
+mod refusals;
+mod sdk;
+mod vectors;
+
+use face_enroll::sandbox::{Sandbox, Script, Settings};
+
+/// A sandbox whose only peculiarity is this script of faults.
+async fn with_faults(script: &str) -> Sandbox {
+    Sandbox::start(Settings { faults: Script::parse(script).unwrap(), ..Settings::default() }).await.unwrap()
+}

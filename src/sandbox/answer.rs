@@ -1,0 +1,139 @@
+//! Answers as the gateway writes them.
+
+use std::{borrow::Cow, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Response,
+    header::{CONTENT_TYPE, DATE, HeaderValue},
+};
+use serde_json::{Value, json};
+
+const JSON: &str = "application/json;charset=utf-8";
+
+/// The gateway, or the service behind it, says no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    pub(super) code: Cow<'static, str>,
+    pub(super) message: Cow<'static, str>,
+    /// `x-acs-retry-after`, in milliseconds on the wire.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: u16, code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, code: code.into(), message: message.into(), retry_after: None }
+    }
+
+    /// Too many calls. 403 as the API's page has it, not the 400 of the gateway's page.
+    pub(super) fn throttled(retry_after: Option<Duration>) -> Self {
+        Self { retry_after, ..Self::new(403, "Throttling.Api", "The API call was throttled.") }
+    }
+
+    /// The API's page, 500.
+    pub(super) fn internal_error() -> Self {
+        Self::new(500, "InternalError", "An internal system error occurred. Contact technical support for assistance.")
+    }
+}
+
+/// One answer, complete but for what the connection adds.
+#[derive(Debug, Clone)]
+pub(super) struct Reply {
+    pub(super) status: u16,
+    /// The `Code` in the body, for the journal.
+    pub(super) code: String,
+    pub(super) body: Bytes,
+    content_type: &'static str,
+    request_id: String,
+    retry_after: Option<Duration>,
+}
+
+/// The two things that every body repeats of its request.
+#[derive(Debug, Clone)]
+pub(super) struct Addressee {
+    pub(super) request_id: String,
+    pub(super) host: String,
+}
+
+impl Addressee {
+    pub(super) fn new(host: String) -> Self {
+        Self { request_id: uuid::Uuid::new_v4().hyphenated().to_string().to_uppercase(), host }
+    }
+
+    /// `Code: Success` and the action's own fields.
+    pub(super) fn succeed(&self, fields: Vec<(&'static str, Value)>) -> Reply {
+        let mut body = json!({"RequestId": self.request_id, "Code": "Success", "Message": "success"});
+        if let Value::Object(map) = &mut body {
+            map.extend(fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        }
+        self.reply(200, "Success", body.to_string(), JSON)
+    }
+
+    pub(super) fn refuse(&self, refusal: &Refusal) -> Reply {
+        let body = json!({
+            "RequestId": self.request_id,
+            "HostId": self.host,
+            "Code": refusal.code,
+            "Message": refusal.message,
+            "Recommend": format!("https://api.alibabacloud.com/troubleshoot?q={}", refusal.code),
+        });
+        let reply = self.reply(refusal.status, &refusal.code, body.to_string(), JSON);
+        Reply { retry_after: refusal.retry_after, ..reply }
+    }
+
+    /// What a proxy on the way says when it can't reach the service.
+    pub(super) fn html_error(&self) -> Reply {
+        let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502 Bad Gateway</h1></body>\r\n</html>\r\n";
+        self.reply(502, "html", page.to_owned(), "text/html")
+    }
+
+    /// 200, and a body that no JSON reader takes.
+    pub(super) fn garbage(&self) -> Reply {
+        self.reply(200, "unreadable", "{\"RequestId\":\"\u{0}}}}}".to_owned(), JSON)
+    }
+
+    fn reply(&self, status: u16, code: &str, body: String, content_type: &'static str) -> Reply {
+        Reply {
+            status,
+            code: code.to_owned(),
+            body: body.into(),
+            content_type,
+            request_id: self.request_id.clone(),
+            retry_after: None,
+        }
+    }
+}
+
+impl Reply {
+    /// As hyper sends it.
+    pub(super) fn into_response(self, date: &str) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(self.body));
+        *response.status_mut() =
+            hyper::StatusCode::from_u16(self.status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        // Ours and not hyper's: the sandbox's clock may be wrong on purpose.
+        for (name, value) in [(DATE.as_str(), date), ("x-acs-request-id", &self.request_id)] {
+            if let (Ok(name), Ok(value)) = (hyper::header::HeaderName::try_from(name), HeaderValue::from_str(value)) {
+                headers.insert(name, value);
+            }
+        }
+        if let Some(wait) = self.retry_after {
+            headers.insert("x-acs-retry-after", HeaderValue::from(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
+        }
+        response
+    }
+
+    /// The same with half of its body, as bytes on the wire: `Content-Length` promises the whole.
+    pub(super) fn into_cut_bytes(self, date: &str) -> Vec<u8> {
+        let head = format!(
+            "HTTP/1.1 {} OK\r\nContent-Type: {}\r\nDate: {date}\r\nContent-Length: {}\r\n\r\n",
+            self.status,
+            self.content_type,
+            self.body.len()
+        );
+        [head.as_bytes(), &self.body[..self.body.len() / 2]].concat()
+    }
+}

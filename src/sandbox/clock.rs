@@ -1,0 +1,84 @@
+//! The sandbox's two clocks: a steady one for the quota and the journal, and the one on the wall, which may be wrong on purpose.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::answer::Refusal;
+
+/// How far `x-acs-date` may be from the service's clock (help page 48054: 15 minutes).
+const DATE_TOLERANCE: SignedDuration = SignedDuration::from_mins(15);
+
+/// `2026-11-23T04:05:06Z`: the only form that the gateway takes.
+const DATE_SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:ddZ";
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    started: Instant,
+    offset: SignedDuration,
+}
+
+impl Clock {
+    pub(super) fn start(offset: SignedDuration) -> Self {
+        Self { started: Instant::now(), offset }
+    }
+
+    /// Since the sandbox opened.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The time as this sandbox has it.
+    pub(super) fn now(&self) -> Timestamp {
+        let now = Timestamp::now();
+        now.checked_add(self.offset).unwrap_or(now)
+    }
+
+    /// The `Date` of an answer.
+    pub(super) fn http_date(&self) -> String {
+        httpdate::fmt_http_date(SystemTime::from(self.now()))
+    }
+
+    /// Is the date of a request one that the gateway takes?
+    pub(super) fn check_date(&self, date: &str) -> Result<(), Refusal> {
+        check_date(date, self.now())
+    }
+}
+
+fn check_date(date: &str, now: Timestamp) -> Result<(), Refusal> {
+    let has_shape = date.len() == DATE_SHAPE.len()
+        && date.bytes().zip(DATE_SHAPE).all(|(b, &shape)| if shape == b'd' { b.is_ascii_digit() } else { b == shape });
+    let parsed = if has_shape { date.parse::<Timestamp>().ok() } else { None };
+    let Some(parsed) = parsed else {
+        return Err(Refusal::new(
+            400,
+            "InvalidTimeStamp.Format",
+            "Specified time stamp or date value is not well formatted.",
+        ));
+    };
+    if now.duration_since(parsed).abs() > DATE_TOLERANCE {
+        return Err(Refusal::new(400, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired."));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn date_is_taken_up_to_fifteen_minutes_off_and_in_one_form() {
+        let now: Timestamp = "2026-11-23T04:05:06Z".parse().unwrap();
+        let code = |date: &str| check_date(date, now).err().map(|refusal| refusal.code);
+        for date in ["2026-11-23T04:05:06Z", "2026-11-23T04:20:06Z", "2026-11-23T03:50:06Z"] {
+            assert_eq!(code(date), None, "{date}");
+        }
+        for date in ["2026-11-23T04:20:07Z", "2026-11-23T03:50:05Z", "2025-11-23T04:05:06Z"] {
+            assert_eq!(code(date).as_deref(), Some("InvalidTimeStamp.Expired"), "{date}");
+        }
+        for date in ["", "2026-11-23T04:05:06.000Z", "2026-11-23 04:05:06Z", "20261123T040506Z", "2026-13-23T04:05:06Z"]
+        {
+            assert_eq!(code(date).as_deref(), Some("InvalidTimeStamp.Format"), "{date}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Parameters as they travel: `application/x-www-form-urlencoded`, in the body or in the query string.
+//!
+//! Only what is asked for is decoded, and once: a photo is most of a body.
+
+use std::borrow::Cow;
+
+use super::answer::Refusal;
+
+/// The parameters of one place of a request, still encoded.
+#[derive(Debug, Default)]
+pub(super) struct Params<'a>(Vec<(Cow<'a, [u8]>, &'a str)>);
+
+impl<'a> Params<'a> {
+    /// Takes the pairs apart. A name that comes twice has no one value: refused.
+    pub(super) fn parse(raw: &'a [u8]) -> Result<Self, Refusal> {
+        let text = str::from_utf8(raw).map_err(|_| invalid("the form", "it is not well encoded"))?;
+        let mut pairs: Vec<(Cow<'a, [u8]>, &'a str)> = Vec::new();
+        for (name, value) in split(text) {
+            let name = decode(name).ok_or_else(|| invalid("a parameter's name", "it is not well encoded"))?;
+            if pairs.iter().any(|(earlier, _)| *earlier == name) {
+                return Err(invalid(&String::from_utf8_lossy(&name), "it is given twice"));
+            }
+            pairs.push((name, value));
+        }
+        Ok(Self(pairs))
+    }
+
+    /// The decoded bytes of a parameter; an empty one counts as absent.
+    pub(super) fn bytes(&self, name: &str) -> Result<Option<Cow<'a, [u8]>>, Refusal> {
+        match self.0.iter().find(|(given, value)| **given == *name.as_bytes() && !value.is_empty()) {
+            None => Ok(None),
+            Some((_, value)) => decode(value).map(Some).ok_or_else(|| invalid(name, "it is not well encoded")),
+        }
+    }
+
+    /// The text of a parameter; an empty one counts as absent.
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, Refusal> {
+        let Some(bytes) = self.bytes(name)? else { return Ok(None) };
+        String::from_utf8(bytes.into_owned()).map(Some).map_err(|_| invalid(name, "it is not UTF-8"))
+    }
+
+    /// The text of a parameter that must be there.
+    pub(super) fn required(&self, name: &str) -> Result<String, Refusal> {
+        self.text(name)?.ok_or_else(|| missing(name))
+    }
+
+    /// A number that must be there.
+    pub(super) fn number(&self, name: &str) -> Result<i64, Refusal> {
+        self.required(name)?.parse().map_err(|_| invalid(name, "it is not a number"))
+    }
+}
+
+pub(super) fn missing(name: &str) -> Refusal {
+    Refusal::new(400, "MissingParameter", format!("A required parameter is missing: {name}."))
+}
+
+pub(super) fn invalid(name: &str, why: &str) -> Refusal {
+    Refusal::new(400, "InvalidParameter", format!("The specified parameter is invalid: {name}, {why}."))
+}
+
+/// The pairs as written; a name without `=` has an empty value.
+pub(super) fn split(raw: &str) -> impl Iterator<Item = (&str, &str)> {
+    raw.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// `+` is a space, `%XX` a byte; nothing where a `%` is followed by something else. Runs between escapes are copied whole.
+pub(super) fn decode(raw: &str) -> Option<Cow<'_, [u8]>> {
+    let raw = raw.as_bytes();
+    let escape = |rest: &[u8]| rest.iter().position(|&b| b == b'%' || b == b'+');
+    if escape(raw).is_none() {
+        return Some(Cow::Borrowed(raw));
+    }
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = escape(rest) {
+        decoded.extend_from_slice(&rest[..at]);
+        if rest[at] == b'+' {
+            decoded.push(b' ');
+            rest = &rest[at + 1..];
+        } else {
+            let (high, low) = (hex_digit(*rest.get(at + 1)?)?, hex_digit(*rest.get(at + 2)?)?);
+            decoded.push(high << 4 | low);
+            rest = &rest[at + 3..];
+        }
+    }
+    decoded.extend_from_slice(rest);
+    Some(Cow::Owned(decoded))
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings_of_a_space_are_read() {
+        let params = Params::parse(b"a=x+y&b=x%20y&c=%2B%2f%3D&d=&e").unwrap();
+        let text = |name| params.text(name).unwrap();
+        assert_eq!(
+            (text("a").as_deref(), text("b").as_deref(), text("c").as_deref()),
+            (Some("x y"), Some("x y"), Some("+/="))
+        );
+        assert_eq!((text("d"), text("e"), text("f")), (None, None, None));
+    }
+
+    #[test]
+    fn what_has_no_one_meaning_is_refused() {
+        assert_eq!(Params::parse(b"a=1&a=2").unwrap_err().code, "InvalidParameter");
+        for raw in ["a=%", "a=%4", "a=%4g", "a=%ff"] {
+            assert_eq!(Params::parse(raw.as_bytes()).unwrap().text("a").unwrap_err().code, "InvalidParameter", "{raw}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Nonces that have been used: a signed request is good for one call.
+
+use std::{collections::HashSet, time::Duration};
+
+use sha2::{Digest as _, Sha256};
+
+use super::answer::Refusal;
+
+/// A date is taken within 15 minutes to either side, so a copy of a request stays valid for at most 30.
+const GENERATION: Duration = Duration::from_mins(30);
+
+/// Two generations: the older one is forgotten when it can hold nothing any more that would pass the clock.
+#[derive(Debug, Default)]
+pub(super) struct Nonces {
+    current: HashSet<[u8; 16]>,
+    previous: HashSet<[u8; 16]>,
+    since: Duration,
+}
+
+impl Nonces {
+    /// Takes a nonce, once.
+    pub(super) fn spend(&mut self, nonce: &str, at: Duration) -> Result<(), Refusal> {
+        if at.saturating_sub(self.since) >= GENERATION {
+            self.previous = std::mem::take(&mut self.current);
+            self.since = at;
+        }
+        let mut short = [0; 16];
+        // Half a hash keeps the set small at thousands of calls a second, and is long enough never to meet another.
+        short.copy_from_slice(&Sha256::digest(nonce.as_bytes())[..16]);
+        if self.previous.contains(&short) || !self.current.insert(short) {
+            return Err(Refusal::new(400, "SignatureNonceUsed", "Specified signature nonce was used already."));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nonce_is_good_for_one_call_until_its_date_has_expired() {
+        let mut nonces = Nonces::default();
+        assert!(nonces.spend("a", Duration::ZERO).is_ok());
+        assert_eq!(nonces.spend("a", Duration::from_mins(29)).unwrap_err().code, "SignatureNonceUsed");
+        assert!(nonces.spend("b", Duration::from_mins(31)).is_ok());
+        assert!(nonces.spend("a", Duration::from_mins(32)).is_err());
+        assert!(nonces.spend("c", Duration::from_mins(62)).is_ok());
+        assert!(nonces.spend("a", Duration::from_mins(63)).is_ok());
+    }
+}
