@@ -1,10 +1,59 @@
-//! Moves an archive of face photos into Alibaba Cloud ID Verification face groups, resumably and at the quota.
+//! Moves an archive of face photos into Alibaba Cloud ID Verification face groups, through AddFaceRecord: every photo
+//! ends with a known outcome, nobody is enrolled twice and nobody is lost, whatever crashes, and the run uses the
+//! tenant's quota to the full without stepping over it.
+//!
+//! # The house
+//!
+//! ```text
+//! domain       the words as types, and the rules between them: no I/O, no async
+//! manifest     rows become items
+//! picture      bytes become what the API accepts, or a refusal with its reason
+//! api          one client: signs, sends once, classifies the answer
+//! pace         when the next call may go, and whether there is one
+//! checkpoint   durable truth: one SQLite file, one writer
+//! run          the engine
+//! report       progress, summary, exports
+//! sandbox      a local server of the API; it checks signatures by code of its own
+//! commands     one file per subcommand; the only place where things are wired together
+//! ```
+//!
+//! Imports go one way: `domain` imports nothing; `manifest`, `picture`, `api`, `pace` and `checkpoint` import `domain`
+//! and not one another; `run` imports them; `report` imports `domain` and `checkpoint`; `sandbox` imports `domain` and
+//! never `api`, for a shared signer would hide a shared mistake. A test reads the source and holds this.
+//!
+//! # How a row becomes an outcome
+//!
+//! ```text
+//! manifest::Source        Result<Item, RowError>    a bad row is stored with its reason, the run goes on
+//! checkpoint: ingest      pending                   in batches, beside the sending
+//! checkpoint: claim       the next few items
+//! picture + api::Payload  prepared, or refused      on blocking threads, under a byte budget
+//! run::admission          few at a time             one alone until the service has answered conclusively
+//! checkpoint: intend      Committed<Intent>         group commit, on disk BEFORE the wire
+//! pace::Gate              Permit                    one gate per API action
+//! api::Client             Verdict                   signed now, one HTTP exchange
+//!     Enrolled, Refused   -> outcome on disk, then the event
+//!     Throttled, NotSent  -> back to the queue with its time; place and bytes are given back
+//!     MaybeSent           -> in doubt: settled by QueryFaceRecord before anything is sent again
+//!     Fatal               -> the item stays pending, the run drains and says what to do
+//! report                  the checkpoint, asked
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. No request leaves without an intent on disk.
+//! 2. No outcome is reported before it is on disk.
+//! 3. Never more calls of one action leave in any second than the quota, retries and restarts included. Time lost is lost.
+//! 4. A request that may have been executed is never sent again before the service has said that the record is absent.
+//! 5. Every row ends in exactly one state, and the states add up to the rows.
+//! 6. No secret and no image byte in a log, a report or the checkpoint.
+//! 7. Kill the process at any point, run again: the same outcomes, nobody enrolled twice.
+//! 8. An older binary refuses a newer checkpoint; a newer one migrates an older, and loses nothing.
 
 pub mod api;
 pub mod checkpoint;
 mod crash;
 pub mod domain;
-pub mod manifest;
 pub mod pace;
-pub mod picture;
 pub mod sandbox;
+pub mod secret;

@@ -1,1 +1,29 @@
-//! The API client: signs, sends once, classifies. No retry and no pacing.
+//! The API client: signs, sends once, classifies the answer.
+//!
+//! cloudauth-intl 2022-08-09 in the RPC style, signed with ACS3-HMAC-SHA256 (reference, protocol.md). A request is
+//! signed when its turn has come, never before: date and nonce belong to the attempt.
+//!
+//! No retry, no pacing, no database. What is sent consumes a [`Permit`](crate::domain::Permit) of the gate and, where
+//! it can change something, the proof that its intent is on disk.
+
+mod body;
+mod classify;
+mod client;
+mod companion;
+mod credentials;
+mod endpoint;
+mod http;
+mod sign;
+mod transport;
+
+pub use body::Payload;
+pub use classify::{Meaning, classify};
+pub use client::Client;
+pub use companion::{FaceRecord, GroupLookup, Lookup};
+pub use credentials::{Credentials, CredentialsError};
+pub use endpoint::{Endpoint, EndpointError, Network, Region};
+pub use http::{HttpTransport, TransportSettings};
+pub use sign::{Signable, authorization};
+pub use transport::{RawAnswer, SignedRequest, Transport, TransportError};
+
+pub use crate::secret::AccessKey;

@@ -14,10 +14,6 @@ pub enum Event {
         /// Was this the last of them?
         done: bool,
     },
-    /// A call has left.
-    Sent,
-    /// A query has left.
-    Queried,
     /// An item has changed its state, durably.
     Item(ItemReport),
     /// The service asks for fewer calls.
@@ -88,4 +84,6 @@ pub enum DrainReason {
     ServiceAway(Duration),
     /// Nothing will go better until a person acts.
     Fatal(Fatal),
+    /// A source could not be read to its end.
+    SourceBroken,
 }

@@ -68,7 +68,9 @@ pub enum RowDefect {
     UnreadableRow,
     /// Not as many fields as the header names.
     WrongFieldCount,
-    /// A record of more than 1 MiB: an unclosed quote.
+    /// A quote that is never closed.
+    UnclosedQuote,
+    /// A line of more than 1 MiB.
     RecordTooLong,
     /// Neither `path` nor `url`.
     MissingPicture,
@@ -108,7 +110,7 @@ pub struct RowError {
     /// What is wrong and what to do, for a person. No id in it.
     pub message: String,
     /// The fields as written, as far as they could be told apart.
-    pub fields: RawFields,
+    pub fields: Box<RawFields>,
 }
 
 /// The fields of a refused row as they were written, so that an export can give them back for mending.

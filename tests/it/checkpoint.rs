@@ -27,7 +27,7 @@ fn people(users: &[&str]) -> Vec<Result<Item, RowError>> {
 }
 
 fn bad_row(row: u64) -> Result<Item, RowError> {
-    let fields = RawFields { user: Some(String::new()), ..RawFields::default() };
+    let fields = Box::new(RawFields { user: Some(String::new()), ..RawFields::default() });
     Err(RowError { row, defect: RowDefect::MissingPicture, message: "no photo".into(), fields })
 }
 

@@ -216,13 +216,13 @@ impl SqliteStore {
                     "row {}{elsewhere} has the same id in the same group: give this one another id, or remove one of the two",
                     first.row
                 ),
-                fields: RawFields {
+                fields: Box::new(RawFields {
                     path,
                     url,
                     user: Some(item.user.to_string()),
                     group: Some(item.group.to_string()),
                     extra: item.extra.clone(),
-                },
+                }),
             },
         )
     }
@@ -238,7 +238,7 @@ impl SqliteStore {
         if let Some(before) = before {
             self.tally.add(ItemState::Rejected, Some(&before), -1);
         }
-        let RawFields { path, url, user, group, extra } = &error.fields;
+        let RawFields { path, url, user, group, extra } = &*error.fields;
         self.db
             .prepare_cached(
                 "INSERT OR REPLACE INTO row_faults

@@ -86,9 +86,10 @@ fn check_file(path: &Path) -> Result<(), StoreError> {
 #[cfg(target_os = "linux")]
 fn check_file_system(path: &Path) -> Result<(), StoreError> {
     // linux/magic.h: NFS, SMB, SMB2, CIFS, 9P, AFS, Ceph, FUSE is left out: it is local as often as not.
-    const NETWORK: [i64; 7] = [0x6969, 0x517B, 0xFE53_4D42, 0xFF53_4D42, 0x0102_1997, 0x5346_414F, 0x00C3_6400];
-    let kind = rustix::fs::statfs(path).map(|found| i64::from(found.f_type));
-    if kind.is_ok_and(|kind| NETWORK.contains(&(kind & 0xFFFF_FFFF))) {
+    const NETWORK: [u64; 7] = [0x6969, 0x517B, 0xFE53_4D42, 0xFF53_4D42, 0x0102_1997, 0x5346_414F, 0x00C3_6400];
+    // The magic numbers have 32 bits; the field's type differs between platforms.
+    let kind = rustix::fs::statfs(path).map(|found| found.f_type as u64 & 0xFFFF_FFFF);
+    if kind.is_ok_and(|kind| NETWORK.contains(&kind)) {
         return Err(StoreError::NetworkFileSystem { path: path.to_owned() });
     }
     Ok(())

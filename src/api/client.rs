@@ -1,0 +1,147 @@
+//! The calls. Each signs, sends once and says what the answer means.
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::{
+    Credentials, Endpoint, GroupLookup, Lookup, Meaning, Payload, RawAnswer, Signable, SignedRequest, Transport,
+    TransportError, authorization, classify, companion,
+    sign::{canonical_query, sha256_hex},
+};
+use crate::domain::{
+    Answer, Committed, FaceGroupCode, Fatal, Fault, FaultKind, Intent, MerchantUserId, Permit, Refusal, Verdict,
+};
+
+const VERSION: &str = "2022-08-09";
+const FORM: &str = "application/x-www-form-urlencoded";
+/// A `Date` further from our clock than this is not believed (reliability.md S15).
+const FURTHEST_CLOCK: Duration = Duration::from_secs(24 * 60 * 60);
+/// A request whose date was within this of the service's `Date` was not refused for our clock's sake.
+const SAME_CLOCK: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub struct Client<T> {
+    transport: T,
+    endpoint: Endpoint,
+    credentials: Credentials,
+    /// How far the service's clock is ahead of ours, in milliseconds.
+    clock_ahead_ms: AtomicI64,
+}
+
+impl<T: Transport> Client<T> {
+    /// Sends through `transport` to `endpoint`, signed by `credentials`.
+    pub fn new(transport: T, endpoint: Endpoint, credentials: Credentials) -> Self {
+        Self { transport, endpoint, credentials, clock_ahead_ms: AtomicI64::new(0) }
+    }
+
+    /// AddFaceRecord. Consumes the proof that it is on disk and the right to call now.
+    pub async fn add_face_record(&self, _permit: Permit, _intent: Committed<Intent>, payload: Payload) -> Answer {
+        let started = Instant::now();
+        let signed_at = self.now();
+        let Payload { body, sha256 } = payload;
+        let request = self.sign("AddFaceRecord", "", (body, &sha256), signed_at).await;
+        let answer = self.transport.exchange(request).await;
+        let retry_after = answer.as_ref().ok().and_then(|answer| answer.retry_after);
+        let verdict = match answer {
+            Err(TransportError::NotSent(fault)) => Verdict::NotSent(fault),
+            Err(TransportError::MaybeSent(fault)) => Verdict::MaybeSent(fault),
+            Ok(answer) => match classify(&answer) {
+                Meaning::Verdict(verdict) => verdict,
+                Meaning::WrongClock(refusal) => self.correct_clock(&answer, signed_at, refusal),
+            },
+        };
+        Answer { verdict, retry_after, latency: started.elapsed() }
+    }
+
+    /// QueryFaceRecord: what the service has of this id in this group.
+    pub async fn query_face_record(&self, _permit: Permit, group: &FaceGroupCode, user: &MerchantUserId) -> Lookup {
+        let query = [
+            ("CurrentPage", "1"),
+            ("FaceGroupCode", group.as_str()),
+            ("MerchantUserId", user.as_str()),
+            ("PageSize", "10"),
+        ];
+        companion::lookup(self.ask("QueryFaceRecord", &query).await, user.as_str())
+    }
+
+    /// QueryFaceGroup: is there such a group?
+    pub async fn query_face_group(&self, _permit: Permit, group: &FaceGroupCode) -> GroupLookup {
+        let query = [("CurrentPage", "1"), ("GroupCode", group.as_str()), ("PageSize", "10")];
+        companion::group_lookup(self.ask("QueryFaceGroup", &query).await, group.as_str())
+    }
+
+    /// A question: everything in the query, no body. A clock that is found wrong is corrected for the next one.
+    async fn ask(&self, action: &'static str, parameters: &[(&str, &str)]) -> Result<RawAnswer, TransportError> {
+        let signed_at = self.now();
+        let request =
+            self.sign(action, &canonical_query(parameters), (Bytes::new(), &sha256_hex(b"")), signed_at).await;
+        let answer = self.transport.exchange(request).await?;
+        if let Meaning::WrongClock(refusal) = classify(&answer)
+            && let Verdict::NotSent(fault) = self.correct_clock(&answer, signed_at, refusal)
+        {
+            return Err(TransportError::NotSent(fault));
+        }
+        Ok(answer)
+    }
+
+    /// Signed for this moment: a nonce and a date of its own.
+    async fn sign(
+        &self,
+        action: &'static str,
+        query: &str,
+        (body, sha256): (Bytes, &str),
+        signed_at: Timestamp,
+    ) -> SignedRequest {
+        let key = self.credentials.current().await;
+        let mut headers = vec![
+            ("host", self.endpoint.host_header().to_owned()),
+            ("x-acs-action", action.to_owned()),
+            ("x-acs-version", VERSION.to_owned()),
+            ("x-acs-date", signed_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+            ("x-acs-signature-nonce", uuid::Uuid::new_v4().simple().to_string()),
+            ("x-acs-content-sha256", sha256.to_owned()),
+        ];
+        if !body.is_empty() {
+            headers.push(("content-type", FORM.to_owned()));
+        }
+        if let Some(token) = key.token() {
+            headers.push(("x-acs-accesskey-id", key.id().to_owned()));
+            headers.push(("x-acs-security-token", token.to_owned()));
+        }
+        let signed: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let request = Signable { method: "POST", path: "/", query, headers: &signed, body_sha256: sha256 };
+        let authorization = authorization(request, key.id(), key.secret());
+        // Not signed, like the official TypeScript SDK: something on the way may rewrite it.
+        headers.push(("accept", "application/json".to_owned()));
+        headers.push(("authorization", authorization));
+        SignedRequest { query: query.to_owned(), headers, body }
+    }
+
+    /// Our clock, as the service last corrected it.
+    fn now(&self) -> Timestamp {
+        let ahead = SignedDuration::from_millis(self.clock_ahead_ms.load(Ordering::Relaxed));
+        Timestamp::now().checked_add(ahead).unwrap_or_else(|_| Timestamp::now())
+    }
+
+    /// The service refused our date, and its `Date` says what time it is. Not executed; signed anew it may pass.
+    fn correct_clock(&self, answer: &RawAnswer, signed_at: Timestamp, refusal: Refusal) -> Verdict {
+        let Refusal { code, message, request_id } = refusal;
+        let service = answer.date.as_deref().and_then(|date| httpdate::parse_http_date(date).ok());
+        let service = service.and_then(|at: SystemTime| Timestamp::try_from(at).ok());
+        let Some(service) = service else { return Verdict::Fatal(Fatal::Clock { code, message }) };
+        let ahead = service.duration_since(Timestamp::now());
+        let was_right = service.duration_since(signed_at).unsigned_abs() <= SAME_CLOCK;
+        if was_right || ahead.unsigned_abs() > FURTHEST_CLOCK {
+            return Verdict::Fatal(Fatal::Clock { code, message });
+        }
+        self.clock_ahead_ms.store(ahead.as_millis() as i64, Ordering::Relaxed);
+        tracing::warn!(seconds = ahead.as_secs(), "this machine's clock is wrong by so much; corrected for this run");
+        Verdict::NotSent(Fault { kind: FaultKind::ClockCorrected, message, request_id })
+    }
+}

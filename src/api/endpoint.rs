@@ -1,0 +1,233 @@
+//! Where requests go.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use url::{Host, Url};
+
+/// The regions that serve AddFaceRecord (API page). Data is kept apart between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Region {
+    /// `ap-southeast-1`
+    Singapore,
+    /// `ap-southeast-5`
+    Jakarta,
+    /// `cn-hongkong`
+    HongKong,
+    /// `ap-southeast-3`
+    KualaLumpur,
+}
+
+impl Region {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Singapore, Self::Jakarta, Self::HongKong, Self::KualaLumpur];
+
+    /// The id.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Singapore => "ap-southeast-1",
+            Self::Jakarta => "ap-southeast-5",
+            Self::HongKong => "cn-hongkong",
+            Self::KualaLumpur => "ap-southeast-3",
+        }
+    }
+}
+
+impl FromStr for Region {
+    type Err = EndpointError;
+    fn from_str(id: &str) -> Result<Self, EndpointError> {
+        let named = Self::ALL.into_iter().find(|region| region.id() == id);
+        named.ok_or_else(|| EndpointError::UnknownRegion { id: id.to_owned() })
+    }
+}
+
+/// Which of a region's two endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// From anywhere.
+    Public,
+    /// From within the region's VPCs.
+    Vpc,
+}
+
+impl FromStr for Network {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "public" => Ok(Self::Public),
+            "vpc" => Ok(Self::Vpc),
+            _ => Err("one of public, vpc"),
+        }
+    }
+}
+
+/// Why this is no endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// Not one of the four.
+    #[error("{id} is no region of this API: give ap-southeast-1, ap-southeast-5, cn-hongkong or ap-southeast-3")]
+    UnknownRegion {
+        /// What was given.
+        id: String,
+    },
+    /// Not a URL.
+    #[error("{url} is no URL: give one such as https://host or http://127.0.0.1:8470")]
+    NotAUrl {
+        /// What was given.
+        url: String,
+    },
+    /// Cleartext to another machine.
+    #[error("{url} would send faces and keys in cleartext: http:// is for loopback addresses only, use https://")]
+    Cleartext {
+        /// What was given.
+        url: String,
+    },
+    /// More than scheme, host and port.
+    #[error("{url} has more than a scheme, a host and a port")]
+    TooMuch {
+        /// What was given, without what stands before an `@`.
+        url: String,
+    },
+}
+
+/// A scheme, a host and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    url: Url,
+    host_header: String,
+    binding: String,
+    is_loopback: bool,
+}
+
+impl Endpoint {
+    /// A region's own.
+    pub fn of_region(region: Region, network: Network) -> Self {
+        let infix = match network {
+            Network::Public => "",
+            Network::Vpc => "-vpc",
+        };
+        let url = format!("https://cloudauth-intl{infix}.{}.aliyuncs.com/", region.id());
+        let url = Url::parse(&url).expect("the four hosts are URLs");
+        Self { binding: format!("region:{}", region.id()), ..Self::from_url(url) }
+    }
+
+    /// Another one: `https://` anywhere, `http://` on loopback.
+    pub fn custom(text: &str) -> Result<Self, EndpointError> {
+        let shown = || text.rsplit('@').next().unwrap_or_default().to_owned();
+        let url = Url::parse(text).map_err(|_| EndpointError::NotAUrl { url: shown() })?;
+        if url.host().is_none() || !matches!(url.scheme(), "http" | "https") {
+            return Err(EndpointError::NotAUrl { url: shown() });
+        }
+        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        if !is_bare || !url.username().is_empty() || url.password().is_some() {
+            return Err(EndpointError::TooMuch { url: shown() });
+        }
+        let endpoint = Self::from_url(url);
+        if endpoint.url.scheme() == "http" && !endpoint.is_loopback {
+            return Err(EndpointError::Cleartext { url: shown() });
+        }
+        Ok(endpoint)
+    }
+
+    fn from_url(url: Url) -> Self {
+        let host = url.host_str().expect("checked by whoever made it").to_owned();
+        let host_header = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+        let port = url.port_or_known_default().expect("http and https have one");
+        let is_loopback = match url.host() {
+            // A name can be made to mean any address, except this one (RFC 6761, 6.3).
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+            Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+            None => false,
+        };
+        Self { binding: format!("endpoint:{host}:{port}"), url, host_header, is_loopback }
+    }
+
+    /// With a path of `/`.
+    pub(super) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The `Host` header: with the port where it is not the scheme's own.
+    pub fn host_header(&self) -> &str {
+        &self.host_header
+    }
+
+    /// Is it on this machine?
+    pub fn is_loopback(&self) -> bool {
+        self.is_loopback
+    }
+
+    /// What a checkpoint is bound to: the region, whichever of its endpoints is used, or the host and port.
+    pub fn binding(&self) -> String {
+        self.binding.clone()
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.url.scheme(), self.host_header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_regions_have_two_endpoints_each_and_one_binding() {
+        let hosts = Region::ALL.map(|region| Endpoint::of_region(region, Network::Public).to_string());
+        assert_eq!(
+            hosts,
+            [
+                "https://cloudauth-intl.ap-southeast-1.aliyuncs.com",
+                "https://cloudauth-intl.ap-southeast-5.aliyuncs.com",
+                "https://cloudauth-intl.cn-hongkong.aliyuncs.com",
+                "https://cloudauth-intl.ap-southeast-3.aliyuncs.com",
+            ]
+        );
+        for region in Region::ALL {
+            let vpc = Endpoint::of_region(region, Network::Vpc);
+            assert_eq!(vpc.host_header(), format!("cloudauth-intl-vpc.{}.aliyuncs.com", region.id()));
+            assert_eq!(vpc.binding(), Endpoint::of_region(region, Network::Public).binding());
+            assert_eq!(region.id().parse(), Ok(region));
+        }
+        assert!("cn-shanghai".parse::<Region>().is_err());
+    }
+
+    #[test]
+    fn cleartext_goes_to_loopback_only() {
+        for fine in
+            ["http://127.0.0.1:8470", "http://127.9.9.9", "http://[::1]:1", "http://localhost:80", "https://a.example"]
+        {
+            assert!(Endpoint::custom(fine).is_ok(), "{fine}");
+        }
+        for clear in ["http://a.example", "http://10.0.0.1", "http://localhost.example", "http://127.0.0.1.example"] {
+            assert!(matches!(Endpoint::custom(clear), Err(EndpointError::Cleartext { .. })), "{clear}");
+        }
+    }
+
+    #[test]
+    fn endpoint_has_no_path_no_query_and_no_user() {
+        for much in ["https://h/p", "https://h/?q", "https://h/#f", "https://u:p@h/", "https://u@h"] {
+            let Err(refused @ EndpointError::TooMuch { .. }) = Endpoint::custom(much) else { panic!("{much}") };
+            assert!(!refused.to_string().contains("u:p"), "{refused}");
+        }
+        for none in ["", "h", "ftp://h", "file:///x", "mailto:a@b"] {
+            assert!(matches!(Endpoint::custom(none), Err(EndpointError::NotAUrl { .. })), "{none}");
+        }
+    }
+
+    #[test]
+    fn host_header_and_binding_name_the_port() {
+        let endpoint = Endpoint::custom("http://127.0.0.1:8470").unwrap();
+        assert_eq!(
+            (endpoint.host_header(), endpoint.binding().as_str()),
+            ("127.0.0.1:8470", "endpoint:127.0.0.1:8470")
+        );
+        let endpoint = Endpoint::custom("https://Proxy.Example").unwrap();
+        assert_eq!(
+            (endpoint.host_header(), endpoint.binding().as_str()),
+            ("proxy.example", "endpoint:proxy.example:443")
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! The seam to the network: one exchange, once.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::domain::{Fault, FaultKind};
+
+/// An answer's body beyond this is not read: ours are under 2 KiB.
+pub(super) const BODY_CAP: usize = 64 * 1024;
+
+/// A request, signed for this moment. Not `Clone`: its nonce is good for one exchange.
+pub struct SignedRequest {
+    /// `name=value&…`, as it was signed; empty for none.
+    pub query: String,
+    /// Names in lower case; what is secret among them is known by its name.
+    pub headers: Vec<(&'static str, String)>,
+    /// Empty for none.
+    pub body: Bytes,
+}
+
+/// What came back.
+#[derive(Debug, Clone, Default)]
+pub struct RawAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Date`.
+    pub date: Option<String>,
+    /// How long to wait, by whichever header says so.
+    pub retry_after: Option<Duration>,
+    /// The body, up to 64 KiB. None: there is more of it, or it broke off.
+    pub body: Option<Bytes>,
+}
+
+/// Why nothing came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransportError {
+    /// No byte of the request has left.
+    NotSent(Fault),
+    /// The request may have arrived.
+    MaybeSent(Fault),
+}
+
+impl TransportError {
+    pub(super) fn not_sent(kind: FaultKind, message: String) -> Self {
+        Self::NotSent(Fault { kind, message, request_id: None })
+    }
+
+    pub(super) fn maybe_sent(kind: FaultKind, message: String) -> Self {
+        Self::MaybeSent(Fault { kind, message, request_id: None })
+    }
+}
+
+/// Sends a request and hears its answer. Never twice, and never to anyone else.
+pub trait Transport: Send + Sync + 'static {
+    /// One exchange.
+    fn exchange(&self, request: SignedRequest) -> impl Future<Output = Result<RawAnswer, TransportError>> + Send;
+}
