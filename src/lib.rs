@@ -54,6 +54,8 @@ pub mod api;
 pub mod checkpoint;
 mod crash;
 pub mod domain;
+pub mod manifest;
 pub mod pace;
+pub mod picture;
 pub mod sandbox;
 pub mod secret;

@@ -1,0 +1,138 @@
+//! What the columns of a table mean.
+
+use csv::StringRecord;
+
+/// A field of ours, and the names under which it comes. The first is its own; it wins over the others.
+const FIELDS: [(&str, &[&str]); 4] = [
+    ("path", &["path", "file", "filename", "file_name", "photo", "photo_path", "image", "image_path", "picture"]),
+    ("url", &["url", "photo_url", "image_url", "picture_url", "link"]),
+    (
+        "merchant_user_id",
+        &["merchant_user_id", "merchantuserid", "user_id", "userid", "user", "id", "employee_id", "employee_no"],
+    ),
+    ("face_group_code", &["face_group_code", "facegroupcode", "group", "group_code", "face_group"]),
+];
+
+/// Columns that an export of ours adds: not the manifest's own, and not to be carried along.
+const EXPORTED: [&str; 12] = [
+    "row",
+    "source",
+    "status",
+    "stage",
+    "code",
+    "message",
+    "request_id",
+    "attempts",
+    "face_quality",
+    "sha256",
+    "enrolled_at",
+    "confirmed_by",
+];
+
+/// The columns of one table.
+#[derive(Debug)]
+pub(super) struct Columns {
+    /// The header with our names in it, for serde; columns that are not ours have none.
+    pub(super) names: StringRecord,
+    /// The manifest's own other columns.
+    pub(super) extra: Vec<(usize, String)>,
+    /// Can rows name a group?
+    pub(super) has_group: bool,
+}
+
+/// Understands a header, or says what is wrong with it.
+pub(super) fn understand(header: &StringRecord) -> Result<Columns, String> {
+    let written: Vec<&str> = header.iter().map(str::trim).collect();
+    let plain: Vec<String> = written.iter().map(|name| name.to_lowercase().replace(['-', ' '], "_")).collect();
+    if let Some((at, twice)) =
+        plain.iter().enumerate().find(|(at, name)| !name.is_empty() && plain[..*at].contains(name))
+    {
+        return Err(format!(
+            "the column {twice} is there twice ({} and {}): rename one",
+            first(&plain, twice) + 1,
+            at + 1
+        ));
+    }
+    let mut ours: Vec<Option<&str>> = vec![None; plain.len()];
+    for (field, aliases) in FIELDS {
+        let found: Vec<usize> = (0..plain.len()).filter(|&at| aliases.contains(&plain[at].as_str())).collect();
+        let own = found.iter().find(|&&at| plain[at] == field);
+        match (own, &found[..]) {
+            (Some(&at), _) | (None, &[at]) => ours[at] = Some(field),
+            (None, []) => {}
+            (None, [a, b, ..]) => {
+                return Err(format!(
+                    "the columns {} and {} could both be {field}: rename the right one to {field}",
+                    written[*a], written[*b]
+                ));
+            }
+        }
+    }
+    if !ours.contains(&Some("path")) && !ours.contains(&Some("url")) {
+        let hint = match written[..] {
+            [only] if only.contains(';') => " (it seems to be separated by semicolons: save it with commas)",
+            [only] if only.contains('\t') => " (it seems to be separated by tabs: name it .tsv)",
+            _ => "",
+        };
+        return Err(format!("no column is the photo: found {}; needed is path or url{hint}", written.join(", ")));
+    }
+    let is_export = plain.iter().any(|name| name == "status") && plain.iter().any(|name| name == "confirmed_by");
+    let is_extra = |at: usize| {
+        ours[at].is_none() && !plain[at].is_empty() && !(is_export && EXPORTED.contains(&plain[at].as_str()))
+    };
+    Ok(Columns {
+        names: ours.iter().map(|field| field.unwrap_or("")).collect(),
+        extra: (0..plain.len()).filter(|&at| is_extra(at)).map(|at| (at, written[at].to_owned())).collect(),
+        has_group: ours.contains(&Some("face_group_code")),
+    })
+}
+
+fn first(names: &[String], name: &str) -> usize {
+    names.iter().position(|other| other == name).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(header: &[&str]) -> Result<Columns, String> {
+        understand(&StringRecord::from(header.to_vec()))
+    }
+
+    #[test]
+    fn columns_are_known_by_many_names_in_any_case() {
+        let columns = of(&["Photo Path", "Employee-No", "Department", "GROUP"]).unwrap();
+        assert_eq!(columns.names, ["path", "merchant_user_id", "", "face_group_code"][..]);
+        assert_eq!(columns.extra, [(2, "Department".to_owned())]);
+        assert!(columns.has_group);
+    }
+
+    #[test]
+    fn own_name_wins_and_the_alias_is_kept_as_it_is() {
+        let columns = of(&["file", "path", "id", "merchant_user_id"]).unwrap();
+        assert_eq!(columns.names, ["", "path", "", "merchant_user_id"][..]);
+        assert_eq!(columns.extra, [(0, "file".to_owned()), (2, "id".to_owned())]);
+    }
+
+    #[test]
+    fn export_of_ours_carries_nothing_of_its_own_along() {
+        let mut header: Vec<&str> = EXPORTED.to_vec();
+        header.extend(["path", "url", "merchant_user_id", "face_group_code", "department"]);
+        assert_eq!(of(&header).unwrap().extra, [(16, "department".to_owned())]);
+        assert_eq!(of(&["path", "status"]).unwrap().extra, [(1, "status".to_owned())], "not an export: it is theirs");
+    }
+
+    #[test]
+    fn header_that_can_t_be_used_says_what_to_do() {
+        for (header, words) in [
+            (&["name", "id"][..], "found name, id; needed is path or url"),
+            (&["path;id"], "semicolons"),
+            (&["path\tid"], ".tsv"),
+            (&["file", "photo"], "file and photo could both be path"),
+            (&["path", "a", "A"], "there twice (2 and 3)"),
+        ] {
+            let problem = of(header).unwrap_err();
+            assert!(problem.contains(words), "{problem}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! One row's fields become an item, or the reason why not.
+
+use std::path::Path;
+
+use super::place::{beneath, id_of_path, id_of_url};
+use crate::domain::{
+    Extra, FaceGroupCode, Item, MerchantUserId, PictureRef, PictureUrl, RawFields, RowDefect, RowError,
+};
+
+/// The fields of a row as they were written; empty ones are absent.
+#[derive(Debug, Default, serde::Deserialize)]
+pub(super) struct Fields<'a> {
+    #[serde(borrow, default)]
+    pub(super) path: Option<&'a str>,
+    #[serde(borrow, default)]
+    pub(super) url: Option<&'a str>,
+    #[serde(borrow, default)]
+    pub(super) merchant_user_id: Option<&'a str>,
+    #[serde(borrow, default)]
+    pub(super) face_group_code: Option<&'a str>,
+}
+
+/// What rows are read with.
+pub(super) struct Rules {
+    pub(super) root: std::path::PathBuf,
+    pub(super) group: Option<FaceGroupCode>,
+}
+
+/// What is wrong with a row, before it is known which row.
+type Problem = (RowDefect, String);
+
+impl Rules {
+    /// See the module.
+    pub(super) fn item(&self, row: u64, fields: &Fields<'_>, extra: Extra) -> Result<Item, RowError> {
+        match self.parts(fields) {
+            Ok((group, user, picture)) => Ok(Item { row, group, user, picture, extra }),
+            Err((defect, message)) => Err(RowError { row, defect, message, fields: self.raw(fields, extra) }),
+        }
+    }
+
+    fn parts(&self, fields: &Fields<'_>) -> Result<(FaceGroupCode, MerchantUserId, PictureRef), Problem> {
+        let (picture, id) = match (fields.path, fields.url) {
+            (Some(path), None) => self.photo(path)?,
+            (None, Some(url)) => link(url)?,
+            (Some(_), Some(_)) => {
+                return Err((RowDefect::TwoPictures, "it has both a path and a url: leave one of them empty".into()));
+            }
+            (None, None) => {
+                return Err((RowDefect::MissingPicture, "it has neither a path nor a url".into()));
+            }
+        };
+        let user = match fields.merchant_user_id.map(str::to_owned).or(id) {
+            Some(id) => MerchantUserId::parse(id).map_err(|invalid| {
+                (RowDefect::InvalidUserId, format!("its merchant_user_id can't be used: {invalid}"))
+            })?,
+            None => {
+                let message = "it has no merchant_user_id, and the photo's name gives none".into();
+                return Err((RowDefect::MissingUserId, message));
+            }
+        };
+        let group = match fields.face_group_code {
+            Some(code) => FaceGroupCode::parse(code).map_err(|invalid| {
+                (RowDefect::InvalidGroup, format!("its face_group_code can't be used: {invalid}"))
+            })?,
+            None => self.group.clone().ok_or_else(|| {
+                (RowDefect::MissingGroup, "it has no face_group_code, and no --group was given".to_owned())
+            })?,
+        };
+        Ok((group, user, picture))
+    }
+
+    fn photo(&self, written: &str) -> Result<(PictureRef, Option<String>), Problem> {
+        let Some(path) = beneath(&self.root, written) else {
+            let message = format!("its path leads out of {}: give --root DIR", self.root.display());
+            return Err((RowDefect::OutsideRoot, message));
+        };
+        let id = id_of_path(&path);
+        Ok((PictureRef::Path(path), id))
+    }
+
+    /// As written, so that an export can give it back for mending.
+    fn raw(&self, fields: &Fields<'_>, extra: Extra) -> Box<RawFields> {
+        let group = fields.face_group_code.map(str::to_owned);
+        Box::new(RawFields {
+            path: fields.path.map(str::to_owned),
+            url: fields.url.map(str::to_owned),
+            user: fields.merchant_user_id.map(str::to_owned),
+            group: group.or_else(|| self.group.as_ref().map(ToString::to_string)),
+            extra,
+        })
+    }
+}
+
+fn link(written: &str) -> Result<(PictureRef, Option<String>), Problem> {
+    let invalid = || (RowDefect::InvalidUrl, "its url is no http or https link".to_owned());
+    let url = url::Url::parse(written).map_err(|_| invalid())?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(invalid());
+    }
+    let id = id_of_url(&url);
+    Ok((PictureRef::Url(PictureUrl(written.to_owned())), id))
+}
+
+/// For formats that have no fields to give.
+pub(super) fn bare(row: u64, defect: RowDefect, message: String, path: Option<&Path>) -> RowError {
+    let path = path.map(|path| path.to_string_lossy().into_owned());
+    RowError { row, defect, message, fields: Box::new(RawFields { path, ..RawFields::default() }) }
+}
