@@ -52,10 +52,16 @@
 
 pub mod api;
 pub mod checkpoint;
+pub mod cli;
+pub mod commands;
 mod crash;
 pub mod domain;
+pub mod exit;
 pub mod manifest;
 pub mod pace;
 pub mod picture;
+pub mod report;
+pub mod run;
 pub mod sandbox;
 pub mod secret;
+pub mod telemetry;

@@ -1,3 +1,37 @@
-//! The command line.
+//! The command line: parses, starts logging, dispatches, and ends with the code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use face_enroll::{cli::Cli, commands, exit::Exit, telemetry};
+
+/// Threads that read, check and encode photos; they wait for disks more than they work.
+const BLOCKING_THREADS: usize = 32;
+/// What a thread that hangs on a dead disk is waited for at the end.
+const LAST_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = telemetry::start(&cli.talk) {
+        eprintln!("error: the log file can't be written: {error}");
+        return Exit::Usage.into();
+    }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime can't be started: {error}");
+            return Exit::Internal.into();
+        }
+    };
+    let ended = runtime.block_on(commands::dispatch(cli));
+    runtime.shutdown_timeout(LAST_WAIT);
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            telemetry::error(&failure);
+            failure.exit().into()
+        }
+    }
+}

@@ -4,4 +4,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod checkpoint;
+mod house;
 mod sandbox;

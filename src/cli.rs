@@ -1,0 +1,323 @@
+//! What was typed. No logic: see `commands` for what becomes of it.
+
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU64, NonZeroUsize},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+
+use crate::{
+    api::{Network, Region},
+    domain::{FaceGroupCode, ItemState},
+    pace::{InDoubtPolicy, Qps},
+    run::MaxErrors,
+};
+
+/// Enrols an archive of face photos into Alibaba Cloud ID Verification face groups: every photo with a known outcome,
+/// nobody twice, at the quota.
+#[derive(Debug, Parser)]
+#[command(name = "face-enroll", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What to say meanwhile.
+    #[command(flatten)]
+    pub talk: TalkArgs,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Enrol everything that is not enrolled yet; running again is resuming
+    Run(Box<RunArgs>),
+    /// Show what the checkpoint holds
+    Status(StatusArgs),
+    /// Write items with their outcomes, as CSV or JSON Lines
+    Export(ExportArgs),
+    /// Serve the API locally, for rehearsal and tests
+    Sandbox(SandboxArgs),
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub struct TalkArgs {
+    /// Say more on stderr (twice: everything)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say only what someone must act on
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Form of what is said on stderr
+    #[arg(long, global = true, env = "FACE_ENROLL_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// Say it to this file too
+    #[arg(long, global = true, env = "FACE_ENROLL_LOG_FILE", value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    /// Colour on stderr
+    #[arg(long, global = true, env = "FACE_ENROLL_COLOR", default_value = "auto")]
+    pub color: When,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object a line.
+    Json,
+}
+
+/// Whether to do what only a terminal can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// On a terminal.
+    Auto,
+    /// Everywhere.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+/// What `--json` prints beside the summary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Json {
+    /// `status` objects and the `summary`.
+    Status,
+    /// A line for each item too.
+    Items,
+}
+
+/// Flags of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A manifest (.csv, .tsv), or a directory of photos
+    #[arg(required = true, value_name = "SOURCE")]
+    pub sources: Vec<PathBuf>,
+    /// Face group of rows that name none
+    #[arg(long, env = "FACE_ENROLL_GROUP", value_name = "CODE")]
+    pub group: Option<FaceGroupCode>,
+    /// What relative paths are relative to [default: the manifest's folder]
+    #[arg(long, env = "FACE_ENROLL_ROOT", value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Where it all is kept [default: SOURCE.enroll.sqlite]
+    #[arg(long, env = "FACE_ENROLL_CHECKPOINT", value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// Read, check and plan; send nothing, write nothing
+    #[arg(short = 'n', long, env = "FACE_ENROLL_DRY_RUN", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub dry_run: bool,
+    /// Run against a sandbox inside the process: no account, no group, no region needed
+    #[arg(long, env = "FACE_ENROLL_SANDBOX", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub sandbox: bool,
+    /// Where it is sent.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    /// How it is sent.
+    #[command(flatten)]
+    pub sending: SendingArgs,
+    /// When to stop.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// What to show.
+    #[command(flatten)]
+    pub show: ShowArgs,
+}
+
+/// Where it is sent.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Service")]
+pub struct ServiceArgs {
+    /// Region that holds the group: ap-southeast-1, ap-southeast-5, cn-hongkong, ap-southeast-3 [env: also ALIBABA_CLOUD_REGION_ID]
+    #[arg(long, env = "FACE_ENROLL_REGION", value_name = "ID")]
+    pub region: Option<Region>,
+    /// The region's public or VPC endpoint
+    #[arg(long, env = "FACE_ENROLL_NETWORK", default_value = "public", value_name = "public|vpc")]
+    pub network: Network,
+    /// Another endpoint; http:// only to a loopback address
+    #[arg(long, env = "FACE_ENROLL_ENDPOINT", value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// Endpoint of AuthorizeFileUpload, for photos above 1 MB
+    #[arg(
+        long,
+        env = "FACE_ENROLL_UPLOAD_ENDPOINT",
+        value_name = "URL",
+        default_value = "https://openplatform.aliyuncs.com"
+    )]
+    pub upload_endpoint: String,
+}
+
+/// How it is sent.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sending")]
+pub struct SendingArgs {
+    /// The tenant's quota for AddFaceRecord, in calls a second
+    #[arg(long, env = "FACE_ENROLL_QPS", default_value = "50", value_name = "N")]
+    pub qps: Qps,
+    /// Queries a second, for what is in doubt
+    #[arg(long, env = "FACE_ENROLL_QUERY_QPS", default_value = "10", value_name = "N")]
+    pub query_qps: Qps,
+    /// Requests in flight
+    #[arg(long, env = "FACE_ENROLL_CONCURRENCY", default_value = "64", value_name = "N")]
+    pub concurrency: NonZeroUsize,
+    /// Attempts per item; throttled ones don't count
+    #[arg(long, env = "FACE_ENROLL_RETRIES", default_value = "8", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub retries: u32,
+    /// What to do with a request that may have been executed
+    #[arg(long, env = "FACE_ENROLL_IN_DOUBT", default_value = "reconcile", value_name = "reconcile|retry|hold")]
+    pub in_doubt: InDoubtPolicy,
+    /// How long to wait before asking what became of a request [default: 30s; 1s with --sandbox]
+    #[arg(long, env = "FACE_ENROLL_SETTLE", value_name = "D", value_parser = duration)]
+    pub settle: Option<Duration>,
+}
+
+/// When to stop.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Stop after this time
+    #[arg(long, env = "FACE_ENROLL_MAX_DURATION", value_name = "D", value_parser = duration)]
+    pub max_duration: Option<Duration>,
+    /// Stop after so many photos sent
+    #[arg(long, env = "FACE_ENROLL_MAX_IMAGES", value_name = "N")]
+    pub max_images: Option<NonZeroU64>,
+    /// Stop after so many rows rejected or failed
+    #[arg(long, env = "FACE_ENROLL_MAX_ERRORS", value_name = "N|N%")]
+    pub max_errors: Option<MaxErrors>,
+    /// Stop when the service has not answered for so long
+    #[arg(long, env = "FACE_ENROLL_GIVE_UP_AFTER", value_name = "D", default_value = "30m", value_parser = duration)]
+    pub give_up_after: Duration,
+    /// Go on although the same refusal comes again and again
+    #[arg(long, env = "FACE_ENROLL_KEEP_GOING", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub keep_going: bool,
+    /// Wait so long for another run on the same checkpoint
+    #[arg(long, env = "FACE_ENROLL_WAIT_LOCK", value_name = "D", default_value = "0s", value_parser = duration)]
+    pub wait_lock: Duration,
+}
+
+/// What to show.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct ShowArgs {
+    /// JSON Lines on stdout, the summary last; `--json=items`: a line for each item too
+    #[arg(long, env = "FACE_ENROLL_JSON", num_args = 0..=1, require_equals = true, default_missing_value = "status", value_name = "items")]
+    pub json: Option<Json>,
+    /// The progress bar
+    #[arg(long, env = "FACE_ENROLL_PROGRESS", default_value = "auto")]
+    pub progress: When,
+    /// How often to say how it stands, where there is no bar
+    #[arg(long, env = "FACE_ENROLL_STATS", default_value = "1m", value_name = "D", value_parser = duration)]
+    pub stats: Duration,
+}
+
+/// Which checkpoint.
+#[derive(Debug, Args)]
+pub struct CheckpointArgs {
+    /// The source whose checkpoint it is
+    #[arg(value_name = "SOURCE", required_unless_present = "checkpoint")]
+    pub source: Option<PathBuf>,
+    /// The checkpoint itself
+    #[arg(long, env = "FACE_ENROLL_CHECKPOINT", value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// The source's sandbox checkpoint
+    #[arg(long, conflicts_with = "checkpoint")]
+    pub sandbox: bool,
+}
+
+/// Flags of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Which.
+    #[command(flatten)]
+    pub which: CheckpointArgs,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Which.
+    #[command(flatten)]
+    pub which: CheckpointArgs,
+    /// Only rows in these states: pending, in_doubt, enrolled, rejected, failed
+    #[arg(long, value_name = "STATE,...", value_delimiter = ',', value_parser = state)]
+    pub status: Vec<ItemState>,
+    /// The form
+    #[arg(long, default_value = "csv")]
+    pub format: ExportFormat,
+    /// Where to; `-` is stdout
+    #[arg(short, long, default_value = "-", value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+/// Forms of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// With a header line.
+    Csv,
+    /// An object a line.
+    Jsonl,
+}
+
+/// Flags of `sandbox`.
+#[derive(Debug, Args)]
+pub struct SandboxArgs {
+    /// Loopback address; port 0 picks one
+    #[arg(long, default_value = "127.0.0.1:8470", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// A face group that exists (repeatable) [default: every group exists]
+    #[arg(long, value_name = "CODE")]
+    pub group: Vec<FaceGroupCode>,
+    /// Calls a second and action; 0 is no limit
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub qps: u32,
+    /// How a second is counted
+    #[arg(long, default_value = "sliding", value_name = "fixed|sliding")]
+    pub window: WindowKind,
+    /// Mean time to answer
+    #[arg(long, default_value = "40ms", value_name = "D", value_parser = duration)]
+    pub latency: Duration,
+    /// Time, at most, that passes before a record is made, also when its client is gone
+    #[arg(long, default_value = "0s", value_name = "D", value_parser = duration)]
+    pub late: Duration,
+    /// A script of faults
+    #[arg(long, value_name = "FILE")]
+    pub faults: Option<PathBuf>,
+    /// Of what is left to chance
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Keep the records in this file
+    #[arg(long, value_name = "FILE")]
+    pub records: Option<PathBuf>,
+    /// Write every arrival to this file, as JSON Lines
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
+    /// The endpoint and its key as one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a second is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WindowKind {
+    /// From one full second to the next.
+    Fixed,
+    /// Any second.
+    Sliding,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text).map_err(|_| "a duration such as 90s, 5m, 2h30m or 1d".to_owned())
+}
+
+fn state(text: &str) -> Result<ItemState, String> {
+    let named = ItemState::ALL.into_iter().find(|state| state.name() == text);
+    named.ok_or_else(|| "one of pending, in_doubt, enrolled, rejected, failed".to_owned())
+}

@@ -1,0 +1,126 @@
+//! An error on its way to a person: what failed, why, and what to do next.
+
+use std::{error::Error, fmt};
+
+use crate::{
+    api::{CredentialsError, EndpointError},
+    checkpoint::StoreError,
+    exit::Exit,
+    manifest::SourceError,
+    report::ExportError,
+    run::{FeedError, RunError},
+};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    cause: Box<dyn Error + Send + Sync>,
+    advice: Option<&'static str>,
+}
+
+impl Failure {
+    /// A failure that ends the program with this code.
+    pub fn new(exit: Exit, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { exit, cause: cause.into(), advice: None }
+    }
+
+    /// With a word on what to do.
+    pub fn advise(self, advice: &'static str) -> Self {
+        Self { advice: Some(advice), ..self }
+    }
+
+    /// How the program ends.
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.cause)?;
+        let mut said = self.cause.to_string();
+        let mut source = self.cause.source();
+        while let Some(cause) = source {
+            let words = cause.to_string();
+            // A wrapper that repeats its cause adds nothing.
+            if !said.ends_with(&words) {
+                write!(f, ": {words}")?;
+            }
+            said = words;
+            source = cause.source();
+        }
+        self.advice.map_or(Ok(()), |advice| write!(f, "\n  {advice}"))
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let (exit, advice) = match &error {
+            StoreError::Locked { .. } => (Exit::Locked, Some("wait for it, or give --wait-lock 10m")),
+            StoreError::Bound { .. } => {
+                (Exit::Usage, Some("give the region or endpoint that it was made for, or another --checkpoint"))
+            }
+            StoreError::Missing { .. } => (Exit::Usage, Some("give the manifest that was run, or --checkpoint FILE")),
+            StoreError::IllegalChange { .. } => (Exit::Internal, Some("please report this with the log")),
+            StoreError::Newer { .. } => (Exit::Checkpoint, Some("use that version of face-enroll, or a newer one")),
+            StoreError::Foreign { .. } | StoreError::NotAFile { .. } => {
+                (Exit::Checkpoint, Some("give another --checkpoint"))
+            }
+            StoreError::NetworkFileSystem { .. } => (Exit::Checkpoint, Some("give a --checkpoint on a local disk")),
+            StoreError::Corrupt { .. } | StoreError::Unreadable { .. } => {
+                (Exit::Checkpoint, Some("keep the file and its -wal as they are; nothing more was sent"))
+            }
+            StoreError::Sqlite { .. } | StoreError::Open { .. } | StoreError::Stopped => {
+                (Exit::Checkpoint, Some("see to the disk (space, permissions, health), then run again"))
+            }
+        };
+        Self { exit, cause: error.into(), advice }
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        let exit = if error.is_usage() { Exit::Usage } else { Exit::Source };
+        Self::new(exit, error)
+    }
+}
+
+impl From<FeedError> for Failure {
+    fn from(error: FeedError) -> Self {
+        match error {
+            FeedError::Source(error) => error.into(),
+            FeedError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Store(error) => error.into(),
+            RunError::Panic(_) => Self::new(Exit::Internal, error).advise("please report this with the log"),
+        }
+    }
+}
+
+impl From<EndpointError> for Failure {
+    fn from(error: EndpointError) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+impl From<CredentialsError> for Failure {
+    fn from(error: CredentialsError) -> Self {
+        Self::new(Exit::Fatal, error)
+    }
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Store(error) => error.into(),
+            ExportError::Write(_) => Self::new(Exit::Internal, error),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! One file per subcommand; the only place where things are wired together, and where errors get their advice.
+
+mod dry_run;
+mod export;
+mod failure;
+mod place;
+mod run;
+mod sandbox;
+mod status;
+mod target;
+
+pub use failure::Failure;
+
+use crate::{
+    cli::{Cli, Command},
+    exit::Exit,
+};
+
+/// Does what was typed.
+pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    match cli.command {
+        Command::Run(args) if args.dry_run => dry_run::dry_run(&args),
+        Command::Run(args) => run::run(*args, cli.talk.quiet).await,
+        Command::Status(args) => status::status(&args),
+        Command::Export(args) => export::export(&args),
+        Command::Sandbox(args) => sandbox::sandbox(args).await,
+    }
+}

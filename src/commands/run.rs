@@ -1,0 +1,402 @@
+//! `face-enroll run`.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+use super::{
+    Failure,
+    place::{self, Kind},
+    target::{self, Target},
+};
+use crate::{
+    api::{Client, HttpTransport, TransportSettings},
+    checkpoint::{Checkpoint, Lock, Reader, SqliteStore},
+    cli::{Json, RunArgs, When},
+    domain::{Counts, DrainReason, Event, Fatal, RunId, RunSummary, RunTotals},
+    exit::Exit,
+    manifest,
+    pace::{Gate, Qps, RetryRules},
+    picture,
+    report::{self, Progress, Snapshot, Status, Summary, View},
+    run::{Deps, Engine, Feed, FeedError, FeedState, Limits, Reading, RunError, Settings, Stop, is_ignored},
+    telemetry,
+};
+
+/// Events that may wait to be told.
+const EVENTS: usize = 1_024;
+/// `--settle` where it is not given (reliability.md 4.6, T_settle).
+const SETTLE: Duration = Duration::from_secs(30);
+/// The same in the sandbox, which dies with the process that might have left something behind.
+const SANDBOX_SETTLE: Duration = Duration::from_secs(1);
+/// What is still open after a second signal is left to the next run.
+const LEAVING: Duration = Duration::from_secs(1);
+
+type RunEngine = Engine<HttpTransport, SqliteStore>;
+
+/// See the module.
+pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> {
+    let kind = target::kind(&args);
+    let path = place::of_sources(&args.sources, args.checkpoint.as_deref(), kind)?;
+    // A source that is not there is told before anything is made for it.
+    let probe_group = args.group.clone().or_else(|| "sandbox".parse().ok().filter(|_| kind == Kind::Sandbox));
+    drop(read(&args, probe_group)?);
+    make_folder(&path)?;
+    let _lock = {
+        let (path, wait) = (path.clone(), args.limits.wait_lock);
+        tokio::task::spawn_blocking(move || Lock::acquire(&path, wait)).await.expect("taking a lock does not panic")?
+    };
+    let target = target::target(&args, &path).await?;
+    let store = SqliteStore::open(&path, &target.binding)?;
+    let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| Failure::new(Exit::Internal, error))?;
+    let ended = Run { args: &args, path: &path, is_quiet }.go(&target, checkpoint).await;
+    if let Some(sandbox) = target.sandbox {
+        sandbox.shutdown().await;
+    }
+    // The last handle is gone: the writer commits what it has and ends.
+    let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+    ended
+}
+
+struct Run<'a> {
+    args: &'a RunArgs,
+    path: &'a Path,
+    is_quiet: bool,
+}
+
+impl Run<'_> {
+    async fn go(&self, target: &Target, checkpoint: Checkpoint<SqliteStore>) -> Result<Exit, Failure> {
+        let readings = read(self.args, target.group.clone())?;
+        let key = target.credentials.masked_id();
+        let run_id = new_run_id();
+        let found = checkpoint.start_run(run_id.clone(), key.clone()).await?;
+        let stop = Stop::default();
+        let _signals = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(listen(stop.clone())?));
+        tracing::info!(
+            run = %run_id,
+            checkpoint = %self.path.display(),
+            to = target.binding,
+            key,
+            quota = self.args.sending.qps.get(),
+            rows = found.counts.total,
+            enrolled = found.counts.enrolled,
+            in_doubt = found.counts.in_doubt,
+            "{}", if found.is_resumed { "resuming" } else { "beginning" },
+        );
+
+        let now = Instant::now();
+        let learned = found.learned_rate.and_then(|rate| Qps::new(rate).ok());
+        let add_gate = Gate::new(self.args.sending.qps, learned, now);
+        add_gate.charge(found.recent_calls, now);
+        let (events, heard) = mpsc::channel(EVENTS);
+        let (feed_state, feed_watch) = watch::channel(FeedState::default());
+        let engine = Arc::new(Engine::new(
+            Deps {
+                client: self.client(target)?,
+                checkpoint: checkpoint.clone(),
+                add_gate,
+                query_gate: Gate::new(self.args.sending.query_qps, None, now),
+                events: events.clone(),
+                stop: stop.clone(),
+            },
+            self.settings(),
+        ));
+        let feed = Feed { readings, checkpoint: checkpoint.clone(), state: feed_state, events };
+        let reading = {
+            let stop = stop.clone();
+            tokio::task::spawn_blocking(move || {
+                let read = feed.read();
+                if read.is_err() {
+                    stop.drain(DrainReason::SourceBroken);
+                }
+                read
+            })
+        };
+        let watching = self.watch(&engine, &checkpoint, heard);
+        let working = async {
+            let ran = engine.run(feed_watch).await;
+            // The checkpoint is to hold every row, also of a run that stops early.
+            let read = tokio::select! {
+                read = reading => Some(read.expect("reading does not panic")),
+                () = leave(&stop) => None,
+            };
+            (ran, read)
+        };
+        let (ran, read) = tokio::select! {
+            done = working => done,
+            () = watching => unreachable!("the watcher watches for as long as the engine lives"),
+        };
+        let totals = engine.totals();
+        drop(engine);
+        self.end(Ended { ran, read, totals, stop, run_id }, &checkpoint).await
+    }
+
+    fn client(&self, target: &Target) -> Result<Client<HttpTransport>, Failure> {
+        let settings =
+            TransportSettings { connections: self.args.sending.concurrency.get(), ..TransportSettings::default() };
+        let transport =
+            HttpTransport::new(&target.endpoint, &settings).map_err(|error| Failure::new(Exit::Usage, error))?;
+        Ok(Client::new(transport, target.endpoint.clone(), target.credentials.clone()))
+    }
+
+    fn settings(&self) -> Settings {
+        let RunArgs { sending, limits, sandbox, .. } = self.args;
+        Settings {
+            quota: sending.qps,
+            concurrency: sending.concurrency,
+            rules: RetryRules { attempts: sending.retries },
+            in_doubt: sending.in_doubt,
+            settle: sending.settle.unwrap_or(if *sandbox { SANDBOX_SETTLE } else { SETTLE }),
+            limits: Limits { duration: limits.max_duration, images: limits.max_images, errors: limits.max_errors },
+            give_up_after: limits.give_up_after,
+            keep_going: limits.keep_going,
+            photo: picture::Limits::default(),
+        }
+    }
+
+    /// Shows the run for as long as it lasts. Never returns by itself.
+    async fn watch(&self, engine: &RunEngine, checkpoint: &Checkpoint<SqliteStore>, mut heard: mpsc::Receiver<Event>) {
+        let bar = self.bar();
+        if let Some(bar) = &bar {
+            telemetry::scroll_above(bar);
+        }
+        let mut progress = Progress::new(View {
+            bar,
+            every: self.args.show.stats,
+            items: self.args.show.json == Some(Json::Items),
+            quota: self.args.sending.qps.get(),
+        });
+        let mut tick = tokio::time::interval(progress.period());
+        tick.tick().await;
+        let mut asked = signal(SignalKind::user_defined1()).ok();
+        let groups = Vec::new();
+        loop {
+            let is_asked = tokio::select! {
+                Some(event) = heard.recv() => {
+                    progress.hear(&event, &mut heard);
+                    continue;
+                }
+                _ = tick.tick() => false,
+                Some(()) = next(&mut asked) => true,
+            };
+            let Ok(counts) = checkpoint.counts().await else { continue };
+            let snapshot = Snapshot { counts, totals: engine.totals(), rate: engine.rate().get() };
+            if is_asked {
+                progress.line(&snapshot);
+                continue;
+            }
+            progress.show(&snapshot, Instant::now());
+            if self.args.show.json.is_some() && progress.period() == self.args.show.stats {
+                report::print_json(&Status::new(None, self.path, &groups, &snapshot.counts));
+            }
+        }
+    }
+
+    fn bar(&self) -> Option<ProgressBar> {
+        let wanted = match self.args.show.progress {
+            When::Auto => std::io::stderr().is_terminal() && !self.is_quiet,
+            When::Always => true,
+            When::Never => false,
+        };
+        wanted.then(|| ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr_with_hz(2)))
+    }
+
+    /// The last words: what the checkpoint holds, and the code.
+    async fn end(&self, ended: Ended, checkpoint: &Checkpoint<SqliteStore>) -> Result<Exit, Failure> {
+        let Ended { ran, read, totals, stop, run_id } = ended;
+        let failure = match (ran, read) {
+            (Err(error), _) => Some(Failure::from(error)),
+            (Ok(()), Some(Err(error))) => Some(Failure::from(error)),
+            (Ok(()), Some(Ok(state))) if state.rows > 0 && state.parsed == 0 => Some(
+                Failure::new(Exit::Source, "no row of the source could be read as a photo to enrol")
+                    .advise("see what is wrong with each: face-enroll export --status rejected --checkpoint FILE"),
+            ),
+            (Ok(()), Some(Ok(_)) | None) => None,
+        };
+        // Items that were on their way are in doubt from here on, so the counts come after it.
+        let counted = async {
+            checkpoint.end_run(0, String::new()).await?;
+            checkpoint.counts().await
+        };
+        let (counts, failure) = match counted.await {
+            Ok(counts) => (counts, failure),
+            // The file can't be asked any more: what it held when it was last asked is in it, not here.
+            Err(error) => return Err(failure.unwrap_or_else(|| error.into())),
+        };
+        let exit = Exit::gravest(
+            failure
+                .as_ref()
+                .map(Failure::exit)
+                .into_iter()
+                .chain(stop.reason().map(of_reason))
+                .chain(of_counts(&counts)),
+        );
+        let exit_reason = reason(exit, stop.reason(), failure.as_ref(), &counts);
+        let summary = RunSummary { totals, exit_code: exit.code(), exit_reason };
+        checkpoint.end_run(summary.exit_code, summary.exit_reason.clone()).await?;
+        let reader = Reader::open(self.path)?;
+        if self.args.show.json.is_some() {
+            let groups = reader.groups()?;
+            report::print_json(&Summary::new(Status::new(Some(&run_id.0), self.path, &groups, &counts), &summary));
+        }
+        if !self.is_quiet {
+            telemetry::plain(&report::lines(&counts, &summary, self.path));
+        }
+        failure.map_or(Ok(exit), Err)
+    }
+}
+
+struct Ended {
+    ran: Result<(), RunError>,
+    read: Option<Result<FeedState, FeedError>>,
+    totals: RunTotals,
+    stop: Stop,
+    run_id: RunId,
+}
+
+/// What the reason to drain makes of the exit code.
+fn of_reason(reason: &DrainReason) -> Exit {
+    match reason {
+        DrainReason::Signal(number) => Exit::Signal(*number),
+        DrainReason::MaxDuration | DrainReason::ServiceAway(_) => Exit::TimeUp,
+        DrainReason::MaxImages | DrainReason::MaxErrors => Exit::Limit,
+        DrainReason::Fatal(_) => Exit::Fatal,
+        DrainReason::SourceBroken => Exit::Source,
+    }
+}
+
+/// What the rows make of it.
+fn of_counts(counts: &Counts) -> impl Iterator<Item = Exit> {
+    let all = [(counts.in_doubt, Exit::InDoubt), (counts.failed, Exit::Failed), (counts.rejected, Exit::Rejected)];
+    all.into_iter().filter(|(n, _)| *n > 0).map(|(_, exit)| exit)
+}
+
+/// Why it ended so, in a sentence.
+fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&Failure>, counts: &Counts) -> String {
+    let of_drain = || match drained {
+        Some(DrainReason::Signal(number)) => format!("stopped by signal {number}; run again to go on"),
+        Some(DrainReason::MaxDuration) => "stopped by --max-duration; run again to go on".into(),
+        Some(DrainReason::MaxImages) => "stopped by --max-images; run again to go on".into(),
+        Some(DrainReason::MaxErrors) => "stopped by --max-errors".into(),
+        Some(DrainReason::ServiceAway(away)) => {
+            format!("the service did not answer for {}; run again to go on", report::duration(*away))
+        }
+        Some(DrainReason::Fatal(fatal)) => format!("stopped: {fatal}; {}", advice(fatal)),
+        Some(DrainReason::SourceBroken) | None => "stopped".into(),
+    };
+    let rows = |n: u64, what: &str| {
+        format!("{} {what}", if n == 1 { "1 row is".to_owned() } else { format!("{} rows are", report::thousands(n)) })
+    };
+    match exit {
+        Exit::Success => "Every row is enrolled".into(),
+        Exit::Internal | Exit::Usage | Exit::Source | Exit::Locked | Exit::Checkpoint => {
+            failure.map_or_else(of_drain, |failure| failure.to_string().replace('\n', ";"))
+        }
+        Exit::Fatal | Exit::Limit | Exit::TimeUp | Exit::Signal(_) => of_drain(),
+        Exit::InDoubt => rows(counts.in_doubt, "still in doubt"),
+        Exit::Failed => format!("Finished; {}", rows(counts.failed, "failed: a retry may help")),
+        Exit::Rejected => format!("Finished; {}", rows(counts.rejected, "rejected: running again does not help")),
+    }
+}
+
+/// What a person is to do.
+fn advice(fatal: &Fatal) -> &'static str {
+    match fatal {
+        Fatal::Credentials { .. } => "check ALIBABA_CLOUD_ACCESS_KEY_ID, _SECRET and _SECURITY_TOKEN, then run again",
+        Fatal::Signature { .. } => "check ALIBABA_CLOUD_ACCESS_KEY_SECRET, then run again",
+        Fatal::Permission { .. } => {
+            "grant the RAM user AliyunAntCloudAuthFullAccess, or AddFaceRecord, QueryFaceRecord and QueryFaceGroup, then run again"
+        }
+        Fatal::Account { .. } => "activate ID Verification and settle overdue payments, then run again",
+        Fatal::Endpoint { .. } => "check --region, --network and --endpoint, then run again",
+        Fatal::Certificate { .. } => {
+            "check the endpoint's name, this machine's clock and its root certificates, then run again"
+        }
+        Fatal::Clock { .. } => "set this machine's clock, then run again",
+        Fatal::UnknownGroup { .. } => "check --group and --region, or make the group in the console, then run again",
+        Fatal::SameRefusal { .. } => {
+            "these rows are pending again: mend the cause and run again, or let them be rejected with --keep-going"
+        }
+    }
+}
+
+/// Opens every source.
+fn read(args: &RunArgs, group: Option<crate::domain::FaceGroupCode>) -> Result<Vec<Reading>, Failure> {
+    let settings = manifest::Settings { group, root: args.root.clone() };
+    let open = |source: &PathBuf| -> Result<Reading, Failure> {
+        let source = manifest::open(source, &settings)?;
+        let root = source.root().to_owned();
+        Ok(Reading { source, root })
+    };
+    args.sources.iter().map(open).collect()
+}
+
+fn make_folder(checkpoint: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    let Some(folder) = checkpoint.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+        Failure::new(Exit::Checkpoint, error).advise("the checkpoint's folder can't be made: give another --checkpoint")
+    })
+}
+
+/// `20261123T020015Z-7f3a`
+fn new_run_id() -> RunId {
+    let started = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    RunId(format!("{started}-{:04x}", fastrand::u16(..)))
+}
+
+/// The first signal drains, the second leaves. What was ignored at the start stays ignored.
+fn listen(stop: Stop) -> Result<impl Future<Output = ()>, Failure> {
+    let open = |kind: SignalKind| -> Result<Option<Signal>, Failure> {
+        let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
+        if is_ignored(number) {
+            Ok(None)
+        } else {
+            signal(kind).map(Some).map_err(|error| Failure::new(Exit::Internal, error))
+        }
+    };
+    let (mut hangup, mut interrupt, mut terminate) =
+        (open(SignalKind::hangup())?, open(SignalKind::interrupt())?, open(SignalKind::terminate())?);
+    Ok(async move {
+        loop {
+            let kind = tokio::select! {
+                Some(()) = next(&mut hangup) => SignalKind::hangup(),
+                Some(()) = next(&mut interrupt) => SignalKind::interrupt(),
+                Some(()) = next(&mut terminate) => SignalKind::terminate(),
+                else => return,
+            };
+            let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
+            if stop.is_signalled() {
+                tracing::warn!("leaving at once: what is in flight is in doubt");
+                stop.leave();
+                return;
+            }
+            tracing::warn!(signal = number, "stopping: what is in flight is heard out; a second signal leaves at once");
+            stop.signalled(number);
+        }
+    })
+}
+
+/// The next signal; nothing, for ever, where there is none to wait for.
+async fn next(signal: &mut Option<Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns a moment after the run was told to leave at once.
+async fn leave(stop: &Stop) {
+    stop.leaving().await;
+    tokio::time::sleep(LEAVING).await;
+}

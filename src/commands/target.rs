@@ -1,0 +1,95 @@
+//! Where a run sends to, and as whom.
+
+use std::num::NonZeroU32;
+
+use super::{Failure, place::Kind};
+use crate::{
+    api::{AccessKey, Credentials, Endpoint},
+    cli::{RunArgs, ServiceArgs},
+    domain::FaceGroupCode,
+    exit::Exit,
+    pace::Qps,
+    sandbox::{Sandbox, Settings as SandboxSettings},
+};
+
+/// The group of a sandbox run that names none.
+const SANDBOX_GROUP: &str = "sandbox";
+/// What a checkpoint made by `--sandbox` belongs to.
+const SANDBOX_BINDING: &str = "the sandbox";
+
+/// See the module.
+pub(super) struct Target {
+    pub(super) endpoint: Endpoint,
+    pub(super) credentials: Credentials,
+    /// What the checkpoint belongs to.
+    pub(super) binding: String,
+    /// Of rows that name none.
+    pub(super) group: Option<FaceGroupCode>,
+    /// Lives as long as the run.
+    pub(super) sandbox: Option<Sandbox>,
+}
+
+/// Finds out, without a call.
+pub(super) async fn target(args: &RunArgs, checkpoint: &std::path::Path) -> Result<Target, Failure> {
+    match kind(args) {
+        Kind::Sandbox => in_sandbox(args, checkpoint).await,
+        Kind::Service => {
+            let endpoint = endpoint(&args.service)?;
+            // Not used before photos above 1 MB can be sent, but a wrong one is better told now.
+            Endpoint::custom(&args.service.upload_endpoint)?;
+            let credentials = Credentials::from_environment(|name| std::env::var(name).ok())?;
+            let binding = endpoint.binding();
+            Ok(Target { endpoint, credentials, binding, group: args.group.clone(), sandbox: None })
+        }
+    }
+}
+
+/// Is it a rehearsal?
+pub(super) fn kind(args: &RunArgs) -> Kind {
+    if args.sandbox { Kind::Sandbox } else { Kind::Service }
+}
+
+fn endpoint(args: &ServiceArgs) -> Result<Endpoint, Failure> {
+    if let Some(url) = &args.endpoint {
+        return Ok(Endpoint::custom(url)?);
+    }
+    let from_environment = || match std::env::var("ALIBABA_CLOUD_REGION_ID") {
+        Ok(id) if !id.is_empty() => id.parse().map(Some).map_err(Failure::from),
+        Ok(_) | Err(_) => Ok(None),
+    };
+    match args.region.map_or_else(from_environment, |region| Ok(Some(region)))? {
+        Some(region) => Ok(Endpoint::of_region(region, args.network)),
+        None => Err(Failure::new(Exit::Usage, "no region given: data is kept apart by region, so it is never guessed")
+            .advise("give --region ap-southeast-1 (or ap-southeast-5, cn-hongkong, ap-southeast-3), or try it out with --sandbox")),
+    }
+}
+
+/// A sandbox whose records outlive the process, in a file beside the checkpoint.
+async fn in_sandbox(args: &RunArgs, checkpoint: &std::path::Path) -> Result<Target, Failure> {
+    if args.service.endpoint.is_some() {
+        return Err(Failure::new(Exit::Usage, "--sandbox has its own endpoint: leave --endpoint out"));
+    }
+    let mut records = checkpoint.as_os_str().to_owned();
+    records.push(".records.jsonl");
+    let settings = SandboxSettings {
+        qps: quota(args.sending.qps),
+        latency: std::time::Duration::from_millis(40),
+        records: Some(records.into()),
+        ..SandboxSettings::default()
+    };
+    let sandbox = Sandbox::start(settings).await.map_err(|error| Failure::new(Exit::Usage, error))?;
+    let key = AccessKey::new(sandbox.access_key_id(), sandbox.access_key_secret().into(), None);
+    let group = args.group.clone().or_else(|| FaceGroupCode::parse(SANDBOX_GROUP).ok());
+    Ok(Target {
+        endpoint: Endpoint::custom(&sandbox.endpoint())?,
+        credentials: Credentials::fixed(key),
+        binding: SANDBOX_BINDING.to_owned(),
+        group,
+        sandbox: Some(sandbox),
+    })
+}
+
+/// The sandbox allows what the run believes to be its quota.
+fn quota(qps: Qps) -> Option<NonZeroU32> {
+    NonZeroU32::new(qps.get().ceil() as u32)
+}

@@ -1,0 +1,112 @@
+//! The exit codes (contract.md). When several apply, the gravest stands: see [`Exit::gravest`].
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Every row is enrolled, or the command did its work.
+    Success,
+    /// A bug.
+    Internal,
+    /// Usage or configuration.
+    Usage,
+    /// A source is missing or unreadable, or no row of it parses.
+    Source,
+    /// Finished; some rows failed.
+    Failed,
+    /// Finished; some rows are rejected, or faults were found.
+    Rejected,
+    /// Stopped: nothing goes better until a person acts.
+    Fatal,
+    /// `--max-images` or `--max-errors`.
+    Limit,
+    /// `--max-duration`, or the service stayed away too long.
+    TimeUp,
+    /// Another run holds the checkpoint.
+    Locked,
+    /// Something is still in doubt.
+    InDoubt,
+    /// The checkpoint can't be trusted or written.
+    Checkpoint,
+    /// A signal, after a clean drain.
+    Signal(u8),
+}
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Internal => 1,
+            Self::Usage => 2,
+            Self::Source => 3,
+            Self::Failed => 5,
+            Self::Rejected => 6,
+            Self::Fatal => 7,
+            Self::Limit => 8,
+            Self::TimeUp => 10,
+            Self::Locked => 11,
+            Self::InDoubt => 12,
+            Self::Checkpoint => 13,
+            Self::Signal(number) => 128 + number,
+        }
+    }
+
+    /// The gravest of several, by the contract's precedence: 13 > 1 > 3 > 7 > signal > 10 > 8 > 12 > 5 > 6 > 0. Usage
+    /// and a held lock end the program before anything else can.
+    pub fn gravest(all: impl IntoIterator<Item = Self>) -> Self {
+        all.into_iter().min_by_key(|exit| exit.rank()).unwrap_or(Self::Success)
+    }
+
+    fn rank(self) -> u8 {
+        match self {
+            Self::Usage | Self::Locked => 0,
+            Self::Checkpoint => 1,
+            Self::Internal => 2,
+            Self::Source => 3,
+            Self::Fatal => 4,
+            Self::Signal(_) => 5,
+            Self::TimeUp => 6,
+            Self::Limit => 7,
+            Self::InDoubt => 8,
+            Self::Failed => 9,
+            Self::Rejected => 10,
+            Self::Success => 11,
+        }
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn precedence_is_that_of_the_contract() {
+        let order = [
+            Exit::Checkpoint,
+            Exit::Internal,
+            Exit::Fatal,
+            Exit::Signal(15),
+            Exit::TimeUp,
+            Exit::Limit,
+            Exit::InDoubt,
+            Exit::Failed,
+            Exit::Rejected,
+            Exit::Success,
+        ];
+        for (at, grave) in order.iter().enumerate() {
+            assert_eq!(Exit::gravest(order[at..].iter().rev().copied()), *grave);
+        }
+        assert_eq!(Exit::gravest([]), Exit::Success);
+    }
+
+    #[test]
+    fn signals_are_128_and_their_number() {
+        assert_eq!([1, 2, 15].map(|signal| Exit::Signal(signal).code()), [129, 130, 143]);
+    }
+}

@@ -1,0 +1,156 @@
+//! Items with their outcomes, as CSV or JSON Lines. An export is itself a manifest: mended, it can be run.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value};
+
+use crate::checkpoint::{ExportRow, Reader, StoreError};
+use crate::domain::ItemState;
+
+/// The columns of the contract, in its order; the manifest's own other fields follow.
+const COLUMNS: [&str; 16] = [
+    "row",
+    "source",
+    "path",
+    "url",
+    "merchant_user_id",
+    "face_group_code",
+    "status",
+    "stage",
+    "code",
+    "message",
+    "request_id",
+    "attempts",
+    "face_quality",
+    "sha256",
+    "enrolled_at",
+    "confirmed_by",
+];
+
+/// Why there is no export.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The checkpoint.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The output.
+    #[error("the export can't be written")]
+    Write(#[from] io::Error),
+}
+
+impl From<csv::Error> for ExportError {
+    fn from(error: csv::Error) -> Self {
+        Self::Write(error.into())
+    }
+}
+
+impl ExportError {
+    /// Has the reader of our output gone away, as `head` does? Then nothing is wrong.
+    pub fn is_closed_pipe(&self) -> bool {
+        match self {
+            Self::Write(error) => error.kind() == io::ErrorKind::BrokenPipe,
+            Self::Store(_) => false,
+        }
+    }
+}
+
+/// Which rows, and how their paths are written.
+pub struct Exporter<'a> {
+    /// Where they are.
+    pub reader: &'a Reader,
+    /// Only these states; none means all.
+    pub states: &'a [ItemState],
+    /// Paths beneath this folder are written relative to it.
+    pub folder: PathBuf,
+}
+
+impl Exporter<'_> {
+    /// A header line, then a line for each row. Two passes: the manifests' other fields are columns too.
+    pub fn csv(&self, output: impl Write) -> Result<(), ExportError> {
+        let mut others = BTreeSet::new();
+        self.rows(&mut |row| {
+            for (name, _) in row.extra {
+                if !others.contains(&name) {
+                    others.insert(name);
+                }
+            }
+            Ok(())
+        })?;
+        let mut writer = csv::Writer::from_writer(output);
+        writer.write_record(COLUMNS.iter().copied().chain(others.iter().map(String::as_str)))?;
+        self.rows(&mut |row| {
+            let fields = self.fields(&row);
+            let other =
+                |name: &String| row.extra.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value);
+            writer.write_record(
+                fields.iter().map(|field| field.as_deref().unwrap_or_default()).chain(others.iter().map(other)),
+            )?;
+            Ok(())
+        })?;
+        writer.flush()?;
+        Ok(())
+    }
+
+    /// An object a line; absent fields are absent.
+    pub fn jsonl(&self, mut output: impl Write) -> Result<(), ExportError> {
+        self.rows(&mut |row| {
+            let mut object = Map::new();
+            for (name, field) in COLUMNS.iter().zip(self.fields(&row)) {
+                if let Some(text) = field {
+                    let is_number = matches!(*name, "row" | "attempts");
+                    let value = text.parse::<u64>().ok().filter(|_| is_number).map_or(Value::String(text), Value::from);
+                    object.insert((*name).to_owned(), value);
+                }
+            }
+            for (name, value) in row.extra {
+                object.entry(name).or_insert(Value::String(value));
+            }
+            serde_json::to_writer(&mut output, &object).map_err(io::Error::from)?;
+            output.write_all(b"\n")?;
+            Ok(())
+        })?;
+        output.flush()?;
+        Ok(())
+    }
+
+    fn rows(&self, each: &mut dyn FnMut(ExportRow) -> Result<(), ExportError>) -> Result<(), ExportError> {
+        self.reader.export(&mut |row| {
+            let name = row.state.name();
+            let is_wanted = self.states.is_empty() || self.states.iter().any(|state| state.name() == name);
+            if is_wanted { each(row) } else { Ok(()) }
+        })
+    }
+
+    fn fields(&self, row: &ExportRow) -> [Option<String>; COLUMNS.len()] {
+        [
+            Some(row.row.to_string()),
+            Some(row.source.to_string()),
+            row.path.as_deref().map(|path| relative(path, &self.folder)),
+            row.url.clone(),
+            row.user.clone(),
+            row.group.clone(),
+            Some(row.state.name().to_owned()),
+            row.stage.map(|stage| stage.name().to_owned()),
+            row.code.clone(),
+            row.message.clone(),
+            row.request_id.clone(),
+            Some(row.attempts.to_string()),
+            row.quality.clone(),
+            row.digest.map(|digest| digest.to_string()),
+            row.enrolled_ms.and_then(time),
+            row.confirmed_by.map(|by| by.name().to_owned()),
+        ]
+    }
+}
+
+fn relative(path: &Path, folder: &Path) -> String {
+    path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned()
+}
+
+fn time(ms: i64) -> Option<String> {
+    jiff::Timestamp::from_millisecond(ms).ok().map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}

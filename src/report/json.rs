@@ -1,0 +1,132 @@
+//! The objects of `--json` (contract.md, "summary and status"). Fields are added, never renamed.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::domain::{Counts, ItemReport, Outcome, RunSummary};
+
+/// `{"type": "status", …}`
+#[derive(Debug, Serialize)]
+pub struct Status<'a> {
+    r#type: &'static str,
+    run_id: Option<&'a str>,
+    checkpoint: &'a Path,
+    groups: &'a [String],
+    total: u64,
+    enrolled: u64,
+    rejected: u64,
+    failed: u64,
+    in_doubt: u64,
+    pending: u64,
+    changed: u64,
+    vanished: u64,
+    by_code: &'a std::collections::BTreeMap<String, u64>,
+}
+
+impl<'a> Status<'a> {
+    /// How a checkpoint stands.
+    pub fn new(run_id: Option<&'a str>, checkpoint: &'a Path, groups: &'a [String], counts: &'a Counts) -> Self {
+        Self {
+            r#type: "status",
+            run_id,
+            checkpoint,
+            groups,
+            total: counts.total,
+            enrolled: counts.enrolled,
+            rejected: counts.rejected,
+            failed: counts.failed,
+            in_doubt: counts.in_doubt,
+            pending: counts.pending,
+            changed: counts.changed,
+            vanished: counts.vanished,
+            by_code: &counts.by_code,
+        }
+    }
+}
+
+/// `{"type": "summary", …}`
+#[derive(Debug, Serialize)]
+pub struct Summary<'a> {
+    #[serde(flatten)]
+    status: Status<'a>,
+    newly_enrolled: u64,
+    calls: u64,
+    throttled: u64,
+    queries: u64,
+    elapsed_s: f64,
+    rate: f64,
+    exit_code: u8,
+    exit_reason: &'a str,
+}
+
+impl<'a> Summary<'a> {
+    /// The last word of a run.
+    pub fn new(status: Status<'a>, run: &'a RunSummary) -> Self {
+        let millis = |seconds: f64| (seconds * 1_000.0).round() / 1_000.0;
+        Self {
+            status: Status { r#type: "summary", ..status },
+            newly_enrolled: run.totals.newly_enrolled,
+            calls: run.totals.calls,
+            throttled: run.totals.throttled,
+            queries: run.totals.queries,
+            elapsed_s: millis(run.totals.elapsed_s),
+            rate: millis(run.totals.rate),
+            exit_code: run.exit_code,
+            exit_reason: &run.exit_reason,
+        }
+    }
+}
+
+/// `{"type": "item", …}`: one change of state. No id in it: the row finds it in the manifest and in an export.
+#[derive(Debug, Serialize)]
+pub(super) struct ItemLine<'a> {
+    r#type: &'static str,
+    row: u64,
+    status: &'static str,
+    stage: Option<&'static str>,
+    code: Option<&'a str>,
+    message: Option<&'a str>,
+    request_id: Option<&'a str>,
+    attempts: u32,
+    face_quality: Option<&'a str>,
+    confirmed_by: Option<&'static str>,
+    latency_ms: Option<u64>,
+}
+
+impl<'a> From<&'a ItemReport> for ItemLine<'a> {
+    fn from(report: &'a ItemReport) -> Self {
+        let mut line = Self {
+            r#type: "item",
+            row: report.row,
+            status: report.outcome.state().name(),
+            stage: None,
+            code: report.code().map(|code| code.0.as_str()),
+            message: None,
+            request_id: None,
+            attempts: report.attempts,
+            face_quality: None,
+            confirmed_by: None,
+            latency_ms: report.latency.map(|latency| latency.as_millis() as u64),
+        };
+        match &report.outcome {
+            Outcome::Enrolled { confirmed_by, quality, message, request_id, .. } => {
+                line.confirmed_by = Some(confirmed_by.name());
+                line.face_quality = quality.as_deref();
+                line.message = message.as_deref();
+                line.request_id = request_id.as_ref().map(|id| id.0.as_str());
+            }
+            Outcome::Rejected { stage, message, request_id, .. } => {
+                line.stage = Some(stage.name());
+                line.message = Some(message);
+                line.request_id = request_id.as_ref().map(|id| id.0.as_str());
+            }
+            Outcome::Failed { message, request_id, .. } | Outcome::InDoubt { message, request_id, .. } => {
+                line.message = Some(message);
+                line.request_id = request_id.as_ref().map(|id| id.0.as_str());
+            }
+            Outcome::Again { counts: _ } => {}
+        }
+        line
+    }
+}

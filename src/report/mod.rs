@@ -1,0 +1,15 @@
+//! What a run looks like from outside: progress while it lasts, the summary at its end, exports afterwards.
+//!
+//! Counts are always asked of the checkpoint, never added up here: what is shown is on disk.
+
+mod export;
+mod figures;
+mod json;
+mod progress;
+mod summary;
+
+pub use export::{ExportError, Exporter};
+pub use figures::{duration, thousands};
+pub use json::{Status, Summary};
+pub use progress::{Progress, Snapshot, View, print, print_json};
+pub use summary::{lines, table};

@@ -1,0 +1,204 @@
+//! Watches a run: a bar on a terminal, lines elsewhere, JSON on stdout if asked for. The one place that prints a run.
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    figures::{duration, thousands},
+    json::ItemLine,
+};
+use crate::domain::{Counts, DrainReason, Event, Outcome, RunTotals};
+
+/// How often the bar is drawn anew.
+const REDRAW: Duration = Duration::from_millis(500);
+
+/// How a run stands at a moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The rows, as they are on disk.
+    pub counts: Counts,
+    /// What this run has done.
+    pub totals: RunTotals,
+    /// Calls a second, as they may go.
+    pub rate: f64,
+}
+
+/// How a run is shown.
+pub struct View {
+    /// A bar on stderr.
+    pub bar: Option<ProgressBar>,
+    /// A line on stderr so often, where there is no bar.
+    pub every: Duration,
+    /// A line on stdout for each item.
+    pub items: bool,
+    /// The quota.
+    pub quota: f64,
+}
+
+/// See the module.
+pub struct Progress {
+    view: View,
+    last: Option<(Instant, u64)>,
+    rate_now: f64,
+    rows: u64,
+    is_throttled: bool,
+}
+
+impl Progress {
+    /// Ready to watch.
+    pub fn new(view: View) -> Self {
+        if let Some(bar) = &view.bar {
+            let style = ProgressStyle::with_template("{bar:24} {percent:>3}% {wide_msg}").expect("a valid template");
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self { view, last: None, rate_now: 0.0, rows: 0, is_throttled: false }
+    }
+
+    /// How often it wants a snapshot.
+    pub fn period(&self) -> Duration {
+        if self.view.bar.is_some() { REDRAW } else { self.view.every }
+    }
+
+    /// Takes in everything that is waiting to be told.
+    pub fn hear(&mut self, event: &Event, events: &mut mpsc::Receiver<Event>) {
+        self.tell(event);
+        while let Ok(event) = events.try_recv() {
+            self.tell(&event);
+        }
+    }
+
+    fn tell(&mut self, event: &Event) {
+        match event {
+            Event::Ingested { rows, done } => {
+                self.rows = *rows;
+                if *done {
+                    tracing::debug!(rows, "every row is in");
+                }
+            }
+            Event::Item(report) => {
+                if self.view.items {
+                    print_json(&ItemLine::from(report));
+                }
+                let (row, code) = (report.row, report.code().map(|code| code.0.as_str()).unwrap_or_default());
+                match &report.outcome {
+                    Outcome::Enrolled { .. } | Outcome::Again { .. } => tracing::debug!(row, code, "enrolled or again"),
+                    Outcome::Rejected { message, .. } => tracing::debug!(row, code, message, "rejected"),
+                    Outcome::Failed { message, .. } => tracing::warn!(row, code, message, "failed"),
+                    Outcome::InDoubt { message, .. } => tracing::debug!(row, code, message, "in doubt"),
+                }
+            }
+            Event::Throttled { rate, pause } => {
+                let rate = tenths(*rate);
+                match pause {
+                    Some(pause) => tracing::debug!(rate, pause = duration(*pause), "throttled"),
+                    None => tracing::debug!(rate, "throttled"),
+                }
+                if !std::mem::replace(&mut self.is_throttled, true) {
+                    tracing::warn!(rate, "the service throttles: sending more slowly");
+                }
+            }
+            Event::Recovered { rate } => {
+                self.is_throttled = false;
+                tracing::info!(rate = tenths(*rate), "back at full pace");
+            }
+            Event::Away { pause, fault } => {
+                tracing::warn!(pause = duration(*pause), fault, "the service does not answer: waiting");
+            }
+            Event::Back => tracing::info!("the service answers again"),
+            Event::Draining(reason) => match reason {
+                DrainReason::Fatal(_) | DrainReason::SourceBroken => {
+                    tracing::error!("stopping; what is in flight is heard out")
+                }
+                DrainReason::Signal(_)
+                | DrainReason::MaxDuration
+                | DrainReason::MaxImages
+                | DrainReason::MaxErrors
+                | DrainReason::ServiceAway(_) => {
+                    tracing::warn!("stopping; what is in flight is heard out (a second signal leaves at once)");
+                }
+            },
+        }
+    }
+
+    /// Shows how the run stands.
+    pub fn show(&mut self, snapshot: &Snapshot, now: Instant) {
+        let calls = snapshot.totals.calls;
+        if let Some((then, before)) = self.last
+            && now > then
+        {
+            self.rate_now = (calls - before) as f64 / (now - then).as_secs_f64();
+        }
+        self.last = Some((now, calls));
+        if snapshot.rate >= self.view.quota * 0.98 {
+            self.is_throttled = false;
+        }
+        match &self.view.bar {
+            Some(bar) => {
+                let counts = &snapshot.counts;
+                bar.set_length(counts.total.max(1));
+                bar.set_position(counts.total - counts.pending.min(counts.total));
+                bar.set_message(self.words(snapshot));
+            }
+            None => self.line(snapshot),
+        }
+    }
+
+    /// One line of how it stands, whatever the view.
+    pub fn line(&self, snapshot: &Snapshot) {
+        let Counts { total, enrolled, rejected, failed, in_doubt, pending, .. } = snapshot.counts;
+        let (throttled, rate) = (snapshot.totals.throttled, tenths(self.rate_now));
+        let left = self.left(snapshot).unwrap_or_default();
+        tracing::info!(enrolled, total, pending, rejected, failed, in_doubt, throttled, rate, left, "enrolling");
+    }
+
+    /// The bar is done with.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.view.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn words(&self, snapshot: &Snapshot) -> String {
+        let counts = &snapshot.counts;
+        let mut words = vec![
+            format!("{} of {} enrolled", thousands(counts.enrolled), thousands(counts.total)),
+            format!("{:.1}/s of {}", self.rate_now, self.view.quota),
+        ];
+        let several = [
+            (counts.rejected, "rejected"),
+            (counts.failed, "failed"),
+            (counts.in_doubt, "in doubt"),
+            (snapshot.totals.throttled, "throttled"),
+        ];
+        words.extend(several.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", thousands(*n))));
+        words.extend(self.left(snapshot).map(|left| format!("{left} left")));
+        words.join(" · ")
+    }
+
+    /// Time to the end, at the pace of now.
+    fn left(&self, snapshot: &Snapshot) -> Option<String> {
+        let pace = self.rate_now.min(snapshot.rate);
+        (pace > 0.0 && snapshot.counts.pending > 0)
+            .then(|| duration(Duration::from_secs_f64(snapshot.counts.pending as f64 / pace)))
+    }
+}
+
+fn tenths(rate: f64) -> f64 {
+    (rate * 10.0).round() / 10.0
+}
+
+/// A line on stdout. Whoever read it may be gone; that ends no run.
+pub fn print(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// An object on a line of stdout.
+pub fn print_json(object: &impl serde::Serialize) {
+    print(&serde_json::to_string(object).expect("our own objects are JSON"));
+}

@@ -1,0 +1,126 @@
+//! The last words of a run, and what `status` shows, for people.
+
+use std::{fmt::Write, path::Path, time::Duration};
+
+use super::figures::{duration, thousands};
+use crate::domain::{Counts, RunSummary};
+
+/// Codes shown; the rest is in the export.
+const CODES: usize = 8;
+
+/// The rows by state, with the codes behind them.
+pub fn table(counts: &Counts) -> String {
+    let mut text = String::new();
+    let rows = [
+        ("enrolled", counts.enrolled),
+        ("rejected", counts.rejected),
+        ("failed", counts.failed),
+        ("in doubt", counts.in_doubt),
+        ("pending", counts.pending),
+    ];
+    let width = thousands(counts.total).len();
+    for (name, n) in rows {
+        let _ = writeln!(text, "  {name:<9} {:>width$}", thousands(n));
+    }
+    let balance = if counts.is_balanced() { "" } else { "   DOES NOT ADD UP: please report this" };
+    let _ = writeln!(text, "  {:<9} {:>width$}{balance}", "rows", thousands(counts.total));
+    if counts.vanished > 0 {
+        let _ = writeln!(text, "  {} no longer in their manifest (kept, not sent)", thousands(counts.vanished));
+    }
+    let mut codes: Vec<(&String, &u64)> = counts.by_code.iter().collect();
+    codes.sort_by_key(|(code, n)| (std::cmp::Reverse(**n), *code));
+    if !codes.is_empty() {
+        let shown: Vec<String> =
+            codes.iter().take(CODES).map(|(code, n)| format!("{code} {}", thousands(**n))).collect();
+        let more = codes.len().saturating_sub(CODES);
+        let rest = if more > 0 { format!(", and {more} more") } else { String::new() };
+        let _ = writeln!(text, "  by code   {}{rest}", shown.join(", "));
+    }
+    text
+}
+
+/// The summary block: how the rows stand, what the run did, and where to look next.
+pub fn lines(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> String {
+    let mut text = table(counts);
+    let totals = &run.totals;
+    let elapsed = duration(Duration::try_from_secs_f64(totals.elapsed_s).unwrap_or_default());
+    if totals.calls == 0 && counts.pending == 0 && counts.in_doubt == 0 {
+        let _ = writeln!(text, "Nothing to do: {} already enrolled, 0 calls ({elapsed}).", thousands(counts.enrolled));
+    } else {
+        let _ = writeln!(
+            text,
+            "{} enrolled in {elapsed}: {} calls at {:.1}/s, {} throttled, {} queries.",
+            thousands(totals.newly_enrolled),
+            thousands(totals.calls),
+            totals.rate,
+            thousands(totals.throttled),
+            thousands(totals.queries),
+        );
+    }
+    let _ = writeln!(text, "{} (exit {}).", run.exit_reason, run.exit_code);
+    let checkpoint = checkpoint.display();
+    if counts.rejected > 0 {
+        let _ = writeln!(
+            text,
+            "  what was rejected, and why:  face-enroll export --status rejected --checkpoint {checkpoint}"
+        );
+    }
+    if counts.failed > 0 {
+        let _ = writeln!(
+            text,
+            "  what failed, and why:        face-enroll export --status failed --checkpoint {checkpoint}"
+        );
+    }
+    if counts.in_doubt > 0 {
+        let _ = writeln!(text, "  what is in doubt is asked about again by the next run");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::RunTotals;
+
+    #[test]
+    fn summary_adds_up_and_says_where_to_look_next() {
+        let counts = Counts {
+            total: 1_212,
+            enrolled: 1_200,
+            rejected: 9,
+            failed: 2,
+            in_doubt: 1,
+            by_code: [("Landscape".to_owned(), 8), ("Passed=N".to_owned(), 1), ("Timeout".to_owned(), 3)].into(),
+            ..Counts::default()
+        };
+        let totals = RunTotals {
+            newly_enrolled: 1_200,
+            calls: 1_203,
+            elapsed_s: 24.4,
+            rate: 49.5,
+            queries: 4,
+            ..RunTotals::default()
+        };
+        let run = RunSummary { totals, exit_code: 12, exit_reason: "1 row is still in doubt".into() };
+        insta::assert_snapshot!(lines(&counts, &run, Path::new("m.csv.enroll.sqlite")), @"
+          enrolled  1,200
+          rejected      9
+          failed        2
+          in doubt      1
+          pending       0
+          rows      1,212
+          by code   Landscape 8, Timeout 3, Passed=N 1
+        1,200 enrolled in 24.4s: 1,203 calls at 49.5/s, 0 throttled, 4 queries.
+        1 row is still in doubt (exit 12).
+          what was rejected, and why:  face-enroll export --status rejected --checkpoint m.csv.enroll.sqlite
+          what failed, and why:        face-enroll export --status failed --checkpoint m.csv.enroll.sqlite
+          what is in doubt is asked about again by the next run
+        ");
+    }
+
+    #[test]
+    fn what_does_not_add_up_is_said() {
+        let counts = Counts { total: 2, enrolled: 1, ..Counts::default() };
+        assert!(table(&counts).contains("DOES NOT ADD UP"));
+    }
+}

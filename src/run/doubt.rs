@@ -1,0 +1,205 @@
+//! Settles what is in doubt, by asking the service for the record (reference, reliability.md 4.6).
+//!
+//! A late execution can come after our question, so "absent" must be heard twice, `--settle` apart, before anything is
+//! sent again. A question that is not answered settles nothing and uses nothing up.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{engine::Engine, unit::Work};
+use crate::{
+    api::{FaceRecord, Lookup, Transport},
+    checkpoint::{Settlement, Store, StoreError},
+    domain::{ApiCode, ConfirmedBy, DrainReason, FaceGroupCode, ItemState, Outcome},
+    pace::{Backoff, InDoubtPolicy},
+};
+
+/// A record older than our first intent by more than this is not ours (contract.md): clocks differ, and the gateway
+/// itself tolerates 15 minutes.
+const CLOCKS_MAY_DIFFER: Duration = Duration::from_secs(15 * 60);
+/// The code of an id of which the service has more than one record.
+const SEVERAL_RECORDS: &str = "SeveralRecords";
+
+/// An item in doubt, and how far the asking has come.
+#[derive(Debug)]
+pub(super) struct Case {
+    work: Work,
+    /// Of the fault that raised it.
+    code: ApiCode,
+    /// Has "absent" been heard once?
+    was_absent: bool,
+    backoff: Backoff,
+}
+
+/// Where a case goes from here.
+pub(super) enum CaseEnd {
+    /// Nowhere: it is settled.
+    Settled,
+    /// To be asked again.
+    AskAgain(Case, Instant),
+    /// Absent: to be sent again.
+    Resend(Work),
+    /// The run drains: it stays in doubt.
+    Left,
+}
+
+impl Case {
+    /// Left over from an earlier run, or raised in this one.
+    pub(super) fn new(work: Work, code: ApiCode) -> Self {
+        Self { work, code, was_absent: false, backoff: Backoff::default() }
+    }
+}
+
+impl<T: Transport, S: Store> Engine<T, S> {
+    /// When a case that has just come up is to be looked at. None: never, in this run.
+    pub(super) fn first_look(&self, case: &mut Case, now: Instant) -> Option<Instant> {
+        match self.settings.in_doubt {
+            InDoubtPolicy::Reconcile => Some(now + self.settings.settle),
+            InDoubtPolicy::Retry => Some(now + case.backoff.next(fastrand::f64())),
+            InDoubtPolicy::Hold => None,
+        }
+    }
+
+    /// Asks, or does without asking where that is the policy.
+    pub(super) async fn look_at(&self, mut case: Case) -> Result<CaseEnd, StoreError> {
+        match self.settings.in_doubt {
+            InDoubtPolicy::Reconcile => {}
+            InDoubtPolicy::Retry if case.work.claimed.attempts < self.settings.rules.attempts => {
+                return self.resend(case).await;
+            }
+            // The last attempt may have been executed: that is not `failed`.
+            InDoubtPolicy::Retry | InDoubtPolicy::Hold => return Ok(CaseEnd::Left),
+        }
+        let permit = tokio::select! {
+            biased;
+            () = self.stop.draining() => return Ok(CaseEnd::Left),
+            permit = self.query_gate.permit() => permit,
+        };
+        let permit = match permit {
+            Ok(permit) => permit,
+            Err(deferred) => return Ok(CaseEnd::AskAgain(case, deferred.until)),
+        };
+        self.stats.queried();
+        let lookup = self.client.query_face_record(permit, &case.work.claimed.group, &case.work.claimed.user).await;
+        crate::crash::point("query.after");
+        match lookup {
+            Lookup::Present { records } => {
+                self.query_gate.observe(false, Instant::now());
+                let outcome = found(&records, case.work.claimed.first_intent_ms);
+                self.settle_doubt(&case, outcome).await?;
+                Ok(CaseEnd::Settled)
+            }
+            Lookup::Absent if !case.was_absent => {
+                self.query_gate.observe(false, Instant::now());
+                case.was_absent = true;
+                Ok(CaseEnd::AskAgain(case, Instant::now() + self.settings.settle))
+            }
+            Lookup::Absent => {
+                self.query_gate.observe(false, Instant::now());
+                if case.work.claimed.attempts < self.settings.rules.attempts {
+                    return self.resend(case).await;
+                }
+                let outcome = self.settings.rules.after_absence(case.work.claimed.attempts, case.code.clone());
+                self.settle_doubt(&case, outcome).await?;
+                Ok(CaseEnd::Settled)
+            }
+            Lookup::Throttled { retry_after } => {
+                let now = Instant::now();
+                self.query_gate.observe(true, now);
+                if let Some(pause) = retry_after {
+                    self.query_gate.pause(pause, now);
+                }
+                Ok(self.ask_later(case))
+            }
+            Lookup::Unanswered(fault) => {
+                tracing::debug!(fault = fault.message, "a query was not answered");
+                Ok(self.ask_later(case))
+            }
+            Lookup::Fatal(fatal) => {
+                self.drain(DrainReason::Fatal(fatal));
+                Ok(CaseEnd::Left)
+            }
+        }
+    }
+
+    fn ask_later(&self, mut case: Case) -> CaseEnd {
+        let wait = case.backoff.next(fastrand::f64());
+        CaseEnd::AskAgain(case, Instant::now() + wait)
+    }
+
+    async fn resend(&self, case: Case) -> Result<CaseEnd, StoreError> {
+        self.settle_doubt(&case, Outcome::Again { counts: true }).await?;
+        Ok(CaseEnd::Resend(case.work))
+    }
+
+    async fn settle_doubt(&self, case: &Case, outcome: Outcome) -> Result<(), StoreError> {
+        let settlement = Settlement { item: case.work.claimed.item, before: ItemState::InDoubt, outcome, stamp: None };
+        self.settle(settlement, None).await
+    }
+
+    /// Is it this group that the service does not know? Asked once a minute at most; no answer is no.
+    pub(super) async fn is_group_missing(&self, group: &FaceGroupCode) -> bool {
+        if self.groups.is_known(group, Instant::now()) {
+            return false;
+        }
+        let Ok(permit) = self.query_gate.permit().await else { return false };
+        self.stats.queried();
+        match self.client.query_face_group(permit, group).await {
+            crate::api::GroupLookup::Missing => true,
+            crate::api::GroupLookup::Exists => {
+                self.groups.exists(group, Instant::now());
+                false
+            }
+            crate::api::GroupLookup::Throttled { .. }
+            | crate::api::GroupLookup::Unanswered(_)
+            | crate::api::GroupLookup::Fatal(_) => false,
+        }
+    }
+}
+
+/// The record is there. Is it ours?
+fn found(records: &[FaceRecord], first_intent_ms: Option<i64>) -> Outcome {
+    let horizon = first_intent_ms.map_or(i64::MIN, |ms| ms - CLOCKS_MAY_DIFFER.as_millis() as i64);
+    let is_ours = |record: &FaceRecord| record.created.is_none_or(|created| created.as_millisecond() >= horizon);
+    let (code, message) = if !records.iter().any(is_ours) {
+        let text = "the service had this id in this group before our first attempt; its photo may be another one";
+        (Some(ApiCode::from(ApiCode::ALREADY_PRESENT)), Some(text.to_owned()))
+    } else if records.len() > 1 {
+        let text = format!("the service has {} records of this id in this group", records.len());
+        (Some(ApiCode::from(SEVERAL_RECORDS)), Some(text))
+    } else {
+        (None, None)
+    };
+    Outcome::Enrolled { confirmed_by: ConfirmedBy::Query, quality: None, code, message, request_id: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(created: Option<&str>) -> FaceRecord {
+        FaceRecord { id: 1, created: created.map(|text| text.parse().unwrap()) }
+    }
+
+    fn code(records: &[FaceRecord]) -> Option<String> {
+        let intent: jiff::Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        match found(records, Some(intent.as_millisecond())) {
+            Outcome::Enrolled { code, confirmed_by: ConfirmedBy::Query, .. } => code.map(|code| code.0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn record_from_more_than_15_minutes_before_the_first_intent_is_not_ours() {
+        assert_eq!(code(&[record(Some("2026-11-23T11:44:59Z"))]).as_deref(), Some("AlreadyPresent"));
+        assert_eq!(code(&[record(Some("2026-11-23T11:45:00Z"))]), None);
+        assert_eq!(code(&[record(None)]), None);
+    }
+
+    #[test]
+    fn several_records_of_one_id_are_flagged() {
+        let two = [record(Some("2026-11-23T12:00:01Z")), record(Some("2026-11-23T12:00:02Z"))];
+        assert_eq!(code(&two).as_deref(), Some("SeveralRecords"));
+    }
+}

@@ -1,0 +1,268 @@
+//! The loop: keeps enough units on their way, and knows when there is nothing left.
+
+use std::{any::Any, num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::{FutureExt, StreamExt, future::OptionFuture, stream::FuturesUnordered};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::Instant,
+};
+
+use super::{
+    admission::Admission,
+    budget::{ByteBudget, Images},
+    control::{Limits, Stop},
+    doubt::Case,
+    feed::FeedState,
+    guards::{BadCertificates, KnownGroups, Streak},
+    queue::Queue,
+    stats::Stats,
+    unit::{End, Work},
+};
+use crate::{
+    api::{Client, Transport},
+    checkpoint::{Checkpoint, Store, StoreError},
+    domain::{DrainReason, Event, ItemId, RunTotals},
+    pace::{Gate, InDoubtPolicy, Qps, RetryRules},
+    picture::Limits as PhotoLimits,
+};
+
+/// What is in flight when a run drains is heard out for so long; Kubernetes and systemd kill after 30 s.
+const DRAIN: Duration = Duration::from_secs(25);
+/// Items fetched from the checkpoint at once.
+const CLAIM: usize = 256;
+/// Questions under way at once.
+const ASKING: usize = 16;
+
+/// How a run behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `--qps`.
+    pub quota: Qps,
+    /// `--concurrency`.
+    pub concurrency: NonZeroUsize,
+    /// `--retries`.
+    pub rules: RetryRules,
+    /// `--in-doubt`.
+    pub in_doubt: InDoubtPolicy,
+    /// `--settle`.
+    pub settle: Duration,
+    /// `--max-…`.
+    pub limits: Limits,
+    /// How long the service may stay away.
+    pub give_up_after: Duration,
+    /// `--keep-going`: never stop for the same refusal again and again.
+    pub keep_going: bool,
+    /// What a photo may be.
+    pub photo: PhotoLimits,
+}
+
+/// What a run works with.
+pub struct Deps<T, S> {
+    /// Sends.
+    pub client: Client<T>,
+    /// Remembers.
+    pub checkpoint: Checkpoint<S>,
+    /// AddFaceRecord's.
+    pub add_gate: Gate,
+    /// That of the queries.
+    pub query_gate: Gate,
+    /// Whoever watches.
+    pub events: mpsc::Sender<Event>,
+    /// What stops it.
+    pub stop: Stop,
+}
+
+/// What ended a run that should not have.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The checkpoint broke: nothing more may be sent.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A bug. The item that it happened to is in doubt.
+    #[error("internal error while an item was on its way: {0}")]
+    Panic(String),
+}
+
+/// See the module.
+pub struct Engine<T, S> {
+    pub(super) client: Client<T>,
+    pub(super) checkpoint: Checkpoint<S>,
+    pub(super) add_gate: Gate,
+    pub(super) query_gate: Gate,
+    events: mpsc::Sender<Event>,
+    pub(super) stop: Stop,
+    pub(super) settings: Settings,
+    pub(super) admission: Admission,
+    pub(super) in_flight: Semaphore,
+    pub(super) bytes: Arc<ByteBudget>,
+    pub(super) images: Images,
+    pub(super) streak: Streak,
+    pub(super) groups: KnownGroups,
+    pub(super) bad_certificates: BadCertificates,
+    pub(super) stats: Stats,
+}
+
+impl<T: Transport, S: Store> Engine<T, S> {
+    /// Ready to run.
+    pub fn new(deps: Deps<T, S>, settings: Settings) -> Self {
+        let Deps { client, checkpoint, add_gate, query_gate, events, stop } = deps;
+        Self {
+            client,
+            checkpoint,
+            add_gate,
+            query_gate,
+            events,
+            stop,
+            admission: Admission::new(settings.quota),
+            in_flight: Semaphore::new(settings.concurrency.get()),
+            bytes: Arc::default(),
+            images: Images::new(settings.limits.images),
+            streak: Streak::default(),
+            groups: KnownGroups::default(),
+            bad_certificates: BadCertificates::default(),
+            stats: Stats::new(Instant::now()),
+            settings,
+        }
+    }
+
+    /// What has been done so far.
+    pub fn totals(&self) -> RunTotals {
+        self.stats.totals(Instant::now())
+    }
+
+    /// Calls a second, as they may go now.
+    pub fn rate(&self) -> Qps {
+        self.add_gate.rate()
+    }
+
+    /// Sends what is pending and settles what is in doubt, until there is nothing left or it is told to stop.
+    pub async fn run(&self, mut feed: watch::Receiver<FeedState>) -> Result<(), RunError> {
+        let mut queue = Queue::new(self.leftover_doubts().await?);
+        let mut units = FuturesUnordered::new();
+        let mut asks = FuturesUnordered::new();
+        let mut search = OptionFuture::default();
+        let mut is_searching = false;
+        let room = 2 * self.settings.concurrency.get();
+        let deadline = self.settings.limits.duration.map(|limit| Instant::now() + limit);
+        while !self.stop.is_draining() {
+            let now = Instant::now();
+            while units.len() < room
+                && let Some(work) = queue.next_work(now)
+            {
+                units.push(self.unit(work));
+            }
+            while asks.len() < ASKING
+                && let Some(case) = queue.next_case(now)
+            {
+                asks.push(AssertUnwindSafe(self.look_at(case)).catch_unwind());
+            }
+            if !is_searching
+                && units.len() < room
+                && let Some(from) = queue.next_search()
+            {
+                search = Some(Box::pin(async move { (from, self.checkpoint.claim(from.after, CLAIM).await) })).into();
+                is_searching = true;
+            }
+            if units.is_empty() && asks.is_empty() && !is_searching && queue.is_over() {
+                return Ok(());
+            }
+            let wake_at = earlier(queue.next_due().filter(|_| units.len() < room || asks.len() < ASKING), deadline);
+            tokio::select! {
+                Some(end) = units.next(), if !units.is_empty() => self.sort(end.map_err(panicked)??, &mut queue),
+                Some(end) = asks.next(), if !asks.is_empty() => queue.looked_at(end.map_err(panicked)??, Instant::now()),
+                Some((from, claimed)) = &mut search, if is_searching => {
+                    is_searching = false;
+                    queue.found(from, claimed?);
+                }
+                Ok(()) = feed.changed() => queue.rows_came(&feed.borrow_and_update()),
+                () = tokio::time::sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => {
+                    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                        self.drain(DrainReason::MaxDuration);
+                    }
+                }
+                () = self.stop.draining() => {}
+            }
+        }
+        self.hear_out(&mut units).await
+    }
+
+    /// Draining: what is on its way comes to its end, within its time.
+    async fn hear_out(&self, units: &mut FuturesUnordered<impl Future<Output = UnitEnd>>) -> Result<(), RunError> {
+        let until = Instant::now() + DRAIN;
+        while !units.is_empty() {
+            tokio::select! {
+                Some(end) = units.next() => drop(end.map_err(panicked)??),
+                () = tokio::time::sleep_until(until) => {
+                    tracing::warn!(in_flight = units.len(), "some answers did not come in time: they are in doubt");
+                    return Ok(());
+                }
+                () = self.stop.leaving() => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// One item's way. A panic concerns that item, and ends the run in order.
+    fn unit(&self, work: Work) -> impl Future<Output = UnitEnd> {
+        let item = work.claimed.item;
+        AssertUnwindSafe(async move { self.attempt(work).await.map(|end| (item, end)) }).catch_unwind()
+    }
+
+    fn sort(&self, (item, end): (ItemId, End), queue: &mut Queue) {
+        queue.let_go(item);
+        match end {
+            End::Done | End::Left => {}
+            End::Again(work, at) => queue.wait(work, at),
+            End::Doubt(work, code) => self.doubt(Case::new(work, code), queue),
+        }
+    }
+
+    fn doubt(&self, mut case: Case, queue: &mut Queue) {
+        if let Some(at) = self.first_look(&mut case, Instant::now()) {
+            queue.doubt(case, at);
+        }
+    }
+
+    /// What earlier runs left in doubt. `--settle` counts from now: no clock needs to be trusted.
+    async fn leftover_doubts(&self) -> Result<Vec<(Case, Instant)>, StoreError> {
+        let mut doubts = Vec::new();
+        let mut after = ItemId(0);
+        loop {
+            let page = self.checkpoint.doubts(after, CLAIM).await?;
+            let Some(last) = page.last() else { return Ok(doubts) };
+            after = last.claimed.item;
+            for doubt in page {
+                let mut case = Case::new(Work::new(doubt.claimed), doubt.code);
+                if let Some(at) = self.first_look(&mut case, Instant::now()) {
+                    doubts.push((case, at));
+                }
+            }
+        }
+    }
+
+    /// No new sends from here on. Told once.
+    pub(super) fn drain(&self, reason: DrainReason) {
+        if self.stop.drain(reason.clone()) {
+            // The queue of events may be full; the reason is kept in `stop` all the same.
+            let _ = self.events.try_send(Event::Draining(reason));
+        }
+    }
+
+    /// A lost watcher never ends a run.
+    pub(super) async fn tell(&self, event: Event) {
+        let _ = self.events.send(event).await;
+    }
+}
+
+/// How a unit's future ends: as data, by the checkpoint's failure, or by a panic.
+type UnitEnd = Result<Result<(ItemId, End), StoreError>, Box<dyn Any + Send>>;
+
+fn panicked(payload: Box<dyn Any + Send>) -> RunError {
+    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    RunError::Panic(text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default())
+}
+
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    a.into_iter().chain(b).min()
+}

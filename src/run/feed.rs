@@ -1,0 +1,99 @@
+//! Reads the sources into the checkpoint, beside the sending, on a thread of its own.
+
+use std::path::PathBuf;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    checkpoint::{Batch, Checkpoint, Store, StoreError},
+    domain::{Event, Item, RowError},
+    manifest::{self, SourceError},
+    picture,
+};
+
+/// Rows in a transaction: a few milliseconds of the writer's time, so that no intent waits longer behind them.
+const BATCH: usize = 256;
+
+/// How far the reading has come.
+#[derive(Debug, Clone, Default)]
+pub struct FeedState {
+    /// Rows read.
+    pub rows: u64,
+    /// Of them, those that could be items.
+    pub parsed: u64,
+    /// Has every source been read to its end?
+    pub is_done: bool,
+}
+
+/// What a run reads.
+pub struct Reading {
+    /// The source.
+    pub source: manifest::Source,
+    /// What its relative paths are relative to.
+    pub root: PathBuf,
+}
+
+/// See the module.
+pub struct Feed<S> {
+    /// In their order.
+    pub readings: Vec<Reading>,
+    /// Where the rows go.
+    pub checkpoint: Checkpoint<S>,
+    /// Told after each batch.
+    pub state: watch::Sender<FeedState>,
+    /// Told after each batch.
+    pub events: mpsc::Sender<Event>,
+}
+
+/// Why the reading ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// The source broke.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The checkpoint broke.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<S: Store> Feed<S> {
+    /// Reads everything. Blocks.
+    pub fn read(mut self) -> Result<FeedState, FeedError> {
+        let mut state = FeedState::default();
+        for Reading { mut source, root } in std::mem::take(&mut self.readings) {
+            let id = self.checkpoint.open_source(source.name().to_owned(), root)?;
+            loop {
+                let rows = source.by_ref().take(BATCH).collect::<Result<Vec<Result<Item, RowError>>, SourceError>>()?;
+                if rows.is_empty() {
+                    break;
+                }
+                state.rows += rows.len() as u64;
+                state.parsed += rows.iter().filter(|row| row.is_ok()).count() as u64;
+                self.take_in(Batch { source: id, rows })?;
+                self.tell(&state);
+            }
+        }
+        self.checkpoint.finish_ingest()?;
+        state.is_done = true;
+        self.tell(&state);
+        Ok(state)
+    }
+
+    /// One batch; and items that were refused before go back to the queue if their photo is another one now.
+    fn take_in(&self, batch: Batch) -> Result<(), StoreError> {
+        let ingested = self.checkpoint.ingest(batch)?;
+        let changed = ingested
+            .refused_before
+            .into_iter()
+            .filter(|refused| picture::stamp(&refused.path).ok() != refused.stamp)
+            .map(|refused| refused.item)
+            .collect::<Vec<_>>();
+        if changed.is_empty() { Ok(()) } else { self.checkpoint.reopen_blocking(changed) }
+    }
+
+    fn tell(&self, state: &FeedState) {
+        self.state.send_replace(state.clone());
+        // A lost watcher never ends a run.
+        let _ = self.events.blocking_send(Event::Ingested { rows: state.rows, done: state.is_done });
+    }
+}

@@ -1,0 +1,106 @@
+//! Keeps a mistake of the operator's from turning a million rows to `rejected`.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::domain::{ApiCode, FaceGroupCode, Fault, FaultKind, ItemId, Refusal};
+
+/// The same refusal so often in a row has a cause that is not in the photos (reliability.md 4.3).
+const STREAK: usize = 20;
+/// Refused certificates in a row that stop the run (reliability.md 4.1).
+const CERTIFICATES: u32 = 3;
+/// A group that was there is taken to be there for so long: it may be deleted while a run lasts.
+const GROUP_KNOWN_FOR: Duration = Duration::from_secs(60);
+
+/// Refusals by the service, in a row, with one code. `Passed=N` is not one: that is a photo which was looked at.
+#[derive(Debug, Default)]
+pub(super) struct Streak(Mutex<Option<(ApiCode, Vec<ItemId>)>>);
+
+impl Streak {
+    /// Takes in a refusal. Some: it is one too many, and these items are not to blame.
+    pub(super) fn refused(&self, item: ItemId, refusal: &Refusal) -> Option<Vec<ItemId>> {
+        if refusal.code.0 == ApiCode::NOT_PASSED {
+            self.broken();
+            return None;
+        }
+        let mut streak = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (code, items) = streak.get_or_insert_with(|| (refusal.code.clone(), Vec::new()));
+        if *code != refusal.code {
+            (*code, *items) = (refusal.code.clone(), Vec::new());
+        }
+        items.push(item);
+        (items.len() >= STREAK).then(|| std::mem::take(items))
+    }
+
+    /// Something else happened.
+    pub(super) fn broken(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Which groups are known to be there.
+#[derive(Debug, Default)]
+pub(super) struct KnownGroups(Mutex<HashMap<FaceGroupCode, Instant>>);
+
+impl KnownGroups {
+    pub(super) fn is_known(&self, group: &FaceGroupCode, now: Instant) -> bool {
+        let groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.get(group).is_some_and(|&at| now < at + GROUP_KNOWN_FOR)
+    }
+
+    pub(super) fn exists(&self, group: &FaceGroupCode, now: Instant) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(group.clone(), now);
+    }
+}
+
+/// Certificates that were refused, in a row.
+#[derive(Debug, Default)]
+pub(super) struct BadCertificates(AtomicU32);
+
+impl BadCertificates {
+    /// A certificate that is refused once may be one bad host of several; three times is the configuration.
+    pub(super) fn is_one_too_many(&self, fault: &Fault) -> bool {
+        if fault.kind == FaultKind::CertificateRefused {
+            self.0.fetch_add(1, Ordering::Relaxed) + 1 >= CERTIFICATES
+        } else {
+            self.0.store(0, Ordering::Relaxed);
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(code: &str) -> Refusal {
+        Refusal { code: code.into(), message: String::new(), request_id: None }
+    }
+
+    #[test]
+    fn twentieth_refusal_in_a_row_names_all_twenty() {
+        let streak = Streak::default();
+        for item in 1..STREAK {
+            assert_eq!(streak.refused(ItemId(item as i64), &refusal("InvalidParameter")), None);
+        }
+        let items = streak.refused(ItemId(20), &refusal("InvalidParameter")).unwrap();
+        assert_eq!(items.len(), STREAK);
+    }
+
+    #[test]
+    fn another_code_a_success_or_a_photo_that_was_looked_at_breaks_it() {
+        let streak = Streak::default();
+        for item in 0..1_000 {
+            let code = if item % 19 == 0 { ApiCode::NOT_PASSED } else { "NoFaceDetected" };
+            assert_eq!(streak.refused(ItemId(item), &refusal(code)), None);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The engine: takes rows in, sends what is pending, settles what is in doubt, and stops when it is told to.
+//!
+//! # One item's way
+//!
+//! claim → prepare (blocking threads, under the byte budget) → admission → intent on disk → gate → send → outcome on
+//! disk → event. A unit ([`unit`]) walks it once; whatever is to be tried again goes back to the queue with its time, and
+//! its bytes and places are given back.
+//!
+//! # What must not be swapped
+//!
+//! The intent is committed before the gate, because the gate's permit is for *now*; admission comes before the intent,
+//! so that few intents wait at the gate and a crash leaves few rows in doubt; the outcome is committed before anyone
+//! hears of it.
+//!
+//! The engine's loop awaits nothing but its select: a unit that is woken is never kept waiting by a commit of another.
+
+mod admission;
+mod budget;
+mod control;
+mod doubt;
+mod engine;
+mod feed;
+mod guards;
+mod queue;
+mod stats;
+mod unit;
+
+pub use control::{Limits, MaxErrors, Stop, is_ignored};
+pub use engine::{Deps, Engine, RunError, Settings};
+pub use feed::{Feed, FeedError, FeedState, Reading};

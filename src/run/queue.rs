@@ -1,0 +1,192 @@
+//! What is to be done next: items ready to go, items that wait for their time, doubts that wait for theirs.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::{BinaryHeap, HashSet, VecDeque},
+};
+
+use tokio::time::Instant;
+
+use super::{
+    doubt::{Case, CaseEnd},
+    feed::FeedState,
+    unit::Work,
+};
+use crate::{checkpoint::Claimed, domain::ItemId};
+
+/// New doubts in one run beyond which nothing new is sent until some are settled: the service is not well.
+const DOUBTS: usize = 1_000;
+
+/// How far the search for pending items has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// Rows are still coming in; what has come is being sent.
+    Beside {
+        /// Have rows come in since the search last came to their end?
+        has_more: bool,
+    },
+    /// All rows are in: once more from the beginning, for what was opened again or left out.
+    Final,
+    /// There is nothing more.
+    Over,
+}
+
+/// Where a search for pending items begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Search {
+    pub(super) after: ItemId,
+    pass: Pass,
+}
+
+/// See the module. Everything in it is bounded: by the room for units, by one claim, by [`DOUBTS`].
+#[derive(Debug)]
+pub(super) struct Queue {
+    ready: VecDeque<Work>,
+    waiting: BinaryHeap<Due<Work>>,
+    doubts: BinaryHeap<Due<Case>>,
+    /// Doubts that the run began with: they do not count against [`DOUBTS`].
+    leftover: usize,
+    /// Pending items that are in here or on their way: the search finds them again.
+    held: HashSet<ItemId>,
+    cursor: ItemId,
+    pass: Pass,
+}
+
+impl Queue {
+    /// Begins with what is in doubt from earlier runs.
+    pub(super) fn new(doubts: Vec<(Case, Instant)>) -> Self {
+        Self {
+            ready: VecDeque::new(),
+            waiting: BinaryHeap::new(),
+            leftover: doubts.len(),
+            doubts: doubts.into_iter().map(|(what, at)| Due { at, what }).collect(),
+            held: HashSet::new(),
+            cursor: ItemId(0),
+            pass: Pass::Beside { has_more: true },
+        }
+    }
+
+    /// The next item whose time has come; those that have waited go first.
+    pub(super) fn next_work(&mut self, now: Instant) -> Option<Work> {
+        pop_due(&mut self.waiting, now)
+            .or_else(|| if self.has_too_many_doubts() { None } else { self.ready.pop_front() })
+    }
+
+    /// The next doubt whose time has come.
+    pub(super) fn next_case(&mut self, now: Instant) -> Option<Case> {
+        pop_due(&mut self.doubts, now)
+    }
+
+    /// When something that waits is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let work = self.waiting.peek().map(|due| due.at);
+        let case = self.doubts.peek().map(|due| due.at);
+        work.into_iter().chain(case).min()
+    }
+
+    /// Where to search for more, if it makes sense now.
+    pub(super) fn next_search(&self) -> Option<Search> {
+        let may_find = match self.pass {
+            Pass::Beside { has_more } => has_more,
+            Pass::Final => true,
+            Pass::Over => false,
+        };
+        (may_find && self.ready.is_empty() && !self.has_too_many_doubts())
+            .then_some(Search { after: self.cursor, pass: self.pass })
+    }
+
+    /// What a search has found.
+    pub(super) fn found(&mut self, search: Search, claimed: Vec<Claimed>) {
+        // All rows may have come in meanwhile; then the final pass is still to begin.
+        if search.pass == self.pass {
+            match claimed.last() {
+                Some(last) => self.cursor = last.item,
+                None => match self.pass {
+                    Pass::Beside { .. } => self.pass = Pass::Beside { has_more: false },
+                    Pass::Final | Pass::Over => self.pass = Pass::Over,
+                },
+            }
+        }
+        for claimed in claimed {
+            if self.held.insert(claimed.item) {
+                self.ready.push_back(Work::new(claimed));
+            }
+        }
+    }
+
+    /// Rows have come in.
+    pub(super) fn rows_came(&mut self, feed: &FeedState) {
+        if let Pass::Beside { .. } = self.pass {
+            if feed.is_done {
+                (self.pass, self.cursor) = (Pass::Final, ItemId(0));
+            } else {
+                self.pass = Pass::Beside { has_more: true };
+            }
+        }
+    }
+
+    /// An item is no longer pending.
+    pub(super) fn let_go(&mut self, item: ItemId) {
+        self.held.remove(&item);
+    }
+
+    /// An item is to be sent when its time comes.
+    pub(super) fn wait(&mut self, work: Work, at: Instant) {
+        self.held.insert(work.claimed.item);
+        self.waiting.push(Due { at, what: work });
+    }
+
+    /// A doubt is to be looked at when its time comes.
+    pub(super) fn doubt(&mut self, case: Case, at: Instant) {
+        self.doubts.push(Due { at, what: case });
+    }
+
+    /// What became of a doubt.
+    pub(super) fn looked_at(&mut self, end: CaseEnd, now: Instant) {
+        match end {
+            CaseEnd::Settled | CaseEnd::Left => {}
+            CaseEnd::AskAgain(case, at) => self.doubt(case, at),
+            CaseEnd::Resend(work) => self.wait(work, now),
+        }
+    }
+
+    /// Is there nothing left to wait for?
+    pub(super) fn is_over(&self) -> bool {
+        self.pass == Pass::Over && self.ready.is_empty() && self.waiting.is_empty() && self.doubts.is_empty()
+    }
+
+    fn has_too_many_doubts(&self) -> bool {
+        self.doubts.len() >= self.leftover + DOUBTS
+    }
+}
+
+/// Something that waits for its time; the earliest is the greatest, for the heap.
+#[derive(Debug)]
+struct Due<W> {
+    at: Instant,
+    what: W,
+}
+
+impl<W> PartialEq for Due<W> {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl<W> Eq for Due<W> {}
+
+impl<W> PartialOrd for Due<W> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<W> Ord for Due<W> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        Reverse(self.at).cmp(&Reverse(other.at))
+    }
+}
+
+fn pop_due<W>(heap: &mut BinaryHeap<Due<W>>, now: Instant) -> Option<W> {
+    if heap.peek()?.at <= now { heap.pop().map(|due| due.what) } else { None }
+}

@@ -1,0 +1,78 @@
+//! What a run has done so far.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use tokio::time::Instant;
+
+use crate::domain::RunTotals;
+
+/// See the module. Shared by all units.
+#[derive(Debug)]
+pub(super) struct Stats {
+    started: Instant,
+    calls: AtomicU64,
+    throttled: AtomicU64,
+    queries: AtomicU64,
+    enrolled: AtomicU64,
+    /// Rows of this run that came to an end, and of them those that did not end well.
+    ended: AtomicU64,
+    errors: AtomicU64,
+    span: Mutex<Option<(Instant, Instant)>>,
+}
+
+impl Stats {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            started: now,
+            calls: AtomicU64::new(0),
+            throttled: AtomicU64::new(0),
+            queries: AtomicU64::new(0),
+            enrolled: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            span: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn called(&self, now: Instant) {
+        self.calls.fetch_add(1, Relaxed);
+        let mut span = self.span.lock().unwrap_or_else(PoisonError::into_inner);
+        *span = Some((span.map_or(now, |(first, _)| first), now));
+    }
+
+    pub(super) fn throttled(&self) {
+        self.throttled.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn queried(&self) {
+        self.queries.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn enrolled(&self) {
+        self.enrolled.fetch_add(1, Relaxed);
+        self.ended.fetch_add(1, Relaxed);
+    }
+
+    /// An item was refused or has failed; gives (errors, rows ended) of this run.
+    pub(super) fn erred(&self) -> (u64, u64) {
+        (self.errors.fetch_add(1, Relaxed) + 1, self.ended.fetch_add(1, Relaxed) + 1)
+    }
+
+    pub(super) fn totals(&self, now: Instant) -> RunTotals {
+        let calls = self.calls.load(Relaxed);
+        let span = *self.span.lock().unwrap_or_else(PoisonError::into_inner);
+        let seconds = span.map_or(0.0, |(first, last)| (last - first).as_secs_f64());
+        RunTotals {
+            newly_enrolled: self.enrolled.load(Relaxed),
+            calls,
+            throttled: self.throttled.load(Relaxed),
+            queries: self.queries.load(Relaxed),
+            elapsed_s: (now - self.started).as_secs_f64(),
+            // The gaps between the calls, not the calls: two calls a second apart are one a second.
+            rate: if seconds > 0.0 { calls.saturating_sub(1) as f64 / seconds } else { 0.0 },
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! One item's way from the queue to its outcome, once.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{admission::Entry, budget::Budgeted, engine::Engine};
+use crate::{
+    api::{Payload, Transport},
+    checkpoint::{Claimed, NewIntent, Settlement, Store, StoreError},
+    domain::{
+        Answer, ApiCode, ConfirmedBy, Digest, DrainReason, Event, Fatal, Fault, FaultKind, FileStamp, ItemId,
+        ItemReport, ItemState, Outcome, PictureRef, Refusal, Stage, Verdict,
+    },
+    pace::{Backoff, Change, Next},
+    picture::{self, Defect, LoadError},
+};
+
+/// An item on its way, with what it remembers of its earlier tries in this run.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) claimed: Claimed,
+    /// Of faults and throttles.
+    backoff: Backoff,
+    /// Times that its file could not be read for the machine's sake.
+    read_faults: u32,
+    /// Has it taken one of `--max-images`?
+    is_counted: bool,
+}
+
+impl Work {
+    pub(super) fn new(claimed: Claimed) -> Self {
+        Self { claimed, backoff: Backoff::default(), read_faults: 0, is_counted: false }
+    }
+}
+
+/// Where an item goes from here.
+pub(super) enum End {
+    /// Nowhere: its outcome is on disk.
+    Done,
+    /// Back to the queue.
+    Again(Work, Instant),
+    /// To be asked about; with the code of its fault.
+    Doubt(Work, ApiCode),
+    /// The run drains: it stays pending.
+    Left,
+}
+
+/// A photo, ready to go.
+struct Prepared {
+    payload: Payload,
+    digest: Option<Digest>,
+    stamp: Option<FileStamp>,
+    /// Of the budget; given back with the bytes.
+    _bytes: Option<Budgeted>,
+}
+
+/// Why a photo is not ready.
+enum NotReady {
+    /// It will never pass as it is.
+    Defect(Defect, Option<FileStamp>),
+    /// The machine's trouble, not the photo's.
+    Machine(std::io::Error),
+}
+
+impl<T: Transport, S: Store> Engine<T, S> {
+    /// See the module.
+    pub(super) async fn attempt(&self, mut work: Work) -> Result<End, StoreError> {
+        let item = work.claimed.item;
+        let prepared = match self.prepare(&work.claimed).await {
+            Ok(prepared) => prepared,
+            Err(NotReady::Defect(defect, stamp)) => {
+                let (code, message) = (defect.code(), defect.to_string());
+                let outcome = Outcome::Rejected { stage: Stage::Local, code, message, request_id: None };
+                self.settle(Settlement { item, before: ItemState::Pending, outcome, stamp }, None).await?;
+                return Ok(End::Done);
+            }
+            Err(NotReady::Machine(error)) => return self.read_again(work, &error).await,
+        };
+        let _in_flight = self.in_flight.acquire().await.expect("the semaphore is never closed");
+        let entry = tokio::select! {
+            entry = self.admission.enter() => entry,
+            () = self.stop.draining() => return Ok(End::Left),
+        };
+        if self.stop.is_draining() || !self.takes_image(&mut work) {
+            return Ok(End::Left);
+        }
+        let Claimed { group, user, .. } = &work.claimed;
+        let intent = NewIntent {
+            item,
+            group: group.clone(),
+            user: user.clone(),
+            digest: prepared.digest,
+            stamp: prepared.stamp,
+        };
+        work.claimed.first_intent_ms.get_or_insert_with(|| jiff::Timestamp::now().as_millisecond());
+        let intent = self.checkpoint.intend(intent).await?;
+        let attempts = intent.get().attempt;
+        let permit = tokio::select! {
+            biased;
+            () = self.stop.draining() => None,
+            permit = self.add_gate.permit() => Some(permit),
+        };
+        let permit = match permit {
+            Some(Ok(permit)) => permit,
+            // Not sent: the intent is withdrawn, and the attempt has not been one.
+            Some(Err(deferred)) => {
+                self.give_back(item, Outcome::Again { counts: false }).await?;
+                return Ok(End::Again(work, deferred.until));
+            }
+            None => {
+                self.give_back(item, Outcome::Again { counts: false }).await?;
+                return Ok(End::Left);
+            }
+        };
+        // The place before the gate is free; the only call's turn lasts until its answer.
+        let probe = match entry {
+            Entry::Open { .. } => None,
+            Entry::Probe { .. } => Some(entry),
+        };
+        crate::crash::point("send.before");
+        self.stats.called(Instant::now());
+        let answer = self.client.add_face_record(permit, intent, prepared.payload).await;
+        crate::crash::point("send.after");
+        work.claimed.attempts = attempts;
+        let end = self.conclude(work, answer).await;
+        drop(probe);
+        end
+    }
+
+    /// Takes one of `--max-images` for an item, at its first send.
+    fn takes_image(&self, work: &mut Work) -> bool {
+        if work.is_counted {
+            return true;
+        }
+        work.is_counted = self.images.take();
+        if !work.is_counted {
+            self.drain(DrainReason::MaxImages);
+        }
+        work.is_counted
+    }
+
+    /// Reads, checks and encodes, on a blocking thread, once the byte budget has room.
+    async fn prepare(&self, claimed: &Claimed) -> Result<Prepared, NotReady> {
+        let (group, user) = (claimed.group.clone(), claimed.user.clone());
+        let path = match &claimed.picture {
+            PictureRef::Path(path) => path.clone(),
+            PictureRef::Url(url) => {
+                let payload = Payload::with_url(&group, &user, url);
+                return Ok(Prepared { payload, digest: None, stamp: None, _bytes: None });
+            }
+        };
+        let (budget, limits) = (Arc::clone(&self.bytes), self.settings.photo);
+        let runtime = tokio::runtime::Handle::current();
+        let work = move || {
+            let size = picture::stamp(&path).map_or(0, |stamp| stamp.size);
+            let bytes = runtime.block_on(budget.acquire(size));
+            let picture = picture::load(&path, limits).map_err(|error| match error {
+                LoadError::Defect(defect) => NotReady::Defect(defect, picture::stamp(&path).ok()),
+                LoadError::Io(error) => NotReady::Machine(error),
+            })?;
+            Ok(Prepared {
+                payload: Payload::with_picture(&group, &user, &picture.bytes),
+                digest: Some(picture.digest),
+                stamp: Some(picture.stamp),
+                _bytes: Some(bytes),
+            })
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(prepared) => prepared,
+            Err(stopped) => Err(NotReady::Machine(std::io::Error::other(stopped))),
+        }
+    }
+
+    /// The file could not be read just now.
+    async fn read_again(&self, mut work: Work, error: &std::io::Error) -> Result<End, StoreError> {
+        work.read_faults += 1;
+        tracing::warn!(row = work.claimed.row, %error, "a photo can't be read just now");
+        if work.read_faults < self.settings.rules.attempts {
+            let wait = work.backoff.next(fastrand::f64());
+            return Ok(End::Again(work, Instant::now() + wait));
+        }
+        let outcome = Outcome::Rejected {
+            stage: Stage::Local,
+            code: "Unreadable".into(),
+            message: format!("the photo could not be read in {} tries: {error}", work.read_faults),
+            request_id: None,
+        };
+        let item = work.claimed.item;
+        self.settle(Settlement { item, before: ItemState::Pending, outcome, stamp: None }, None).await?;
+        Ok(End::Done)
+    }
+
+    /// What the answer means for the run, then for the item.
+    async fn conclude(&self, work: Work, answer: Answer) -> Result<End, StoreError> {
+        let now = Instant::now();
+        let Answer { verdict, retry_after, latency } = answer;
+        if let Some(pause) = retry_after {
+            self.add_gate.pause(pause, now);
+        }
+        let latency = Some(latency);
+        let item = work.claimed.item;
+        match verdict {
+            Verdict::Enrolled(receipt) => {
+                self.heard(false).await?;
+                self.streak.broken();
+                let outcome = Outcome::Enrolled {
+                    confirmed_by: ConfirmedBy::Response,
+                    quality: receipt.quality,
+                    code: None,
+                    message: None,
+                    request_id: receipt.request_id,
+                };
+                self.settle_sent(item, outcome, latency).await?;
+                Ok(End::Done)
+            }
+            Verdict::Refused(refusal) => {
+                self.heard(false).await?;
+                self.refused(work, refusal, latency).await
+            }
+            Verdict::Throttled(_) => {
+                self.stats.throttled();
+                self.heard(true).await?;
+                self.give_back(item, Outcome::Again { counts: false }).await?;
+                let rate = self.add_gate.rate().get();
+                self.tell(Event::Throttled { rate, pause: retry_after }).await;
+                Ok(self.later(work))
+            }
+            Verdict::NotSent(fault) => {
+                let is_away = self.missed(&fault).await;
+                let next = self.settings.rules.after_fault(work.claimed.attempts, is_away);
+                self.settle_sent(item, self.settings.rules.outcome(&next, &fault), latency).await?;
+                match next {
+                    Next::Again { .. } => Ok(self.later(work)),
+                    Next::GiveUp => Ok(End::Done),
+                }
+            }
+            Verdict::MaybeSent(fault) => {
+                self.missed(&fault).await;
+                let Fault { kind, message, request_id } = fault;
+                let code = kind.code();
+                let outcome = Outcome::InDoubt { code: code.clone(), message, request_id };
+                self.settle_sent(item, outcome, latency).await?;
+                Ok(End::Doubt(work, code))
+            }
+            Verdict::Fatal(fatal) => self.stopped_by(work, fatal).await,
+        }
+    }
+
+    /// A refusal concerns the photo, unless it concerns everyone's.
+    async fn refused(&self, work: Work, refusal: Refusal, latency: Option<Duration>) -> Result<End, StoreError> {
+        let item = work.claimed.item;
+        if refusal.code.0.starts_with("InvalidParameter") && self.is_group_missing(&work.claimed.group).await {
+            let group = work.claimed.group.clone();
+            return self.stopped_by(work, Fatal::UnknownGroup { group }).await;
+        }
+        let innocent = if self.settings.keep_going { None } else { self.streak.refused(item, &refusal) };
+        let Refusal { code, message, request_id } = refusal;
+        let outcome =
+            Outcome::Rejected { stage: Stage::Service, code: code.clone(), message: message.clone(), request_id };
+        self.settle_sent(item, outcome, latency).await?;
+        if let Some(items) = innocent {
+            let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
+            self.checkpoint.reopen(items).await?;
+            self.drain(DrainReason::Fatal(Fatal::SameRefusal { code, count, message }));
+        }
+        Ok(End::Done)
+    }
+
+    /// Nothing will go better until a person acts; the item is not to blame.
+    async fn stopped_by(&self, work: Work, fatal: Fatal) -> Result<End, StoreError> {
+        self.give_back(work.claimed.item, Outcome::Again { counts: false }).await?;
+        self.drain(DrainReason::Fatal(fatal));
+        Ok(End::Left)
+    }
+
+    fn later(&self, mut work: Work) -> End {
+        let wait = work.backoff.next(fastrand::f64());
+        End::Again(work, Instant::now() + wait)
+    }
+
+    /// The service has answered conclusively.
+    async fn heard(&self, throttled: bool) -> Result<(), StoreError> {
+        if self.admission.answered() {
+            self.tell(Event::Back).await;
+        }
+        match self.add_gate.observe(throttled, Instant::now()) {
+            None => {}
+            Some(Change::Cut(rate)) => self.checkpoint.learn_rate(rate.get()).await?,
+            Some(Change::Recovered(rate)) => {
+                self.checkpoint.learn_rate(rate.get()).await?;
+                self.tell(Event::Recovered { rate: rate.get() }).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// The service has not. True if it is taken to be away.
+    pub(super) async fn missed(&self, fault: &Fault) -> bool {
+        match fault.kind {
+            // It has answered; only this call was not to its liking.
+            FaultKind::ClockCorrected | FaultKind::NonceUsed | FaultKind::DownloadTimeout => return false,
+            FaultKind::ConnectFailed
+            | FaultKind::CertificateRefused
+            | FaultKind::Timeout
+            | FaultKind::ConnectionLost
+            | FaultKind::UnreadableAnswer
+            | FaultKind::Service(_)
+            | FaultKind::Interrupted => {}
+        }
+        let now = Instant::now();
+        if self.bad_certificates.is_one_too_many(fault) {
+            self.drain(DrainReason::Fatal(Fatal::Certificate { message: fault.message.clone() }));
+        }
+        let Some(pause) = self.admission.faulted(now) else { return false };
+        let away = self.admission.away_for(now);
+        if away > self.settings.give_up_after {
+            self.drain(DrainReason::ServiceAway(away));
+        }
+        self.add_gate.pause(pause, now);
+        self.tell(Event::Away { pause, fault: fault.message.clone() }).await;
+        true
+    }
+
+    /// An outcome of what was being sent: on disk, then told.
+    async fn settle_sent(&self, item: ItemId, outcome: Outcome, latency: Option<Duration>) -> Result<(), StoreError> {
+        let settlement = Settlement { item, before: ItemState::Sending, outcome, stamp: None };
+        self.settle(settlement, latency).await
+    }
+
+    /// What was not executed is pending again. Nothing that anyone needs to be told.
+    async fn give_back(&self, item: ItemId, outcome: Outcome) -> Result<(), StoreError> {
+        let settlement = Settlement { item, before: ItemState::Sending, outcome, stamp: None };
+        self.checkpoint.settle(settlement).await.map(drop)
+    }
+
+    /// On disk, then counted and told.
+    pub(super) async fn settle(&self, settlement: Settlement, latency: Option<Duration>) -> Result<(), StoreError> {
+        let report = self.checkpoint.settle(settlement).await?;
+        match report.outcome {
+            Outcome::Enrolled { .. } => self.stats.enrolled(),
+            Outcome::Rejected { .. } | Outcome::Failed { .. } => {
+                let (errors, ended) = self.stats.erred();
+                if self.settings.limits.errors.is_some_and(|limit| limit.is_reached(errors, ended)) {
+                    self.drain(DrainReason::MaxErrors);
+                }
+            }
+            Outcome::InDoubt { .. } | Outcome::Again { .. } => {}
+        }
+        self.tell(Event::Item(ItemReport { latency, ..report })).await;
+        Ok(())
+    }
+}
