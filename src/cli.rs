@@ -19,7 +19,7 @@ use crate::{
 /// Enrols an archive of face photos into Alibaba Cloud ID Verification face groups: every photo with a known outcome,
 /// nobody twice, at the quota.
 #[derive(Debug, Parser)]
-#[command(name = "face-enroll", version, max_term_width = 100)]
+#[command(name = "face-enroll", version, max_term_width = 100, args_override_self = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

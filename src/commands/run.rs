@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
-    time::Instant,
+    time::{Instant, Interval},
 };
 
 use super::{
@@ -122,7 +122,7 @@ impl Run<'_> {
                 read
             })
         };
-        let watching = self.watch(&engine, &checkpoint, heard);
+        let mut watcher = self.watcher(heard);
         let working = async {
             let ran = engine.run(feed_watch).await;
             // The checkpoint is to hold every row, also of a run that stops early.
@@ -134,8 +134,9 @@ impl Run<'_> {
         };
         let (ran, read) = tokio::select! {
             done = working => done,
-            () = watching => unreachable!("the watcher watches for as long as the engine lives"),
+            () = watcher.watch(&engine, &checkpoint) => unreachable!("it watches for as long as it is let"),
         };
+        watcher.finish();
         let totals = engine.totals();
         drop(engine);
         self.end(Ended { ran, read, totals, stop, run_id }, &checkpoint).await
@@ -164,42 +165,15 @@ impl Run<'_> {
         }
     }
 
-    /// Shows the run for as long as it lasts. Never returns by itself.
-    async fn watch(&self, engine: &RunEngine, checkpoint: &Checkpoint<SqliteStore>, mut heard: mpsc::Receiver<Event>) {
+    fn watcher(&self, heard: mpsc::Receiver<Event>) -> Watcher<'_> {
         let bar = self.bar();
         if let Some(bar) = &bar {
             telemetry::scroll_above(bar);
         }
-        let mut progress = Progress::new(View {
-            bar,
-            every: self.args.show.stats,
-            items: self.args.show.json == Some(Json::Items),
-            quota: self.args.sending.qps.get(),
-        });
-        let mut tick = tokio::time::interval(progress.period());
-        tick.tick().await;
-        let mut asked = signal(SignalKind::user_defined1()).ok();
-        let groups = Vec::new();
-        loop {
-            let is_asked = tokio::select! {
-                Some(event) = heard.recv() => {
-                    progress.hear(&event, &mut heard);
-                    continue;
-                }
-                _ = tick.tick() => false,
-                Some(()) = next(&mut asked) => true,
-            };
-            let Ok(counts) = checkpoint.counts().await else { continue };
-            let snapshot = Snapshot { counts, totals: engine.totals(), rate: engine.rate().get() };
-            if is_asked {
-                progress.line(&snapshot);
-                continue;
-            }
-            progress.show(&snapshot, Instant::now());
-            if self.args.show.json.is_some() && progress.period() == self.args.show.stats {
-                report::print_json(&Status::new(None, self.path, &groups, &snapshot.counts));
-            }
-        }
+        let show = &self.args.show;
+        let items = show.json == Some(Json::Items);
+        let view = View { bar, every: show.stats, items, quota: self.args.sending.qps.get() };
+        Watcher { progress: Progress::new(view), heard, path: self.path, status: show.json.map(|_| show.stats) }
     }
 
     fn bar(&self) -> Option<ProgressBar> {
@@ -253,6 +227,68 @@ impl Run<'_> {
             telemetry::plain(&report::lines(&counts, &summary, self.path));
         }
         failure.map_or(Ok(exit), Err)
+    }
+}
+
+/// Shows a run.
+struct Watcher<'a> {
+    progress: Progress,
+    heard: mpsc::Receiver<Event>,
+    path: &'a Path,
+    /// A `status` object on stdout so often.
+    status: Option<Duration>,
+}
+
+impl Watcher<'_> {
+    /// For as long as it lasts.
+    async fn watch(&mut self, engine: &RunEngine, checkpoint: &Checkpoint<SqliteStore>) {
+        let mut show = interval(self.progress.period());
+        let mut status = self.status.map(interval);
+        let mut asked = signal(SignalKind::user_defined1()).ok();
+        loop {
+            let what = tokio::select! {
+                Some(event) = self.heard.recv() => {
+                    self.progress.hear(&event, &mut self.heard);
+                    continue;
+                }
+                _ = show.tick() => What::View,
+                Some(()) = tick(&mut status) => What::Status,
+                Some(()) = next(&mut asked) => What::Line,
+            };
+            let Ok(counts) = checkpoint.counts().await else { continue };
+            let snapshot = Snapshot { counts, totals: engine.totals(), rate: engine.rate().get() };
+            match what {
+                What::View => self.progress.show(&snapshot, Instant::now()),
+                What::Status => report::print_json(&Status::new(None, self.path, &[], &snapshot.counts)),
+                What::Line => self.progress.line(&snapshot),
+            }
+        }
+    }
+
+    /// What was told last, and no bar any more.
+    fn finish(&mut self) {
+        while let Ok(event) = self.heard.try_recv() {
+            self.progress.hear(&event, &mut self.heard);
+        }
+        self.progress.finish();
+    }
+}
+
+enum What {
+    View,
+    Status,
+    Line,
+}
+
+/// First after one period, not at once.
+fn interval(period: Duration) -> Interval {
+    tokio::time::interval_at(Instant::now() + period, period.max(Duration::from_millis(1)))
+}
+
+async fn tick(interval: &mut Option<Interval>) -> Option<()> {
+    match interval {
+        Some(interval) => Some(interval.tick().await).map(drop),
+        None => std::future::pending().await,
     }
 }
 

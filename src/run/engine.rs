@@ -165,6 +165,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 is_searching = true;
             }
             if units.is_empty() && asks.is_empty() && !is_searching && queue.is_over() {
+                if queue.is_closed() {
+                    self.drain(DrainReason::MaxImages);
+                }
                 return Ok(());
             }
             let wake_at = earlier(queue.next_due().filter(|_| units.len() < room || asks.len() < ASKING), deadline);
@@ -213,6 +216,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         queue.let_go(item);
         match end {
             End::Done | End::Left => {}
+            End::NotTaken => queue.close(),
             End::Again(work, at) => queue.wait(work, at),
             End::Doubt(work, code) => self.doubt(Case::new(work, code), queue),
         }

@@ -29,6 +29,8 @@ enum Pass {
     Final,
     /// There is nothing more.
     Over,
+    /// There may be more, and it is not wanted.
+    Closed,
 }
 
 /// Where a search for pending items begins.
@@ -89,7 +91,7 @@ impl Queue {
         let may_find = match self.pass {
             Pass::Beside { has_more } => has_more,
             Pass::Final => true,
-            Pass::Over => false,
+            Pass::Over | Pass::Closed => false,
         };
         (may_find && self.ready.is_empty() && !self.has_too_many_doubts())
             .then_some(Search { after: self.cursor, pass: self.pass })
@@ -103,15 +105,30 @@ impl Queue {
                 Some(last) => self.cursor = last.item,
                 None => match self.pass {
                     Pass::Beside { .. } => self.pass = Pass::Beside { has_more: false },
-                    Pass::Final | Pass::Over => self.pass = Pass::Over,
+                    Pass::Final => self.pass = Pass::Over,
+                    Pass::Over | Pass::Closed => {}
                 },
             }
+        }
+        if self.is_closed() {
+            return;
         }
         for claimed in claimed {
             if self.held.insert(claimed.item) {
                 self.ready.push_back(Work::new(claimed));
             }
         }
+    }
+
+    /// Nothing new is wanted; what has been begun goes on to its end.
+    pub(super) fn close(&mut self) {
+        self.pass = Pass::Closed;
+        self.ready.clear();
+    }
+
+    /// Has it been closed?
+    pub(super) fn is_closed(&self) -> bool {
+        self.pass == Pass::Closed
     }
 
     /// Rows have come in.
@@ -152,7 +169,8 @@ impl Queue {
 
     /// Is there nothing left to wait for?
     pub(super) fn is_over(&self) -> bool {
-        self.pass == Pass::Over && self.ready.is_empty() && self.waiting.is_empty() && self.doubts.is_empty()
+        let is_searched = matches!(self.pass, Pass::Over | Pass::Closed);
+        is_searched && self.ready.is_empty() && self.waiting.is_empty() && self.doubts.is_empty()
     }
 
     fn has_too_many_doubts(&self) -> bool {

@@ -44,6 +44,8 @@ pub(super) enum End {
     Doubt(Work, ApiCode),
     /// The run drains: it stays pending.
     Left,
+    /// `--max-images` are taken: it stays pending, and so does everything behind it.
+    NotTaken,
 }
 
 /// A photo, ready to go.
@@ -82,9 +84,13 @@ impl<T: Transport, S: Store> Engine<T, S> {
             entry = self.admission.enter() => entry,
             () = self.stop.draining() => return Ok(End::Left),
         };
-        if self.stop.is_draining() || !self.takes_image(&mut work) {
+        if self.stop.is_draining() {
             return Ok(End::Left);
         }
+        if !work.is_counted && !self.images.take() {
+            return Ok(End::NotTaken);
+        }
+        work.is_counted = true;
         let Claimed { group, user, .. } = &work.claimed;
         let intent = NewIntent {
             item,
@@ -126,18 +132,6 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let end = self.conclude(work, answer).await;
         drop(probe);
         end
-    }
-
-    /// Takes one of `--max-images` for an item, at its first send.
-    fn takes_image(&self, work: &mut Work) -> bool {
-        if work.is_counted {
-            return true;
-        }
-        work.is_counted = self.images.take();
-        if !work.is_counted {
-            self.drain(DrainReason::MaxImages);
-        }
-        work.is_counted
     }
 
     /// Reads, checks and encodes, on a blocking thread, once the byte budget has room.

@@ -2,7 +2,11 @@
 
 // The lint's allowance for tests does not reach helper functions.
 #![allow(clippy::unwrap_used)]
+// Nothing imports a test binary.
+#![allow(unreachable_pub)]
 
 mod checkpoint;
 mod house;
+mod run;
 mod sandbox;
+mod support;

@@ -1,7 +1,5 @@
 //! Tests of the sandbox room: what it takes, what it refuses, and how it fails on demand.
 
-// clippy.toml allows it in tests; their helpers are no tests by its reckoning.
-
 mod actions;
 mod client;
 mod faults;

@@ -1,0 +1,254 @@
+//! The real binary, a sandbox that outlives it, and archives for it to enrol.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use face_enroll::sandbox::{Action, Groups, Record, Sandbox, Script, Settings};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+pub const GROUP: &str = "sgl0001uc";
+
+/// An archive: photos that are all different, and a manifest that names them.
+pub struct Archive {
+    pub dir: tempfile::TempDir,
+    pub users: Vec<String>,
+    /// SHA-256 of each user's photo, in hexadecimal.
+    pub photos: BTreeMap<String, String>,
+}
+
+impl Archive {
+    /// So many people with a photo of about so many bytes each.
+    pub fn of(people: usize, bytes: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("photos")).unwrap();
+        let mut archive = Self { dir, users: Vec::new(), photos: BTreeMap::new() };
+        let mut manifest = String::from("path,merchant_user_id\n");
+        for n in 1..=people {
+            let user = format!("u{n:05}");
+            let photo = photo(&user, bytes);
+            let name = format!("photos/{user}.jpg");
+            archive.photos.insert(user.clone(), hex::encode(Sha256::digest(&photo)));
+            fs::write(archive.dir.path().join(&name), photo).unwrap();
+            writeln!(manifest, "{name},{user}").unwrap();
+            archive.users.push(user);
+        }
+        archive.write(&manifest);
+        archive
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn manifest(&self) -> PathBuf {
+        self.path().join("manifest.csv")
+    }
+
+    pub fn write(&self, manifest: &str) {
+        fs::write(self.manifest(), manifest).unwrap();
+    }
+
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path().join("manifest.csv.enroll.sqlite")
+    }
+}
+
+/// A real portrait that is nobody else's: a comment segment carries the name, and fills it up.
+pub fn photo(user: &str, bytes: usize) -> Vec<u8> {
+    let portrait = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/samples/photos/collins-01.jpg")).unwrap();
+    let mut photo = portrait[..2].to_vec();
+    let mut missing = bytes.saturating_sub(portrait.len());
+    let mut comment = user.as_bytes().to_vec();
+    loop {
+        let filler = missing.min(60_000);
+        comment.resize(comment.len() + filler, b'.');
+        let length = u16::try_from(comment.len() + 2).unwrap().to_be_bytes();
+        photo.extend_from_slice(&[0xFF, 0xFE, length[0], length[1]]);
+        photo.append(&mut comment);
+        missing -= filler;
+        if missing == 0 {
+            break;
+        }
+    }
+    photo.extend_from_slice(&portrait[2..]);
+    photo
+}
+
+/// A sandbox with one group and no quota, on a runtime of its own: it outlives any process under test.
+pub struct Service {
+    pub sandbox: Sandbox,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Service {
+    pub fn new() -> Self {
+        Self::with(Settings::default())
+    }
+
+    pub fn failing(script: &str) -> Self {
+        Self::with(Settings { faults: Script::parse(script).unwrap(), ..Settings::default() })
+    }
+
+    pub fn with_quota(qps: u32, latency: Duration) -> Self {
+        Self::with(Settings { qps: NonZeroU32::new(qps), latency, ..Settings::default() })
+    }
+
+    pub fn with(settings: Settings) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let settings = Settings { groups: Groups::only([GROUP]), ..settings };
+        let sandbox = runtime.block_on(Sandbox::start(settings)).unwrap();
+        Self { sandbox, _runtime: runtime }
+    }
+
+    /// How often each user is on record.
+    pub fn records(&self) -> BTreeMap<String, usize> {
+        let mut users = BTreeMap::new();
+        for record in self.sandbox.records() {
+            *users.entry(record.user).or_default() += 1;
+        }
+        users
+    }
+
+    /// Calls of an action that arrived, refused ones too.
+    pub fn calls(&self, action: Action) -> usize {
+        self.sandbox.journal().iter().filter(|arrival| arrival.action.as_deref() == Some(action.name())).count()
+    }
+
+    /// Everyone of the archive is on record exactly once, nobody else is, and each photo arrived byte for byte.
+    pub fn holds_exactly(&self, archive: &Archive) {
+        let everyone: BTreeMap<String, usize> = archive.users.iter().map(|user| (user.clone(), 1)).collect();
+        let records = self.records();
+        let wrong: Vec<_> = everyone.iter().filter(|(user, _)| records.get(*user) != Some(&1)).collect();
+        assert!(wrong.is_empty(), "not exactly once: {wrong:?} of {records:?}");
+        assert_eq!(records.len(), everyone.len(), "strangers on record");
+        for Record { user, picture, .. } in self.sandbox.records() {
+            let picture = picture.map(|digest| digest.to_string());
+            assert_eq!(picture.as_ref(), archive.photos.get(&user), "{user}: another photo arrived");
+        }
+    }
+
+    /// The binary with the credentials and the endpoint of this sandbox, fast, and with a settle time to match.
+    pub fn run(&self, archive: &Archive) -> Enroll {
+        self.run_source(&archive.manifest())
+    }
+
+    pub fn run_source(&self, source: &Path) -> Enroll {
+        let mut enroll = Enroll::new("run");
+        enroll
+            .arg(source)
+            .args(["--group", GROUP, "--endpoint", &self.sandbox.endpoint()])
+            .args(["--qps", "2000", "--query-qps", "2000", "--settle", "60ms", "--json", "--progress", "never"])
+            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", self.sandbox.access_key_id())
+            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", self.sandbox.access_key_secret());
+        enroll
+    }
+}
+
+/// The binary, with nothing of the tester's own environment that could change what it does.
+pub struct Enroll(Command);
+
+impl Enroll {
+    pub fn new(subcommand: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_face-enroll"));
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if ["FACE_ENROLL_", "ALIBABA_CLOUD_", "HTTP", "http", "XDG_"].iter().any(|prefix| name.starts_with(prefix))
+            {
+                command.env_remove(name);
+            }
+        }
+        command.arg(subcommand).stdin(Stdio::null());
+        Self(command)
+    }
+
+    pub fn arg(&mut self, arg: impl AsRef<std::ffi::OsStr>) -> &mut Self {
+        self.0.arg(arg);
+        self
+    }
+
+    pub fn args(&mut self, args: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>) -> &mut Self {
+        self.0.args(args);
+        self
+    }
+
+    pub fn env(&mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> &mut Self {
+        self.0.env(name, value);
+        self
+    }
+
+    pub fn command(&mut self) -> &mut Command {
+        &mut self.0
+    }
+
+    /// Runs to its end.
+    pub fn end(&mut self) -> Ended {
+        Ended::from(self.0.output().unwrap())
+    }
+
+    /// Starts, with both streams caught.
+    pub fn spawn(&mut self) -> std::process::Child {
+        self.0.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Ended {
+    /// The last line of stdout, whose numbers add up.
+    pub fn summary(&self) -> Value {
+        let last = self.stdout.lines().last().unwrap_or_else(|| panic!("no summary: {self:#?}"));
+        let summary: Value = serde_json::from_str(last).unwrap();
+        assert_eq!(summary["type"], "summary", "{last}");
+        let n = |name: &str| summary[name].as_u64().unwrap();
+        let states = n("enrolled") + n("rejected") + n("failed") + n("in_doubt") + n("pending");
+        assert_eq!(n("total"), states, "{last}");
+        assert_eq!(summary["exit_code"].as_i64().unwrap(), i64::from(self.code.unwrap()), "{last}");
+        summary
+    }
+
+    /// The code, and of the summary these numbers.
+    pub fn is(&self, code: i32, numbers: &[(&str, u64)]) -> Value {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        let summary = self.summary();
+        for (name, expected) in numbers {
+            assert_eq!(summary[name].as_u64(), Some(*expected), "{name} in {summary:#}");
+        }
+        summary
+    }
+}
+
+/// An export, as objects.
+pub fn export(checkpoint: &Path, args: &[&str]) -> Vec<Value> {
+    let ended = Enroll::new("export").arg("--checkpoint").arg(checkpoint).args(["--format", "jsonl"]).args(args).end();
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The codes in an export, each once.
+pub fn codes(rows: &[Value]) -> BTreeSet<&str> {
+    rows.iter().filter_map(|row| row["code"].as_str()).collect()
+}
