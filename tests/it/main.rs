@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod house;
+mod kill;
 mod run;
 mod sandbox;
 mod support;
