@@ -88,9 +88,3 @@ CREATE TABLE tally (
   n     INTEGER NOT NULL,
   PRIMARY KEY (state, code)
 ) STRICT, WITHOUT ROWID;
-
--- Intents of the last seconds: what a restart must hold against its own first second.
-CREATE TABLE intents_by_second (
-  second INTEGER PRIMARY KEY,
-  n      INTEGER NOT NULL
-) STRICT;

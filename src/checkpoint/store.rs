@@ -107,8 +107,6 @@ pub struct Found {
     pub is_resumed: bool,
     /// The rate that the last run learned.
     pub learned_rate: Option<f64>,
-    /// Calls that an earlier process may have made in the last second.
-    pub recent_calls: u32,
 }
 
 /// See the module.

@@ -97,7 +97,6 @@ impl Run<'_> {
         let now = Instant::now();
         let learned = found.learned_rate.and_then(|rate| Qps::new(rate).ok());
         let add_gate = Gate::new(self.args.sending.qps, learned, now);
-        add_gate.charge(found.recent_calls, now);
         let (events, heard) = mpsc::channel(EVENTS);
         let (feed_state, feed_watch) = watch::channel(FeedState::default());
         let engine = Arc::new(Engine::new(
@@ -287,7 +286,10 @@ fn interval(period: Duration) -> Interval {
 
 async fn tick(interval: &mut Option<Interval>) -> Option<()> {
     match interval {
-        Some(interval) => Some(interval.tick().await).map(drop),
+        Some(interval) => {
+            interval.tick().await;
+            Some(())
+        }
         None => std::future::pending().await,
     }
 }

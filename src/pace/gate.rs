@@ -11,6 +11,9 @@
 //! lateness beyond it is lost for good. Calls `quota` apart are then at least 1,010 ms - `FORGIVEN` = 1,005 ms apart,
 //! whatever the timers do. The 5 ms that remain are for the path to the service.
 //!
+//! A restart changes nothing of this: an earlier process sent its last call before this one began, and the first slot is
+//! a gap after the beginning.
+//!
 //! What must not be swapped: the clock is set, then `governor` is asked, then the permit is given, all under the turn.
 
 use std::{
@@ -35,8 +38,9 @@ use crate::domain::Permit;
 const CEILING_SHARE: f64 = 0.99;
 /// Lateness of a wake-up that does not delay the next slot: half of the 10 ms that [`CEILING_SHARE`] leaves in a second.
 const FORGIVEN: Duration = Duration::from_millis(5);
-/// A pause of more than this gives the callers' bytes and intents back instead of keeping them waiting. With it, no call
-/// leaves later than this after its turn came, which is what [`Gate::charge`] relies on after a crash.
+/// The first slot is not later than this: no second can hold more than one call of an earlier process as slow as that.
+const LONGEST_START: Duration = Duration::from_secs(1);
+/// A pause of more than this gives the callers' bytes and intents back instead of keeping them waiting.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The pause is long: come back at this time.
@@ -72,23 +76,16 @@ impl Gate {
     pub fn new(quota: Qps, learned: Option<Qps>, now: Instant) -> Self {
         let ceiling = quota.scaled(CEILING_SHARE);
         let clock = SlotClock::default();
+        let rate = AdaptiveRate::new(ceiling, learned);
         let limit = Quota::with_period(ceiling.gap()).expect("a rate's gap is never zero").allow_burst(NonZeroU32::MIN);
         Self {
             ceiling: RateLimiter::direct_with_clock(limit, clock.clone()),
             clock,
             zero: now,
             turn: tokio::sync::Mutex::new(()),
-            pace: Mutex::new(Pace { rate: AdaptiveRate::new(ceiling, learned), next: now, paused_until: now }),
+            pace: Mutex::new(Pace { next: now + rate.gap().min(LONGEST_START), rate, paused_until: now }),
             moved: Notify::new(),
         }
-    }
-
-    /// Charges the gate with `calls` that an earlier process may have sent in the second before this one started, so
-    /// that the restart is within the quota too: the first slot comes as if this process had sent them.
-    pub fn charge(&self, calls: u32, now: Instant) {
-        let mut pace = self.pace();
-        let gap = pace.rate.gap();
-        pace.next = pace.next.max(now + (gap * calls).min(Duration::from_secs(1)));
     }
 
     /// Waits for the next slot. Short pauses are waited out; a long one is handed back.
@@ -255,12 +252,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn restart_is_charged_with_what_the_last_process_may_have_sent() {
-        let first = gate();
-        let mut sent = send(&first, 75).await;
-        let second = gate();
-        second.charge(50, Instant::now());
-        sent.extend(send(&second, 75).await);
+    async fn restarts_do_not_add_calls_to_a_second() {
+        let mut sent = Vec::new();
+        for calls in [75, 1, 2, 1, 1, 30, 1, 60] {
+            // The next process begins at the very moment of the last one's last call.
+            sent.extend(send(&gate(), calls).await);
+        }
         assert!(worst_second(&sent) <= QUOTA, "{}", worst_second(&sent));
     }
 

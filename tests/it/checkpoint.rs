@@ -322,7 +322,7 @@ fn checkpoint_of_another_target_is_refused() {
 }
 
 #[test]
-fn learned_rate_and_recent_calls_reach_the_next_run() {
+fn learned_rate_and_doubts_reach_the_next_run() {
     let (_dir, path) = fresh();
     let mut first = Run::open(&path);
     first.read("/m.csv", people(&["a", "b", "c"]));
@@ -336,7 +336,6 @@ fn learned_rate_and_recent_calls_reach_the_next_run() {
     store.commit().unwrap();
     assert!(found.is_resumed);
     assert_eq!(found.learned_rate, Some(9.5));
-    assert!(found.recent_calls >= 2, "{}", found.recent_calls);
     assert_eq!((found.counts.enrolled, found.counts.in_doubt, found.counts.pending), (1, 1, 1));
 }
 

@@ -31,9 +31,9 @@ const POINTS: [&str; 10] = [
     "query.after",
 ];
 /// A record may be made so long after its client is gone ...
-const LATE: Duration = Duration::from_millis(30);
+const LATE: Duration = Duration::from_millis(150);
 /// ... and so long is waited before asking: longer, or there would be duplicates (reference, reliability.md 3.3).
-const SETTLE: &str = "90ms";
+const SETTLE: &str = "250ms";
 
 fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -77,7 +77,7 @@ fn shard(seed: u64, kills: u64) {
     let service = Service::with(Settings { late: LATE, latency, seed, faults, ..Settings::default() });
     for _kill in 0..kills {
         let mut child = service.run(&archive).args(["--qps", "250", "--settle", SETTLE]).spawn();
-        thread::sleep(Duration::from_millis(random.u64(5..350)));
+        thread::sleep(Duration::from_millis(random.u64(5..700)));
         child.kill().unwrap();
         child.wait().unwrap();
         if archive.checkpoint().exists() && archive.checkpoint().metadata().unwrap().len() > 0 {

@@ -25,10 +25,6 @@ use crate::{
     domain::{ApiCode, Counts, FaultKind, Intent, ItemId, ItemReport, ItemState, RunId},
 };
 
-/// Intents of this many seconds may still be on their way when a new process starts: calls wait at most a second for
-/// their turn once their intent is on disk.
-const RECENT_S: i64 = 2;
-
 /// What a [`Claimed`] is made of.
 macro_rules! claimed_columns {
     () => {
@@ -78,7 +74,7 @@ impl SqliteStore {
     }
 
     /// What was being sent by a process, or a part of one, that is gone: it may have been executed.
-    fn doubt_what_was_being_sent(&mut self) -> rusqlite::Result<u32> {
+    fn doubt_what_was_being_sent(&mut self) -> rusqlite::Result<()> {
         let code = FaultKind::Interrupted.code();
         let changed = self.db.execute(
             "UPDATE items SET state = 2, code = ?1, message = 'the process ended before the answer came' WHERE state = 1",
@@ -86,7 +82,7 @@ impl SqliteStore {
         )?;
         self.tally.add(ItemState::Sending, None, -(changed as i64));
         self.tally.add(ItemState::InDoubt, Some(&code.0), changed as i64);
-        Ok(u32::try_from(changed).unwrap_or(u32::MAX))
+        Ok(())
     }
 
     fn setting(&self, name: &str) -> rusqlite::Result<Option<String>> {
@@ -118,26 +114,16 @@ impl Store for SqliteStore {
 
     fn start_run(&mut self, run: &RunId, access_key: &str) -> Result<Found, StoreError> {
         let mut start = || -> rusqlite::Result<Found> {
-            let open_intents = self.doubt_what_was_being_sent()?;
+            self.doubt_what_was_being_sent()?;
             self.tally.flush(&self.db)?;
             let runs: i64 = self.db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
-            let recent: u32 = self.db.query_row(
-                "SELECT coalesce(sum(n), 0) FROM intents_by_second WHERE second >= ?1",
-                [now_ms() / 1_000 - RECENT_S],
-                |row| row.get(0),
-            )?;
             let learned_rate = self.setting("learned_rate")?.and_then(|text| text.parse().ok());
             self.run = self.db.query_row(
                 "INSERT INTO runs (run_id, access_key, started_at) VALUES (?1, ?2, ?3) RETURNING id",
                 (&run.0, access_key, now_ms()),
                 |row| row.get(0),
             )?;
-            Ok(Found {
-                counts: tally::counts(&self.db, true)?,
-                is_resumed: runs > 0,
-                learned_rate,
-                recent_calls: recent.saturating_add(open_intents),
-            })
+            Ok(Found { counts: tally::counts(&self.db, true)?, is_resumed: runs > 0, learned_rate })
         };
         start().map_err(StoreError::sqlite("starting the run"))
     }

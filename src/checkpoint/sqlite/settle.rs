@@ -51,11 +51,6 @@ impl SqliteStore {
                 intent.stamp.map(|stamp| stamp.mtime_ns),
                 now,
             ))?;
-            db.prepare_cached(
-                "INSERT INTO intents_by_second (second, n) VALUES (?1, 1) ON CONFLICT (second) DO UPDATE SET n = n + 1",
-            )?
-            .execute([now / 1_000])?;
-            db.prepare_cached("DELETE FROM intents_by_second WHERE second < ?1")?.execute([now / 1_000 - 60])?;
             Ok(())
         };
         write(&self.db).map_err(failed("writing an intent"))?;
