@@ -6,7 +6,7 @@ use clap::Parser;
 use face_enroll::{cli::Cli, commands, exit::Exit, telemetry};
 
 /// Threads that read, check and encode photos; they wait for disks more than they work.
-const BLOCKING_THREADS: usize = 32;
+const BLOCKING_THREADS: usize = 12;
 /// What a thread that hangs on a dead disk is waited for at the end.
 const LAST_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
 

@@ -62,7 +62,7 @@ fn check(checkpoint: &Path, service: &Service, rows: usize) {
 fn finish(service: &Service, archive: &Archive) {
     service.sandbox.set_faults(Script::default());
     let people = archive.users.len() as u64;
-    let ended = service.run(archive).args(["--settle", SETTLE]).end();
+    let ended = service.run(archive).args(["--settle", SETTLE, "--retries", "1000"]).end();
     ended.is(0, &[("total", people), ("enrolled", people), ("in_doubt", 0), ("pending", 0)]);
     service.holds_exactly(archive);
 }
@@ -76,7 +76,7 @@ fn shard(seed: u64, kills: u64) {
     let latency = Duration::from_millis(5);
     let service = Service::with(Settings { late: LATE, latency, seed, faults, ..Settings::default() });
     for _kill in 0..kills {
-        let mut child = service.run(&archive).args(["--qps", "250", "--settle", SETTLE]).spawn();
+        let mut child = service.run(&archive).args(["--qps", "250", "--settle", SETTLE, "--retries", "1000"]).spawn();
         thread::sleep(Duration::from_millis(random.u64(5..700)));
         child.kill().unwrap();
         child.wait().unwrap();

@@ -10,4 +10,5 @@ mod house;
 mod kill;
 mod run;
 mod sandbox;
+mod scale;
 mod support;

@@ -132,7 +132,7 @@ fn set_up(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "cell_size_check", true)?;
     db.pragma_update(None, "secure_delete", true)?;
     db.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-    db.pragma_update(None, "cache_size", -16 * 1024)?;
+    db.pragma_update(None, "cache_size", -8 * 1024)?;
     db.pragma_update(None, "application_id", APPLICATION_ID)
 }
 

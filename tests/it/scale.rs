@@ -1,0 +1,60 @@
+//! What does not grow with the manifest: memory, and the time to the first call.
+
+use std::{
+    fmt::Write,
+    fs,
+    time::{Duration, Instant},
+};
+
+use face_enroll::sandbox::Action;
+
+use crate::support::{Archive, Ended, GROUP, Service, photo};
+
+const ROWS: usize = 100_000;
+
+/// One photo under many ids: what counts here is the rows.
+fn many_rows() -> Archive {
+    let archive = Archive::of(0, 0);
+    fs::write(archive.path().join("photos/one.jpg"), photo("one", 80_000)).unwrap();
+    let mut manifest = String::from("path,merchant_user_id,department\n");
+    for n in 0..ROWS {
+        writeln!(manifest, "photos/one.jpg,employee-{n:06},department {}", n % 100).unwrap();
+    }
+    archive.write(&manifest);
+    archive
+}
+
+/// Peak resident memory of a process that is still there, in MiB.
+fn peak_mib(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib / 1_024)
+}
+
+#[test]
+fn hundred_thousand_rows_take_less_than_60_mib_and_a_resumed_run_calls_within_a_second() {
+    let archive = many_rows();
+    let service = Service::with_quota(0, Duration::from_millis(20));
+    // The first run takes every row in, and sends some.
+    let ended = service.run(&archive).args(["--max-images", "300"]).end();
+    ended.is(8, &[("total", ROWS as u64), ("enrolled", 300)]);
+
+    let before = service.calls(Action::AddFaceRecord);
+    let started = Instant::now();
+    let mut child = service.run(&archive).args(["--max-images", "3000", "--group", GROUP]).spawn();
+    let (mut first_call, mut peak) = (None, 0);
+    while child.try_wait().unwrap().is_none() {
+        peak = peak.max(peak_mib(child.id()).unwrap_or(0));
+        if first_call.is_none() && service.calls(Action::AddFaceRecord) > before {
+            first_call = Some(started.elapsed());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    ended.is(8, &[("total", ROWS as u64), ("newly_enrolled", 3_000)]);
+    let first_call = first_call.unwrap();
+    println!("peak {peak} MiB, first call after {first_call:?}");
+    assert!((1..60).contains(&peak), "{peak} MiB");
+    assert!(first_call < Duration::from_secs(1), "{first_call:?}");
+}
