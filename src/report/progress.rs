@@ -1,6 +1,7 @@
 //! Watches a run: a bar on a terminal, lines elsewhere, JSON on stdout if asked for. The one place that prints a run.
 
 use std::{
+    collections::VecDeque,
     io::{self, Write},
     time::Duration,
 };
@@ -14,6 +15,8 @@ use super::{
 };
 use crate::domain::{Counts, DrainReason, Event, Outcome, RunTotals};
 
+/// The rate of now is that of so long: over less it would jump, and seem to step over the quota.
+const RATE_OVER: Duration = Duration::from_secs(5);
 /// How often the bar is drawn anew.
 const REDRAW: Duration = Duration::from_millis(500);
 
@@ -43,8 +46,8 @@ pub struct View {
 /// See the module.
 pub struct Progress {
     view: View,
-    last: Option<(Instant, u64)>,
-    rate_now: f64,
+    /// Calls made, at the snapshots of the last [`RATE_OVER`].
+    calls: VecDeque<(Instant, u64)>,
     rows: u64,
     is_throttled: bool,
 }
@@ -56,7 +59,7 @@ impl Progress {
             let style = ProgressStyle::with_template("{bar:24} {percent:>3}% {wide_msg}").expect("a valid template");
             bar.set_style(style.progress_chars("=> "));
         }
-        Self { view, last: None, rate_now: 0.0, rows: 0, is_throttled: false }
+        Self { view, calls: VecDeque::new(), rows: 0, is_throttled: false }
     }
 
     /// How often it wants a snapshot.
@@ -127,13 +130,10 @@ impl Progress {
 
     /// Shows how the run stands.
     pub fn show(&mut self, snapshot: &Snapshot, now: Instant) {
-        let calls = snapshot.totals.calls;
-        if let Some((then, before)) = self.last
-            && now > then
-        {
-            self.rate_now = (calls - before) as f64 / (now - then).as_secs_f64();
+        self.calls.push_back((now, snapshot.totals.calls));
+        while self.calls.len() > 2 && self.calls[1].0 + RATE_OVER < now {
+            self.calls.pop_front();
         }
-        self.last = Some((now, calls));
         if snapshot.rate >= self.view.quota * 0.98 {
             self.is_throttled = false;
         }
@@ -151,7 +151,7 @@ impl Progress {
     /// One line of how it stands, whatever the view.
     pub fn line(&self, snapshot: &Snapshot) {
         let Counts { total, enrolled, rejected, failed, in_doubt, pending, .. } = snapshot.counts;
-        let (throttled, rate) = (snapshot.totals.throttled, tenths(self.rate_now));
+        let (throttled, rate) = (snapshot.totals.throttled, tenths(self.rate_now()));
         let left = self.left(snapshot).unwrap_or_default();
         tracing::info!(enrolled, total, pending, rejected, failed, in_doubt, throttled, rate, left, "enrolling");
     }
@@ -167,7 +167,7 @@ impl Progress {
         let counts = &snapshot.counts;
         let mut words = vec![
             format!("{} of {} enrolled", thousands(counts.enrolled), thousands(counts.total)),
-            format!("{:.1}/s of {}", self.rate_now, self.view.quota),
+            format!("{:.1}/s of {}", self.rate_now(), self.view.quota),
         ];
         let several = [
             (counts.rejected, "rejected"),
@@ -180,9 +180,15 @@ impl Progress {
         words.join(" · ")
     }
 
+    /// Calls a second, lately.
+    fn rate_now(&self) -> f64 {
+        let (Some((then, before)), Some((now, calls))) = (self.calls.front(), self.calls.back()) else { return 0.0 };
+        if now > then { (calls - before) as f64 / (*now - *then).as_secs_f64() } else { 0.0 }
+    }
+
     /// Time to the end, at the pace of now.
     fn left(&self, snapshot: &Snapshot) -> Option<String> {
-        let pace = self.rate_now.min(snapshot.rate);
+        let pace = self.rate_now().min(snapshot.rate);
         (pace > 0.0 && snapshot.counts.pending > 0)
             .then(|| duration(Duration::from_secs_f64(snapshot.counts.pending as f64 / pace)))
     }
