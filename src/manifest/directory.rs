@@ -50,3 +50,29 @@ fn is_wanted(entry: &DirEntry) -> bool {
 fn is_photo(path: &Path) -> bool {
     path.extension().is_some_and(|ending| PHOTOS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::{
+        domain::FaceGroupCode,
+        manifest::{Settings, open},
+    };
+
+    #[test]
+    fn directory_gives_its_photos_in_the_order_of_names_without_the_junk() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b/2.JPG", "a/1.jpeg", "a/notes.txt", "a/._1.jpg", "@eaDir/3.jpg", ".DS_Store", "0.png"] {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("a/loop")).unwrap();
+        let settings = Settings { group: FaceGroupCode::parse("g").ok(), root: None };
+        let rows: Vec<_> = open(dir.path(), &settings).unwrap().map(|row| row.unwrap().unwrap()).collect();
+        let shown: Vec<String> = rows.iter().map(|item| format!("{} {}", item.row, item.user)).collect();
+        assert_eq!(shown, ["1 1", "2 2"]);
+        assert!(open(dir.path(), &Settings::default()).is_err_and(|error| error.is_usage()));
+    }
+}

@@ -175,3 +175,147 @@ impl Parser {
         &self.record
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{FaceGroupCode, PictureRef},
+        manifest::{Settings, open},
+    };
+
+    fn settings() -> Settings {
+        Settings { group: Some(FaceGroupCode::parse("g").unwrap()), root: None }
+    }
+
+    fn read_as(name: &str, bytes: &[u8], settings: &Settings) -> Result<Vec<Result<Item, RowError>>, SourceError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        open(&path, settings)?.collect()
+    }
+
+    fn read(text: &str) -> Vec<Result<Item, RowError>> {
+        read_as("m.csv", text.as_bytes(), &settings()).unwrap()
+    }
+
+    /// `row user file` of each item, `row code` of each that is none.
+    fn shown(text: &str) -> Vec<String> {
+        let show = |row: &Result<Item, RowError>| match row {
+            Ok(Item { row, user, picture: PictureRef::Path(path), .. }) => {
+                format!("{row} {user} {}", path.file_name().unwrap().to_string_lossy())
+            }
+            Ok(Item { row, user, picture: PictureRef::Url(url), .. }) => format!("{row} {user} {url}"),
+            Err(error) => format!("{} {}", error.row, error.defect.code()),
+        };
+        read(text).iter().map(show).collect()
+    }
+
+    #[test]
+    fn bom_line_ends_and_quotes_do_not_matter() {
+        let expected = ["2 张三 a b.jpg", "3 u2 c.jpg"];
+        for text in [
+            "path,merchant_user_id\na b.jpg,张三\nc.jpg,u2\n",
+            "\u{feff}path,merchant_user_id\r\n\"a b.jpg\",张三\r\nc.jpg,\"u2\"",
+            "path,merchant_user_id\ra b.jpg,张三\rc.jpg,u2\r",
+        ] {
+            assert_eq!(shown(text), expected, "{text:?}");
+        }
+        let tabs = read_as("m.TSV", b"path\tid\na.jpg\tu1\n", &settings()).unwrap();
+        assert_eq!(tabs[0].as_ref().unwrap().user.as_str(), "u1");
+    }
+
+    #[test]
+    fn row_is_the_physical_line_also_behind_long_and_blank_records() {
+        let text = "path,id,note\n\na.jpg,u1,\"two\nlines\"\n\n\nb.jpg,u2,x\n";
+        assert_eq!(shown(text), ["3 u1 a.jpg", "7 u2 b.jpg"]);
+    }
+
+    #[test]
+    fn row_without_an_id_takes_the_photos_name_and_links_their_last_part() {
+        let text = "path,url,id\nx/Zoë.01.jpg,,\n,https://h/p/%E5%BC%A0.jpg?Signature=s,\n,https://h/q.jpg,u3\n";
+        let expected = ["2 Zoë.01 Zoë.01.jpg", "3 张 https://h/p/%E5%BC%A0.jpg?…", "4 u3 https://h/q.jpg"];
+        assert_eq!(shown(text), expected);
+    }
+
+    #[test]
+    fn bad_row_is_named_with_its_line_and_the_rest_goes_on() {
+        let long = "x".repeat(33);
+        let text = format!(
+            "path,url,id,group\n,,u1,\na.jpg,http://h/b.jpg,u2,\n,ftp://h/a,u3,\n../a.jpg,,u4,\na.jpg,,{long},\n\
+             a.jpg,, u6,\na.jpg\na.jpg,,u8,\" \"\na.jpg,,u9,\n"
+        );
+        assert_eq!(
+            shown(&text),
+            [
+                "2 MissingPicture",
+                "3 TwoPictures",
+                "4 InvalidUrl",
+                "5 OutsideRoot",
+                "6 InvalidUserId",
+                "7 InvalidUserId",
+                "8 WrongFieldCount",
+                "9 InvalidGroup",
+                "10 u9 a.jpg",
+            ]
+        );
+    }
+
+    #[test]
+    fn refused_row_keeps_what_was_written() {
+        let rows = read("path,id,department\n../a.jpg,u1,R&D\n");
+        let error = rows[0].as_ref().unwrap_err();
+        assert_eq!(error.fields.path.as_deref(), Some("../a.jpg"));
+        assert_eq!(error.fields.user.as_deref(), Some("u1"));
+        assert_eq!(error.fields.group.as_deref(), Some("g"));
+        assert_eq!(error.fields.extra, [("department".to_owned(), "R&D".to_owned())]);
+    }
+
+    #[test]
+    fn swallowed_lines_are_told_as_such() {
+        let rows = read("path,id\n\"a.jpg,u1\nb.jpg,\"u2\nc.jpg,u3\n");
+        let error = rows[0].as_ref().unwrap_err();
+        assert!(error.message.contains("runs from line 2 to line 3: is a quote not closed?"), "{}", error.message);
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf_8_are_found_by_field_and_byte() {
+        let rows = read_as("m.csv", b"path,id\na.jpg,u\xff1\nb.jpg,u2\n", &settings()).unwrap();
+        let error = rows[0].as_ref().unwrap_err();
+        assert!(error.message.contains("field 2 is no UTF-8 from its byte 2"), "{}", error.message);
+        assert!(rows[1].is_ok());
+    }
+
+    #[test]
+    fn other_encodings_and_empty_files_are_refused_with_a_remedy() {
+        for bytes in [&b"\xff\xfep\0a\0"[..], b"\xfe\xff\0p\0a", b"p\0a\0t\0"] {
+            let refused = read_as("m.csv", bytes, &settings()).unwrap_err();
+            assert!(refused.to_string().contains("UTF-16"), "{refused}");
+            assert!(refused.to_string().contains("save it as UTF-8"), "{refused}");
+        }
+        assert!(matches!(read_as("m.csv", b"", &settings()), Err(SourceError::Empty { .. })));
+        assert!(matches!(read_as("m.csv", b"\n\n", &settings()), Err(SourceError::Empty { .. })));
+        assert!(matches!(read_as("m.xlsx", b"PK", &settings()), Err(SourceError::UnknownKind { .. })));
+    }
+
+    #[test]
+    fn group_has_to_come_from_somewhere() {
+        let nowhere = Settings::default();
+        let missing = read_as("m.csv", b"path,id\na.jpg,u1\n", &nowhere).unwrap_err();
+        assert!(missing.is_usage() && missing.to_string().contains("--group"), "{missing}");
+        let rows = read_as("m.csv", b"path,id,group\na.jpg,u1,g7\nb.jpg,u2,\n", &nowhere).unwrap();
+        assert_eq!(rows[0].as_ref().unwrap().group.as_str(), "g7");
+        assert_eq!(rows[1].as_ref().unwrap_err().defect, RowDefect::MissingGroup);
+    }
+
+    #[test]
+    fn file_of_nothing_but_open_quotes_ends_in_bounded_time() {
+        // Read by itself such a line opens a quote; read within one it closes it and opens another.
+        let text = |lines: usize| format!("path,id\n{}", "a\"b,\"c\n".repeat(lines));
+        let rows = read_as("m.csv", text(OPEN_QUOTES).as_bytes(), &settings()).unwrap();
+        assert!(rows.iter().all(|row| row.as_ref().is_err_and(|error| error.defect == RowDefect::UnclosedQuote)));
+        assert_eq!(rows.len(), OPEN_QUOTES);
+        let refused = read_as("m.csv", text(OPEN_QUOTES + 1).as_bytes(), &settings()).unwrap_err();
+        assert!(matches!(refused, SourceError::TooManyOpenQuotes { line: 102, count: OPEN_QUOTES, .. }), "{refused:?}");
+    }
+}

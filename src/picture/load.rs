@@ -114,3 +114,86 @@ fn check_shape(facts: &Facts, limits: Limits) -> Result<(), Defect> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/");
+
+    fn code(path: &Path) -> String {
+        match load(path, Limits::default()) {
+            Ok(_) => "fine".into(),
+            Err(LoadError::Defect(defect)) => defect.code().0,
+            Err(LoadError::Io(error)) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn photo_is_read_whole_and_hashed_as_read() {
+        let path = Path::new(SAMPLES).join("photos/collins-01.jpg");
+        let picture = load(&path, Limits::default()).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(picture.bytes, bytes);
+        assert_eq!(picture.digest.0[..], sha2::Sha256::digest(&bytes)[..]);
+        assert_eq!(picture.stamp, stamp(&path).unwrap());
+        assert_eq!((picture.facts.width, picture.facts.height), (480, 640));
+    }
+
+    #[test]
+    fn what_is_no_photo_is_named_by_its_content() {
+        for (name, expected) in [
+            ("photos/nobody.jpg", "NotFound"),
+            ("photos/collins-01.jpg/x.jpg", "NotFound"),
+            ("photos", "NotAFile"),
+            ("faults/empty.jpg", "Empty"),
+            ("faults/png-inside.jpg", "NotJpeg"),
+            ("faults/cut-off.jpg", "Truncated"),
+            ("faults/landscape.jpg", "NotPortrait"),
+            ("faults/upside-down.jpg", "NeedsRotation"),
+            ("manifest.csv", "NotJpeg"),
+        ] {
+            assert_eq!(code(&Path::new(SAMPLES).join(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn size_is_judged_before_anything_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let sparse = dir.path().join("sparse.jpg");
+        File::create(&sparse).unwrap().set_len(8 << 30).unwrap();
+        assert_eq!(code(&sparse), "TooLarge");
+        let mut large = fs::read(Path::new(SAMPLES).join("photos/collins-01.jpg")).unwrap();
+        for (size, expected) in [(1_000_000, "fine"), (1_000_001, "TooLargeInline"), (10_000_001, "TooLarge")] {
+            // What follows the end marker does not matter to a decoder, and counts in the size.
+            large.resize(size, 0);
+            let path = dir.path().join("large.jpg");
+            fs::write(&path, &large).unwrap();
+            assert_eq!(code(&path), expected, "{size}");
+        }
+    }
+
+    #[test]
+    fn pipe_and_device_are_refused_and_never_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe.jpg");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        assert_eq!(code(&pipe), "NotAFile");
+        assert_eq!(code(Path::new("/dev/null")), "NotAFile");
+        let socket = dir.path().join("socket.jpg");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(code(&socket), "NotAFile");
+        let turning = dir.path().join("turning.jpg");
+        std::os::unix::fs::symlink(&turning, &turning).unwrap();
+        assert_eq!(code(&turning), "NotFound");
+    }
+}
