@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use csv::{ByteRecord, ReaderBuilder, StringRecord};
+use csv::{ByteRecord, StringRecord};
 
 use super::{
     columns::{self, Columns},
@@ -152,26 +152,42 @@ impl<R: Read> Iterator for Table<R> {
     }
 }
 
-/// Splits one record into its fields.
+/// Splits one record into its fields. A `csv::Reader` for each record would cost more than all the rest of the reading,
+/// for the tables that it builds; the state machine beneath it can be used again.
 struct Parser {
-    delimiter: u8,
+    machine: csv_core::Reader,
+    fields: Vec<u8>,
+    ends: Vec<usize>,
     record: ByteRecord,
 }
 
 impl Parser {
     fn new(delimiter: u8) -> Self {
-        Self { delimiter, record: ByteRecord::new() }
+        let machine = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
+        Self { machine, fields: Vec::new(), ends: Vec::new(), record: ByteRecord::new() }
     }
 
+    /// Fields are never longer than their record, and never more than its bytes and one.
     fn parse(&mut self, bytes: &[u8]) -> &ByteRecord {
-        let mut reader = ReaderBuilder::new()
-            .delimiter(self.delimiter)
-            .has_headers(false)
-            .flexible(true)
-            .buffer_capacity(bytes.len().max(1))
-            .from_reader(bytes);
-        // A slice does not fail, and a framed record is there.
-        let _ = reader.read_byte_record(&mut self.record);
+        self.fields.resize(bytes.len().max(self.fields.len()), 0);
+        self.ends.resize((bytes.len() + 1).max(self.ends.len()), 0);
+        self.machine.reset();
+        let (mut read, mut written, mut ended) = (0, 0, 0);
+        loop {
+            let (result, r, w, e) =
+                self.machine.read_record(&bytes[read..], &mut self.fields[written..], &mut self.ends[ended..]);
+            (read, written, ended) = (read + r, written + w, ended + e);
+            // With no input left, the machine is told that there is none.
+            if !matches!(result, csv_core::ReadRecordResult::InputEmpty) {
+                break;
+            }
+        }
+        self.record.clear();
+        let mut from = 0;
+        for &end in &self.ends[..ended] {
+            self.record.push_field(&self.fields[from..end]);
+            from = end;
+        }
         &self.record
     }
 }
