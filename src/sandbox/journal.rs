@@ -6,6 +6,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     time::Duration,
 };
@@ -89,8 +90,9 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) fn open(path: Option<&Path>) -> Result<Self, SandboxError> {
         let file_error = |path: &Path, source| SandboxError::File { path: path.to_owned(), source };
-        let open =
-            |path: &Path| OpenOptions::new().append(true).create(true).open(path).map_err(|e| file_error(path, e));
+        let open = |path: &Path| {
+            OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|e| file_error(path, e))
+        };
         Ok(Self { arrivals: Vec::new(), file: path.map(open).transpose()? })
     }
 

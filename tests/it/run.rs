@@ -438,8 +438,10 @@ fn sandbox_within_the_process_needs_nothing_and_remembers() {
     };
     sandbox().args(["--max-images", "4"]).end().is(8, &[("enrolled", 4)]);
     sandbox().end().is(0, &[("enrolled", 9), ("newly_enrolled", 5)]);
-    let records = fs::read_to_string(archive.path().join("manifest.csv.sandbox.sqlite.records.jsonl")).unwrap();
-    assert_eq!(records.lines().count(), 9);
+    let records = archive.path().join("manifest.csv.sandbox.sqlite.records.jsonl");
+    assert_eq!(fs::read_to_string(&records).unwrap().lines().count(), 9);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&records.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "ids are for the owner alone");
     assert!(!archive.checkpoint().exists());
     // The records outlive the checkpoint too: whoever loses it finds out by asking.
     let status = Enroll::new("status").arg(archive.manifest()).args(["--sandbox", "--json"]).end();

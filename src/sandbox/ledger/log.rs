@@ -7,6 +7,7 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -33,7 +34,8 @@ impl Log {
     /// Opens or makes the file and reads what it holds.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<Entry>), SandboxError> {
         let file_error = |source| SandboxError::File { path: path.to_owned(), source };
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(file_error)?;
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(file_error)?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => SandboxError::InUse(path.to_owned()),
             TryLockError::Error(source) => file_error(source),
