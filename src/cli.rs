@@ -46,10 +46,10 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct TalkArgs {
     /// Say more on stderr (twice: everything)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, env = "FACE_ENROLL_VERBOSE", action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Say only what someone must act on
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, env = "FACE_ENROLL_QUIET", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub quiet: bool,
     /// Form of what is said on stderr
     #[arg(long, global = true, env = "FACE_ENROLL_LOG_FORMAT", default_value = "text")]

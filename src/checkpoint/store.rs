@@ -142,8 +142,8 @@ pub trait Store: Send + 'static {
 
     /// How the rows stand.
     fn counts(&mut self) -> Result<Counts, StoreError>;
-    /// The rate that this run has learned.
-    fn learn_rate(&mut self, per_second: f64) -> Result<(), StoreError>;
+    /// The rate that this run has learned; none: the service takes whatever it is given.
+    fn learn_rate(&mut self, per_second: Option<f64>) -> Result<(), StoreError>;
 }
 
 /// One item or refused row, as `export` gives it.

@@ -106,7 +106,7 @@ impl<S: Store> Checkpoint<S> {
     }
 
     /// See [`Store::learn_rate`].
-    pub async fn learn_rate(&self, per_second: f64) -> Result<(), StoreError> {
+    pub async fn learn_rate(&self, per_second: Option<f64>) -> Result<(), StoreError> {
         self.call(move |store| store.learn_rate(per_second)).await
     }
 

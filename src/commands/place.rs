@@ -60,9 +60,9 @@ pub(super) fn to_look_into(which: &CheckpointArgs) -> Result<PathBuf, Failure> {
 }
 
 fn beside(source: &Path, kind: Kind) -> PathBuf {
-    // "photos/" and "." have names too.
-    let source = source.canonicalize().unwrap_or_else(|_| source.to_owned());
-    let mut name = source.into_os_string();
+    // "photos/" and "." have names too. A link is the source that was named, not what it points to today.
+    let source = std::path::absolute(source).unwrap_or_else(|_| source.to_owned());
+    let mut name = source.components().collect::<PathBuf>().into_os_string();
     name.push(kind.ending());
     name.into()
 }

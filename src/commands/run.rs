@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{Client, HttpTransport, TransportSettings},
-    checkpoint::{Checkpoint, Lock, Reader, SqliteStore},
+    checkpoint::{Checkpoint, Lock, Reader, SqliteStore, StoreError},
     cli::{Json, RunArgs, When},
     domain::{Counts, DrainReason, Event, Fatal, RunId, RunSummary, RunTotals},
     exit::Exit,
@@ -63,8 +63,8 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
     if let Some(sandbox) = target.sandbox {
         sandbox.shutdown().await;
     }
-    // The last handle is gone: the writer commits what it has and ends.
-    let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+    // What is of importance has been committed. After a second signal a reader may still hold the writer up.
+    let _ = tokio::time::timeout(LEAVING, tokio::task::spawn_blocking(move || writer.join())).await;
     ended
 }
 
@@ -136,9 +136,9 @@ impl Run<'_> {
             () = watcher.watch(&engine, &checkpoint) => unreachable!("it watches for as long as it is let"),
         };
         watcher.finish();
-        let totals = engine.totals();
+        let (totals, learned) = (engine.totals(), engine.learned_rate());
         drop(engine);
-        self.end(Ended { ran, read, totals, stop, run_id }, &checkpoint).await
+        self.end(Ended { ran, read, totals, learned, stop, run_id, last_seen: found.counts }, &checkpoint).await
     }
 
     fn client(&self, target: &Target) -> Result<Client<HttpTransport>, Failure> {
@@ -186,25 +186,32 @@ impl Run<'_> {
 
     /// The last words: what the checkpoint holds, and the code.
     async fn end(&self, ended: Ended, checkpoint: &Checkpoint<SqliteStore>) -> Result<Exit, Failure> {
-        let Ended { ran, read, totals, stop, run_id } = ended;
+        let Ended { ran, read, totals, learned, stop, run_id, last_seen } = ended;
+        let nothing_parses = || {
+            Failure::new(Exit::Source, "no row of the source could be read as a photo to enrol")
+                .advise("see what is wrong with each: face-enroll export --status rejected --checkpoint FILE")
+        };
         let failure = match (ran, read) {
+            // The writer stops with the first error; whoever comes after it hears only that it has stopped.
+            (Err(RunError::Store(StoreError::Stopped)), Some(Err(cause))) => Some(Failure::from(cause)),
             (Err(error), _) => Some(Failure::from(error)),
             (Ok(()), Some(Err(error))) => Some(Failure::from(error)),
-            (Ok(()), Some(Ok(state))) if state.rows > 0 && state.parsed == 0 => Some(
-                Failure::new(Exit::Source, "no row of the source could be read as a photo to enrol")
-                    .advise("see what is wrong with each: face-enroll export --status rejected --checkpoint FILE"),
-            ),
+            (Ok(()), Some(Ok(state))) if state.rows > 0 && state.parsed == 0 => Some(nothing_parses()),
             (Ok(()), Some(Ok(_)) | None) => None,
         };
         // Items that were on their way are in doubt from here on, so the counts come after it.
         let counted = async {
-            checkpoint.end_run(0, String::new()).await?;
+            checkpoint.learn_rate(learned.map(Qps::get)).await?;
+            checkpoint.end_run(Exit::Internal.code(), String::new()).await?;
             checkpoint.counts().await
         };
         let (counts, failure) = match counted.await {
             Ok(counts) => (counts, failure),
-            // The file can't be asked any more: what it held when it was last asked is in it, not here.
-            Err(error) => return Err(failure.unwrap_or_else(|| error.into())),
+            // What can still be read of it is what is on disk.
+            Err(error) => {
+                let on_disk = Reader::open(self.path).and_then(|reader| reader.counts());
+                (on_disk.unwrap_or(last_seen), failure.or_else(|| Some(error.into())))
+            }
         };
         let exit = Exit::gravest(
             failure
@@ -216,10 +223,10 @@ impl Run<'_> {
         );
         let exit_reason = reason(exit, stop.reason(), failure.as_ref(), &counts);
         let summary = RunSummary { totals, exit_code: exit.code(), exit_reason };
-        checkpoint.end_run(summary.exit_code, summary.exit_reason.clone()).await?;
-        let reader = Reader::open(self.path)?;
+        let ended = checkpoint.end_run(summary.exit_code, summary.exit_reason.clone()).await;
+        let failure = failure.or_else(|| ended.err().map(Failure::from));
         if self.args.show.json.is_some() {
-            let groups = reader.groups()?;
+            let groups = Reader::open(self.path).and_then(|reader| reader.groups()).unwrap_or_default();
             report::print_json(&Summary::new(Status::new(Some(&run_id.0), self.path, &groups, &counts), &summary));
         }
         if !self.is_quiet {
@@ -298,8 +305,11 @@ struct Ended {
     ran: Result<(), RunError>,
     read: Option<Result<FeedState, FeedError>>,
     totals: RunTotals,
+    learned: Option<Qps>,
     stop: Stop,
     run_id: RunId,
+    /// For a summary when nothing can be read any more.
+    last_seen: Counts,
 }
 
 /// What the reason to drain makes of the exit code.

@@ -105,13 +105,16 @@ pub struct Source {
 /// Opens a manifest or a directory.
 pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
     let unreadable = |source| SourceError::Unreadable { path: path.to_owned(), source };
-    let absolute = path.canonicalize().map_err(unreadable)?;
+    // Links stay as they were named: what lies beneath a folder lies beneath it by its name.
+    let absolute = |path: &Path| std::path::absolute(path).map(|path| path.components().collect::<PathBuf>());
+    let root_given = settings.root.as_deref().map(|root| {
+        let unreadable = |source| SourceError::Unreadable { path: root.to_owned(), source };
+        root.metadata().and_then(|_| absolute(root)).map_err(unreadable)
+    });
+    let absolute = path.metadata().and_then(|_| absolute(path)).map_err(unreadable)?;
     let is_directory = absolute.is_dir();
     let folder = if is_directory { absolute.as_path() } else { absolute.parent().unwrap_or(&absolute) };
-    let root = match &settings.root {
-        Some(root) => root.canonicalize().map_err(|source| SourceError::Unreadable { path: root.clone(), source })?,
-        None => folder.to_owned(),
-    };
+    let root = root_given.transpose()?.unwrap_or_else(|| folder.to_owned());
     let ending = absolute.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
     let rows = match ending.as_str() {
         _ if is_directory => directory::rows(&absolute, settings)?,

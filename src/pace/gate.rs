@@ -88,16 +88,22 @@ impl Gate {
         }
     }
 
+    /// Is the pause too long to be waited out? Then nothing need be prepared for it.
+    pub fn deferred(&self, now: Instant) -> Option<Deferred> {
+        let until = self.pace().paused_until;
+        (until > now + PATIENCE).then_some(Deferred { until })
+    }
+
     /// Waits for the next slot. Short pauses are waited out; a long one is handed back.
     pub async fn permit(&self) -> Result<Permit, Deferred> {
         let _turn = self.turn.lock().await;
         loop {
             let moved = self.moved.notified();
+            if let Some(deferred) = self.deferred(Instant::now()) {
+                return Err(deferred);
+            }
             let slot = {
                 let pace = self.pace();
-                if pace.paused_until > Instant::now() + PATIENCE {
-                    return Err(Deferred { until: pace.paused_until });
-                }
                 pace.next.max(pace.paused_until)
             };
             if slot > Instant::now() {
@@ -156,6 +162,12 @@ impl Gate {
     /// Calls a second, as they may go now.
     pub fn rate(&self) -> Qps {
         self.pace().rate.current()
+    }
+
+    /// What the next run is to begin with: the rate, where the service has brought it below the ceiling.
+    pub fn learned(&self) -> Option<Qps> {
+        let pace = self.pace();
+        (!pace.rate.is_at_ceiling()).then(|| pace.rate.current())
     }
 
     fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {

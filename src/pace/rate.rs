@@ -78,6 +78,11 @@ impl AdaptiveRate {
         Qps::new(self.rate).expect("the rate stays between the floor and a valid ceiling")
     }
 
+    /// Is there nothing to recover from?
+    pub fn is_at_ceiling(&self) -> bool {
+        self.rate >= self.ceiling
+    }
+
     /// The time between two calls, now.
     pub fn gap(&self) -> Duration {
         self.current().gap()

@@ -136,6 +136,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
         self.add_gate.rate()
     }
 
+    /// The rate that the next run is to begin with, where the service has brought it down.
+    pub fn learned_rate(&self) -> Option<Qps> {
+        self.add_gate.learned()
+    }
+
     /// Sends what is pending and settles what is in doubt, until there is nothing left or it is told to stop.
     pub async fn run(&self, mut feed: watch::Receiver<FeedState>) -> Result<(), RunError> {
         let mut queue = Queue::new(self.leftover_doubts().await?);

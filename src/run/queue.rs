@@ -50,6 +50,8 @@ pub(super) struct Queue {
     leftover: usize,
     /// Pending items that are in here or on their way: the search finds them again.
     held: HashSet<ItemId>,
+    /// Items let go since the search began: it may have seen them pending before that.
+    gone: HashSet<ItemId>,
     cursor: ItemId,
     pass: Pass,
 }
@@ -63,6 +65,7 @@ impl Queue {
             leftover: doubts.len(),
             doubts: doubts.into_iter().map(|(what, at)| Due { at, what }).collect(),
             held: HashSet::new(),
+            gone: HashSet::new(),
             cursor: ItemId(0),
             pass: Pass::Beside { has_more: true },
         }
@@ -86,15 +89,18 @@ impl Queue {
         work.into_iter().chain(case).min()
     }
 
-    /// Where to search for more, if it makes sense now.
-    pub(super) fn next_search(&self) -> Option<Search> {
+    /// Where to search for more, if it makes sense now. One search at a time.
+    pub(super) fn next_search(&mut self) -> Option<Search> {
         let may_find = match self.pass {
             Pass::Beside { has_more } => has_more,
             Pass::Final => true,
             Pass::Over | Pass::Closed => false,
         };
-        (may_find && self.ready.is_empty() && !self.has_too_many_doubts())
-            .then_some(Search { after: self.cursor, pass: self.pass })
+        if !may_find || !self.ready.is_empty() || self.has_too_many_doubts() {
+            return None;
+        }
+        self.gone.clear();
+        Some(Search { after: self.cursor, pass: self.pass })
     }
 
     /// What a search has found.
@@ -114,7 +120,7 @@ impl Queue {
             return;
         }
         for claimed in claimed {
-            if self.held.insert(claimed.item) {
+            if !self.gone.contains(&claimed.item) && self.held.insert(claimed.item) {
                 self.ready.push_back(Work::new(claimed));
             }
         }
@@ -145,6 +151,7 @@ impl Queue {
     /// An item is no longer pending.
     pub(super) fn let_go(&mut self, item: ItemId) {
         self.held.remove(&item);
+        self.gone.insert(item);
     }
 
     /// An item is to be sent when its time comes.
@@ -207,4 +214,69 @@ impl<W> Ord for Due<W> {
 
 fn pop_due<W>(heap: &mut BinaryHeap<Due<W>>, now: Instant) -> Option<W> {
     if heap.peek()?.at <= now { heap.pop().map(|due| due.what) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{FaceGroupCode, MerchantUserId, PictureRef};
+
+    fn claimed(item: i64) -> Claimed {
+        Claimed {
+            item: ItemId(item),
+            row: 1,
+            group: FaceGroupCode::parse("g").unwrap(),
+            user: MerchantUserId::parse("u").unwrap(),
+            picture: PictureRef::Path("p".into()),
+            attempts: 0,
+            first_intent_ms: None,
+        }
+    }
+
+    fn all_in() -> FeedState {
+        FeedState { is_done: true, ..FeedState::default() }
+    }
+
+    fn take(queue: &mut Queue) -> Vec<i64> {
+        std::iter::from_fn(|| queue.next_work(Instant::now())).map(|work| work.claimed.item.0).collect()
+    }
+
+    #[test]
+    fn item_that_is_on_its_way_is_not_taken_twice() {
+        let mut queue = Queue::new(Vec::new());
+        let search = queue.next_search().unwrap();
+        queue.found(search, vec![claimed(1), claimed(2)]);
+        assert_eq!(take(&mut queue), [1, 2]);
+        queue.rows_came(&all_in());
+        let again = queue.next_search().unwrap();
+        assert_eq!(again.after, ItemId(0), "the final pass begins at the beginning");
+        queue.found(again, vec![claimed(1), claimed(2), claimed(3)]);
+        assert_eq!(take(&mut queue), [3]);
+    }
+
+    #[test]
+    fn item_that_came_to_its_end_while_the_search_ran_is_not_taken_again() {
+        let mut queue = Queue::new(Vec::new());
+        let search = queue.next_search().unwrap();
+        queue.found(search, vec![claimed(1)]);
+        assert_eq!(take(&mut queue), [1]);
+        queue.rows_came(&all_in());
+        let search = queue.next_search().unwrap();
+        // The search has seen it pending; then its outcome was stored.
+        queue.let_go(ItemId(1));
+        queue.found(search, vec![claimed(1)]);
+        assert_eq!(take(&mut queue), [0_i64; 0]);
+    }
+
+    #[test]
+    fn search_from_before_the_last_row_does_not_end_the_final_pass() {
+        let mut queue = Queue::new(Vec::new());
+        let early = queue.next_search().unwrap();
+        queue.rows_came(&all_in());
+        queue.found(early, Vec::new());
+        assert!(!queue.is_over());
+        let last = queue.next_search().unwrap();
+        queue.found(last, Vec::new());
+        assert!(queue.is_over());
+    }
 }

@@ -87,6 +87,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
         if self.stop.is_draining() {
             return Ok(End::Left);
         }
+        if let Some(deferred) = self.add_gate.deferred(Instant::now()) {
+            return Ok(End::Again(work, deferred.until));
+        }
         if !work.is_counted && !self.images.take() {
             return Ok(End::NotTaken);
         }
@@ -280,9 +283,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
         match self.add_gate.observe(throttled, Instant::now()) {
             None => {}
-            Some(Change::Cut(rate)) => self.checkpoint.learn_rate(rate.get()).await?,
+            Some(Change::Cut(rate)) => self.checkpoint.learn_rate(Some(rate.get())).await?,
             Some(Change::Recovered(rate)) => {
-                self.checkpoint.learn_rate(rate.get()).await?;
+                self.checkpoint.learn_rate(None).await?;
                 self.tell(Event::Recovered { rate: rate.get() }).await;
             }
         }

@@ -328,7 +328,7 @@ fn learned_rate_and_doubts_reach_the_next_run() {
     first.read("/m.csv", people(&["a", "b", "c"]));
     first.enrol("a");
     first.intend("b");
-    first.now(|store| store.learn_rate(9.5));
+    first.now(|store| store.learn_rate(Some(9.5)));
     drop(first);
     let mut store = SqliteStore::open(&path, "region:ap-southeast-1").unwrap();
     store.begin().unwrap();

@@ -223,15 +223,16 @@ impl Store for SqliteStore {
         counts(self).map_err(StoreError::sqlite("counting"))
     }
 
-    fn learn_rate(&mut self, per_second: f64) -> Result<(), StoreError> {
-        self.db
-            .execute(
+    fn learn_rate(&mut self, per_second: Option<f64>) -> Result<(), StoreError> {
+        let learn = || match per_second {
+            Some(rate) => self.db.execute(
                 "INSERT INTO settings (name, value) VALUES ('learned_rate', ?1)
                  ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                [per_second.to_string()],
-            )
-            .map(drop)
-            .map_err(StoreError::sqlite("keeping the rate"))
+                [rate.to_string()],
+            ),
+            None => self.db.execute("DELETE FROM settings WHERE name = 'learned_rate'", []),
+        };
+        learn().map(drop).map_err(StoreError::sqlite("keeping the rate"))
     }
 }
 
