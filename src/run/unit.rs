@@ -211,10 +211,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 self.settle_sent(item, outcome, latency).await?;
                 Ok(End::Done)
             }
-            Verdict::Refused(refusal) => {
-                self.heard(false).await?;
-                self.refused(work, refusal, latency).await
-            }
+            Verdict::Refused(refusal) => self.refused(work, refusal, latency).await,
             Verdict::Throttled(_) => {
                 self.stats.throttled();
                 self.heard(true).await?;
@@ -251,6 +248,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let group = work.claimed.group.clone();
             return self.stopped_by(work, Fatal::UnknownGroup { group }).await;
         }
+        // Only now: until it was known whom the refusal concerns, nobody else was to go.
+        self.heard(false).await?;
         let innocent = if self.settings.keep_going { None } else { self.streak.refused(item, &refusal) };
         let Refusal { code, message, request_id } = refusal;
         let outcome =
