@@ -23,7 +23,7 @@ pub use companion::{FaceRecord, GroupLookup, Lookup};
 pub use credentials::{Credentials, CredentialsError};
 pub use endpoint::{Endpoint, EndpointError, Network, Region};
 pub use http::{HttpTransport, TransportSettings};
-pub use sign::{Signable, authorization};
+pub use sign::{Signable, authorization, canonical_query};
 pub use transport::{RawAnswer, SignedRequest, Transport, TransportError};
 
 pub use crate::secret::AccessKey;

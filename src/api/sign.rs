@@ -42,7 +42,7 @@ pub fn authorization(request: Signable<'_>, key_id: &str, secret: &str) -> Strin
 }
 
 /// A query as it is signed and as it is sent: sorted by name, values percent-encoded, a space as `%20`.
-pub(super) fn canonical_query(parameters: &[(&str, &str)]) -> String {
+pub fn canonical_query(parameters: &[(&str, &str)]) -> String {
     let mut sorted = parameters.to_vec();
     sorted.sort_unstable();
     let pairs = sorted.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, UNRESERVED)));

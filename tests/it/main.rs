@@ -5,6 +5,7 @@
 // Nothing imports a test binary.
 #![allow(unreachable_pub)]
 
+mod api;
 mod checkpoint;
 mod house;
 mod kill;

@@ -252,3 +252,17 @@ pub fn export(checkpoint: &Path, args: &[&str]) -> Vec<Value> {
 pub fn codes(rows: &[Value]) -> BTreeSet<&str> {
     rows.iter().filter_map(|row| row["code"].as_str()).collect()
 }
+
+/// An interpreter with the official SDK: named by the environment, or the system's. Where there is none, says so.
+pub fn python_with_sdk() -> Option<String> {
+    if let Ok(python) = std::env::var("FACE_ENROLL_SDK_PYTHON") {
+        return Some(python);
+    }
+    let mut probe = Command::new("python3");
+    probe.args(["-c", "import alibabacloud_cloudauth_intl20220809"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let found = probe.status().is_ok_and(|status| status.success());
+    if !found {
+        eprintln!("skipped: no python3 with alibabacloud_cloudauth_intl20220809; name one in FACE_ENROLL_SDK_PYTHON");
+    }
+    found.then(|| "python3".to_owned())
+}

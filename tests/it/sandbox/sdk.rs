@@ -1,28 +1,16 @@
 //! The official Python SDK against the sandbox: neither of them knows of our client.
 
-use std::{env, path::Path, process::Stdio};
+use std::path::Path;
 
 use face_enroll::sandbox::{Groups, Sandbox, Settings};
 use tokio::process::Command;
 
 use super::client::GROUP;
-
-/// An interpreter with the official SDK: named by the environment, or the system's.
-async fn interpreter() -> Option<String> {
-    if let Ok(python) = env::var("FACE_ENROLL_SDK_PYTHON") {
-        return Some(python);
-    }
-    let mut probe = Command::new("python3");
-    probe.args(["-c", "import alibabacloud_cloudauth_intl20220809"]).stdout(Stdio::null()).stderr(Stdio::null());
-    probe.status().await.is_ok_and(|status| status.success()).then(|| "python3".to_owned())
-}
+use crate::support::python_with_sdk;
 
 #[tokio::test]
 async fn official_sdk_enrols_and_queries_through_the_sandbox() {
-    let Some(python) = interpreter().await else {
-        eprintln!("skipped: no python3 with alibabacloud_cloudauth_intl20220809; name one in FACE_ENROLL_SDK_PYTHON");
-        return;
-    };
+    let Some(python) = python_with_sdk() else { return };
     let sandbox = Sandbox::start(Settings { groups: Groups::only([GROUP]), ..Settings::default() }).await.unwrap();
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let output = Command::new(python)

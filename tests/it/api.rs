@@ -1,0 +1,452 @@
+//! The API client on a real wire: what it sends, byte for byte, and what it makes of everything that can come back.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use face_enroll::{
+    api::{
+        AccessKey, Client, Credentials, Endpoint, HttpTransport, Lookup, Payload, Signable, TransportSettings,
+        authorization, canonical_query,
+    },
+    checkpoint::{Batch, Checkpoint, NewIntent, SqliteStore},
+    domain::{
+        Answer, Committed, FaceGroupCode, Fatal, FaultKind, Intent, Item, ItemId, MerchantUserId, Permit, PictureRef,
+        RunId, Verdict,
+    },
+    pace::{Gate, Qps},
+    sandbox::{Action, Sandbox, Settings as SandboxSettings},
+};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+
+use crate::support::python_with_sdk;
+
+const KEY_ID: &str = "LTAI5tPLANTEDKEY0001";
+const SECRET: &str = "planted-secret-4711";
+const TOKEN: &str = "planted-token-0815";
+const ENROLLED: &str = r#"{"RequestId":"R-1","Code":"Success","Message":"ok","Result":{"Passed":"Y"}}"#;
+
+fn group() -> FaceGroupCode {
+    FaceGroupCode::parse("sgl0001uc").unwrap()
+}
+
+fn user() -> MerchantUserId {
+    MerchantUserId::parse("张三 +1").unwrap()
+}
+
+/// The right to call, as a run gets it: from a gate, and from a checkpoint on disk.
+async fn tokens() -> (Permit, Committed<Intent>) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&dir.path().join("c.sqlite"), "test").unwrap();
+    let (checkpoint, _writer) = Checkpoint::start(store).unwrap();
+    checkpoint.start_run(RunId("r".into()), String::new()).await.unwrap();
+    let feeding = checkpoint.clone();
+    tokio::task::spawn_blocking(move || {
+        let source = feeding.open_source("m".into(), "/".into()).unwrap();
+        let picture = PictureRef::Path("/p".into());
+        let item = Item { row: 2, group: group(), user: user(), picture, extra: Vec::new() };
+        feeding.ingest(Batch { source, rows: vec![Ok(item)] }).unwrap();
+    })
+    .await
+    .unwrap();
+    let intent = NewIntent { item: ItemId(1), group: group(), user: user(), digest: None, stamp: None };
+    (permit().await, checkpoint.intend(intent).await.unwrap())
+}
+
+async fn permit() -> Permit {
+    Gate::new(Qps::new(1_000.0).unwrap(), None, Instant::now()).permit().await.unwrap()
+}
+
+/// Limits in the proportions of the real ones, forty times as fast.
+fn limits() -> TransportSettings {
+    TransportSettings {
+        connect: Duration::from_millis(125),
+        read: Duration::from_millis(250),
+        total: Duration::from_millis(500),
+        ..TransportSettings::default()
+    }
+}
+
+fn client(endpoint: &str) -> Client<HttpTransport> {
+    let endpoint = Endpoint::custom(endpoint).unwrap();
+    let key = AccessKey::new(KEY_ID.into(), SECRET.into(), Some(TOKEN.into()));
+    Client::new(HttpTransport::new(&endpoint, &limits()).unwrap(), endpoint, Credentials::fixed(key))
+}
+
+async fn send(client: &Client<HttpTransport>) -> Answer {
+    let (permit, intent) = tokens().await;
+    client.add_face_record(permit, intent, Payload::with_picture(&group(), &user(), &[0xFB; 50_000])).await
+}
+
+/// A server that plays `script` on each connection, and counts the requests that it has begun to read.
+struct Server {
+    endpoint: String,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start<F, R>(script: F) -> Self
+    where
+        F: Fn(TcpStream, Arc<AtomicUsize>) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&requests);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(script(stream, Arc::clone(&counter)));
+            }
+        });
+        Self { endpoint, requests }
+    }
+
+    /// Reads one request whole, writes this, and closes.
+    async fn answering(response: impl Into<Vec<u8>>) -> Self {
+        let response: Arc<Vec<u8>> = Arc::new(response.into());
+        Self::start(move |mut stream, counter| {
+            let response = Arc::clone(&response);
+            async move {
+                read_request(&mut stream, &counter).await;
+                let _ = stream.write_all(&response).await;
+            }
+        })
+        .await
+    }
+}
+
+/// Head and body of one request.
+async fn read_request(stream: &mut TcpStream, counter: &AtomicUsize) -> (String, Vec<u8>) {
+    let mut bytes = Vec::new();
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        let n = stream.read(&mut chunk).await.unwrap_or(0);
+        if bytes.is_empty() && n > 0 {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        bytes.extend_from_slice(&chunk[..n]);
+        let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+            if n == 0 {
+                return (String::new(), Vec::new());
+            }
+            continue;
+        };
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        let length = header(&head, "content-length").map_or(0, |length| length.parse().unwrap());
+        if bytes.len() >= end + 4 + length || n == 0 {
+            return (head, bytes[end + 4..].to_vec());
+        }
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines()
+        .skip(1)
+        .filter_map(|line| line.split_once(": "))
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
+}
+
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+fn kind(answer: &Answer) -> String {
+    match &answer.verdict {
+        Verdict::Enrolled(_) => "enrolled".into(),
+        Verdict::Refused(refusal) => format!("refused {}", refusal.code),
+        Verdict::Throttled(_) => "throttled".into(),
+        Verdict::NotSent(fault) => format!("not sent {:?}", fault.kind),
+        Verdict::MaybeSent(fault) => format!("maybe sent {:?}", fault.kind),
+        Verdict::Fatal(_) => "fatal".into(),
+    }
+}
+
+#[tokio::test]
+async fn request_on_the_wire_is_what_the_official_sdks_send() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let server = Server::start(move |mut stream, counter| {
+        let tell = tell.clone();
+        async move {
+            tell.send(read_request(&mut stream, &counter).await).unwrap();
+            stream.write_all(ok(ENROLLED).as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let client = client(&server.endpoint);
+    let mut nonces = Vec::new();
+    for _attempt in 0..2 {
+        assert_eq!(kind(&send(&client).await), "enrolled");
+        let (head, body) = told.recv().await.unwrap();
+        assert!(head.starts_with("POST / HTTP/1.1\r\n"), "{head}");
+        let find = |name: &str| header(&head, name).unwrap_or_else(|| panic!("{name} in {head}"));
+        assert_eq!(find("host"), server.endpoint.strip_prefix("http://").unwrap());
+        assert_eq!(find("content-type"), "application/x-www-form-urlencoded");
+        assert_eq!(find("accept"), "application/json");
+        assert_eq!((find("x-acs-action"), find("x-acs-version")), ("AddFaceRecord", "2022-08-09"));
+        assert_eq!((find("x-acs-accesskey-id"), find("x-acs-security-token")), (KEY_ID, TOKEN));
+        assert!(find("user-agent").starts_with("face-enroll/"));
+        assert_eq!(find("x-acs-content-sha256"), hex::encode(Sha256::digest(&body)));
+        let age = jiff::Timestamp::now().duration_since(find("x-acs-date").parse().unwrap());
+        assert!(age.as_secs().abs() <= 5, "{age}");
+        let nonce = find("x-acs-signature-nonce").to_owned();
+        assert!(nonce.len() == 32 && !nonces.contains(&nonce), "{nonce}");
+        nonces.push(nonce);
+
+        // The signature again, by hand.
+        let sent = find("authorization");
+        let names = sent.split("SignedHeaders=").nth(1).unwrap().split(',').next().unwrap();
+        let expected = "content-type;host;x-acs-accesskey-id;x-acs-action;x-acs-content-sha256;x-acs-date;\
+                        x-acs-security-token;x-acs-signature-nonce;x-acs-version";
+        assert_eq!(names, expected);
+        let lines: String = names.split(';').map(|name| format!("{name}:{}\n", find(name))).collect();
+        let canonical = format!("POST\n/\n\n{lines}\n{names}\n{}", find("x-acs-content-sha256"));
+        let to_sign = format!("ACS3-HMAC-SHA256\n{}", hex::encode(Sha256::digest(canonical)));
+        let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+        mac.update(to_sign.as_bytes());
+        assert!(sent.ends_with(&format!("Signature={}", hex::encode(mac.finalize().into_bytes()))), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn closed_port_is_known_not_to_have_been_reached() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    assert_eq!(kind(&send(&client(&endpoint)).await), "not sent ConnectFailed");
+}
+
+#[tokio::test]
+async fn whatever_breaks_after_the_first_byte_may_have_been_executed() {
+    let reset_within_the_body = Server::start(|mut stream, counter| async move {
+        let mut some = [0; 1_000];
+        let _ = stream.read(&mut some).await;
+        counter.fetch_add(1, Ordering::Relaxed);
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    })
+    .await;
+    let reset_before_the_answer = Server::start(|mut stream, counter| async move {
+        read_request(&mut stream, &counter).await;
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    })
+    .await;
+    let end_before_the_answer = Server::answering("").await;
+    let half_a_head = Server::answering("HTTP/1.1 200 OK\r\nContent-").await;
+    let garbage = Server::answering("SSH-2.0-OpenSSH\r\n\r\n").await;
+    let silent = Server::start(|mut stream, counter| async move {
+        read_request(&mut stream, &counter).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let stalled_body = Server::start(|mut stream, counter| async move {
+        read_request(&mut stream, &counter).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{").await.unwrap();
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let cut_off_body = Server::answering(ok(ENROLLED).replace("Content-Length: ", "Content-Length: 9")).await;
+    let endless = Server::start(|mut stream, counter| async move {
+        read_request(&mut stream, &counter).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        let chunk = format!("4000\r\n{}\r\n", " ".repeat(0x4000));
+        while stream.write_all(chunk.as_bytes()).await.is_ok() {}
+    })
+    .await;
+    let drip = Server::start(|mut stream, counter| async move {
+        read_request(&mut stream, &counter).await;
+        for byte in ok(ENROLLED).bytes() {
+            if stream.write_all(&[byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+    for (name, server, expected) in [
+        ("reset within the body", reset_within_the_body, "maybe sent ConnectionLost"),
+        ("reset before the answer", reset_before_the_answer, "maybe sent ConnectionLost"),
+        ("end before the answer", end_before_the_answer, "maybe sent ConnectionLost"),
+        ("half a head", half_a_head, "maybe sent ConnectionLost"),
+        ("garbage", garbage, "maybe sent ConnectionLost"),
+        ("silent", silent, "maybe sent Timeout"),
+        ("stalled body", stalled_body, "maybe sent UnreadableAnswer"),
+        ("cut-off body", cut_off_body, "maybe sent UnreadableAnswer"),
+        ("endless body", endless, "maybe sent UnreadableAnswer"),
+        ("a byte at a time", drip, "maybe sent Timeout"),
+    ] {
+        let started = std::time::Instant::now();
+        let answer = send(&client(&server.endpoint)).await;
+        assert_eq!(kind(&answer), expected, "{name}: {answer:?}");
+        assert_eq!(server.requests.load(Ordering::Relaxed), 1, "{name}: it was sent again");
+        assert!(started.elapsed() < Duration::from_secs(3), "{name}: {:?}", started.elapsed());
+        for canary in [KEY_ID, SECRET, TOKEN, "Signature=", "%2B%2F", "MerchantUserId"] {
+            assert!(!format!("{answer:?}").contains(canary), "{name}: {canary} in {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn idle_connection_that_the_server_closes_costs_no_hidden_resend() {
+    // Answers one request on each connection, and closes it when the second one has been read.
+    let server = Server::start(|mut stream, counter| async move {
+        read_request(&mut stream, &counter).await;
+        stream.write_all(ok(ENROLLED).as_bytes()).await.unwrap();
+        read_request(&mut stream, &counter).await;
+    })
+    .await;
+    let client = client(&server.endpoint);
+    assert_eq!(kind(&send(&client).await), "enrolled");
+    assert_eq!(kind(&send(&client).await), "maybe sent ConnectionLost");
+    assert_eq!(server.requests.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn redirect_is_never_followed() {
+    let elsewhere = Server::answering(ok(ENROLLED)).await;
+    for (status, expected) in [(301, "fatal"), (302, "throttled"), (307, "fatal"), (308, "fatal")] {
+        let response = format!("HTTP/1.1 {status} X\r\nLocation: {}/\r\nContent-Length: 0\r\n\r\n", elsewhere.endpoint);
+        let server = Server::answering(response).await;
+        assert_eq!(kind(&send(&client(&server.endpoint)).await), expected, "{status}");
+    }
+    assert_eq!(elsewhere.requests.load(Ordering::Relaxed), 0, "a photo went elsewhere");
+}
+
+#[tokio::test]
+async fn wait_that_the_service_asks_for_comes_with_whatever_verdict() {
+    let body = r#"{"Code":"Throttling.Api","Message":"m"}"#;
+    let response = format!("HTTP/1.1 403 X\r\nx-acs-retry-after: 1500\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let answer = send(&client(&Server::answering(response).await.endpoint)).await;
+    assert_eq!((kind(&answer).as_str(), answer.retry_after), ("throttled", Some(Duration::from_millis(1_500))));
+}
+
+#[tokio::test]
+async fn wrong_clock_is_corrected_from_the_services_own() {
+    let credentials = face_enroll::sandbox::Credentials {
+        access_key_id: KEY_ID.into(),
+        access_key_secret: SECRET.into(),
+        security_token: Some(TOKEN.into()),
+    };
+    for (hours, first, second) in [(2, "not sent ClockCorrected", "refused UnqualifiedPhoto"), (-30, "fatal", "fatal")]
+    {
+        let clock_offset = jiff::SignedDuration::from_hours(hours);
+        let settings = SandboxSettings { clock_offset, credentials: credentials.clone(), ..SandboxSettings::default() };
+        let sandbox = Sandbox::start(settings).await.unwrap();
+        let client = client(&sandbox.endpoint());
+        assert_eq!(kind(&send(&client).await), first);
+        let answer = send(&client).await;
+        assert_eq!(kind(&answer), second, "what we send is no JPEG");
+        if let Verdict::Fatal(fatal) = answer.verdict {
+            assert!(matches!(fatal, Fatal::Clock { .. }), "{fatal:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn question_about_one_id_finds_that_id_alone() {
+    let credentials = face_enroll::sandbox::Credentials {
+        access_key_id: KEY_ID.into(),
+        access_key_secret: SECRET.into(),
+        security_token: Some(TOKEN.into()),
+    };
+    let sandbox = Sandbox::start(SandboxSettings { credentials, ..SandboxSettings::default() }).await.unwrap();
+    let client = client(&sandbox.endpoint());
+    let ask = async || client.query_face_record(permit().await, &group(), &user()).await;
+    assert_eq!(ask().await, Lookup::Absent);
+    let now = jiff::Timestamp::now();
+    sandbox.plant(group().as_str(), "张三", now).unwrap();
+    assert_eq!(ask().await, Lookup::Absent);
+    let id = sandbox.plant(group().as_str(), user().as_str(), now).unwrap();
+    let Lookup::Present { records } = ask().await else { panic!() };
+    assert_eq!(records.iter().map(|record| record.id).collect::<Vec<_>>(), [id]);
+    assert_eq!(
+        sandbox
+            .journal()
+            .iter()
+            .filter(|arrival| arrival.action.as_deref() == Some(Action::QueryFaceRecord.name()))
+            .count(),
+        3
+    );
+}
+
+#[tokio::test]
+async fn server_that_nobody_vouches_for_gets_nothing() {
+    // A plain port that is spoken to in TLS: no certificate at all, let alone a good one.
+    let server = Server::answering(ok(ENROLLED)).await;
+    let https = server.endpoint.replace("http://", "https://");
+    let answer = send(&client(&https)).await;
+    let Verdict::NotSent(fault) = &answer.verdict else { panic!("{answer:?}") };
+    assert!(matches!(fault.kind, FaultKind::ConnectFailed | FaultKind::CertificateRefused), "{fault:?}");
+}
+
+/// Random requests, signed by us and by the official SDK's own function.
+#[test]
+fn official_sdk_signs_what_we_sign() {
+    let Some(python) = python_with_sdk() else { return };
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut text = |max: usize| -> String {
+        let alphabet: Vec<char> = "aZ09-_.~ +/=*!'()&%$#@:;,?[]\"\\<>张é🙂".chars().collect();
+        (0..random.usize(1..=max)).map(|_| random.choice(&alphabet).copied().unwrap()).collect()
+    };
+    let mut cases = Vec::new();
+    let mut ours = Vec::new();
+    for n in 0..300 {
+        let query: Vec<(String, String)> = (0..n % 5).map(|k| (format!("Name{k}"), text(24))).collect();
+        let pairs: Vec<(&str, &str)> = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let body_sha256 = hex::encode(Sha256::digest(text(50)));
+        // Header values as headers can carry them, with white space at their ends to be trimmed.
+        let headers: Vec<(String, String)> = ["host", "x-acs-date", "content-type", "x-acs-z", "accept"]
+            .iter()
+            .map(|name| {
+                ((*name).to_owned(), format!(" {} ", text(12).chars().filter(char::is_ascii).collect::<String>()))
+            })
+            .collect();
+        let signed: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let (key_id, secret) = (text(20), text(40));
+        let request = Signable {
+            method: "POST",
+            path: "/",
+            query: &canonical_query(&pairs),
+            headers: &signed,
+            body_sha256: &body_sha256,
+        };
+        ours.push(authorization(request, &key_id, &secret));
+        let object = |pairs: &[(String, String)]| {
+            pairs.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect::<serde_json::Map<_, _>>()
+        };
+        cases.push(serde_json::json!({"method": "POST", "query": object(&query), "headers": object(&headers),
+            "body_sha256": body_sha256, "key_id": key_id, "secret": secret}));
+    }
+    let mut child = Command::new(python)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/signing_with_official_sdk.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input: String = cases.iter().map(|case| format!("{case}\n")).collect();
+    let writing = std::thread::spawn(move || stdin.write_all(input.as_bytes()).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writing.join().unwrap();
+    assert!(output.status.success());
+    let theirs = String::from_utf8(output.stdout).unwrap();
+    let theirs: Vec<&str> = theirs.lines().collect();
+    assert_eq!(theirs.len(), ours.len());
+    for ((case, ours), theirs) in cases.iter().zip(&ours).zip(theirs) {
+        assert_eq!(ours, theirs, "{case:#}");
+    }
+}
