@@ -36,6 +36,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Show what the checkpoint holds
     Status(StatusArgs),
+    /// Put failed (or, by choice, rejected) items back to pending; the next run sends them again
+    Retry(RetryArgs),
     /// Write items with their outcomes, as CSV or JSON Lines
     Export(ExportArgs),
     /// Serve the API locally, for rehearsal and tests
@@ -237,6 +239,20 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
+/// Flags of `retry`.
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// Which.
+    #[command(flatten)]
+    pub which: CheckpointArgs,
+    /// Items in these states: failed, rejected
+    #[arg(long, value_name = "STATE,...", value_delimiter = ',', default_value = "failed", value_parser = retried)]
+    pub status: Vec<ItemState>,
+    /// Only items with this code
+    #[arg(long, value_name = "CODE")]
+    pub code: Option<String>,
+}
+
 /// Flags of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
@@ -315,6 +331,13 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     humantime::parse_duration(text).map_err(|_| "a duration such as 90s, 5m, 2h30m or 1d".to_owned())
+}
+
+fn retried(text: &str) -> Result<ItemState, String> {
+    match state(text) {
+        Ok(state @ (ItemState::Failed | ItemState::Rejected)) => Ok(state),
+        Ok(_) | Err(_) => Err("one of failed, rejected".to_owned()),
+    }
 }
 
 fn state(text: &str) -> Result<ItemState, String> {

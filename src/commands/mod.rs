@@ -4,6 +4,7 @@ mod dry_run;
 mod export;
 mod failure;
 mod place;
+mod retry;
 mod run;
 mod sandbox;
 mod status;
@@ -22,6 +23,7 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Run(args) if args.dry_run => dry_run::dry_run(&args),
         Command::Run(args) => run::run(*args, cli.talk.quiet).await,
         Command::Status(args) => status::status(&args),
+        Command::Retry(args) => retry::retry(&args),
         Command::Export(args) => export::export(&args),
         Command::Sandbox(args) => sandbox::sandbox(args).await,
     }

@@ -153,6 +153,28 @@ fn attempts_used_up_is_failed_and_says_so() {
 }
 
 #[test]
+fn retry_puts_back_what_is_named_and_nothing_else() {
+    let archive = Archive::of(6, 0);
+    let service = Service::failing(
+        r#"[{"user": "u00001", "times": 2, "fault": "reset_before"},
+            {"user": "u00002", "times": 1, "fault": "not_passed"},
+            {"user": "u00003", "fault": "code", "status": 401, "code": "NoFaceDetected", "message": "no face"}]"#,
+    );
+    service.run(&archive).args(["--retries", "2"]).end().is(5, &[("enrolled", 3), ("failed", 1), ("rejected", 2)]);
+    let retry = |args: &[&str], expected: &str| {
+        let ended = Enroll::new("retry").arg(archive.manifest()).args(args).end();
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        assert!(ended.stdout.starts_with(expected), "{}", ended.stdout);
+    };
+    retry(&[], "1 pending");
+    service.run(&archive).end().is(6, &[("enrolled", 4), ("rejected", 2), ("calls", 1)]);
+    retry(&["--status", "failed,rejected", "--code", "Passed=N"], "1 pending");
+    service.run(&archive).end().is(6, &[("enrolled", 5), ("rejected", 1), ("calls", 1)]);
+    assert_eq!(Enroll::new("retry").arg(archive.manifest()).args(["--status", "enrolled"]).end().code, Some(2));
+    service.holds_exactly_but(&archive, &["u00003"]);
+}
+
+#[test]
 fn hold_leaves_what_is_in_doubt_for_a_person_and_the_next_run_settles_it() {
     let archive = Archive::of(10, 0);
     let service = Service::failing(r#"{"calls": [2, 6], "fault": "reset_after"}"#);

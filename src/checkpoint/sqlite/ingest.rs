@@ -7,7 +7,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, types::Value};
 
-use super::{SqliteStore, rows};
+use super::{SqliteStore, reopened, rows};
 use crate::{
     checkpoint::store::{Batch, Ingested, RefusedBefore, SourceId},
     domain::{FaceGroupCode, Item, ItemId, ItemState, PictureRef, RawFields, RowDefect, RowError},
@@ -292,10 +292,7 @@ impl SqliteStore {
 
     pub(super) fn reopen_item(&mut self, item: ItemId, before: ItemState, code: Option<&str>) -> Result<()> {
         self.db
-            .prepare_cached(
-                "UPDATE items SET state = 0, stage = NULL, code = NULL, message = NULL, request_id = NULL, attempts = 0
-                 WHERE id = ?1 AND state IN (4, 5)",
-            )?
+            .prepare_cached(concat!("UPDATE items SET ", reopened!(), " WHERE id = ?1 AND state IN (4, 5)"))?
             .execute([item.0])?;
         self.tally.add(before, code, -1);
         self.tally.add(ItemState::Pending, None, 1);

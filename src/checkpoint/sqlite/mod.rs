@@ -25,6 +25,14 @@ use crate::{
     domain::{ApiCode, Counts, FaultKind, Intent, ItemId, ItemReport, ItemState, RunId},
 };
 
+/// An item that is to be sent again, as if for the first time.
+macro_rules! reopened {
+    () => {
+        "state = 0, stage = NULL, code = NULL, message = NULL, request_id = NULL, attempts = 0"
+    };
+}
+use reopened;
+
 /// What a [`Claimed`] is made of.
 macro_rules! claimed_columns {
     () => {
@@ -61,7 +69,16 @@ impl SqliteStore {
         if found != binding {
             return Err(StoreError::Bound { found, wanted: binding.to_owned() });
         }
-        Ok(Self {
+        Ok(Self::over(db))
+    }
+
+    /// Opens a checkpoint that is there, for a change that sends nothing and so concerns no target.
+    pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        open::read_write(path).map(Self::over)
+    }
+
+    fn over(db: Connection) -> Self {
+        Self {
             db,
             tally: TallyDelta::default(),
             run: 0,
@@ -70,7 +87,32 @@ impl SqliteStore {
             of_source: OfSource::default(),
             seen: Seen::default(),
             is_ingesting: true,
-        })
+        }
+    }
+
+    /// Items in one of these states go back to pending; only those with this code, if one is given. Says how many.
+    pub fn retry(&mut self, states: &[ItemState], code: Option<&str>) -> Result<u64, StoreError> {
+        let mut retry = || -> rusqlite::Result<u64> {
+            let mut reopened = 0;
+            for &state in states.iter().filter(|state| state.may_become(ItemState::Pending)) {
+                let mut by_code = self.db.prepare(
+                    "SELECT code, count(*) FROM items WHERE state = ?1 AND (?2 IS NULL OR code = ?2) GROUP BY code",
+                )?;
+                let mut counted = by_code.query((state as i64, code))?;
+                while let Some(row) = counted.next()? {
+                    let (code, n): (Option<String>, i64) = (row.get(0)?, row.get(1)?);
+                    self.tally.add(state, code.as_deref(), -n);
+                    self.tally.add(ItemState::Pending, None, n);
+                }
+                let changed = self.db.execute(
+                    concat!("UPDATE items SET ", reopened!(), " WHERE state = ?1 AND (?2 IS NULL OR code = ?2)"),
+                    (state as i64, code),
+                )?;
+                reopened += changed as u64;
+            }
+            Ok(reopened)
+        };
+        retry().map_err(StoreError::sqlite("putting items back"))
     }
 
     /// What was being sent by a process, or a part of one, that is gone: it may have been executed.
