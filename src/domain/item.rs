@@ -4,6 +4,27 @@ use std::{fmt, path::PathBuf};
 
 use super::{ApiCode, FaceGroupCode, MerchantUserId};
 
+/// The columns of an export, in its order (contract.md); the manifest's own other fields follow. An export is itself a
+/// manifest, which reads of these the photo, the id and the group, and passes over the rest.
+pub const EXPORT_COLUMNS: [&str; 16] = [
+    "row",
+    "source",
+    "path",
+    "url",
+    "merchant_user_id",
+    "face_group_code",
+    "status",
+    "stage",
+    "code",
+    "message",
+    "request_id",
+    "attempts",
+    "face_quality",
+    "sha256",
+    "enrolled_at",
+    "confirmed_by",
+];
+
 /// The manifest's own other fields of a row, in the order of its columns.
 pub type Extra = Vec<(String, String)>;
 

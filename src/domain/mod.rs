@@ -14,6 +14,6 @@ pub use attempt::{Answer, Fatal, Fault, FaultKind, Intent, Receipt, Refusal, Ver
 pub use counts::{Counts, RunSummary, RunTotals};
 pub use event::{DrainReason, Event, ItemReport};
 pub use ids::{ApiCode, Digest, FaceGroupCode, InvalidId, ItemId, MerchantUserId, RequestId, RunId};
-pub use item::{Extra, FileStamp, Item, PictureRef, PictureUrl, RawFields, RowDefect, RowError};
+pub use item::{EXPORT_COLUMNS, Extra, FileStamp, Item, PictureRef, PictureUrl, RawFields, RowDefect, RowError};
 pub use outcome::{ConfirmedBy, ItemState, Outcome, Stage};
 pub use proof::{Committed, Permit};

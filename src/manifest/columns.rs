@@ -2,6 +2,8 @@
 
 use csv::StringRecord;
 
+use crate::domain::EXPORT_COLUMNS;
+
 /// A field of ours, and the names under which it comes. The first is its own; it wins over the others.
 const FIELDS: [(&str, &[&str]); 4] = [
     ("path", &["path", "file", "filename", "file_name", "photo", "photo_path", "image", "image_path", "picture"]),
@@ -11,22 +13,6 @@ const FIELDS: [(&str, &[&str]); 4] = [
         &["merchant_user_id", "merchantuserid", "user_id", "userid", "user", "id", "employee_id", "employee_no"],
     ),
     ("face_group_code", &["face_group_code", "facegroupcode", "group", "group_code", "face_group"]),
-];
-
-/// Columns that an export of ours adds: not the manifest's own, and not to be carried along.
-const EXPORTED: [&str; 12] = [
-    "row",
-    "source",
-    "status",
-    "stage",
-    "code",
-    "message",
-    "request_id",
-    "attempts",
-    "face_quality",
-    "sha256",
-    "enrolled_at",
-    "confirmed_by",
 ];
 
 /// The columns of one table.
@@ -78,7 +64,7 @@ pub(super) fn understand(header: &StringRecord) -> Result<Columns, String> {
     }
     let is_export = plain.iter().any(|name| name == "status") && plain.iter().any(|name| name == "confirmed_by");
     let is_extra = |at: usize| {
-        ours[at].is_none() && !plain[at].is_empty() && !(is_export && EXPORTED.contains(&plain[at].as_str()))
+        ours[at].is_none() && !plain[at].is_empty() && !(is_export && EXPORT_COLUMNS.contains(&plain[at].as_str()))
     };
     Ok(Columns {
         names: ours.iter().map(|field| field.unwrap_or("")).collect(),
@@ -116,8 +102,8 @@ mod tests {
 
     #[test]
     fn export_of_ours_carries_nothing_of_its_own_along() {
-        let mut header: Vec<&str> = EXPORTED.to_vec();
-        header.extend(["path", "url", "merchant_user_id", "face_group_code", "department"]);
+        let mut header: Vec<&str> = EXPORT_COLUMNS.to_vec();
+        header.push("department");
         assert_eq!(of(&header).unwrap().extra, [(16, "department".to_owned())]);
         assert_eq!(of(&["path", "status"]).unwrap().extra, [(1, "status".to_owned())], "not an export: it is theirs");
     }

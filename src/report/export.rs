@@ -9,27 +9,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use crate::checkpoint::{ExportRow, Reader, StoreError};
-use crate::domain::ItemState;
-
-/// The columns of the contract, in its order; the manifest's own other fields follow.
-const COLUMNS: [&str; 16] = [
-    "row",
-    "source",
-    "path",
-    "url",
-    "merchant_user_id",
-    "face_group_code",
-    "status",
-    "stage",
-    "code",
-    "message",
-    "request_id",
-    "attempts",
-    "face_quality",
-    "sha256",
-    "enrolled_at",
-    "confirmed_by",
-];
+use crate::domain::{EXPORT_COLUMNS, ItemState};
 
 /// Why there is no export.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +61,7 @@ impl Exporter<'_> {
             Ok(())
         })?;
         let mut writer = csv::Writer::from_writer(output);
-        writer.write_record(COLUMNS.iter().copied().chain(others.iter().map(String::as_str)))?;
+        writer.write_record(EXPORT_COLUMNS.iter().copied().chain(others.iter().map(String::as_str)))?;
         self.rows(&mut |row| {
             let fields = self.fields(&row);
             let other =
@@ -99,7 +79,7 @@ impl Exporter<'_> {
     pub fn jsonl(&self, mut output: impl Write) -> Result<(), ExportError> {
         self.rows(&mut |row| {
             let mut object = Map::new();
-            for (name, field) in COLUMNS.iter().zip(self.fields(&row)) {
+            for (name, field) in EXPORT_COLUMNS.iter().zip(self.fields(&row)) {
                 if let Some(text) = field {
                     let is_number = matches!(*name, "row" | "attempts");
                     let value = text.parse::<u64>().ok().filter(|_| is_number).map_or(Value::String(text), Value::from);
@@ -125,7 +105,7 @@ impl Exporter<'_> {
         })
     }
 
-    fn fields(&self, row: &ExportRow) -> [Option<String>; COLUMNS.len()] {
+    fn fields(&self, row: &ExportRow) -> [Option<String>; EXPORT_COLUMNS.len()] {
         [
             Some(row.row.to_string()),
             Some(row.source.to_string()),

@@ -192,3 +192,9 @@ async fn shutdown_executes_at_once_what_still_waits() {
     sandbox.shutdown().await;
     assert_eq!(Sandbox::start(settings).await.unwrap().records().len(), 1);
 }
+
+#[test]
+fn sample_script_is_a_script() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/sandbox-faults.jsonl");
+    assert_eq!(face_enroll::sandbox::Script::read(path.as_ref()).unwrap().0.len(), 6);
+}
