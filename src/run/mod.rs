@@ -3,7 +3,7 @@
 //! # One item's way
 //!
 //! claim → prepare (blocking threads, under the byte budget) → admission → intent on disk → gate → send → outcome on
-//! disk → event. A unit ([`mod@unit`]) walks it once; whatever is to be tried again goes back to the queue with its time, and
+//! disk → event. A unit (`unit.rs`) walks it once; whatever is to be tried again goes back to the queue with its time, and
 //! its bytes and places are given back.
 //!
 //! # What must not be swapped
