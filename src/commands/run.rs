@@ -51,12 +51,16 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
     // A source that is not there is told before anything is made for it.
     let probe_group = args.group.clone().or_else(|| "sandbox".parse().ok().filter(|_| kind == Kind::Sandbox));
     drop(read(&args, probe_group)?);
+    let service = (kind == Kind::Service).then(|| target::service(&args)).transpose()?;
     make_folder(&path)?;
     let _lock = {
         let (path, wait) = (path.clone(), args.limits.wait_lock);
         tokio::task::spawn_blocking(move || Lock::acquire(&path, wait)).await.expect("taking a lock does not panic")?
     };
-    let target = target::target(&args, &path).await?;
+    let target = match service {
+        Some(service) => service,
+        None => target::sandbox(&args, &path).await?,
+    };
     let store = SqliteStore::open(&path, &target.binding)?;
     let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| Failure::new(Exit::Internal, error))?;
     let ended = Run { args: &args, path: &path, is_quiet }.go(&target, checkpoint).await;

@@ -29,19 +29,14 @@ pub(super) struct Target {
     pub(super) sandbox: Option<Sandbox>,
 }
 
-/// Finds out, without a call.
-pub(super) async fn target(args: &RunArgs, checkpoint: &std::path::Path) -> Result<Target, Failure> {
-    match kind(args) {
-        Kind::Sandbox => in_sandbox(args, checkpoint).await,
-        Kind::Service => {
-            let endpoint = endpoint(&args.service)?;
-            // Not used before photos above 1 MB can be sent, but a wrong one is better told now.
-            Endpoint::custom(&args.service.upload_endpoint)?;
-            let credentials = Credentials::from_environment(|name| std::env::var(name).ok())?;
-            let binding = endpoint.binding();
-            Ok(Target { endpoint, credentials, binding, group: args.group.clone(), sandbox: None })
-        }
-    }
+/// The real thing, found out without a call.
+pub(super) fn service(args: &RunArgs) -> Result<Target, Failure> {
+    let endpoint = endpoint(&args.service)?;
+    // Not used before photos above 1 MB can be sent, but a wrong one is better told now.
+    Endpoint::custom(&args.service.upload_endpoint)?;
+    let credentials = Credentials::from_environment(|name| std::env::var(name).ok())?;
+    let binding = endpoint.binding();
+    Ok(Target { endpoint, credentials, binding, group: args.group.clone(), sandbox: None })
 }
 
 /// Is it a rehearsal?
@@ -65,7 +60,7 @@ fn endpoint(args: &ServiceArgs) -> Result<Endpoint, Failure> {
 }
 
 /// A sandbox whose records outlive the process, in a file beside the checkpoint.
-async fn in_sandbox(args: &RunArgs, checkpoint: &std::path::Path) -> Result<Target, Failure> {
+pub(super) async fn sandbox(args: &RunArgs, checkpoint: &std::path::Path) -> Result<Target, Failure> {
     if args.service.endpoint.is_some() {
         return Err(Failure::new(Exit::Usage, "--sandbox has its own endpoint: leave --endpoint out"));
     }

@@ -1,7 +1,6 @@
 //! Items with their outcomes, as CSV or JSON Lines. An export is itself a manifest: mended, it can be run.
 
 use std::{
-    collections::BTreeSet,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -51,11 +50,12 @@ pub struct Exporter<'a> {
 impl Exporter<'_> {
     /// A header line, then a line for each row. Two passes: the manifests' other fields are columns too.
     pub fn csv(&self, output: impl Write) -> Result<(), ExportError> {
-        let mut others = BTreeSet::new();
+        let mut others = Vec::new();
         self.rows(&mut |row| {
+            // A handful of names: in the order of the manifest's columns.
             for (name, _) in row.extra {
                 if !others.contains(&name) {
-                    others.insert(name);
+                    others.push(name);
                 }
             }
             Ok(())

@@ -114,11 +114,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
             Some(Ok(permit)) => permit,
             // Not sent: the intent is withdrawn, and the attempt has not been one.
             Some(Err(deferred)) => {
-                self.give_back(item, Outcome::Again { counts: false }).await?;
+                self.give_back(item).await?;
                 return Ok(End::Again(work, deferred.until));
             }
             None => {
-                self.give_back(item, Outcome::Again { counts: false }).await?;
+                self.give_back(item).await?;
                 return Ok(End::Left);
             }
         };
@@ -215,7 +215,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             Verdict::Throttled(_) => {
                 self.stats.throttled();
                 self.heard(true).await?;
-                self.give_back(item, Outcome::Again { counts: false }).await?;
+                self.give_back(item).await?;
                 let rate = self.add_gate.rate().get();
                 self.tell(Event::Throttled { rate, pause: retry_after }).await;
                 Ok(self.later(work))
@@ -265,7 +265,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
 
     /// Nothing will go better until a person acts; the item is not to blame.
     async fn stopped_by(&self, work: Work, fatal: Fatal) -> Result<End, StoreError> {
-        self.give_back(work.claimed.item, Outcome::Again { counts: false }).await?;
+        self.give_back(work.claimed.item).await?;
         self.drain(DrainReason::Fatal(fatal));
         Ok(End::Left)
     }
@@ -324,8 +324,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
         self.settle(settlement, latency).await
     }
 
-    /// What was not executed is pending again. Nothing that anyone needs to be told.
-    async fn give_back(&self, item: ItemId, outcome: Outcome) -> Result<(), StoreError> {
+    /// What was not executed is pending again, and its attempt has not been one. Nothing that anyone needs to be told.
+    async fn give_back(&self, item: ItemId) -> Result<(), StoreError> {
+        let outcome = Outcome::Again { counts: false };
         let settlement = Settlement { item, before: ItemState::Sending, outcome, stamp: None };
         self.checkpoint.settle(settlement).await.map(drop)
     }
