@@ -32,12 +32,12 @@ pub(super) enum Entry<'a> {
     /// One of several; to be dropped at the gate.
     Open {
         /// The place before the gate.
-        _place: SemaphorePermit<'a>,
+        place: SemaphorePermit<'a>,
     },
     /// The only one; to be kept until the answer is known.
     Probe {
         /// The turn.
-        _turn: MutexGuard<'a, ()>,
+        turn: MutexGuard<'a, ()>,
     },
 }
 
@@ -57,12 +57,12 @@ impl Admission {
             if self.is_probing() {
                 let turn = self.probe.lock().await;
                 if self.is_probing() {
-                    return Entry::Probe { _turn: turn };
+                    return Entry::Probe { turn };
                 }
             } else {
                 let place = self.antechamber.acquire().await.expect("the semaphore is never closed");
                 if !self.is_probing() {
-                    return Entry::Open { _place: place };
+                    return Entry::Open { place };
                 }
             }
         }

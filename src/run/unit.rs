@@ -124,8 +124,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
         };
         // The place before the gate is free; the only call's turn lasts until its answer.
         let probe = match entry {
-            Entry::Open { .. } => None,
-            Entry::Probe { .. } => Some(entry),
+            Entry::Open { place } => {
+                drop(place);
+                None
+            }
+            Entry::Probe { turn } => Some(turn),
         };
         crate::crash::point("send.before");
         self.stats.called(Instant::now());

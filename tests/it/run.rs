@@ -41,6 +41,17 @@ fn every_photo_arrives_byte_for_byte_and_no_second_holds_more_than_the_quota() {
 }
 
 #[test]
+fn slow_answers_do_not_slow_the_sending() {
+    let archive = Archive::of(60, 0);
+    let service = Service::with_quota(50, Duration::from_millis(400));
+    service.run(&archive).args(["--qps", "50"]).end().is(0, &[("enrolled", 60)]);
+    let arrivals: Vec<Duration> = service.sandbox.journal().iter().map(|arrival| arrival.at).collect();
+    // Behind the first, which goes alone: 58 gaps of 20 ms. With five in flight it would take five seconds.
+    let sending = arrivals[59] - arrivals[1];
+    assert!(sending < Duration::from_secs(3), "{sending:?}");
+}
+
+#[test]
 fn second_run_of_a_finished_manifest_makes_no_call() {
     let archive = Archive::of(20, 0);
     let service = Service::new();
