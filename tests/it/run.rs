@@ -639,7 +639,7 @@ fn no_secret_and_no_photo_is_in_any_output() {
         access_key_secret: "planted-secret-4711".into(),
         security_token: Some("planted-token-0815".into()),
     };
-    let faults = r#"[{"calls": [2], "fault": "reset_after"}, {"calls": [4], "fault": "html"}, {"user": "u00006", "fault": "not_passed"}]"#;
+    let faults = r#"[{"user": "u00006", "fault": "not_passed"}, {"calls": [2], "fault": "reset_after"}, {"calls": [4], "fault": "html"}]"#;
     let faults = face_enroll::sandbox::Script::parse(faults).unwrap();
     let service = Service::with(Settings { credentials, faults, ..Settings::default() });
     let log = archive.path().join("run.log");
