@@ -12,7 +12,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use crate::{
     api::{Network, Region},
     domain::{FaceGroupCode, ItemState},
+    manifest::{ColumnName, IdFrom, InputFormat, Pattern},
     pace::{InDoubtPolicy, Qps},
+    picture::{Fit, Landscape},
     run::MaxErrors,
 };
 
@@ -96,15 +98,9 @@ pub enum Json {
 /// Flags of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// A manifest (.csv, .tsv), or a directory of photos
-    #[arg(required = true, value_name = "SOURCE")]
-    pub sources: Vec<PathBuf>,
-    /// Face group of rows that name none
-    #[arg(long, env = "FACE_ENROLL_GROUP", value_name = "CODE")]
-    pub group: Option<FaceGroupCode>,
-    /// What relative paths are relative to [default: the manifest's folder]
-    #[arg(long, env = "FACE_ENROLL_ROOT", value_name = "DIR")]
-    pub root: Option<PathBuf>,
+    /// What is read.
+    #[command(flatten)]
+    pub read: ReadArgs,
     /// Where it all is kept [default: SOURCE.enroll.sqlite]
     #[arg(long, env = "FACE_ENROLL_CHECKPOINT", value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
@@ -114,6 +110,9 @@ pub struct RunArgs {
     /// Run against a sandbox inside the process: no account, no group, no region needed
     #[arg(long, env = "FACE_ENROLL_SANDBOX", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub sandbox: bool,
+    /// What becomes of the photos.
+    #[command(flatten)]
+    pub photos: PhotoArgs,
     /// Where it is sent.
     #[command(flatten)]
     pub service: ServiceArgs,
@@ -126,6 +125,69 @@ pub struct RunArgs {
     /// What to show.
     #[command(flatten)]
     pub show: ShowArgs,
+}
+
+/// What is read.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Reading")]
+pub struct ReadArgs {
+    /// A manifest (.csv, .tsv, .jsonl, .ndjson; also .gz, .zst), a directory of photos, or - for standard input
+    #[arg(required = true, value_name = "SOURCE")]
+    pub sources: Vec<PathBuf>,
+    /// Face group of rows that name none
+    #[arg(long, env = "FACE_ENROLL_GROUP", value_name = "CODE")]
+    pub group: Option<FaceGroupCode>,
+    /// What relative paths are relative to [default: the manifest's folder]
+    #[arg(long, env = "FACE_ENROLL_ROOT", value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Take photos also from elsewhere than beneath the root: .., absolute paths, links that lead out
+    #[arg(long, env = "FACE_ENROLL_ALLOW_OUTSIDE_ROOT", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub allow_outside_root: bool,
+    /// What standard input, or a manifest of another name, is: csv, tsv, jsonl, csv.gz, ...
+    #[arg(long, env = "FACE_ENROLL_INPUT_FORMAT", value_name = "FORMAT")]
+    pub input_format: Option<InputFormat>,
+    /// What the manifest calls a field: path=photo, merchant_user_id=employee_no (repeatable)
+    #[arg(long, env = "FACE_ENROLL_COLUMN", value_name = "OURS=THEIRS", value_delimiter = ',')]
+    pub column: Vec<ColumnName>,
+    /// Of a directory, only files like this (repeatable) [default: *.jpg, *.png, ... by their names' endings]
+    #[arg(long, env = "FACE_ENROLL_INCLUDE", value_name = "GLOB")]
+    pub include: Vec<Pattern>,
+    /// Of a directory, no files or folders like this (repeatable)
+    #[arg(long, env = "FACE_ENROLL_EXCLUDE", value_name = "GLOB")]
+    pub exclude: Vec<Pattern>,
+    /// Which part of a photo's path is the id of a row that names none: its name, its folder's, or the whole path
+    #[arg(long, env = "FACE_ENROLL_ID_FROM", value_name = "name|parent|path", default_value = "name")]
+    pub id_from: IdFrom,
+}
+
+/// What becomes of the photos.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Photos")]
+pub struct PhotoArgs {
+    /// auto: a photo that meets the rules goes byte for byte, one that can be made to is; never: byte for byte or not at
+    /// all; always: each is encoded anew
+    #[arg(long, env = "FACE_ENROLL_FIT", default_value = "auto", value_name = "auto|never|always")]
+    pub fit: Fit,
+    /// What becomes of a photo that is not higher than it is wide: rejected, its middle taken, or padded with white
+    #[arg(long, env = "FACE_ENROLL_LANDSCAPE", default_value = "reject", value_name = "reject|crop|pad")]
+    pub landscape: Landscape,
+    /// Reject photos that are far too dark, too bright or too blurred
+    #[arg(long, env = "FACE_ENROLL_REJECT_POOR", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub reject_poor: bool,
+    /// inline: in the call, up to 1 MB; upload: each as a file first; auto: as a file only what is larger
+    #[arg(long, env = "FACE_ENROLL_SEND", default_value = "auto", value_name = "auto|inline|upload")]
+    pub send: Send,
+}
+
+/// How photos are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Send {
+    /// Inline up to 1 MB, as a file above.
+    Auto,
+    /// Inline, up to 1 MB.
+    Inline,
+    /// As a file.
+    Upload,
 }
 
 /// Where it is sent.

@@ -5,23 +5,20 @@ use std::{
     hash::{BuildHasher, RandomState},
 };
 
-use super::Failure;
+use super::{Failure, reading, target};
 use crate::{
     cli::RunArgs,
-    domain::{FaceGroupCode, PictureRef, RowDefect},
+    domain::{PictureRef, RowDefect},
     exit::Exit,
-    manifest,
     picture::{self, LoadError},
     report,
+    run::Reading,
 };
 
 /// See the module.
 pub(super) fn dry_run(args: &RunArgs) -> Result<Exit, Failure> {
-    let group = args.group.clone().or_else(|| FaceGroupCode::parse("sandbox").ok().filter(|_| args.sandbox));
-    let settings = manifest::Settings { group, root: args.root.clone() };
     let mut plan = Plan::default();
-    for source in &args.sources {
-        let source = manifest::open(source, &settings)?;
+    for Reading { source, .. } in reading::open(&args.read, target::group(args))? {
         for row in source {
             match row? {
                 Ok(item) => plan.item(&item),
@@ -70,7 +67,7 @@ impl Plan {
         let PictureRef::Path(path) = &item.picture else {
             return self.sent(0);
         };
-        match picture::load(path, picture::Limits::default()) {
+        match picture::load(path, &picture::Rules::default()) {
             Ok(picture) => self.sent(picture.stamp.size),
             Err(LoadError::Defect(defect)) => self.fault(item.row, &defect.code().0, &defect.to_string()),
             Err(LoadError::Io(error)) => self.fault(item.row, "Unreadable", &error.to_string()),

@@ -4,6 +4,7 @@ mod dry_run;
 mod export;
 mod failure;
 mod place;
+mod reading;
 mod retry;
 mod run;
 mod sandbox;

@@ -1,11 +1,6 @@
 //! `face-enroll run`.
 
-use std::{
-    io::IsTerminal,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::IsTerminal, path::Path, sync::Arc, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use tokio::{
@@ -17,6 +12,7 @@ use tokio::{
 use super::{
     Failure,
     place::{self, Kind},
+    reading,
     target::{self, Target},
 };
 use crate::{
@@ -25,7 +21,6 @@ use crate::{
     cli::{Json, RunArgs, When},
     domain::{Counts, DrainReason, Event, Fatal, RunId, RunSummary, RunTotals},
     exit::Exit,
-    manifest,
     pace::{Gate, Qps, RetryRules},
     picture,
     report::{self, Progress, Snapshot, Status, Summary, View},
@@ -47,10 +42,9 @@ type RunEngine = Engine<HttpTransport, SqliteStore>;
 /// See the module.
 pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> {
     let kind = target::kind(&args);
-    let path = place::of_sources(&args.sources, args.checkpoint.as_deref(), kind)?;
+    let path = place::of_sources(&args.read.sources, args.checkpoint.as_deref(), kind)?;
     // A source that is not there is told before anything is made for it.
-    let probe_group = args.group.clone().or_else(|| "sandbox".parse().ok().filter(|_| kind == Kind::Sandbox));
-    drop(read(&args, probe_group)?);
+    let readings = reading::open(&args.read, target::group(&args))?;
     let service = (kind == Kind::Service).then(|| target::service(&args)).transpose()?;
     make_folder(&path)?;
     let _lock = {
@@ -63,7 +57,7 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
     };
     let store = SqliteStore::open(&path, &target.binding)?;
     let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| Failure::new(Exit::Internal, error))?;
-    let ended = Run { args: &args, path: &path, is_quiet }.go(&target, checkpoint).await;
+    let ended = Run { args: &args, path: &path, is_quiet }.go(&target, readings, checkpoint).await;
     if let Some(sandbox) = target.sandbox {
         sandbox.shutdown().await;
     }
@@ -79,8 +73,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn go(&self, target: &Target, checkpoint: Checkpoint<SqliteStore>) -> Result<Exit, Failure> {
-        let readings = read(self.args, target.group.clone())?;
+    async fn go(
+        &self,
+        target: &Target,
+        readings: Vec<Reading>,
+        checkpoint: Checkpoint<SqliteStore>,
+    ) -> Result<Exit, Failure> {
         let key = target.credentials.masked_id();
         let run_id = new_run_id();
         let found = checkpoint.start_run(run_id.clone(), key.clone()).await?;
@@ -164,7 +162,7 @@ impl Run<'_> {
             limits: Limits { duration: limits.max_duration, images: limits.max_images, errors: limits.max_errors },
             give_up_after: limits.give_up_after,
             keep_going: limits.keep_going,
-            photo: picture::Limits::default(),
+            photo: reading::rules(&self.args.photos, picture::Poor::Allow),
         }
     }
 
@@ -380,17 +378,6 @@ fn advice(fatal: &Fatal) -> &'static str {
             "these rows are pending again: mend the cause and run again, or let them be rejected with --keep-going"
         }
     }
-}
-
-/// Opens every source.
-fn read(args: &RunArgs, group: Option<crate::domain::FaceGroupCode>) -> Result<Vec<Reading>, Failure> {
-    let settings = manifest::Settings { group, root: args.root.clone() };
-    let open = |source: &PathBuf| -> Result<Reading, Failure> {
-        let source = manifest::open(source, &settings)?;
-        let root = source.root().to_owned();
-        Ok(Reading { source, root })
-    };
-    args.sources.iter().map(open).collect()
 }
 
 fn make_folder(checkpoint: &Path) -> Result<(), Failure> {

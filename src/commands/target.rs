@@ -23,8 +23,6 @@ pub(super) struct Target {
     pub(super) credentials: Credentials,
     /// What the checkpoint belongs to.
     pub(super) binding: String,
-    /// Of rows that name none.
-    pub(super) group: Option<FaceGroupCode>,
     /// Lives as long as the run.
     pub(super) sandbox: Option<Sandbox>,
 }
@@ -36,12 +34,17 @@ pub(super) fn service(args: &RunArgs) -> Result<Target, Failure> {
     Endpoint::custom(&args.service.upload_endpoint)?;
     let credentials = Credentials::from_environment(|name| std::env::var(name).ok())?;
     let binding = endpoint.binding();
-    Ok(Target { endpoint, credentials, binding, group: args.group.clone(), sandbox: None })
+    Ok(Target { endpoint, credentials, binding, sandbox: None })
 }
 
 /// Is it a rehearsal?
 pub(super) fn kind(args: &RunArgs) -> Kind {
     if args.sandbox { Kind::Sandbox } else { Kind::Service }
+}
+
+/// The group of rows that name none.
+pub(super) fn group(args: &RunArgs) -> Option<FaceGroupCode> {
+    args.read.group.clone().or_else(|| FaceGroupCode::parse(SANDBOX_GROUP).ok().filter(|_| args.sandbox))
 }
 
 fn endpoint(args: &ServiceArgs) -> Result<Endpoint, Failure> {
@@ -74,12 +77,10 @@ pub(super) async fn sandbox(args: &RunArgs, checkpoint: &std::path::Path) -> Res
     };
     let sandbox = Sandbox::start(settings).await.map_err(|error| Failure::new(Exit::Usage, error))?;
     let key = AccessKey::new(sandbox.access_key_id(), sandbox.access_key_secret().into(), None);
-    let group = args.group.clone().or_else(|| FaceGroupCode::parse(SANDBOX_GROUP).ok());
     Ok(Target {
         endpoint: Endpoint::custom(&sandbox.endpoint())?,
         credentials: Credentials::fixed(key),
         binding: SANDBOX_BINDING.to_owned(),
-        group,
         sandbox: Some(sandbox),
     })
 }

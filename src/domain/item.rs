@@ -85,7 +85,7 @@ pub struct Item {
 /// Why a row could not become an item. The name of each is the `code` of its refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RowDefect {
-    /// The record can't be read as CSV, or is not UTF-8.
+    /// The record can't be read as CSV or JSON, or is not UTF-8.
     UnreadableRow,
     /// Not as many fields as the header names.
     WrongFieldCount,
@@ -101,6 +101,10 @@ pub enum RowDefect {
     InvalidUrl,
     /// A path that leads out of the root.
     OutsideRoot,
+    /// A link in a directory of photos: what it points to would be enrolled twice, or is not of this directory.
+    NotFollowed,
+    /// A pipe, a socket or a device with the name of a photo.
+    NotAFile,
     /// No id given, and none to be taken from the photo's name.
     MissingUserId,
     /// An id that the service, or a report, can't carry.

@@ -2,18 +2,8 @@
 
 use csv::StringRecord;
 
+use super::fields::{ColumnName, Field, plain};
 use crate::domain::EXPORT_COLUMNS;
-
-/// A field of ours, and the names under which it comes. The first is its own; it wins over the others.
-const FIELDS: [(&str, &[&str]); 4] = [
-    ("path", &["path", "file", "filename", "file_name", "photo", "photo_path", "image", "image_path", "picture"]),
-    ("url", &["url", "photo_url", "image_url", "picture_url", "link"]),
-    (
-        "merchant_user_id",
-        &["merchant_user_id", "merchantuserid", "user_id", "userid", "user", "id", "employee_id", "employee_no"],
-    ),
-    ("face_group_code", &["face_group_code", "facegroupcode", "group", "group_code", "face_group"]),
-];
 
 /// The columns of one table.
 #[derive(Debug)]
@@ -26,10 +16,10 @@ pub(super) struct Columns {
     pub(super) has_group: bool,
 }
 
-/// Understands a header, or says what is wrong with it.
-pub(super) fn understand(header: &StringRecord) -> Result<Columns, String> {
+/// Understands a header, with what `--column` says of it; or says what is wrong with it.
+pub(super) fn understand(header: &StringRecord, given: &[ColumnName]) -> Result<Columns, String> {
     let written: Vec<&str> = header.iter().map(str::trim).collect();
-    let plain: Vec<String> = written.iter().map(|name| name.to_lowercase().replace(['-', ' '], "_")).collect();
+    let plain: Vec<String> = written.iter().map(|name| plain(name)).collect();
     if let Some((at, twice)) =
         plain.iter().enumerate().find(|(at, name)| !name.is_empty() && plain[..*at].contains(name))
     {
@@ -40,16 +30,24 @@ pub(super) fn understand(header: &StringRecord) -> Result<Columns, String> {
         ));
     }
     let mut ours: Vec<Option<&str>> = vec![None; plain.len()];
-    for (field, aliases) in FIELDS {
-        let found: Vec<usize> = (0..plain.len()).filter(|&at| aliases.contains(&plain[at].as_str())).collect();
-        let own = found.iter().find(|&&at| plain[at] == field);
+    for ColumnName { field, name } in given {
+        let wanted = super::fields::plain(name);
+        match plain.iter().position(|known| *known == wanted) {
+            Some(at) => ours[at] = Some(field.name()),
+            None => return Err(format!("there is no column {name} to be the {field}: found {}", written.join(", "))),
+        }
+    }
+    for field in Field::ALL.into_iter().filter(|field| given.iter().all(|given| given.field != *field)) {
+        let is_free = |at: &usize| ours[*at].is_none() && field.names().contains(&plain[*at].as_str());
+        let found: Vec<usize> = (0..plain.len()).filter(is_free).collect();
+        let own = found.iter().find(|&&at| plain[at] == field.name());
         match (own, &found[..]) {
-            (Some(&at), _) | (None, &[at]) => ours[at] = Some(field),
+            (Some(&at), _) | (None, &[at]) => ours[at] = Some(field.name()),
             (None, []) => {}
             (None, [a, b, ..]) => {
                 return Err(format!(
-                    "the columns {} and {} could both be {field}: rename the right one to {field}",
-                    written[*a], written[*b]
+                    "the columns {} and {} could both be {field}: rename the right one to {field}, or give --column {field}={}",
+                    written[*a], written[*b], written[*a]
                 ));
             }
         }
@@ -60,7 +58,10 @@ pub(super) fn understand(header: &StringRecord) -> Result<Columns, String> {
             [only] if only.contains('\t') => " (it seems to be separated by tabs: name it .tsv)",
             _ => "",
         };
-        return Err(format!("no column is the photo: found {}; needed is path or url{hint}", written.join(", ")));
+        return Err(format!(
+            "no column is the photo: found {}; needed is path or url (or --column path=NAME){hint}",
+            written.join(", ")
+        ));
     }
     let is_export = plain.iter().any(|name| name == "status") && plain.iter().any(|name| name == "confirmed_by");
     let is_extra = |at: usize| {
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     fn of(header: &[&str]) -> Result<Columns, String> {
-        understand(&StringRecord::from(header.to_vec()))
+        understand(&StringRecord::from(header.to_vec()), &[])
     }
 
     #[test]
@@ -98,6 +99,18 @@ mod tests {
         let columns = of(&["file", "path", "id", "merchant_user_id"]).unwrap();
         assert_eq!(columns.names, ["", "path", "", "merchant_user_id"][..]);
         assert_eq!(columns.extra, [(0, "file".to_owned()), (2, "id".to_owned())]);
+    }
+
+    #[test]
+    fn given_name_wins_over_all_and_has_to_be_there() {
+        let header = StringRecord::from(vec!["path", "Staff Photo", "id", "badge"]);
+        let given = |text: &[&str]| text.iter().map(|text| text.parse().unwrap()).collect::<Vec<ColumnName>>();
+        let columns = understand(&header, &given(&["path=staff photo", "merchant_user_id=badge"])).unwrap();
+        assert_eq!(columns.names, ["", "path", "", "merchant_user_id"][..]);
+        assert_eq!(columns.extra, [(0, "path".to_owned()), (2, "id".to_owned())]);
+        let missing = understand(&header, &given(&["path=picture"])).unwrap_err();
+        assert!(missing.contains("there is no column picture"), "{missing}");
+        assert!("photo=path".parse::<ColumnName>().unwrap_err().contains("none of our fields"));
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub(super) enum Piece {
 /// See the module.
 pub(super) struct Framer<R> {
     input: R,
-    delimiter: u8,
+    /// Of fields that may be quoted; none: a record is a line.
+    delimiter: Option<u8>,
     buffer: Vec<u8>,
     /// What is behind this has been given out.
     start: usize,
@@ -54,7 +55,7 @@ enum State {
 }
 
 impl<R: Read> Framer<R> {
-    pub(super) fn new(input: R, delimiter: u8) -> Self {
+    pub(super) fn new(input: R, delimiter: Option<u8>) -> Self {
         Self { input, delimiter, buffer: Vec::new(), start: 0, line: 1, is_at_end: false }
     }
 
@@ -147,11 +148,13 @@ impl<R: Read> Framer<R> {
                 State::Quoted if byte == b'"' => State::QuoteSeen,
                 State::Quoted => State::Quoted,
                 State::QuoteSeen if byte == b'"' => State::Quoted,
-                State::FieldStart if byte == b'"' => State::Quoted,
+                State::FieldStart if byte == b'"' && self.delimiter.is_some() => State::Quoted,
                 State::FieldStart | State::Plain | State::QuoteSeen if is_line_end => {
                     return Ok(Scan::Record { end: at, lines });
                 }
-                State::FieldStart | State::Plain | State::QuoteSeen if byte == self.delimiter => State::FieldStart,
+                State::FieldStart | State::Plain | State::QuoteSeen if Some(byte) == self.delimiter => {
+                    State::FieldStart
+                }
                 State::FieldStart | State::Plain | State::QuoteSeen => State::Plain,
             };
         }
@@ -223,7 +226,7 @@ mod tests {
     }
 
     fn pieces(input: impl Read) -> Vec<String> {
-        let mut framer = Framer::new(input, b',');
+        let mut framer = Framer::new(input, Some(b','));
         let mut pieces = Vec::new();
         loop {
             match framer.next().unwrap() {
@@ -278,7 +281,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_by_the_cap() {
-        let mut framer = Framer::new(io::Read::chain(&b"\""[..], io::repeat(b'x')).take(64 * 1024 * 1024), b',');
+        let mut framer = Framer::new(io::Read::chain(&b"\""[..], io::repeat(b'x')).take(64 * 1024 * 1024), Some(b','));
         assert!(matches!(framer.next().unwrap(), Piece::TooLong(_)));
         assert!(framer.buffer.capacity() < 4 * RECORD_CAP, "{}", framer.buffer.capacity());
     }

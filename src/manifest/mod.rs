@@ -5,10 +5,17 @@
 
 mod columns;
 mod directory;
+mod fields;
 mod framing;
+mod input;
+mod json;
 mod place;
 mod row;
 mod source;
 mod table;
 
+pub use directory::{Files, Pattern};
+pub use fields::{ColumnName, Field};
+pub use input::{Format, InputFormat, Packing};
+pub use place::IdFrom;
 pub use source::{Settings, Source, SourceError, open};

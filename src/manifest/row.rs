@@ -1,8 +1,11 @@
 //! One row's fields become an item, or the reason why not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::place::{beneath, id_of_path, id_of_url};
+use super::{
+    place::{IdFrom, id_of_url, is_beneath, normal},
+    source::{At, Settings},
+};
 use crate::domain::{
     Extra, FaceGroupCode, Item, MerchantUserId, PictureRef, PictureUrl, RawFields, RowDefect, RowError,
 };
@@ -22,14 +25,25 @@ pub(super) struct Fields<'a> {
 
 /// What rows are read with.
 pub(super) struct Rules {
-    pub(super) root: std::path::PathBuf,
-    pub(super) group: Option<FaceGroupCode>,
+    root: PathBuf,
+    group: Option<FaceGroupCode>,
+    may_lead_out: bool,
+    id_from: IdFrom,
 }
 
 /// What is wrong with a row, before it is known which row.
 type Problem = (RowDefect, String);
 
 impl Rules {
+    pub(super) fn new(at: &At<'_>, settings: &Settings) -> Self {
+        Self {
+            root: at.root.to_owned(),
+            group: settings.group.clone(),
+            may_lead_out: settings.allow_outside_root,
+            id_from: settings.id_from,
+        }
+    }
+
     /// See the module.
     pub(super) fn item(&self, row: u64, fields: &Fields<'_>, extra: Extra) -> Result<Item, RowError> {
         match self.parts(fields) {
@@ -70,11 +84,15 @@ impl Rules {
     }
 
     fn photo(&self, written: &str) -> Result<(PictureRef, Option<String>), Problem> {
-        let Some(path) = beneath(&self.root, written) else {
-            let message = format!("its path leads out of {}: give --root DIR", self.root.display());
+        let path = normal(&self.root, written);
+        if !self.may_lead_out && !is_beneath(&self.root, &path) {
+            let message = format!(
+                "its path leads out of {}: give --root DIR, or --allow-outside-root if that is meant",
+                self.root.display()
+            );
             return Err((RowDefect::OutsideRoot, message));
-        };
-        let id = id_of_path(&path);
+        }
+        let id = self.id_from.of_path(&path, &self.root);
         Ok((PictureRef::Path(path), id))
     }
 

@@ -5,7 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{directory, table};
+use super::{
+    directory::{self, Files},
+    fields::ColumnName,
+    input::{self, Format, Input, InputFormat},
+    json,
+    place::IdFrom,
+    table,
+};
 use crate::domain::{FaceGroupCode, Item, RowError};
 
 /// How rows are to be read.
@@ -15,6 +22,22 @@ pub struct Settings {
     pub group: Option<FaceGroupCode>,
     /// What relative paths are relative to; none: the manifest's own folder.
     pub root: Option<PathBuf>,
+    /// May photos lie elsewhere than beneath the root?
+    pub allow_outside_root: bool,
+    /// What the source is, whatever its name says.
+    pub format: Option<InputFormat>,
+    /// What columns are called in it.
+    pub columns: Vec<ColumnName>,
+    /// Which part of a path is the id of a row that names none.
+    pub id_from: IdFrom,
+    /// Which files of a directory.
+    pub files: Files,
+}
+
+/// Where a source is, and what its relative paths are relative to.
+pub(super) struct At<'a> {
+    pub(super) path: &'a Path,
+    pub(super) root: &'a Path,
 }
 
 /// Why a source can't be read, or not to its end.
@@ -30,7 +53,9 @@ pub enum SourceError {
         source: io::Error,
     },
     /// None of the known kinds.
-    #[error("{path} is of no known kind: give a .csv or .tsv file, or a directory of photos")]
+    #[error(
+        "{path} is of no known kind: give a .csv, .tsv, .jsonl or .ndjson file (also .gz, .zst), a directory of photos, or --input-format"
+    )]
     UnknownKind {
         /// Which.
         path: PathBuf,
@@ -42,7 +67,10 @@ pub enum SourceError {
         path: PathBuf,
     },
     /// Not UTF-8.
-    #[error("{path} is in {encoding}: save it as UTF-8 (in a spreadsheet: \"CSV UTF-8\")")]
+    #[error(
+        "{path} is in {encoding}: save it as UTF-8 (in a spreadsheet: \"CSV UTF-8\"; or iconv -f {} -t UTF-8)",
+        iconv(encoding)
+    )]
     Encoding {
         /// Which.
         path: PathBuf,
@@ -65,6 +93,9 @@ pub enum SourceError {
         /// Which.
         path: PathBuf,
     },
+    /// Standard input has no name to tell what it is.
+    #[error("standard input can be anything: give --input-format csv, tsv or jsonl")]
+    NoFormat,
     /// Too many quotes that are never closed.
     #[error("{path}, line {line}: a quote that is never closed, as in {count} rows before: is this a CSV file?")]
     TooManyOpenQuotes {
@@ -81,7 +112,7 @@ impl SourceError {
     /// Is it a flag that is missing, rather than anything about the source?
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::NoGroup { .. } => true,
+            Self::NoGroup { .. } | Self::NoFormat => true,
             Self::Unreadable { .. }
             | Self::UnknownKind { .. }
             | Self::Empty { .. }
@@ -102,31 +133,53 @@ pub struct Source {
     rows: Rows,
 }
 
-/// Opens a manifest or a directory.
+/// Opens a manifest or a directory; `-` is standard input.
 pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
-    let unreadable = |source| SourceError::Unreadable { path: path.to_owned(), source };
-    // Links stay as they were named: what lies beneath a folder lies beneath it by its name.
-    let absolute = |path: &Path| std::path::absolute(path).map(|path| path.components().collect::<PathBuf>());
-    let root_given = settings.root.as_deref().map(|root| {
-        let unreadable = |source| SourceError::Unreadable { path: root.to_owned(), source };
-        root.metadata().and_then(|_| absolute(root)).map_err(unreadable)
-    });
-    let absolute = path.metadata().and_then(|_| absolute(path)).map_err(unreadable)?;
+    let root_given = settings.root.as_deref().map(absolute).transpose()?;
+    if path == Path::new("-") {
+        let InputFormat { format, packing } = settings.format.ok_or(SourceError::NoFormat)?;
+        let root = root_given.map_or_else(|| absolute(Path::new(".")), Ok)?;
+        let rows = rows(input::open(None, packing)?, format, &At { path, root: &root }, settings)?;
+        return Ok(Source { name: "-".to_owned(), root, rows });
+    }
+    let absolute = absolute(path)?;
     let is_directory = absolute.is_dir();
     let folder = if is_directory { absolute.as_path() } else { absolute.parent().unwrap_or(&absolute) };
-    let root = root_given.transpose()?.unwrap_or_else(|| folder.to_owned());
-    let ending = absolute.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let rows = match ending.as_str() {
-        _ if is_directory => directory::rows(&absolute, settings)?,
-        "csv" => table::rows(&absolute, b',', &root, settings)?,
-        "tsv" => table::rows(&absolute, b'\t', &root, settings)?,
-        _ => return Err(SourceError::UnknownKind { path: path.to_owned() }),
+    let root = root_given.unwrap_or_else(|| folder.to_owned());
+    let at = At { path: &absolute, root: &root };
+    let rows = if is_directory {
+        directory::rows(&at, settings)?
+    } else {
+        let named = || InputFormat::of_name(&absolute.file_name()?.to_string_lossy());
+        let unknown = || SourceError::UnknownKind { path: path.to_owned() };
+        let InputFormat { format, packing } = settings.format.or_else(named).ok_or_else(unknown)?;
+        rows(input::open(Some(&absolute), packing)?, format, &at, settings)?
     };
     Ok(Source { name: absolute.to_string_lossy().into_owned(), root, rows })
 }
 
+/// Links stay as they were named: what lies beneath a folder lies beneath it by its name.
+fn absolute(path: &Path) -> Result<PathBuf, SourceError> {
+    let found = path.metadata().and_then(|_| std::path::absolute(path));
+    let found = found.map_err(|source| SourceError::Unreadable { path: path.to_owned(), source })?;
+    Ok(found.components().collect())
+}
+
+fn rows(input: Input, format: Format, at: &At<'_>, settings: &Settings) -> Result<Rows, SourceError> {
+    match format {
+        Format::Csv => table::rows(input, b',', at, settings),
+        Format::Tsv => table::rows(input, b'\t', at, settings),
+        Format::JsonLines => json::rows(input, at, settings),
+    }
+}
+
+/// What to tell `iconv` of it.
+fn iconv(encoding: &str) -> &str {
+    if encoding == "UTF-16" { encoding } else { "GBK, SHIFT-JIS or WINDOWS-1252, say," }
+}
+
 impl Source {
-    /// Its absolute path.
+    /// Its absolute path; `-` for standard input.
     pub fn name(&self) -> &str {
         &self.name
     }

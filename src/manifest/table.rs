@@ -1,7 +1,6 @@
 //! CSV and TSV.
 
 use std::{
-    fs::File,
     io::Read,
     path::{Path, PathBuf},
 };
@@ -11,25 +10,21 @@ use csv::{ByteRecord, StringRecord};
 use super::{
     columns::{self, Columns},
     framing::{Framer, Piece, RECORD_CAP, Span},
+    input::Input,
     row::{Fields, Rules, bare},
-    source::{Rows, Settings, SourceError},
+    source::{At, Rows, Settings, SourceError},
 };
 use crate::domain::{Item, RawFields, RowDefect, RowError};
 
 /// Quotes that are never closed are forgiven so often: each costs another look at up to a record's greatest length.
 const OPEN_QUOTES: usize = 100;
 
-/// Opens a table and understands its header.
-pub(super) fn rows(path: &Path, delimiter: u8, root: &Path, settings: &Settings) -> Result<Rows, SourceError> {
+/// Understands the header of a table.
+pub(super) fn rows(input: Input, delimiter: u8, at: &At<'_>, settings: &Settings) -> Result<Rows, SourceError> {
+    let path = at.path;
     let unreadable = |source| SourceError::Unreadable { path: path.to_owned(), source };
-    let file = File::open(path).map_err(unreadable)?;
-    let mut framer = Framer::new(file, delimiter);
-    let encoding = |encoding| SourceError::Encoding { path: path.to_owned(), encoding };
-    match framer.peek().map_err(unreadable)? {
-        [0xEF, 0xBB, 0xBF, ..] => framer.skip(3),
-        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, _, ..] | [_, 0, ..] => return Err(encoding("UTF-16")),
-        _ => {}
-    }
+    let mut framer = Framer::new(input, Some(delimiter));
+    skip_mark(&mut framer, path)?;
     let mut parser = Parser::new(delimiter);
     let (line, header) = match framer.next().map_err(unreadable)? {
         Piece::Record(span, range) => (span.first, parser.parse(framer.bytes(range)).clone()),
@@ -39,14 +34,30 @@ pub(super) fn rows(path: &Path, delimiter: u8, root: &Path, settings: &Settings)
         }
         Piece::End => return Err(SourceError::Empty { path: path.to_owned() }),
     };
-    let header = StringRecord::from_byte_record(header).map_err(|_| encoding("no UTF-8"))?;
-    let columns =
-        columns::understand(&header).map_err(|problem| SourceError::Header { path: path.to_owned(), line, problem })?;
+    let header = StringRecord::from_byte_record(header)
+        .map_err(|_| SourceError::Encoding { path: path.to_owned(), encoding: "another encoding than UTF-8" })?;
+    let columns = columns::understand(&header, &settings.columns).map_err(|problem| SourceError::Header {
+        path: path.to_owned(),
+        line,
+        problem,
+    })?;
     if !columns.has_group && settings.group.is_none() {
         return Err(SourceError::NoGroup { path: path.to_owned() });
     }
-    let rules = Rules { root: root.to_owned(), group: settings.group.clone() };
+    let rules = Rules::new(at, settings);
     Ok(Box::new(Table { path: path.to_owned(), framer, parser, columns, rules, open_quotes: 0, is_over: false }))
+}
+
+/// Leaves out the mark of UTF-8, and refuses UTF-16, with a mark or without.
+pub(super) fn skip_mark<R: Read>(framer: &mut Framer<R>, path: &Path) -> Result<(), SourceError> {
+    match framer.peek().map_err(|source| SourceError::Unreadable { path: path.to_owned(), source })? {
+        [0xEF, 0xBB, 0xBF, ..] => framer.skip(3),
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, _, ..] | [_, 0, ..] => {
+            return Err(SourceError::Encoding { path: path.to_owned(), encoding: "UTF-16" });
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 struct Table<R> {
@@ -201,7 +212,7 @@ mod tests {
     };
 
     fn settings() -> Settings {
-        Settings { group: Some(FaceGroupCode::parse("g").unwrap()), root: None }
+        Settings { group: Some(FaceGroupCode::parse("g").unwrap()), ..Settings::default() }
     }
 
     fn read_as(name: &str, bytes: &[u8], settings: &Settings) -> Result<Vec<Result<Item, RowError>>, SourceError> {

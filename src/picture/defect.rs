@@ -1,27 +1,7 @@
 //! Why a photo will never pass as it is.
 
-use super::Kind;
+use super::{Kind, Warning};
 use crate::domain::ApiCode;
-
-/// What a photo may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes that go inline; more has to be fitted, or sent as a file.
-    pub inline_bytes: u64,
-    /// Bytes that the service takes in any way.
-    pub bytes: u64,
-    /// Pixels across, upright.
-    pub width: u32,
-    /// Pixels down, upright.
-    pub height: u32,
-}
-
-impl Default for Limits {
-    /// The API page's; "1 MB" is taken as 1,000,000 bytes, the stricter reading.
-    fn default() -> Self {
-        Self { inline_bytes: 1_000_000, bytes: 10_000_000, width: 1_080, height: 1_920 }
-    }
-}
 
 /// See the module. The name of each is the `code` of its refusal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,8 +34,10 @@ pub enum Defect {
         /// Bytes allowed.
         limit: u64,
     },
-    /// Another format.
-    #[error("it is {kind}, whatever its name says: the service takes JPEG only")]
+    /// Another format, where nothing is fitted.
+    #[error(
+        "it is {kind}, whatever its name says: the service takes JPEG only (--fit auto makes one of PNG, WebP, BMP and TIFF)"
+    )]
     NotJpeg {
         /// Which.
         kind: Kind,
@@ -78,9 +60,37 @@ pub enum Defect {
         /// Which.
         found: &'static str,
     },
-    /// More pixels than the service takes.
-    #[error("it is {width}x{height} pixels; at most {max_width}x{max_height} are taken")]
+    /// A picture of a format that can't be made a JPEG here.
+    #[error("it is {kind}, which can't be read here: save it as JPEG{}", advice(*kind))]
+    UnsupportedFormat {
+        /// Which.
+        kind: Kind,
+    },
+    /// No picture at all.
+    #[error("it is {kind}")]
+    NotAPicture {
+        /// What then.
+        kind: Kind,
+    },
+    /// Its header is fine and its content is not.
+    #[error("it can't be decoded: {why}")]
+    Undecodable {
+        /// The decoder's words.
+        why: String,
+    },
+    /// More pixels than are decoded.
+    #[error("it claims {width}x{height} pixels; at most {limit} are decoded: scale its shorter side to 720 pixels")]
     TooManyPixels {
+        /// Across, upright.
+        width: u32,
+        /// Down, upright.
+        height: u32,
+        /// Allowed in all.
+        limit: u64,
+    },
+    /// Wider or higher than the service takes.
+    #[error("it is {width}x{height} pixels; at most {max_width}x{max_height} are taken")]
+    TooLargeShape {
         /// Across, upright.
         width: u32,
         /// Down, upright.
@@ -106,6 +116,30 @@ pub enum Defect {
         /// 2 to 8.
         orientation: u8,
     },
+    /// Its quality is far too poor, by `--reject-poor`.
+    #[error("{}", warning.words())]
+    Poor {
+        /// What is wrong with it.
+        warning: Warning,
+    },
+}
+
+fn advice(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Heic => " (on an iPhone: Settings, Camera, Formats, Most Compatible)",
+        Kind::Jpeg
+        | Kind::Png
+        | Kind::Gif
+        | Kind::WebP
+        | Kind::Avif
+        | Kind::Bmp
+        | Kind::Tiff
+        | Kind::JpegXl
+        | Kind::Pdf
+        | Kind::Html
+        | Kind::Zip
+        | Kind::Unknown => "",
+    }
 }
 
 impl Defect {
@@ -122,9 +156,14 @@ impl Defect {
             Self::Truncated { .. } => "Truncated",
             Self::Malformed { .. } => "Malformed",
             Self::UnsupportedJpeg { .. } => "UnsupportedJpeg",
+            Self::UnsupportedFormat { .. } => "UnsupportedFormat",
+            Self::NotAPicture { .. } => "NotAPicture",
+            Self::Undecodable { .. } => "Undecodable",
             Self::TooManyPixels { .. } => "TooManyPixels",
+            Self::TooLargeShape { .. } => "TooLargeShape",
             Self::NotPortrait { .. } => "NotPortrait",
             Self::NeedsRotation { .. } => "NeedsRotation",
+            Self::Poor { warning } => warning.name(),
         })
     }
 }

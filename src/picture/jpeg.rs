@@ -1,21 +1,9 @@
 //! Walks the markers of a JPEG (ITU-T T.81, annex B). Linear in its bytes, no pixel decoded, no panic on any input.
 
-use super::{Defect, Kind, exif};
+use super::{Defect, Facts, Kind, exif};
 
-/// What the header says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facts {
-    /// Pixels across, upright: after the EXIF orientation.
-    pub width: u32,
-    /// Pixels down, upright.
-    pub height: u32,
-    /// EXIF orientation; 1 where there is none.
-    pub orientation: u8,
-    /// Saved in several scans.
-    pub is_progressive: bool,
-    /// Colour components: 1 grey, 3 colour, 4 print.
-    pub components: u8,
-}
+/// Scans of a progressive JPEG that are decoded: an encoder writes ten; each costs a pass over the picture.
+const MOST_SCANS: usize = 200;
 
 const SOI: u8 = 0xD8;
 const EOI: u8 = 0xD9;
@@ -54,6 +42,9 @@ pub fn probe(bytes: &[u8]) -> Result<Facts, Defect> {
     let Some(frame) = frame else { return Err(Defect::Malformed { found: "it has no frame header" }) };
     if !has_end(&bytes[at..]) {
         return Err(Defect::Truncated { found: "its end marker is missing" });
+    }
+    if frame.is_progressive && scans(&bytes[at..]) > MOST_SCANS {
+        return Err(Defect::UnsupportedJpeg { found: "of hundreds of scans" });
     }
     let orientation = orientation.unwrap_or(1);
     // 5 to 8 are turned by a quarter.
@@ -105,7 +96,11 @@ fn read_frame(marker: u8, segment: &[u8]) -> Result<Facts, Defect> {
     if width == 0 || height == 0 {
         return Err(Defect::Malformed { found: "it has no width or no height" });
     }
-    Ok(Facts { width, height, orientation: 1, is_progressive: marker == 0xC2, components })
+    let is_progressive = marker == 0xC2;
+    let pixels = u64::from(width) * u64::from(height);
+    // A progressive picture is held whole, as coefficients of two bytes; any other goes by line by line.
+    let decoded_bytes = if is_progressive { pixels * u64::from(components) * 2 } else { 0 };
+    Ok(Facts { width, height, is_progressive, components, decoded_bytes, ..Facts::default() })
 }
 
 /// Is there an end marker behind the first scan's header? What follows the picture (some cameras append things) does
@@ -113,6 +108,10 @@ fn read_frame(marker: u8, segment: &[u8]) -> Result<Facts, Defect> {
 fn has_end(scans: &[u8]) -> bool {
     // From the back: the end marker is nearly always in the last bytes.
     scans.windows(2).rev().any(|pair| pair == [0xFF, EOI])
+}
+
+fn scans(scans: &[u8]) -> usize {
+    1 + scans.windows(2).filter(|pair| *pair == [0xFF, SOS]).count()
 }
 
 #[cfg(test)]
@@ -201,6 +200,14 @@ mod tests {
     #[test]
     fn what_follows_the_picture_does_not_matter() {
         assert!(probe(&[&portrait()[..], b"<script>PK\x03\x04", &[0; 1_000]].concat()).is_ok());
+    }
+
+    #[test]
+    fn progressive_picture_of_thousands_of_scans_is_refused() {
+        let scan = marker(SOS, &[1, 1, 0, 0, 63, 0]);
+        let many = |scans: usize| jpeg(&[frame(0xC2, 8, 480, 640)], &[&scan.repeat(scans)[..], SCAN].concat());
+        assert!(probe(&many(MOST_SCANS - 1)).is_ok());
+        assert_eq!(probe(&many(MOST_SCANS)).unwrap_err().code().0, "UnsupportedJpeg");
     }
 
     #[test]

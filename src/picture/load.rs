@@ -1,4 +1,5 @@
-//! A photo from a file: checked before it is read, read once, hashed as it was read. Blocks.
+//! A photo from a file, in three steps, so that each can be waited for: [`read`] (checked before it is read, read once,
+//! hashed as it was read), [`Original::plan`] (from the header alone), [`Original::carry_out`] (the work). All block.
 
 use std::{
     fs::{File, Metadata, OpenOptions},
@@ -10,19 +11,37 @@ use std::{
 use rustix::io::Errno;
 use sha2::Digest as _;
 
-use super::{Defect, Facts, Limits, jpeg::probe};
+use super::{Defect, Facts, Kind, Plan, Poor, Rules, Warning, decode, fit, jpeg, plan, quality};
 use crate::domain::{Digest, FileStamp};
 
-/// A photo that the service may be asked to take.
-pub struct Picture {
-    /// As they are in the file.
-    pub bytes: Vec<u8>,
-    /// Of these bytes.
+/// Pixels across in which a photo that goes byte for byte is looked at: an eighth of a large one is enough.
+const GLANCE: (u32, u32) = (240, 240);
+
+/// A photo as it was read.
+#[derive(Debug)]
+pub struct Original {
+    bytes: Vec<u8>,
+    kind: Kind,
+    facts: Facts,
+    /// Of the file's bytes.
     pub digest: Digest,
     /// The file, as it was when it was opened.
     pub stamp: FileStamp,
-    /// What its header says.
-    pub facts: Facts,
+}
+
+/// A photo that the service may be asked to take.
+#[derive(Debug)]
+pub struct Picture {
+    /// What is sent.
+    pub bytes: Vec<u8>,
+    /// Of the original file.
+    pub digest: Digest,
+    /// Of what is sent: the same, where it goes byte for byte.
+    pub sent: Digest,
+    /// The file, as it was when it was opened.
+    pub stamp: FileStamp,
+    /// What to know of it.
+    pub warnings: Vec<Warning>,
 }
 
 /// Why there is no photo.
@@ -41,13 +60,89 @@ pub fn stamp(path: &Path) -> io::Result<FileStamp> {
     path.metadata().map(|found| stamp_of(&found))
 }
 
+/// The digest of a file, if it is one that could be a photo: for telling whether it is still the one that it was.
+pub fn digest(path: &Path, rules: &Rules) -> Result<(Digest, FileStamp), LoadError> {
+    let (bytes, stamp) = read_file(path, rules.readable_bytes())?;
+    Ok((digest_of(&bytes), stamp))
+}
+
 fn stamp_of(found: &Metadata) -> FileStamp {
     let mtime_ns = found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec());
     FileStamp { size: found.size(), mtime_ns }
 }
 
-/// Reads a photo, if it is one that may pass.
-pub fn load(path: &Path, limits: Limits) -> Result<Picture, LoadError> {
+fn digest_of(bytes: &[u8]) -> Digest {
+    Digest(sha2::Sha256::digest(bytes).into())
+}
+
+/// Reads a photo and its header.
+pub fn read(path: &Path, rules: &Rules) -> Result<Original, LoadError> {
+    let (bytes, stamp) = read_file(path, rules.readable_bytes())?;
+    // By content: a name says nothing.
+    let kind = Kind::of(&bytes);
+    let facts = match kind {
+        Kind::Jpeg => jpeg::probe(&bytes)?,
+        kind if rules.fit == super::Fit::Never => return Err(Defect::NotJpeg { kind }.into()),
+        kind => decode::probe(&bytes, kind)?,
+    };
+    Ok(Original { digest: digest_of(&bytes), bytes, kind, facts, stamp })
+}
+
+impl Original {
+    /// What is to be done with it.
+    pub fn plan(&self, rules: &Rules) -> Result<Plan, Defect> {
+        plan::plan(self.kind, &self.facts, self.bytes.len() as u64, rules)
+    }
+
+    /// About how much memory the plan takes beside the file, in bytes.
+    pub fn cost(&self, plan: &Plan, rules: &Rules) -> u64 {
+        match plan {
+            Plan::AsIs if rules.poor == Poor::Allow => 0,
+            Plan::AsIs => self.facts.decoding_cost(GLANCE),
+            Plan::Fit(geometry) => self.facts.decoding_cost(geometry.drawn),
+        }
+    }
+
+    /// Does it.
+    pub fn carry_out(self, plan: &Plan, rules: &Rules) -> Result<Picture, Defect> {
+        let Self { bytes, kind, facts, digest, stamp } = self;
+        let mut warnings: Vec<Warning> = quality::small(&facts).into_iter().collect();
+        let mut judge = |pixels: &decode::Pixels| match (rules.poor, quality::judge(pixels)) {
+            (Poor::Allow, _) | (Poor::Warn | Poor::Reject, None) => Ok(()),
+            (Poor::Warn, Some(warning)) => {
+                warnings.push(warning);
+                Ok(())
+            }
+            (Poor::Reject, Some(warning)) => Err(Defect::Poor { warning }),
+        };
+        match plan {
+            Plan::AsIs => {
+                if rules.poor != Poor::Allow {
+                    judge(&decode::decode(&bytes, kind, GLANCE)?)?;
+                }
+                Ok(Picture { bytes, digest, sent: digest, stamp, warnings })
+            }
+            Plan::Fit(geometry) => {
+                let pixels = fit::fit(&bytes, kind, &facts, geometry)?;
+                drop(bytes);
+                judge(&pixels)?;
+                let bytes = fit::encode(&pixels, rules.limits.inline_bytes)?;
+                let sent = digest_of(&bytes);
+                Ok(Picture { bytes, digest, sent, stamp, warnings })
+            }
+        }
+    }
+}
+
+/// All three steps.
+pub fn load(path: &Path, rules: &Rules) -> Result<Picture, LoadError> {
+    let original = read(path, rules)?;
+    let plan = original.plan(rules)?;
+    Ok(original.carry_out(&plan, rules)?)
+}
+
+/// A file that is one, and is no larger than it may be.
+fn read_file(path: &Path, limit: u64) -> Result<(Vec<u8>, FileStamp), LoadError> {
     let file = open(path)?;
     let found = file.metadata()?;
     if !found.is_file() {
@@ -56,19 +151,10 @@ pub fn load(path: &Path, limits: Limits) -> Result<Picture, LoadError> {
     let stamp = stamp_of(&found);
     match stamp.size {
         0 => return Err(Defect::Empty.into()),
-        size if size > limits.bytes => return Err(Defect::TooLarge { size, limit: limits.bytes }.into()),
+        size if size > limit => return Err(Defect::TooLarge { size, limit }.into()),
         _ => {}
     }
-    let bytes = read(&file, limits.bytes)?;
-    // By content first: what is no JPEG, or no portrait, is told so whatever its size.
-    let facts = probe(&bytes)?;
-    check_shape(&facts, limits)?;
-    let size = bytes.len() as u64;
-    if size > limits.inline_bytes {
-        return Err(Defect::TooLargeInline { size, limit: limits.inline_bytes }.into());
-    }
-    let digest = Digest(sha2::Sha256::digest(&bytes).into());
-    Ok(Picture { bytes, digest, stamp, facts })
+    Ok((read_bytes(&file, stamp.size, limit)?, stamp))
 }
 
 /// A pipe must not block us, whoever may write to it.
@@ -89,8 +175,7 @@ fn open(path: &Path) -> Result<File, LoadError> {
 }
 
 /// Never more than it may be, also if the file grows meanwhile.
-fn read(file: &File, limit: u64) -> Result<Vec<u8>, LoadError> {
-    let size = file.metadata()?.size().min(limit);
+fn read_bytes(file: &File, size: u64, limit: u64) -> Result<Vec<u8>, LoadError> {
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
     file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
@@ -99,101 +184,5 @@ fn read(file: &File, limit: u64) -> Result<Vec<u8>, LoadError> {
     Ok(bytes)
 }
 
-/// The API page's rules on shape, for the picture upright.
-fn check_shape(facts: &Facts, limits: Limits) -> Result<(), Defect> {
-    let &Facts { width, height, orientation, .. } = facts;
-    if height <= width {
-        return Err(Defect::NotPortrait { width, height });
-    }
-    if width > limits.width || height > limits.height {
-        let (max_width, max_height) = (limits.width, limits.height);
-        return Err(Defect::TooManyPixels { width, height, max_width, max_height });
-    }
-    if orientation != 1 {
-        return Err(Defect::NeedsRotation { orientation });
-    }
-    Ok(())
-}
-
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/");
-
-    fn code(path: &Path) -> String {
-        match load(path, Limits::default()) {
-            Ok(_) => "fine".into(),
-            Err(LoadError::Defect(defect)) => defect.code().0,
-            Err(LoadError::Io(error)) => panic!("{error}"),
-        }
-    }
-
-    #[test]
-    fn photo_is_read_whole_and_hashed_as_read() {
-        let path = Path::new(SAMPLES).join("photos/collins-01.jpg");
-        let picture = load(&path, Limits::default()).unwrap();
-        let bytes = fs::read(&path).unwrap();
-        assert_eq!(picture.bytes, bytes);
-        assert_eq!(picture.digest.0[..], sha2::Sha256::digest(&bytes)[..]);
-        assert_eq!(picture.stamp, stamp(&path).unwrap());
-        assert_eq!((picture.facts.width, picture.facts.height), (480, 640));
-    }
-
-    #[test]
-    fn what_is_no_photo_is_named_by_its_content() {
-        for (name, expected) in [
-            ("photos/nobody.jpg", "NotFound"),
-            ("photos/collins-01.jpg/x.jpg", "NotFound"),
-            ("photos", "NotAFile"),
-            ("faults/empty.jpg", "Empty"),
-            ("faults/png-inside.jpg", "NotJpeg"),
-            ("faults/cut-off.jpg", "Truncated"),
-            ("faults/landscape.jpg", "NotPortrait"),
-            ("faults/upside-down.jpg", "NeedsRotation"),
-            ("manifest.csv", "NotJpeg"),
-        ] {
-            assert_eq!(code(&Path::new(SAMPLES).join(name)), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn size_is_judged_before_anything_is_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let sparse = dir.path().join("sparse.jpg");
-        File::create(&sparse).unwrap().set_len(8 << 30).unwrap();
-        assert_eq!(code(&sparse), "TooLarge");
-        let mut large = fs::read(Path::new(SAMPLES).join("photos/collins-01.jpg")).unwrap();
-        for (size, expected) in [(1_000_000, "fine"), (1_000_001, "TooLargeInline"), (10_000_001, "TooLarge")] {
-            // What follows the end marker does not matter to a decoder, and counts in the size.
-            large.resize(size, 0);
-            let path = dir.path().join("large.jpg");
-            fs::write(&path, &large).unwrap();
-            assert_eq!(code(&path), expected, "{size}");
-        }
-    }
-
-    #[test]
-    fn pipe_and_device_are_refused_and_never_waited_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let pipe = dir.path().join("pipe.jpg");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &pipe,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-            0,
-        )
-        .unwrap();
-        assert_eq!(code(&pipe), "NotAFile");
-        assert_eq!(code(Path::new("/dev/null")), "NotAFile");
-        let socket = dir.path().join("socket.jpg");
-        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        assert_eq!(code(&socket), "NotAFile");
-        let turning = dir.path().join("turning.jpg");
-        std::os::unix::fs::symlink(&turning, &turning).unwrap();
-        assert_eq!(code(&turning), "NotFound");
-    }
-}
+mod tests;

@@ -11,7 +11,9 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of photos and bodies held at once. At 80 KB a photo this is more than 128 of them.
-const BYTES: u64 = 32 * 1024 * 1024;
+const BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of decoded pictures held at once: eight of 12 megapixels at full size, or one of the largest.
+const DECODED: u64 = 512 * 1024 * 1024;
 /// A photo and its body: 1 + 4/3 (Base64) x 17/16 (percent-encoding) of the photo's size.
 const PER_BYTE: f64 = 2.42;
 /// Permits are counted in KiB: a semaphore has 2^61 of them at most, and a photo needs at least one.
@@ -22,9 +24,7 @@ const UNIT: u64 = 1024;
 pub(super) struct ByteBudget(Arc<Semaphore>);
 
 /// A part of the budget, given back when it is dropped.
-pub(super) struct Budgeted {
-    _permit: OwnedSemaphorePermit,
-}
+pub(super) struct Budgeted(OwnedSemaphorePermit);
 
 impl Default for ByteBudget {
     fn default() -> Self {
@@ -35,10 +35,54 @@ impl Default for ByteBudget {
 impl ByteBudget {
     /// Waits for room for a photo of this many bytes. One that is larger than the whole budget has it to itself.
     pub(super) async fn acquire(&self, photo: u64) -> Budgeted {
-        let needed = (photo as f64 * PER_BYTE) as u64 / UNIT + 1;
-        let permits = u32::try_from(needed.min(BYTES / UNIT)).expect("the budget is below 4 TiB");
-        let permit = Arc::clone(&self.0).acquire_many_owned(permits).await.expect("the semaphore is never closed");
-        Budgeted { _permit: permit }
+        let permits = permits(photo as f64 * PER_BYTE, BYTES);
+        Budgeted(Arc::clone(&self.0).acquire_many_owned(permits).await.expect("the semaphore is never closed"))
+    }
+}
+
+impl Budgeted {
+    /// The photo has become this small: the rest is given back.
+    pub(super) fn shrink(&mut self, photo: u64) {
+        let needed = permits(photo as f64 * PER_BYTE, BYTES) as usize;
+        drop(self.0.split(self.0.num_permits().saturating_sub(needed)));
+    }
+}
+
+fn permits(bytes: f64, budget: u64) -> u32 {
+    let needed = (bytes / UNIT as f64) as u64 + 1;
+    u32::try_from(needed.min(budget / UNIT)).expect("budgets are below 4 TiB")
+}
+
+/// Where pictures are decoded: as many at once as there are processors, and only so much of them.
+#[derive(Debug)]
+pub(super) struct Workbench {
+    places: Arc<Semaphore>,
+    decoded: Arc<Semaphore>,
+}
+
+/// A place at the workbench, given back when it is dropped.
+pub(super) struct AtWork {
+    _place: OwnedSemaphorePermit,
+    _decoded: OwnedSemaphorePermit,
+}
+
+impl Default for Workbench {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            places: Arc::new(Semaphore::new(processors)),
+            decoded: Arc::new(Semaphore::new((DECODED / UNIT) as usize)),
+        }
+    }
+}
+
+impl Workbench {
+    /// Waits for a place, and for room for a picture that takes this many bytes.
+    pub(super) async fn acquire(&self, cost: u64) -> AtWork {
+        let closed = "the semaphore is never closed";
+        let place = Arc::clone(&self.places).acquire_owned().await.expect(closed);
+        let decoded = Arc::clone(&self.decoded).acquire_many_owned(permits(cost as f64, DECODED)).await.expect(closed);
+        AtWork { _place: place, _decoded: decoded }
     }
 }
 
@@ -71,10 +115,12 @@ mod tests {
     async fn budget_holds_a_hundred_ordinary_photos_and_a_giant_alone() {
         let budget = ByteBudget::default();
         let held: Vec<_> = (0..500).map_while(|_| budget.acquire(80_000).now_or_never()).collect();
-        assert!((128..250).contains(&held.len()), "{}", held.len());
+        assert!((128..500).contains(&held.len()), "{}", held.len());
         drop(held);
-        let giant = budget.acquire(u64::MAX).await;
+        let mut giant = budget.acquire(u64::MAX).await;
         assert!(budget.acquire(1).now_or_never().is_none());
+        giant.shrink(80_000);
+        assert!(budget.acquire(10_000_000).now_or_never().is_some(), "what a photo no longer takes is not given back");
         drop(giant);
         assert!(budget.acquire(1).now_or_never().is_some());
     }

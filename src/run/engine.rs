@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     admission::Admission,
-    budget::{ByteBudget, Images},
+    budget::{ByteBudget, Images, Workbench},
     control::{Limits, Stop},
     doubt::Case,
     feed::FeedState,
@@ -24,7 +24,7 @@ use crate::{
     checkpoint::{Checkpoint, Store, StoreError},
     domain::{DrainReason, Event, ItemId, RunTotals},
     pace::{Gate, InDoubtPolicy, Qps, RetryRules},
-    picture::Limits as PhotoLimits,
+    picture::Rules,
 };
 
 /// What is in flight when a run drains is heard out for so long; Kubernetes and systemd kill after 30 s.
@@ -53,8 +53,8 @@ pub struct Settings {
     pub give_up_after: Duration,
     /// `--keep-going`: never stop for the same refusal again and again.
     pub keep_going: bool,
-    /// What a photo may be.
-    pub photo: PhotoLimits,
+    /// What a photo may be, and what may be done to it.
+    pub photo: Rules,
 }
 
 /// What a run works with.
@@ -96,6 +96,7 @@ pub struct Engine<T, S> {
     pub(super) admission: Admission,
     pub(super) in_flight: Semaphore,
     pub(super) bytes: Arc<ByteBudget>,
+    pub(super) workbench: Arc<Workbench>,
     pub(super) images: Images,
     pub(super) streak: Streak,
     pub(super) groups: KnownGroups,
@@ -117,6 +118,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             admission: Admission::new(settings.quota),
             in_flight: Semaphore::new(settings.concurrency.get()),
             bytes: Arc::default(),
+            workbench: Arc::default(),
             images: Images::new(settings.limits.images),
             streak: Streak::default(),
             groups: KnownGroups::default(),

@@ -150,15 +150,21 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 return Ok(Prepared { payload, digest: None, stamp: None, _bytes: None });
             }
         };
-        let (budget, limits) = (Arc::clone(&self.bytes), self.settings.photo);
+        let (budget, workbench, rules) = (Arc::clone(&self.bytes), Arc::clone(&self.workbench), self.settings.photo);
         let runtime = tokio::runtime::Handle::current();
         let work = move || {
-            let size = picture::stamp(&path).map_or(0, |stamp| stamp.size);
-            let bytes = runtime.block_on(budget.acquire(size));
-            let picture = picture::load(&path, limits).map_err(|error| match error {
-                LoadError::Defect(defect) => NotReady::Defect(defect, picture::stamp(&path).ok()),
+            let stamp = picture::stamp(&path).ok();
+            let not_ready = |defect| NotReady::Defect(defect, stamp);
+            let mut bytes = runtime.block_on(budget.acquire(stamp.map_or(0, |stamp| stamp.size)));
+            let original = picture::read(&path, &rules).map_err(|error| match error {
+                LoadError::Defect(defect) => not_ready(defect),
                 LoadError::Io(error) => NotReady::Machine(error),
             })?;
+            let plan = original.plan(&rules).map_err(not_ready)?;
+            let cost = original.cost(&plan, &rules);
+            let _at_work = (cost > 0).then(|| runtime.block_on(workbench.acquire(cost)));
+            let picture = original.carry_out(&plan, &rules).map_err(not_ready)?;
+            bytes.shrink(picture.bytes.len() as u64);
             Ok(Prepared {
                 payload: Payload::with_picture(&group, &user, &picture.bytes),
                 digest: Some(picture.digest),

@@ -1,0 +1,40 @@
+//! From what was typed to what is read: manifests, directories, and the rules for their photos.
+
+use super::Failure;
+use crate::{
+    cli::{PhotoArgs, ReadArgs, Send},
+    domain::FaceGroupCode,
+    manifest::{self, Files},
+    picture::{Poor, Rules},
+    run::Reading,
+};
+
+/// Opens every source. `group` is that of rows that name none.
+pub(super) fn open(args: &ReadArgs, group: Option<FaceGroupCode>) -> Result<Vec<Reading>, Failure> {
+    let settings = manifest::Settings {
+        group,
+        root: args.root.clone(),
+        allow_outside_root: args.allow_outside_root,
+        format: args.input_format,
+        columns: args.column.clone(),
+        id_from: args.id_from,
+        files: Files { include: args.include.clone(), exclude: args.exclude.clone() },
+    };
+    let open = |source| {
+        let source = manifest::open(source, &settings)?;
+        let root = source.root().to_owned();
+        Ok(Reading { source, root })
+    };
+    args.sources.iter().map(|source| open(source)).collect()
+}
+
+/// The rules for photos. `poor` is what becomes of poor ones where they are not to be rejected.
+pub(super) fn rules(args: &PhotoArgs, poor: Poor) -> Rules {
+    Rules {
+        fit: args.fit,
+        landscape: args.landscape,
+        poor: if args.reject_poor { Poor::Reject } else { poor },
+        has_stream: args.send != Send::Inline,
+        ..Rules::default()
+    }
+}

@@ -1,0 +1,116 @@
+//! Bytes become pixels. The one place where a picture's content is decoded.
+//!
+//! Decoders are safe Rust, and what they may allocate is bounded from the header. One that panics all the same concerns
+//! its photo: the panic is caught here and becomes a refusal. A JPEG is decoded at a half, a quarter or an eighth where
+//! that is still as large as what is wanted, which is most of what makes fitting fast.
+
+use std::{io::Cursor, panic::catch_unwind};
+
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use jpeg_decoder::PixelFormat;
+
+use super::{Defect, Facts, Kind};
+
+/// 8 bits of red, green and blue each, in rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pixels {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) rgb: Vec<u8>,
+}
+
+/// What the header of a picture that is no JPEG says.
+pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<Facts, Defect> {
+    let format = format(kind)?;
+    guarded(|| {
+        let mut decoder = reader(bytes, format, u64::MAX).into_decoder().map_err(|error| broken(&error))?;
+        let (width, height) = decoder.dimensions();
+        let orientation = decoder.orientation().map_or(1, image::metadata::Orientation::to_exif);
+        let components = decoder.color_type().channel_count();
+        // Uncompressed, before it becomes RGB.
+        let decoded_bytes = decoder.total_bytes();
+        let facts = Facts { orientation, components, decoded_bytes, ..Facts::default() };
+        Ok(if orientation >= 5 {
+            Facts { width: height, height: width, ..facts }
+        } else {
+            Facts { width, height, ..facts }
+        })
+    })
+}
+
+/// The pixels as they are stored, not turned; at least as many as `wanted` in each direction, as far as there are.
+pub(super) fn decode(bytes: &[u8], kind: Kind, wanted: (u32, u32)) -> Result<Pixels, Defect> {
+    guarded(|| if kind == Kind::Jpeg { jpeg(bytes, wanted) } else { other(bytes, format(kind)?) })
+}
+
+fn jpeg(bytes: &[u8], (width, height): (u32, u32)) -> Result<Pixels, Defect> {
+    let side = |pixels: u32| u16::try_from(pixels).unwrap_or(u16::MAX);
+    let mut decoder = jpeg_decoder::Decoder::new(bytes);
+    let (width, height) = decoder.scale(side(width), side(height)).map_err(|error| broken(&error))?;
+    let pixels = decoder.decode().map_err(|error| broken(&error))?;
+    let format = decoder.info().expect("what has been decoded has a header").pixel_format;
+    let rgb = match format {
+        PixelFormat::RGB24 => pixels,
+        PixelFormat::L8 => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
+        // Big end first.
+        PixelFormat::L16 => pixels.as_chunks::<2>().0.iter().flat_map(|&[high, _]| [high; 3]).collect(),
+        PixelFormat::CMYK32 => pixels.as_chunks::<4>().0.iter().flat_map(|&ink| from_ink(ink)).collect(),
+    };
+    Ok(Pixels { width: u32::from(width), height: u32::from(height), rgb })
+}
+
+/// Without a colour profile: what every viewer that has none shows.
+fn from_ink([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
+    [cyan, magenta, yellow].map(|ink| (u32::from(255 - ink) * u32::from(255 - black) / 255) as u8)
+}
+
+fn other(bytes: &[u8], format: ImageFormat) -> Result<Pixels, Defect> {
+    let mut decoder = reader(bytes, format, MOST_DECODED).into_decoder().map_err(|error| broken(&error))?;
+    let mut limits = image::Limits::no_limits();
+    limits.max_alloc = Some(MOST_DECODED);
+    decoder.set_limits(limits).map_err(|error| broken(&error))?;
+    let decoded = DynamicImage::from_decoder(decoder).map_err(|error| broken(&error))?;
+    let (width, height) = (decoded.width(), decoded.height());
+    let rgb = if decoded.color().has_alpha() { on_white(&decoded) } else { decoded.into_rgb8().into_raw() };
+    Ok(Pixels { width, height, rgb })
+}
+
+/// What can be seen through lies on white paper.
+fn on_white(picture: &DynamicImage) -> Vec<u8> {
+    let over = |colour: u8, alpha: u8| {
+        ((u32::from(colour) * u32::from(alpha) + 255 * u32::from(255 - alpha) + 127) / 255) as u8
+    };
+    let rgba = picture.to_rgba8();
+    rgba.as_chunks::<4>().0.iter().flat_map(|&[r, g, b, alpha]| [r, g, b].map(|colour| over(colour, alpha))).collect()
+}
+
+/// Bytes of a picture that is no JPEG, decoded: 120 megapixels of RGBA.
+const MOST_DECODED: u64 = 512 << 20;
+
+fn reader(bytes: &[u8], format: ImageFormat, most: u64) -> ImageReader<Cursor<&[u8]>> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = image::Limits::no_limits();
+    limits.max_alloc = Some(most);
+    reader.limits(limits);
+    reader
+}
+
+fn format(kind: Kind) -> Result<ImageFormat, Defect> {
+    match kind {
+        Kind::Jpeg => Ok(ImageFormat::Jpeg),
+        Kind::Png => Ok(ImageFormat::Png),
+        Kind::WebP => Ok(ImageFormat::WebP),
+        Kind::Bmp => Ok(ImageFormat::Bmp),
+        Kind::Tiff => Ok(ImageFormat::Tiff),
+        Kind::Gif | Kind::Heic | Kind::Avif | Kind::JpegXl => Err(Defect::UnsupportedFormat { kind }),
+        Kind::Pdf | Kind::Html | Kind::Zip | Kind::Unknown => Err(Defect::NotAPicture { kind }),
+    }
+}
+
+fn guarded<R>(work: impl FnOnce() -> Result<R, Defect> + std::panic::UnwindSafe) -> Result<R, Defect> {
+    catch_unwind(work).unwrap_or_else(|_| Err(Defect::Undecodable { why: "its decoder gave up".to_owned() }))
+}
+
+fn broken(error: &dyn std::error::Error) -> Defect {
+    Defect::Undecodable { why: error.to_string() }
+}

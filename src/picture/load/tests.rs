@@ -1,0 +1,233 @@
+//! Tests of a photo's whole way, on real files.
+
+use std::{fs, path::PathBuf};
+
+use super::*;
+use crate::picture::{Fit, Landscape, decode::Pixels};
+
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/");
+const ARCHIVE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/archive/photos/");
+
+const NEVER: Rules = Rules { fit: Fit::Never, ..defaults() };
+const AUTO: Rules = defaults();
+const ALWAYS: Rules = Rules { fit: Fit::Always, ..defaults() };
+
+const fn defaults() -> Rules {
+    let limits = crate::picture::Limits {
+        inline_bytes: 1_000_000,
+        bytes: 10_000_000,
+        width: 1_080,
+        height: 1_920,
+        shorter_side: 720,
+        original_bytes: 64_000_000,
+        original_pixels: 120_000_000,
+    };
+    Rules { fit: Fit::Auto, landscape: Landscape::Reject, poor: Poor::Allow, has_stream: false, limits }
+}
+
+fn code(path: &Path, rules: &Rules) -> String {
+    match load(path, rules) {
+        Ok(_) => "fine".into(),
+        Err(LoadError::Defect(defect)) => defect.code().0,
+        Err(LoadError::Io(error)) => panic!("{error}"),
+    }
+}
+
+fn archived(name: &str) -> PathBuf {
+    Path::new(ARCHIVE).join(name)
+}
+
+fn pixels(jpeg: &[u8]) -> Pixels {
+    decode::decode(jpeg, Kind::Jpeg, (u32::MAX, u32::MAX)).unwrap()
+}
+
+/// How much two pictures differ, of 255; the second is scaled to the first.
+fn difference(one: &Pixels, other: &Pixels) -> f64 {
+    let at = |of: &Pixels, x: f64, y: f64| {
+        let (x, y) = ((x * f64::from(of.width)) as usize, (y * f64::from(of.height)) as usize);
+        let at = (y * of.width as usize + x) * 3;
+        [of.rgb[at], of.rgb[at + 1], of.rgb[at + 2]]
+    };
+    let grid = (0..80).flat_map(|y| (0..60).map(move |x| ((f64::from(x) + 0.5) / 60.0, (f64::from(y) + 0.5) / 80.0)));
+    let differ = |(x, y)| {
+        let (a, b) = (at(one, x, y), at(other, x, y));
+        (0..3).map(|of| f64::from(a[of].abs_diff(b[of]))).sum::<f64>() / 3.0
+    };
+    grid.map(differ).sum::<f64>() / 4_800.0
+}
+
+#[test]
+fn photo_that_meets_the_rules_goes_byte_for_byte_and_is_hashed_as_read() {
+    let path = Path::new(SAMPLES).join("photos/collins-01.jpg");
+    let bytes = fs::read(&path).unwrap();
+    for rules in [AUTO, NEVER] {
+        let picture = load(&path, &rules).unwrap();
+        assert_eq!(picture.bytes, bytes);
+        assert_eq!(picture.digest.0[..], sha2::Sha256::digest(&bytes)[..]);
+        assert_eq!(picture.sent, picture.digest);
+        assert_eq!(picture.stamp, stamp(&path).unwrap());
+    }
+    assert_eq!(digest(&path, &AUTO).unwrap().0, load(&path, &AUTO).unwrap().digest);
+}
+
+#[test]
+fn eight_orientations_are_turned_upright() {
+    let plain = pixels(&load(&archived("plain.jpg"), &ALWAYS).unwrap().bytes);
+    for orientation in 2..=8 {
+        let path = archived(&format!("orientation-{orientation}.jpg"));
+        assert_eq!(code(&path, &NEVER), "NeedsRotation");
+        let turned = load(&path, &AUTO).unwrap();
+        assert_eq!(jpeg::probe(&turned.bytes).unwrap().orientation, 1);
+        let turned = pixels(&turned.bytes);
+        assert_eq!((turned.width, turned.height), (240, 320), "orientation {orientation}");
+        let difference = difference(&plain, &turned);
+        assert!(difference < 4.0, "orientation {orientation} differs by {difference}");
+    }
+}
+
+#[test]
+fn formats_and_colours_become_the_same_picture() {
+    let plain = pixels(&load(&archived("plain.jpg"), &ALWAYS).unwrap().bytes);
+    let grey = pixels(&load(&archived("grey.jpg"), &ALWAYS).unwrap().bytes);
+    for (name, most) in [
+        ("progressive.jpg", 2.0),
+        ("sampled-444.jpg", 3.0),
+        ("cmyk.jpg", 5.0),
+        ("cmyk-lying.jpg", 5.0),
+        ("gps-lying.jpg", 4.0),
+        ("png-named.jpg", 9.0),
+        ("png-palette.png", 12.0),
+        ("png-lying.png", 9.0),
+        ("webp.webp", 5.0),
+        ("webp-lossless.webp", 9.0),
+        ("webp-lying.webp", 5.0),
+        ("bmp.bmp", 9.0),
+        ("tiff.tif", 9.0),
+        ("tiff-lying.tif", 9.0),
+    ] {
+        let fitted = pixels(&load(&archived(name), &ALWAYS).unwrap().bytes);
+        let difference = difference(&plain, &fitted);
+        assert!(difference < most, "{name} differs by {difference}");
+    }
+    for name in ["grey-lying.jpg", "png-grey16.png"] {
+        let difference = difference(&grey, &pixels(&load(&archived(name), &ALWAYS).unwrap().bytes));
+        assert!(difference < 9.0, "{name} differs by {difference}");
+    }
+    // What is not turned upright differs by far more.
+    let lying = pixels(&fs::read(archived("orientation-3.jpg")).unwrap());
+    assert!(difference(&plain, &lying) > 30.0);
+}
+
+#[test]
+fn what_can_be_seen_through_lies_on_white() {
+    for name in ["png-alpha.png", "webp-alpha.webp"] {
+        let fitted = pixels(&load(&archived(name), &AUTO).unwrap().bytes);
+        // The portrait's brightness is its alpha: dark hair and clothes have become white.
+        let plain = pixels(&load(&archived("plain.jpg"), &ALWAYS).unwrap().bytes);
+        assert!(quality_mean(&fitted) > quality_mean(&plain) + 20.0, "{name}");
+    }
+}
+
+fn quality_mean(pixels: &Pixels) -> f64 {
+    pixels.rgb.iter().map(|&value| f64::from(value)).sum::<f64>() / pixels.rgb.len() as f64
+}
+
+#[test]
+fn nothing_but_the_picture_is_in_a_fitted_photo() {
+    let before = fs::read(archived("gps-lying.jpg")).unwrap();
+    let fitted = load(&archived("gps-lying.jpg"), &AUTO).unwrap().bytes;
+    for canary in [&b"Exif"[..], b"CANARY-CAMERA"] {
+        let has = |bytes: &[u8]| bytes.windows(canary.len()).any(|window| window == canary);
+        assert!(has(&before) && !has(&fitted));
+    }
+}
+
+#[test]
+fn landscape_is_cropped_to_its_middle_or_padded_with_white() {
+    let path = archived("landscape.jpg");
+    assert_eq!(code(&path, &AUTO), "NotPortrait");
+    let with = |landscape| pixels(&load(&path, &Rules { landscape, ..AUTO }).unwrap().bytes);
+    let original = pixels(&fs::read(&path).unwrap());
+    let cropped = with(Landscape::Crop);
+    assert_eq!((cropped.width, cropped.height), (180, 240));
+    let middle = |pixels: &Pixels| {
+        let at = (pixels.height as usize / 2 * pixels.width as usize + pixels.width as usize / 2) * 3;
+        pixels.rgb[at]
+    };
+    assert!(middle(&cropped).abs_diff(middle(&original)) < 12);
+    let padded = with(Landscape::Pad);
+    assert_eq!((padded.width, padded.height), (320, 427));
+    assert!(padded.rgb[..960].iter().all(|&value| value > 250) && middle(&padded).abs_diff(middle(&original)) < 12);
+}
+
+#[test]
+fn thresholds_let_the_portrait_pass_and_its_ruined_copies_not() {
+    let warn = Rules { poor: Poor::Warn, ..AUTO };
+    let reject = Rules { poor: Poor::Reject, ..AUTO };
+    for (name, expected) in [
+        ("plain.jpg", "fine"),
+        ("grey.jpg", "fine"),
+        ("tiny.jpg", "fine"),
+        ("dark.jpg", "TooDark"),
+        ("bright.jpg", "TooBright"),
+        ("blurred.jpg", "Blurred"),
+        ("nothing-on-it.jpg", "Blurred"),
+    ] {
+        assert_eq!(code(&archived(name), &reject), expected, "{name}");
+        let warnings = load(&archived(name), &warn).unwrap().warnings;
+        let names: Vec<&str> = warnings.iter().map(|warning| warning.name()).collect();
+        let expected = if expected == "fine" { vec!["Small"] } else { vec!["Small", expected] };
+        assert_eq!(names, expected, "{name}");
+        assert_eq!(code(&archived(name), &AUTO), "fine", "{name}: a run does not look for it");
+    }
+    for n in 1..=12 {
+        let path = Path::new(SAMPLES).join(format!("photos/collins-{n:02}.jpg"));
+        assert_eq!(load(&path, &warn).unwrap().warnings, [], "{}", path.display());
+    }
+}
+
+#[test]
+fn size_is_judged_before_anything_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let sparse = dir.path().join("sparse.jpg");
+    File::create(&sparse).unwrap().set_len(10 << 30).unwrap();
+    assert_eq!(code(&sparse, &AUTO), "TooLarge");
+    let mut large = fs::read(Path::new(SAMPLES).join("photos/collins-01.jpg")).unwrap();
+    for (size, never, auto) in [
+        (1_000_000, "fine", "fine"),
+        (1_000_001, "TooLargeInline", "fine"),
+        (10_000_001, "TooLarge", "fine"),
+        (64_000_001, "TooLarge", "TooLarge"),
+    ] {
+        // What follows the end marker does not matter to a decoder, and counts in the size.
+        large.resize(size, 0);
+        let path = dir.path().join("large.jpg");
+        fs::write(&path, &large).unwrap();
+        assert_eq!((&*code(&path, &NEVER), &*code(&path, &AUTO)), (never, auto), "{size}");
+        if auto == "fine" {
+            assert!(load(&path, &AUTO).unwrap().bytes.len() <= 1_000_000);
+        }
+    }
+}
+
+#[test]
+fn pipe_and_device_are_refused_and_never_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe.jpg");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    assert_eq!(code(&pipe, &AUTO), "NotAFile");
+    assert_eq!(code(Path::new("/dev/null"), &AUTO), "NotAFile");
+    let socket = dir.path().join("socket.jpg");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    assert_eq!(code(&socket, &AUTO), "NotAFile");
+    let turning = dir.path().join("turning.jpg");
+    std::os::unix::fs::symlink(&turning, &turning).unwrap();
+    assert_eq!(code(&turning, &AUTO), "NotFound");
+}

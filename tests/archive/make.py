@@ -1,0 +1,211 @@
+"""Makes the photos of this folder from tests/photos/portrait.jpg: python3 make.py (needs Pillow 11 or later).
+
+They are committed; this is how they came to be. Each has one thing that is odd about it, which is its name. What must
+become of each stands in outcomes.csv.
+"""
+
+import io, pathlib, struct, zlib
+
+from PIL import Image, ImageEnhance, ImageFilter
+
+HERE = pathlib.Path(__file__).parent
+OUT = HERE / "photos"
+PORTRAIT = Image.open(HERE.parent / "photos" / "portrait.jpg").convert("RGB")
+SMALL = PORTRAIT.resize((240, 320), Image.LANCZOS)
+TINY = PORTRAIT.resize((120, 160), Image.LANCZOS)
+
+
+def jpeg(image, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", **({"quality": 75} | options))
+    return buffer.getvalue()
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def write(name, data):
+    (OUT / name).write_bytes(data)
+
+
+def exif(orientation, gps=False):
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    if gps:
+        tags[0x010F] = "CANARY-CAMERA"
+        tags.get_ifd(0x8825)[1] = "N"
+        tags.get_ifd(0x8825)[2] = (48.0, 51.0, 29.0)
+    return tags.tobytes()
+
+
+def lying(image, orientation):
+    """As a camera would store it, so that it is upright once turned."""
+    back = {
+        1: None, 2: Image.FLIP_LEFT_RIGHT, 3: Image.ROTATE_180, 4: Image.FLIP_TOP_BOTTOM, 5: Image.TRANSPOSE,
+        6: Image.ROTATE_90, 7: Image.TRANSVERSE, 8: Image.ROTATE_270,
+    }[orientation]
+    return image if back is None else image.transpose(back)
+
+
+def segment(marker, content):
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+def frame(data):
+    """Where the frame header's content begins."""
+    at = 2
+    while data[at + 1] not in (0xC0, 0xC1, 0xC2):
+        at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
+    return at
+
+
+def patched(data, at, new):
+    return data[:at] + new + data[at + len(new) :]
+
+
+def png_chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_header(width, height):
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+
+
+def main():
+    OUT.mkdir(exist_ok=True)
+    plain = jpeg(SMALL)
+    sof = frame(plain)
+
+    # JPEG as it may be.
+    write("plain.jpg", plain)
+    write("no-extension", plain)
+    write("jpeg-named.png", plain)
+    write("UPPER CASE & spaces (1).JPG", plain)
+    write("progressive.jpg", jpeg(SMALL, progressive=True))
+    write("grey.jpg", jpeg(SMALL.convert("L")))
+    write("grey-lying.jpg", jpeg(lying(SMALL.convert("L"), 6), exif=exif(6)))
+    write("sampled-444.jpg", jpeg(SMALL, subsampling=0))
+    write("sampled-422.jpg", jpeg(SMALL, subsampling=1))
+    write("restarts.jpg", jpeg(SMALL, restart_marker_rows=1))
+    write("profile.jpg", jpeg(SMALL, icc_profile=b"\0" * 3000))
+    write("gps.jpg", jpeg(SMALL, exif=exif(1, gps=True)))
+    write("gps-lying.jpg", jpeg(lying(SMALL, 8), exif=exif(8, gps=True)))
+    for orientation in range(2, 9):
+        write(f"orientation-{orientation}.jpg", jpeg(lying(SMALL, orientation), exif=exif(orientation)))
+    write("orientation-9.jpg", jpeg(SMALL, exif=exif(9)))
+    write("cmyk.jpg", jpeg(SMALL.convert("CMYK")))
+    write("cmyk-lying.jpg", jpeg(lying(SMALL, 6).convert("CMYK"), exif=exif(6)))
+    write("trailing.jpg", plain + b"\0" * 500 + b"<script>PK\x03\x04")
+    write("two-in-one.jpg", plain + jpeg(TINY))
+    write("many-segments.jpg", plain[:2] + segment(0xEF, b"x") * 2000 + plain[2:])
+    write("thumbnail.jpg", plain[:2] + segment(0xE1, b"Exif\0\0" + jpeg(TINY)) + plain[2:])
+    write("one-pixel.jpg", jpeg(SMALL.resize((1, 2))))
+    write("tiny.jpg", jpeg(TINY.resize((30, 40))))
+
+    # Shapes.
+    write("tall.jpg", jpeg(SMALL.resize((120, 2000)), quality=30))
+    write("wide-portrait.jpg", jpeg(SMALL.resize((1100, 1300)), quality=30))
+    write("landscape.jpg", jpeg(SMALL.resize((320, 240))))
+    write("square.jpg", jpeg(SMALL.resize((240, 240))))
+    write("nearly-square.jpg", jpeg(SMALL.resize((1200, 1201)), quality=20))
+    write("landscape-by-exif.jpg", jpeg(SMALL, exif=exif(6)))
+    write("portrait-by-exif.jpg", jpeg(SMALL.resize((320, 240)).transpose(Image.FLIP_LEFT_RIGHT), exif=exif(6)))
+
+    # Other formats.
+    alpha = SMALL.convert("RGBA")
+    alpha.putalpha(SMALL.convert("L"))
+    write("png.png", encoded(TINY, "PNG"))
+    write("png-named.jpg", encoded(TINY, "PNG"))
+    write("png-alpha.png", encoded(alpha.resize((120, 160)), "PNG"))
+    write("png-palette.png", encoded(TINY.quantize(64), "PNG"))
+    write("png-grey16.png", grey_of_16_bits(TINY))
+    write("png-lying.png", encoded(lying(TINY, 6), "PNG", exif=exif(6)))
+    write("webp.webp", encoded(SMALL, "WEBP", quality=70))
+    write("webp-lossless.webp", encoded(TINY, "WEBP", lossless=True))
+    write("webp-alpha.webp", encoded(alpha, "WEBP", quality=70))
+    write("webp-lying.webp", encoded(lying(SMALL, 3), "WEBP", quality=70, exif=exif(3)))
+    write("bmp.bmp", encoded(TINY, "BMP"))
+    write("bmp-palette.bmp", encoded(TINY.quantize(64), "BMP"))
+    write("tiff.tif", encoded(TINY, "TIFF", compression="tiff_lzw"))
+    write("tiff-raw.tiff", encoded(TINY, "TIFF"))
+    write("tiff-lying.tif", encoded(lying(TINY, 8), "TIFF", compression="tiff_lzw", tiffinfo={0x0112: 8}))
+    write("gif.gif", encoded(TINY.quantize(32), "GIF"))
+    write("heic.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 200)
+    write("avif.jpg", encoded(TINY, "AVIF", quality=40))
+    write("jpeg-xl.jxl", b"\xff\x0a" + b"\0" * 100)
+
+    # No pictures.
+    write("empty.jpg", b"")
+    write("text.jpg", b"not found\n")
+    write("page.jpg", b"\n<!DOCTYPE html><html><body>404</body></html>")
+    write("document.pdf.jpg", b"%PDF-1.7\n" + b"\0" * 100)
+    write("archive.zip.jpg", b"PK\x03\x04" + b"\0" * 100)
+    write("zeros.jpg", b"\0" * 1000)
+    write(".DS_Store", b"\0\0\0\1Bud1")
+    write("._plain.jpg", b"\0\5\x16\7" + b"\0" * 100)
+
+    # Damage.
+    write("cut-in-scan.jpg", plain[: len(plain) // 2])
+    write("cut-in-header.jpg", plain[: sof + 4])
+    write("only-begins.jpg", plain[:2])
+    write("no-picture.jpg", b"\xff\xd8\xff\xd9")
+    write("no-frame.jpg", plain[:2] + plain[plain.index(b"\xff\xda") :])
+    write("segment-of-no-length.jpg", plain[:2] + b"\xff\xe0\0\0" + plain[2:])
+    write("segment-past-the-end.jpg", plain[:2] + b"\xff\xe0\xff\xff" + plain[2:200])
+    write("no-width.jpg", patched(plain, sof + 7, b"\0\0"))
+    write("no-components.jpg", patched(plain, sof + 9, b"\0"))
+    write("no-tables-lying.jpg", lying_without_tables())
+    write("noise-in-scan-lying.jpg", noisy(jpeg(lying(SMALL, 6), exif=exif(6))))
+    write("cut.png", encoded(TINY, "PNG")[:3000])
+    write("cut.webp", encoded(SMALL, "WEBP", quality=70)[:2000])
+    write("cut.tif", encoded(TINY, "TIFF")[:3000])
+    write("bad-sum.png", patched(encoded(TINY, "PNG"), 2000, b"\xaa\xbb\xcc\xdd"))
+
+    # JPEG that hardly anything decodes.
+    write("twelve-bits.jpg", patched(patched(plain, sof + 1, b"\xc1"), sof + 4, b"\x0c"))
+    write("lossless.jpg", patched(plain, sof + 1, b"\xc3"))
+    write("arithmetic.jpg", patched(plain, sof + 1, b"\xc9"))
+
+    # Bombs: the header alone claims them.
+    write("bomb.jpg", patched(plain, sof + 5, b"\xff\xff\xff\xff"))
+    write("bomb.png", png_header(65535, 65535) + png_chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + png_chunk(b"IEND", b""))
+    write("bomb-within-limits.png", png_header(9000, 12000) + png_chunk(b"IDAT", b"") + png_chunk(b"IEND", b""))
+    progressive = jpeg(SMALL, progressive=True)
+    scan = progressive[progressive.index(b"\xff\xda") :]
+    scan = scan[: scan.index(b"\xff\xc4") if b"\xff\xc4" in scan else 400]
+    write("thousand-scans.jpg", progressive[:-2] + scan[:14] * 1000 + b"\xff\xd9")
+
+    # Poor quality.
+    good = PORTRAIT.resize((240, 320), Image.LANCZOS)
+    write("dark.jpg", jpeg(ImageEnhance.Brightness(good).enhance(0.12)))
+    write("bright.jpg", jpeg(good.point(lambda value: min(255, 215 + value // 4))))
+    write("blurred.jpg", jpeg(good.filter(ImageFilter.GaussianBlur(9))))
+    write("nothing-on-it.jpg", jpeg(Image.new("RGB", (240, 320), (128, 120, 110))))
+
+
+def grey_of_16_bits(image):
+    width, height = image.size
+    values = image.convert("L").tobytes()
+    rows = [values[y * width : (y + 1) * width] for y in range(height)]
+    # 257 times a byte is that byte twice.
+    lines = b"".join(b"\0" + bytes(byte for value in row for byte in (value, value)) for row in rows)
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(lines)) + png_chunk(b"IEND", b"")
+
+
+def lying_without_tables():
+    data = jpeg(lying(SMALL, 6), exif=exif(6))
+    at = data.index(b"\xff\xdb")
+    length = struct.unpack(">H", data[at + 2 : at + 4])[0]
+    return data[:at] + data[at + 2 + length :]
+
+
+def noisy(data):
+    at = data.index(b"\xff\xda") + 200
+    return patched(data, at, bytes((37 * i) % 251 for i in range(300)))
+
+
+main()
