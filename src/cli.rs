@@ -15,7 +15,7 @@ use crate::{
     manifest::{ColumnName, IdFrom, InputFormat, Pattern},
     pace::{InDoubtPolicy, Qps},
     picture::{Fit, Landscape},
-    run::MaxErrors,
+    run::{MaxErrors, OnChange},
 };
 
 /// Enrols an archive of face photos into Alibaba Cloud ID Verification face groups: every photo with a known outcome,
@@ -232,6 +232,9 @@ pub struct SendingArgs {
     /// What to do with a request that may have been executed
     #[arg(long, env = "FACE_ENROLL_IN_DOUBT", default_value = "reconcile", value_name = "reconcile|retry|hold")]
     pub in_doubt: InDoubtPolicy,
+    /// What to do with an enrolled id whose photo is another one now: count it, or send the new one and remove the old record
+    #[arg(long, env = "FACE_ENROLL_ON_CHANGE", default_value = "keep", value_name = "keep|replace")]
+    pub on_change: OnChange,
     /// How long to wait before asking what became of a request [default: 30s; 1s with --sandbox]
     #[arg(long, env = "FACE_ENROLL_SETTLE", value_name = "D", value_parser = duration)]
     pub settle: Option<Duration>,

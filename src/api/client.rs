@@ -10,12 +10,13 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::{
-    Credentials, Endpoint, GroupLookup, Lookup, Meaning, Payload, RawAnswer, Signable, SignedRequest, Transport,
-    TransportError, authorization, classify, companion,
+    Credentials, Endpoint, GroupLookup, Lookup, Meaning, Payload, RawAnswer, Removed, Signable, SignedRequest,
+    Transport, TransportError, authorization, classify, companion,
     sign::{canonical_query, sha256_hex},
 };
 use crate::domain::{
-    Answer, Committed, FaceGroupCode, Fatal, Fault, FaultKind, Intent, MerchantUserId, Permit, Refusal, Verdict,
+    Answer, Committed, FaceGroupCode, Fatal, Fault, FaultKind, Intent, MerchantUserId, Permit, Refusal, Removal,
+    Verdict,
 };
 
 const VERSION: &str = "2022-08-09";
@@ -76,11 +77,23 @@ impl<T: Transport> Client<T> {
         companion::group_lookup(self.ask("QueryFaceGroup", &query).await, group.as_str())
     }
 
-    /// A question: everything in the query, no body. A clock that is found wrong is corrected for the next one.
+    /// DeleteFaceRecord: removes this record, and no other. (DeleteFaceRecordV2 takes an id, and without a group removes
+    /// it from every group: it is never called.)
+    pub async fn delete_face_record(&self, _permit: Permit, intent: Committed<Removal>) -> Removed {
+        let body = format!("Id={}", intent.get().record);
+        companion::removed(self.exchange("DeleteFaceRecord", "", body.into()).await)
+    }
+
+    /// A question: everything in the query, no body.
     async fn ask(&self, action: &'static str, parameters: &[(&str, &str)]) -> Result<RawAnswer, TransportError> {
+        self.exchange(action, &canonical_query(parameters), Bytes::new()).await
+    }
+
+    /// A clock that is found wrong is corrected for the next one.
+    async fn exchange(&self, action: &'static str, query: &str, body: Bytes) -> Result<RawAnswer, TransportError> {
         let signed_at = self.now();
-        let request =
-            self.sign(action, &canonical_query(parameters), (Bytes::new(), &sha256_hex(b"")), signed_at).await;
+        let sha256 = sha256_hex(&body);
+        let request = self.sign(action, query, (body, &sha256), signed_at).await;
         let answer = self.transport.exchange(request).await?;
         if let Meaning::WrongClock(refusal) = classify(&answer)
             && let Verdict::NotSent(fault) = self.correct_clock(&answer, signed_at, refusal)

@@ -1,4 +1,4 @@
-//! The answers to the questions: QueryFaceRecord and QueryFaceGroup.
+//! The answers to QueryFaceRecord, QueryFaceGroup and DeleteFaceRecord.
 //!
 //! A question changes nothing, so what can't be understood is simply no answer. Of a record only its id and its time are
 //! read; the link to its photo never leaves the parser.
@@ -57,6 +57,22 @@ pub enum GroupLookup {
         retry_after: Option<Duration>,
     },
     /// No answer, or none that can be understood.
+    Unanswered(Fault),
+    /// Nothing will go better until a person acts.
+    Fatal(Fatal),
+}
+
+/// Is a record removed?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removed {
+    /// The service says so.
+    Done,
+    /// Asked too often.
+    Throttled {
+        /// How long to wait, if the service says so.
+        retry_after: Option<Duration>,
+    },
+    /// It may be: what is there tells.
     Unanswered(Fault),
     /// Nothing will go better until a person acts.
     Fatal(Fatal),
@@ -136,6 +152,16 @@ pub(super) fn group_lookup(answer: Result<RawAnswer, TransportError>, group: &st
         Err(NoPage::Throttled(retry_after)) => GroupLookup::Throttled { retry_after },
         Err(NoPage::Unanswered(fault)) => GroupLookup::Unanswered(fault),
         Err(NoPage::Fatal(fatal)) => GroupLookup::Fatal(fatal),
+    }
+}
+
+/// What an answer to DeleteFaceRecord says.
+pub(super) fn removed(answer: Result<RawAnswer, TransportError>) -> Removed {
+    match page(answer) {
+        Ok(_) => Removed::Done,
+        Err(NoPage::Throttled(retry_after)) => Removed::Throttled { retry_after },
+        Err(NoPage::Unanswered(fault)) => Removed::Unanswered(fault),
+        Err(NoPage::Fatal(fatal)) => Removed::Fatal(fatal),
     }
 }
 

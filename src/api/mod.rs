@@ -19,7 +19,7 @@ mod transport;
 pub use body::Payload;
 pub use classify::{Meaning, classify};
 pub use client::Client;
-pub use companion::{FaceRecord, GroupLookup, Lookup};
+pub use companion::{FaceRecord, GroupLookup, Lookup, Removed};
 pub use credentials::{Credentials, CredentialsError};
 pub use endpoint::{Endpoint, EndpointError, Network, Region};
 pub use http::{HttpTransport, TransportSettings};

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use crate::domain::{ItemId, ItemState};
+use crate::domain::{ItemId, ItemState, Removal};
 
 /// See the module. `Clone`, because everyone who waits for the same commit hears of its failure.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -92,6 +92,12 @@ pub enum StoreError {
         from: ItemState,
         /// To.
         to: ItemState,
+    },
+    /// A removal of a record that no new photo has taken the place of: a bug.
+    #[error("record {} of item {} is not to be removed: this is a bug", removal.record, removal.item)]
+    IllegalRemoval {
+        /// Which.
+        removal: Removal,
     },
     /// A stored value that the rules don't know.
     #[error("the checkpoint holds a value that this version does not know: {detail}")]

@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc};
 use super::StoreError;
 use crate::domain::{
     Counts, Digest, FaceGroupCode, FileStamp, Intent, Item, ItemId, ItemReport, ItemState, MerchantUserId, Outcome,
-    PictureRef, RowError, RunId,
+    PictureRef, Removal, Replaces, RowError, RunId,
 };
 
 /// A source's number in the checkpoint.
@@ -27,8 +27,55 @@ pub struct Batch {
 /// What a batch changed.
 #[derive(Debug, Default)]
 pub struct Ingested {
-    /// Items that were refused or had failed before and whose photo may have changed since: to be looked at.
+    /// Items that were refused before and whose photo may have changed since: to be looked at.
     pub refused_before: Vec<RefusedBefore>,
+    /// Items that are enrolled and whose photo may have changed since: to be looked at.
+    pub enrolled_before: Vec<EnrolledBefore>,
+}
+
+/// An item that is enrolled.
+#[derive(Debug, Clone)]
+pub struct EnrolledBefore {
+    /// Which.
+    pub item: ItemId,
+    /// What its row names now.
+    pub photo: KnownPhoto,
+}
+
+/// What is known of the photo of an enrolled item.
+#[derive(Debug, Clone)]
+pub enum KnownPhoto {
+    /// A file.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The file as it was when it was sent; none: it was another file.
+        stamp: Option<FileStamp>,
+        /// Of the file that was sent.
+        digest: Option<Digest>,
+    },
+    /// A link to another place than before.
+    OtherLink,
+}
+
+/// What a look at the photo of an enrolled item has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PhotoLook {
+    /// Which.
+    pub item: ItemId,
+    /// What.
+    pub seen: Seen,
+}
+
+/// See [`PhotoLook`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// The same photo; its file has this stamp now.
+    Same(FileStamp),
+    /// Another one, which is only counted.
+    Other,
+    /// Another one, which is to take the old one's place.
+    Replacement,
 }
 
 /// An item that was refused before.
@@ -55,6 +102,10 @@ pub struct Claimed {
     pub user: MerchantUserId,
     /// Its photo.
     pub picture: PictureRef,
+    /// What its path has to lie beneath.
+    pub root: PathBuf,
+    /// The records whose place it is to take.
+    pub replaces: Option<Replaces>,
     /// Attempts made that count.
     pub attempts: u32,
     /// When its first intent was made, if it was: milliseconds since 1970.
@@ -79,8 +130,10 @@ pub struct NewIntent {
     pub group: FaceGroupCode,
     /// Its id.
     pub user: MerchantUserId,
-    /// The photo's bytes.
+    /// Of the photo's file.
     pub digest: Option<Digest>,
+    /// Of what is sent, where that is not the file as it is.
+    pub sent: Option<Digest>,
     /// The photo's file.
     pub stamp: Option<FileStamp>,
 }
@@ -127,6 +180,8 @@ pub trait Store: Send + 'static {
     fn ingest(&mut self, batch: &Batch) -> Result<Ingested, StoreError>;
     /// Every source has been read to its end: what they no longer name has vanished.
     fn finish_ingest(&mut self) -> Result<(), StoreError>;
+    /// Looks at photos of enrolled items.
+    fn note_photos(&mut self, looks: &[PhotoLook]) -> Result<(), StoreError>;
     /// Items that were refused, or had failed, are to be sent again.
     fn reopen(&mut self, items: &[ItemId]) -> Result<(), StoreError>;
 
@@ -139,6 +194,15 @@ pub trait Store: Send + 'static {
     fn intend(&mut self, intent: &NewIntent) -> Result<Intent, StoreError>;
     /// Records what became of it.
     fn settle(&mut self, settlement: &Settlement) -> Result<ItemReport, StoreError>;
+
+    /// The service has these records of an item that is to replace them.
+    fn note_replaced(&mut self, item: ItemId, records: &[i64]) -> Result<(), StoreError>;
+    /// Enrolled items behind `after` whose old records are still to be removed.
+    fn unfinished_removals(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError>;
+    /// Records that this is about to be removed.
+    fn intend_removal(&mut self, removal: &Removal) -> Result<(), StoreError>;
+    /// The old records of an item are gone.
+    fn finish_removal(&mut self, item: ItemId) -> Result<(), StoreError>;
 
     /// How the rows stand.
     fn counts(&mut self) -> Result<Counts, StoreError>;

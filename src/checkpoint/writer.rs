@@ -10,11 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     StoreError,
-    store::{Batch, Claimed, Doubt, Found, Ingested, NewIntent, Settlement, SourceId, Store},
+    store::{Batch, Claimed, Doubt, Found, Ingested, NewIntent, PhotoLook, Settlement, SourceId, Store},
 };
 use crate::{
     crash,
-    domain::{Committed, Counts, Intent, ItemId, ItemReport, RunId},
+    domain::{Committed, Counts, Intent, ItemId, ItemReport, Removal, RunId},
 };
 
 /// Calls that may wait for the writer: more than all units of a run together make.
@@ -64,6 +64,32 @@ impl<S: Store> Checkpoint<S> {
     /// See [`Store::finish_ingest`]. Blocks.
     pub fn finish_ingest(&self) -> Result<(), StoreError> {
         self.call_blocking(Store::finish_ingest)
+    }
+
+    /// See [`Store::note_photos`]. Blocks.
+    pub fn note_photos(&self, looks: Vec<PhotoLook>) -> Result<(), StoreError> {
+        self.call_blocking(move |store| store.note_photos(&looks))
+    }
+
+    /// See [`Store::note_replaced`].
+    pub async fn note_replaced(&self, item: ItemId, records: Vec<i64>) -> Result<(), StoreError> {
+        self.call(move |store| store.note_replaced(item, &records)).await
+    }
+
+    /// See [`Store::unfinished_removals`].
+    pub async fn unfinished_removals(&self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError> {
+        self.call(move |store| store.unfinished_removals(after, limit)).await
+    }
+
+    /// See [`Store::intend_removal`]. The proof that it is on disk is made here and nowhere else.
+    pub async fn intend_removal(&self, removal: Removal) -> Result<Committed<Removal>, StoreError> {
+        let written = removal.clone();
+        self.call(move |store| store.intend_removal(&written)).await.map(|()| Committed::by_checkpoint(removal))
+    }
+
+    /// See [`Store::finish_removal`].
+    pub async fn finish_removal(&self, item: ItemId) -> Result<(), StoreError> {
+        self.call(move |store| store.finish_removal(item)).await
     }
 
     /// See [`Store::reopen`]. Blocks.

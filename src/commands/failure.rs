@@ -62,7 +62,9 @@ impl From<StoreError> for Failure {
                 (Exit::Usage, Some("give the region or endpoint that it was made for, or another --checkpoint"))
             }
             StoreError::Missing { .. } => (Exit::Usage, Some("give the manifest that was run, or --checkpoint FILE")),
-            StoreError::IllegalChange { .. } => (Exit::Internal, Some("please report this with the log")),
+            StoreError::IllegalChange { .. } | StoreError::IllegalRemoval { .. } => {
+                (Exit::Internal, Some("please report this with the log"))
+            }
             StoreError::Newer { .. } => (Exit::Checkpoint, Some("use that version of face-enroll, or a newer one")),
             StoreError::Foreign { .. } | StoreError::NotAFile { .. } => {
                 (Exit::Checkpoint, Some("give another --checkpoint"))

@@ -107,12 +107,21 @@ impl Run<'_> {
                 checkpoint: checkpoint.clone(),
                 add_gate,
                 query_gate: Gate::new(self.args.sending.query_qps, None, now),
+                delete_gate: Gate::new(self.args.sending.query_qps, None, now),
                 events: events.clone(),
                 stop: stop.clone(),
             },
             self.settings(),
         ));
-        let feed = Feed { readings, checkpoint: checkpoint.clone(), state: feed_state, events };
+        let settings = self.settings();
+        let feed = Feed {
+            readings,
+            checkpoint: checkpoint.clone(),
+            rules: settings.photo,
+            on_change: self.args.sending.on_change,
+            state: feed_state,
+            events,
+        };
         let reading = {
             let stop = stop.clone();
             tokio::task::spawn_blocking(move || {
@@ -163,6 +172,7 @@ impl Run<'_> {
             give_up_after: limits.give_up_after,
             keep_going: limits.keep_going,
             photo: reading::rules(&self.args.photos, picture::Poor::Allow),
+            allow_outside_root: self.args.read.allow_outside_root,
         }
     }
 
@@ -327,7 +337,12 @@ fn of_reason(reason: &DrainReason) -> Exit {
 
 /// What the rows make of it.
 fn of_counts(counts: &Counts) -> impl Iterator<Item = Exit> {
-    let all = [(counts.in_doubt, Exit::InDoubt), (counts.failed, Exit::Failed), (counts.rejected, Exit::Rejected)];
+    let all = [
+        (counts.to_remove, Exit::TimeUp),
+        (counts.in_doubt, Exit::InDoubt),
+        (counts.failed, Exit::Failed),
+        (counts.rejected, Exit::Rejected),
+    ];
     all.into_iter().filter(|(n, _)| *n > 0).map(|(_, exit)| exit)
 }
 
@@ -342,7 +357,11 @@ fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&Failure>, 
             format!("the service did not answer for {}; run again to go on", report::duration(*away))
         }
         Some(DrainReason::Fatal(fatal)) => format!("stopped: {fatal}; {}", advice(fatal)),
-        Some(DrainReason::SourceBroken) | None => "stopped".into(),
+        Some(DrainReason::SourceBroken) => "stopped".into(),
+        None => format!(
+            "{} replaced photos still have their old records at the service; run again to remove them",
+            report::thousands(counts.to_remove)
+        ),
     };
     let rows = |n: u64, what: &str| {
         format!("{} {what}", if n == 1 { "1 row is".to_owned() } else { format!("{} rows are", report::thousands(n)) })

@@ -19,6 +19,25 @@ pub struct Intent {
     pub digest: Option<Digest>,
 }
 
+/// The records whose place a new photo's record is to take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replaces {
+    /// Not asked for yet.
+    Unasked,
+    /// Their numbers at the service.
+    Records(Vec<i64>),
+}
+
+/// What is on disk before a record is removed: its number was read before the new photo was sent, so it can't be the
+/// new photo's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// Whose.
+    pub item: ItemId,
+    /// The record's number at the service. Never given twice.
+    pub record: i64,
+}
+
 /// The answer to one request.
 #[derive(Debug)]
 pub struct Answer {

@@ -19,6 +19,8 @@ pub struct Counts {
     pub pending: u64,
     /// Enrolled ids with another photo now.
     pub changed: u64,
+    /// Enrolled again with another photo, and the old one's record is still there.
+    pub to_remove: u64,
     /// Items that their manifest no longer names.
     pub vanished: u64,
     /// Items by code, of those that have one.

@@ -10,7 +10,7 @@ mod item;
 mod outcome;
 mod proof;
 
-pub use attempt::{Answer, Fatal, Fault, FaultKind, Intent, Receipt, Refusal, Verdict};
+pub use attempt::{Answer, Fatal, Fault, FaultKind, Intent, Receipt, Refusal, Removal, Replaces, Verdict};
 pub use counts::{Counts, RunSummary, RunTotals};
 pub use event::{DrainReason, Event, ItemReport};
 pub use ids::{ApiCode, Digest, FaceGroupCode, InvalidId, ItemId, MerchantUserId, RequestId, RunId};

@@ -48,7 +48,8 @@ impl ItemState {
             InDoubt => matches!(next, Enrolled | Pending | Failed),
             // A changed photo or `retry` opens these again.
             Rejected | Failed => matches!(next, Pending),
-            Enrolled => false,
+            // A changed photo that is to take the old one's place.
+            Enrolled => matches!(next, Pending),
         }
     }
 }
@@ -168,8 +169,8 @@ mod tests {
     }
 
     #[test]
-    fn enrolled_is_final() {
-        assert!(ItemState::ALL.iter().all(|&next| !Enrolled.may_become(next)));
+    fn enrolled_is_left_for_another_photo_alone() {
+        assert!(ItemState::ALL.iter().all(|&next| Enrolled.may_become(next) == (next == Pending)));
     }
 
     #[test]

@@ -18,4 +18,4 @@ pub use directory::{Files, Pattern};
 pub use fields::{ColumnName, Field};
 pub use input::{Format, InputFormat, Packing};
 pub use place::IdFrom;
-pub use source::{Settings, Source, SourceError, open};
+pub use source::{Settings, Source, SourceError, from_bytes, open};

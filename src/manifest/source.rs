@@ -158,6 +158,18 @@ pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
     Ok(Source { name: absolute.to_string_lossy().into_owned(), root, rows })
 }
 
+/// A manifest that is in memory already, whatever it is called.
+pub fn from_bytes(
+    bytes: Vec<u8>,
+    format: InputFormat,
+    root: &Path,
+    settings: &Settings,
+) -> Result<Source, SourceError> {
+    let path = Path::new("-");
+    let rows = rows(Box::new(std::io::Cursor::new(bytes)), format.format, &At { path, root }, settings)?;
+    Ok(Source { name: "-".to_owned(), root: root.to_owned(), rows })
+}
+
 /// Links stay as they were named: what lies beneath a folder lies beneath it by its name.
 fn absolute(path: &Path) -> Result<PathBuf, SourceError> {
     let found = path.metadata().and_then(|_| std::path::absolute(path));

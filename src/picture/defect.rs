@@ -15,6 +15,9 @@ pub enum Defect {
     /// A directory, a pipe, a device.
     #[error("it is not a regular file")]
     NotAFile,
+    /// Beneath the root by its name, elsewhere by a link.
+    #[error("a link leads it out of its source's root: give --allow-outside-root if that is meant")]
+    OutsideRoot,
     /// No byte in it.
     #[error("the file is empty")]
     Empty,
@@ -149,6 +152,7 @@ impl Defect {
             Self::NotFound => "NotFound",
             Self::PermissionDenied => "PermissionDenied",
             Self::NotAFile => "NotAFile",
+            Self::OutsideRoot => "OutsideRoot",
             Self::Empty => "Empty",
             Self::TooLarge { .. } => "TooLarge",
             Self::TooLargeInline { .. } => "TooLargeInline",

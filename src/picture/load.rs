@@ -75,20 +75,29 @@ fn digest_of(bytes: &[u8]) -> Digest {
     Digest(sha2::Sha256::digest(bytes).into())
 }
 
-/// Reads a photo and its header.
-pub fn read(path: &Path, rules: &Rules) -> Result<Original, LoadError> {
+/// Reads a photo and its header. Where a root is given, links must not lead out of it.
+pub fn read(path: &Path, root: Option<&Path>, rules: &Rules) -> Result<Original, LoadError> {
+    if root.is_some_and(|root| leads_out(path, root)) {
+        return Err(Defect::OutsideRoot.into());
+    }
     let (bytes, stamp) = read_file(path, rules.readable_bytes())?;
-    // By content: a name says nothing.
-    let kind = Kind::of(&bytes);
-    let facts = match kind {
-        Kind::Jpeg => jpeg::probe(&bytes)?,
-        kind if rules.fit == super::Fit::Never => return Err(Defect::NotJpeg { kind }.into()),
-        kind => decode::probe(&bytes, kind)?,
-    };
-    Ok(Original { digest: digest_of(&bytes), bytes, kind, facts, stamp })
+    Ok(Original { stamp, ..Original::of(bytes, rules)? })
 }
 
 impl Original {
+    /// A photo that is in memory already.
+    pub fn of(bytes: Vec<u8>, rules: &Rules) -> Result<Self, Defect> {
+        // By content: a name says nothing.
+        let kind = Kind::of(&bytes);
+        let facts = match kind {
+            Kind::Jpeg => jpeg::probe(&bytes)?,
+            kind if rules.fit == super::Fit::Never => return Err(Defect::NotJpeg { kind }),
+            kind => decode::probe(&bytes, kind)?,
+        };
+        let stamp = FileStamp { size: bytes.len() as u64, mtime_ns: 0 };
+        Ok(Self { digest: digest_of(&bytes), bytes, kind, facts, stamp })
+    }
+
     /// What is to be done with it.
     pub fn plan(&self, rules: &Rules) -> Result<Plan, Defect> {
         plan::plan(self.kind, &self.facts, self.bytes.len() as u64, rules)
@@ -134,9 +143,15 @@ impl Original {
     }
 }
 
+/// Does a path that lies beneath the root by its name lie elsewhere by a link? Where it can't be told, reading it will
+/// say why.
+fn leads_out(path: &Path, root: &Path) -> bool {
+    path.canonicalize().and_then(|path| root.canonicalize().map(|root| !path.starts_with(root))).unwrap_or(false)
+}
+
 /// All three steps.
 pub fn load(path: &Path, rules: &Rules) -> Result<Picture, LoadError> {
-    let original = read(path, rules)?;
+    let original = read(path, None, rules)?;
     let plan = original.plan(rules)?;
     Ok(original.carry_out(&plan, rules)?)
 }

@@ -24,6 +24,13 @@ pub fn table(counts: &Counts) -> String {
     }
     let balance = if counts.is_balanced() { "" } else { "   DOES NOT ADD UP: please report this" };
     let _ = writeln!(text, "  {:<9} {:>width$}{balance}", "rows", thousands(counts.total));
+    if counts.changed > 0 {
+        let _ = writeln!(
+            text,
+            "  {} enrolled with another photo than the manifest's (--on-change replace sends it)",
+            thousands(counts.changed)
+        );
+    }
     if counts.vanished > 0 {
         let _ = writeln!(text, "  {} no longer in their manifest (kept, not sent)", thousands(counts.vanished));
     }

@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{engine::Engine, unit::Work};
+use super::{
+    engine::Engine,
+    replace::{Replacement, records},
+    unit::Work,
+};
 use crate::{
     api::{FaceRecord, Lookup, Transport},
-    checkpoint::{Settlement, Store, StoreError},
+    checkpoint::{Claimed, Settlement, Store, StoreError},
     domain::{ApiCode, ConfirmedBy, DrainReason, FaceGroupCode, ItemState, Outcome},
     pace::{Backoff, InDoubtPolicy},
 };
@@ -21,9 +25,18 @@ const CLOCKS_MAY_DIFFER: Duration = Duration::from_secs(15 * 60);
 /// The code of an id of which the service has more than one record.
 const SEVERAL_RECORDS: &str = "SeveralRecords";
 
+/// Something that the service is to be asked about.
+#[derive(Debug)]
+pub(super) enum Case {
+    /// Was it enrolled?
+    Doubt(OpenDoubt),
+    /// Is the new record there, and are the old ones gone?
+    Replacement(Replacement),
+}
+
 /// An item in doubt, and how far the asking has come.
 #[derive(Debug)]
-pub(super) struct Case {
+pub(super) struct OpenDoubt {
     work: Work,
     /// Of the fault that raised it.
     code: ApiCode,
@@ -44,7 +57,7 @@ pub(super) enum CaseEnd {
     Left,
 }
 
-impl Case {
+impl OpenDoubt {
     /// Left over from an earlier run, or raised in this one.
     pub(super) fn new(work: Work, code: ApiCode) -> Self {
         Self { work, code, was_absent: false, backoff: Backoff::default() }
@@ -53,7 +66,7 @@ impl Case {
 
 impl<T: Transport, S: Store> Engine<T, S> {
     /// When a case that has just come up is to be looked at. None: never, in this run.
-    pub(super) fn first_look(&self, case: &mut Case, now: Instant) -> Option<Instant> {
+    pub(super) fn first_look(&self, case: &mut OpenDoubt, now: Instant) -> Option<Instant> {
         match self.settings.in_doubt {
             InDoubtPolicy::Reconcile => Some(now + self.settings.settle),
             InDoubtPolicy::Retry => Some(now + case.backoff.next(fastrand::f64())),
@@ -61,8 +74,50 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
+    /// Asks about it.
+    pub(super) async fn look_at(&self, case: Case) -> Result<CaseEnd, StoreError> {
+        match case {
+            Case::Doubt(doubt) => self.look_at_doubt(doubt).await,
+            Case::Replacement(replacement) => self.look_at_replacement(replacement).await,
+        }
+    }
+
+    /// QueryFaceRecord, in its turn. None: the run drains.
+    pub(super) async fn query(&self, claimed: &Claimed) -> Option<Lookup> {
+        loop {
+            let permit = tokio::select! {
+                biased;
+                () = self.stop.draining() => return None,
+                permit = self.query_gate.permit() => permit,
+            };
+            let permit = match permit {
+                Ok(permit) => permit,
+                Err(deferred) => {
+                    tokio::select! {
+                        () = self.stop.draining() => return None,
+                        () = tokio::time::sleep_until(deferred.until) => continue,
+                    }
+                }
+            };
+            self.stats.queried();
+            let lookup = self.client.query_face_record(permit, &claimed.group, &claimed.user).await;
+            let now = Instant::now();
+            match &lookup {
+                Lookup::Present { .. } | Lookup::Absent => drop(self.query_gate.observe(false, now)),
+                Lookup::Throttled { retry_after } => {
+                    self.query_gate.observe(true, now);
+                    if let Some(pause) = retry_after {
+                        self.query_gate.pause(*pause, now);
+                    }
+                }
+                Lookup::Unanswered(_) | Lookup::Fatal(_) => {}
+            }
+            return Some(lookup);
+        }
+    }
+
     /// Asks, or does without asking where that is the policy.
-    pub(super) async fn look_at(&self, mut case: Case) -> Result<CaseEnd, StoreError> {
+    async fn look_at_doubt(&self, mut case: OpenDoubt) -> Result<CaseEnd, StoreError> {
         match self.settings.in_doubt {
             InDoubtPolicy::Reconcile => {}
             InDoubtPolicy::Retry if case.work.claimed.attempts < self.settings.rules.attempts => {
@@ -71,32 +126,29 @@ impl<T: Transport, S: Store> Engine<T, S> {
             // The last attempt may have been executed: that is not `failed`.
             InDoubtPolicy::Retry | InDoubtPolicy::Hold => return Ok(CaseEnd::Left),
         }
-        let permit = tokio::select! {
-            biased;
-            () = self.stop.draining() => return Ok(CaseEnd::Left),
-            permit = self.query_gate.permit() => permit,
-        };
-        let permit = match permit {
-            Ok(permit) => permit,
-            Err(deferred) => return Ok(CaseEnd::AskAgain(case, deferred.until)),
-        };
-        self.stats.queried();
-        let lookup = self.client.query_face_record(permit, &case.work.claimed.group, &case.work.claimed.user).await;
+        let Some(lookup) = self.query(&case.work.claimed).await else { return Ok(CaseEnd::Left) };
         crate::crash::point("query.after");
+        // What was there before is no answer to what became of the request.
+        let replaced = records(&case.work.claimed);
+        let lookup = match lookup {
+            Lookup::Present { records } => {
+                let new: Vec<FaceRecord> =
+                    records.into_iter().filter(|record| !replaced.contains(&record.id)).collect();
+                if new.is_empty() { Lookup::Absent } else { Lookup::Present { records: new } }
+            }
+            other => other,
+        };
         match lookup {
             Lookup::Present { records } => {
-                self.query_gate.observe(false, Instant::now());
                 let outcome = found(&records, case.work.claimed.first_intent_ms);
                 self.settle_doubt(&case, outcome).await?;
-                Ok(CaseEnd::Settled)
+                Ok(self.after_enrolment(case.work.claimed))
             }
             Lookup::Absent if !case.was_absent => {
-                self.query_gate.observe(false, Instant::now());
                 case.was_absent = true;
-                Ok(CaseEnd::AskAgain(case, Instant::now() + self.settings.settle))
+                Ok(CaseEnd::AskAgain(Case::Doubt(case), Instant::now() + self.settings.settle))
             }
             Lookup::Absent => {
-                self.query_gate.observe(false, Instant::now());
                 if case.work.claimed.attempts < self.settings.rules.attempts {
                     return self.resend(case).await;
                 }
@@ -104,14 +156,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 self.settle_doubt(&case, outcome).await?;
                 Ok(CaseEnd::Settled)
             }
-            Lookup::Throttled { retry_after } => {
-                let now = Instant::now();
-                self.query_gate.observe(true, now);
-                if let Some(pause) = retry_after {
-                    self.query_gate.pause(pause, now);
-                }
-                Ok(self.ask_later(case))
-            }
+            Lookup::Throttled { .. } => Ok(self.ask_later(case)),
             Lookup::Unanswered(fault) => {
                 tracing::debug!(fault = fault.message, "a query was not answered");
                 Ok(self.ask_later(case))
@@ -123,17 +168,25 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    fn ask_later(&self, mut case: Case) -> CaseEnd {
-        let wait = case.backoff.next(fastrand::f64());
-        CaseEnd::AskAgain(case, Instant::now() + wait)
+    /// Someone is enrolled: what the new record replaces is to go.
+    fn after_enrolment(&self, claimed: Claimed) -> CaseEnd {
+        match Replacement::of(claimed) {
+            None => CaseEnd::Settled,
+            Some(replacement) => CaseEnd::AskAgain(Case::Replacement(replacement), Instant::now()),
+        }
     }
 
-    async fn resend(&self, case: Case) -> Result<CaseEnd, StoreError> {
+    fn ask_later(&self, mut case: OpenDoubt) -> CaseEnd {
+        let wait = case.backoff.next(fastrand::f64());
+        CaseEnd::AskAgain(Case::Doubt(case), Instant::now() + wait)
+    }
+
+    async fn resend(&self, case: OpenDoubt) -> Result<CaseEnd, StoreError> {
         self.settle_doubt(&case, Outcome::Again { counts: true }).await?;
         Ok(CaseEnd::Resend(case.work))
     }
 
-    async fn settle_doubt(&self, case: &Case, outcome: Outcome) -> Result<(), StoreError> {
+    async fn settle_doubt(&self, case: &OpenDoubt, outcome: Outcome) -> Result<(), StoreError> {
         let settlement = Settlement { item: case.work.claimed.item, before: ItemState::InDoubt, outcome, stamp: None };
         self.settle(settlement, None).await
     }

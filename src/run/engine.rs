@@ -12,10 +12,11 @@ use super::{
     admission::Admission,
     budget::{ByteBudget, Images, Workbench},
     control::{Limits, Stop},
-    doubt::Case,
+    doubt::{Case, OpenDoubt},
     feed::FeedState,
     guards::{BadCertificates, KnownGroups, Streak},
     queue::Queue,
+    replace::Replacement,
     stats::Stats,
     unit::{End, Work},
 };
@@ -55,6 +56,8 @@ pub struct Settings {
     pub keep_going: bool,
     /// What a photo may be, and what may be done to it.
     pub photo: Rules,
+    /// May a photo lie elsewhere than beneath its source's root?
+    pub allow_outside_root: bool,
 }
 
 /// What a run works with.
@@ -67,6 +70,8 @@ pub struct Deps<T, S> {
     pub add_gate: Gate,
     /// That of the queries.
     pub query_gate: Gate,
+    /// DeleteFaceRecord's.
+    pub delete_gate: Gate,
     /// Whoever watches.
     pub events: mpsc::Sender<Event>,
     /// What stops it.
@@ -90,6 +95,7 @@ pub struct Engine<T, S> {
     pub(super) checkpoint: Checkpoint<S>,
     pub(super) add_gate: Gate,
     pub(super) query_gate: Gate,
+    pub(super) delete_gate: Gate,
     events: mpsc::Sender<Event>,
     pub(super) stop: Stop,
     pub(super) settings: Settings,
@@ -107,12 +113,13 @@ pub struct Engine<T, S> {
 impl<T: Transport, S: Store> Engine<T, S> {
     /// Ready to run.
     pub fn new(deps: Deps<T, S>, settings: Settings) -> Self {
-        let Deps { client, checkpoint, add_gate, query_gate, events, stop } = deps;
+        let Deps { client, checkpoint, add_gate, query_gate, delete_gate, events, stop } = deps;
         Self {
             client,
             checkpoint,
             add_gate,
             query_gate,
+            delete_gate,
             events,
             stop,
             admission: Admission::new(settings.quota),
@@ -145,7 +152,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
 
     /// Sends what is pending and settles what is in doubt, until there is nothing left or it is told to stop.
     pub async fn run(&self, mut feed: watch::Receiver<FeedState>) -> Result<(), RunError> {
-        let mut queue = Queue::new(self.leftover_doubts().await?);
+        let mut leftover = self.leftover_doubts().await?;
+        leftover.extend(self.leftover_replacements().await?);
+        let mut queue = Queue::new(leftover);
         let mut units = FuturesUnordered::new();
         let mut asks = FuturesUnordered::new();
         let mut search = OptionFuture::default();
@@ -225,13 +234,27 @@ impl<T: Transport, S: Store> Engine<T, S> {
             End::Done | End::Left => {}
             End::NotTaken => queue.close(),
             End::Again(work, at) => queue.wait(work, at),
-            End::Doubt(work, code) => self.doubt(Case::new(work, code), queue),
+            End::Doubt(work, code) => self.doubt(OpenDoubt::new(work, code), queue),
+            End::Replace(replacement) => queue.ask(Case::Replacement(replacement), Instant::now()),
         }
     }
 
-    fn doubt(&self, mut case: Case, queue: &mut Queue) {
-        if let Some(at) = self.first_look(&mut case, Instant::now()) {
-            queue.doubt(case, at);
+    fn doubt(&self, mut doubt: OpenDoubt, queue: &mut Queue) {
+        if let Some(at) = self.first_look(&mut doubt, Instant::now()) {
+            queue.ask(Case::Doubt(doubt), at);
+        }
+    }
+
+    /// Old records that earlier runs left behind.
+    async fn leftover_replacements(&self) -> Result<Vec<(Case, Instant)>, StoreError> {
+        let mut cases = Vec::new();
+        let mut after = ItemId(0);
+        loop {
+            let page = self.checkpoint.unfinished_removals(after, CLAIM).await?;
+            let Some(last) = page.last() else { return Ok(cases) };
+            after = last.item;
+            let replacements = page.into_iter().filter_map(Replacement::of);
+            cases.extend(replacements.map(|replacement| (Case::Replacement(replacement), Instant::now())));
         }
     }
 
@@ -244,9 +267,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let Some(last) = page.last() else { return Ok(doubts) };
             after = last.claimed.item;
             for doubt in page {
-                let mut case = Case::new(Work::new(doubt.claimed), doubt.code);
-                if let Some(at) = self.first_look(&mut case, Instant::now()) {
-                    doubts.push((case, at));
+                let mut doubt = OpenDoubt::new(Work::new(doubt.claimed), doubt.code);
+                if let Some(at) = self.first_look(&mut doubt, Instant::now()) {
+                    doubts.push((Case::Doubt(doubt), at));
                 }
             }
         }

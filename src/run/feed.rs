@@ -1,14 +1,14 @@
 //! Reads the sources into the checkpoint, beside the sending, on a thread of its own.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    checkpoint::{Batch, Checkpoint, Store, StoreError},
+    checkpoint::{Batch, Checkpoint, EnrolledBefore, KnownPhoto, PhotoLook, Seen, Store, StoreError},
     domain::{Event, Item, RowError},
     manifest::{self, SourceError},
-    picture,
+    picture::{self, LoadError, Rules},
 };
 
 /// Rows in a transaction: a few milliseconds of the writer's time, so that no intent waits longer behind them.
@@ -25,6 +25,27 @@ pub struct FeedState {
     pub is_done: bool,
 }
 
+/// `--on-change`: what becomes of an enrolled id with another photo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnChange {
+    /// It is counted, and the service keeps the photo that it has.
+    #[default]
+    Keep,
+    /// The new photo is sent, and takes the old one's place.
+    Replace,
+}
+
+impl FromStr for OnChange {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "keep" => Ok(Self::Keep),
+            "replace" => Ok(Self::Replace),
+            _ => Err("one of keep, replace"),
+        }
+    }
+}
+
 /// What a run reads.
 pub struct Reading {
     /// The source.
@@ -39,6 +60,10 @@ pub struct Feed<S> {
     pub readings: Vec<Reading>,
     /// Where the rows go.
     pub checkpoint: Checkpoint<S>,
+    /// For a second look at photos of people who are enrolled.
+    pub rules: Rules,
+    /// What becomes of those that are others now.
+    pub on_change: OnChange,
     /// Told after each batch.
     pub state: watch::Sender<FeedState>,
     /// Told after each batch.
@@ -82,6 +107,10 @@ impl<S: Store> Feed<S> {
     /// One batch; and items that were refused before go back to the queue if their photo is another one now.
     fn take_in(&self, batch: Batch) -> Result<(), StoreError> {
         let ingested = self.checkpoint.ingest(batch)?;
+        let looks: Vec<PhotoLook> = ingested.enrolled_before.iter().filter_map(|before| self.look(before)).collect();
+        if !looks.is_empty() {
+            self.checkpoint.note_photos(looks)?;
+        }
         let changed = ingested
             .refused_before
             .into_iter()
@@ -89,6 +118,32 @@ impl<S: Store> Feed<S> {
             .map(|refused| refused.item)
             .collect::<Vec<_>>();
         if changed.is_empty() { Ok(()) } else { self.checkpoint.reopen_blocking(changed) }
+    }
+
+    /// None: as far as can be told without reading it, it is the photo that was sent.
+    fn look(&self, before: &EnrolledBefore) -> Option<PhotoLook> {
+        let other = match self.on_change {
+            OnChange::Keep => Seen::Other,
+            OnChange::Replace => Seen::Replacement,
+        };
+        let seen = match &before.photo {
+            KnownPhoto::OtherLink => other,
+            KnownPhoto::File { path, stamp, digest } => {
+                let found = picture::stamp(path).ok()?;
+                if Some(found) == *stamp {
+                    return None;
+                }
+                match picture::digest(path, &self.rules) {
+                    Ok((found, stamp)) if Some(found) == *digest => Seen::Same(stamp),
+                    Ok(_) | Err(LoadError::Defect(_)) => other,
+                    Err(LoadError::Io(error)) => {
+                        tracing::warn!(%error, "a photo that has changed can't be read just now");
+                        return None;
+                    }
+                }
+            }
+        };
+        Some(PhotoLook { item: before.item, seen })
     }
 
     fn tell(&self, state: &FeedState) {

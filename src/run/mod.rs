@@ -22,9 +22,10 @@ mod engine;
 mod feed;
 mod guards;
 mod queue;
+mod replace;
 mod stats;
 mod unit;
 
 pub use control::{Limits, MaxErrors, Stop, is_ignored};
 pub use engine::{Deps, Engine, RunError, Settings};
-pub use feed::{Feed, FeedError, FeedState, Reading};
+pub use feed::{Feed, FeedError, FeedState, OnChange, Reading};

@@ -160,8 +160,8 @@ impl Queue {
         self.waiting.push(Due { at, what: work });
     }
 
-    /// A doubt is to be looked at when its time comes.
-    pub(super) fn doubt(&mut self, case: Case, at: Instant) {
+    /// The service is to be asked when the time comes.
+    pub(super) fn ask(&mut self, case: Case, at: Instant) {
         self.doubts.push(Due { at, what: case });
     }
 
@@ -169,7 +169,7 @@ impl Queue {
     pub(super) fn looked_at(&mut self, end: CaseEnd, now: Instant) {
         match end {
             CaseEnd::Settled | CaseEnd::Left => {}
-            CaseEnd::AskAgain(case, at) => self.doubt(case, at),
+            CaseEnd::AskAgain(case, at) => self.ask(case, at),
             CaseEnd::Resend(work) => self.wait(work, now),
         }
     }
@@ -228,6 +228,8 @@ mod tests {
             group: FaceGroupCode::parse("g").unwrap(),
             user: MerchantUserId::parse("u").unwrap(),
             picture: PictureRef::Path("p".into()),
+            root: "".into(),
+            replaces: None,
             attempts: 0,
             first_intent_ms: None,
         }

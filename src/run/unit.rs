@@ -4,13 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{admission::Entry, budget::Budgeted, engine::Engine};
+use super::{
+    admission::Entry,
+    budget::Budgeted,
+    engine::Engine,
+    replace::{Asked, Replacement},
+};
 use crate::{
     api::{Payload, Transport},
     checkpoint::{Claimed, NewIntent, Settlement, Store, StoreError},
     domain::{
         Answer, ApiCode, ConfirmedBy, Digest, DrainReason, Event, Fatal, Fault, FaultKind, FileStamp, ItemId,
-        ItemReport, ItemState, Outcome, PictureRef, Refusal, Stage, Verdict,
+        ItemReport, ItemState, Outcome, PictureRef, Refusal, Replaces, Stage, Verdict,
     },
     pace::{Backoff, Change, Next},
     picture::{self, Defect, LoadError},
@@ -42,6 +47,8 @@ pub(super) enum End {
     Again(Work, Instant),
     /// To be asked about; with the code of its fault.
     Doubt(Work, ApiCode),
+    /// Its outcome is on disk; the records that it replaces are to go.
+    Replace(Replacement),
     /// The run drains: it stays pending.
     Left,
     /// `--max-images` are taken: it stays pending, and so does everything behind it.
@@ -51,7 +58,10 @@ pub(super) enum End {
 /// A photo, ready to go.
 struct Prepared {
     payload: Payload,
+    /// Of the photo's file.
     digest: Option<Digest>,
+    /// Of what is sent, where that is something else.
+    sent: Option<Digest>,
     stamp: Option<FileStamp>,
     /// Of the budget; given back with the bytes.
     _bytes: Option<Budgeted>,
@@ -69,6 +79,13 @@ impl<T: Transport, S: Store> Engine<T, S> {
     /// See the module.
     pub(super) async fn attempt(&self, mut work: Work) -> Result<End, StoreError> {
         let item = work.claimed.item;
+        if work.claimed.replaces == Some(Replaces::Unasked) {
+            work = match self.ask_what_it_replaces(work).await? {
+                Asked::Known(work) => work,
+                Asked::Later(work) => return Ok(self.later(work)),
+                Asked::Left => return Ok(End::Left),
+            };
+        }
         let prepared = match self.prepare(&work.claimed).await {
             Ok(prepared) => prepared,
             Err(NotReady::Defect(defect, stamp)) => {
@@ -100,6 +117,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             group: group.clone(),
             user: user.clone(),
             digest: prepared.digest,
+            sent: prepared.sent,
             stamp: prepared.stamp,
         };
         work.claimed.first_intent_ms.get_or_insert_with(|| jiff::Timestamp::now().as_millisecond());
@@ -147,16 +165,17 @@ impl<T: Transport, S: Store> Engine<T, S> {
             PictureRef::Path(path) => path.clone(),
             PictureRef::Url(url) => {
                 let payload = Payload::with_url(&group, &user, url);
-                return Ok(Prepared { payload, digest: None, stamp: None, _bytes: None });
+                return Ok(Prepared { payload, digest: None, sent: None, stamp: None, _bytes: None });
             }
         };
         let (budget, workbench, rules) = (Arc::clone(&self.bytes), Arc::clone(&self.workbench), self.settings.photo);
+        let root = (!self.settings.allow_outside_root).then(|| claimed.root.clone());
         let runtime = tokio::runtime::Handle::current();
         let work = move || {
             let stamp = picture::stamp(&path).ok();
             let not_ready = |defect| NotReady::Defect(defect, stamp);
             let mut bytes = runtime.block_on(budget.acquire(stamp.map_or(0, |stamp| stamp.size)));
-            let original = picture::read(&path, &rules).map_err(|error| match error {
+            let original = picture::read(&path, root.as_deref(), &rules).map_err(|error| match error {
                 LoadError::Defect(defect) => not_ready(defect),
                 LoadError::Io(error) => NotReady::Machine(error),
             })?;
@@ -168,6 +187,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             Ok(Prepared {
                 payload: Payload::with_picture(&group, &user, &picture.bytes),
                 digest: Some(picture.digest),
+                sent: Some(picture.sent).filter(|sent| *sent != picture.digest),
                 stamp: Some(picture.stamp),
                 _bytes: Some(bytes),
             })
@@ -218,7 +238,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     request_id: receipt.request_id,
                 };
                 self.settle_sent(item, outcome, latency).await?;
-                Ok(End::Done)
+                Ok(Replacement::of(work.claimed).map_or(End::Done, End::Replace))
             }
             Verdict::Refused(refusal) => self.refused(work, refusal, latency).await,
             Verdict::Throttled(_) => {

@@ -61,7 +61,7 @@ async fn tokens() -> (Permit, Committed<Intent>) {
     })
     .await
     .unwrap();
-    let intent = NewIntent { item: ItemId(1), group: group(), user: user(), digest: None, stamp: None };
+    let intent = NewIntent { item: ItemId(1), group: group(), user: user(), digest: None, sent: None, stamp: None };
     (permit().await, checkpoint.intend(intent).await.unwrap())
 }
 

@@ -87,6 +87,7 @@ impl Run {
             group: FaceGroupCode::parse(GROUP).unwrap(),
             user: MerchantUserId::parse(user).unwrap(),
             digest: None,
+            sent: None,
             stamp: None,
         };
         self.now(|store| store.intend(&intent));
@@ -364,6 +365,7 @@ async fn waiting_callers_share_a_commit_and_hear_of_it_afterwards() {
             group: claimed.group.clone(),
             user: claimed.user.clone(),
             digest: None,
+            sent: None,
             stamp: None,
         };
         let (checkpoint, reader) = (&checkpoint, &reader);

@@ -9,6 +9,7 @@ mod api;
 mod checkpoint;
 mod house;
 mod kill;
+mod nightly;
 mod run;
 mod sandbox;
 mod scale;

@@ -220,7 +220,8 @@ fn what_the_service_must_refuse_is_refused_here_without_a_call() {
     let service = Service::new();
     let checkpoint = tempfile::tempdir().unwrap();
     let checkpoint = checkpoint.path().join("c.sqlite");
-    let ended = service.run_source(samples.as_ref()).args(["--fit", "never"]).arg("--checkpoint").arg(&checkpoint).end();
+    let ended =
+        service.run_source(samples.as_ref()).args(["--fit", "never"]).arg("--checkpoint").arg(&checkpoint).end();
     let summary = ended.is(6, &[("total", 14), ("enrolled", 2), ("rejected", 12), ("calls", 2)]);
     let rows = export(&checkpoint, &["--status", "rejected"]);
     assert!(rows.iter().all(|row| row["stage"] == "local"), "{rows:#?}");

@@ -9,8 +9,8 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, types::Value};
 
 use super::{SqliteStore, reopened, rows};
 use crate::{
-    checkpoint::store::{Batch, Ingested, RefusedBefore, SourceId},
-    domain::{FaceGroupCode, Item, ItemId, ItemState, PictureRef, RawFields, RowDefect, RowError},
+    checkpoint::store::{Batch, EnrolledBefore, Ingested, KnownPhoto, RefusedBefore, SourceId},
+    domain::{Digest, FaceGroupCode, Item, ItemId, ItemState, PictureRef, RawFields, RowDefect, RowError},
 };
 
 /// A source of this run.
@@ -89,6 +89,7 @@ struct Known {
     url: Option<String>,
     extra: Option<String>,
     stamp: Option<crate::domain::FileStamp>,
+    digest: Option<Digest>,
 }
 
 impl TryFrom<&Row<'_>> for Known {
@@ -104,7 +105,25 @@ impl TryFrom<&Row<'_>> for Known {
             url: row.get("url")?,
             extra: row.get("extra")?,
             stamp: rows::stamp(row)?,
+            digest: rows::digest(row)?,
         })
+    }
+}
+
+impl Known {
+    /// What is to be looked at to tell whether the photo is another one. A link is another one if it leads elsewhere;
+    /// what stands behind its question mark is a signature that is made anew each night.
+    fn photo(&self, now: &PictureRef, names_another: bool) -> Option<KnownPhoto> {
+        let bare = |url: &str| url.split(['?', '#']).next().unwrap_or_default().to_owned();
+        match (now, &self.url) {
+            (PictureRef::Url(now), Some(before)) if bare(&now.0) == bare(before) => None,
+            (PictureRef::Url(_), _) => Some(KnownPhoto::OtherLink),
+            (PictureRef::Path(path), before) => Some(KnownPhoto::File {
+                path: path.clone(),
+                stamp: self.stamp.filter(|_| !names_another),
+                digest: self.digest.filter(|_| before.is_none()),
+            }),
+        }
     }
 }
 
@@ -160,7 +179,7 @@ impl SqliteStore {
         let known = self
             .db
             .prepare_cached(
-                "SELECT id, state, code, source_id, row, path, url, extra, size, mtime_ns FROM items
+                "SELECT id, state, code, source_id, row, path, url, extra, size, mtime_ns, sha256 FROM items
                  WHERE user = ?1 AND group_id = ?2",
             )?
             .query_row((item.user.as_str(), group), |row| Known::try_from(row))?;
@@ -178,8 +197,15 @@ impl SqliteStore {
         }
         let names_another = (&known.path, &known.url) != (&path, &url);
         match known.state {
-            // What was sent, or may have been, is what the service has: its photo stays as it is on record.
-            ItemState::Sending | ItemState::InDoubt | ItemState::Enrolled => {}
+            // What may have been sent is asked about first.
+            ItemState::Sending | ItemState::InDoubt => {}
+            ItemState::Enrolled => {
+                let photo = known.photo(&item.picture, names_another);
+                if names_another {
+                    self.point_to(known.item, &path, url.as_deref())?;
+                }
+                ingested.enrolled_before.extend(photo.map(|photo| EnrolledBefore { item: known.item, photo }));
+            }
             ItemState::Pending if names_another => self.point_to(known.item, &path, url.as_deref())?,
             ItemState::Pending => {}
             ItemState::Rejected | ItemState::Failed if names_another => {

@@ -3,6 +3,7 @@
 mod ingest;
 mod open;
 mod reader;
+mod replace;
 mod rows;
 mod settle;
 mod tally;
@@ -18,11 +19,11 @@ use self::{
 };
 use super::{
     StoreError,
-    store::{Batch, Claimed, Doubt, Found, Ingested, NewIntent, Settlement, SourceId, Store},
+    store::{Batch, Claimed, Doubt, Found, Ingested, NewIntent, PhotoLook, Settlement, SourceId, Store},
 };
 use crate::{
     crash,
-    domain::{ApiCode, Counts, FaultKind, Intent, ItemId, ItemReport, ItemState, RunId},
+    domain::{ApiCode, Counts, FaultKind, Intent, ItemId, ItemReport, ItemState, Removal, RunId},
 };
 
 /// An item that is to be sent again, as if for the first time.
@@ -37,12 +38,13 @@ use reopened;
 macro_rules! claimed_columns {
     () => {
         "SELECT i.id, i.row, i.user, g.code AS group_code, i.path, i.url, i.attempts, i.first_intent_at, i.code,
-         i.source_id, s.root
+         i.source_id, i.replaces, s.root
          FROM items AS i
          JOIN face_groups AS g ON g.id = i.group_id
          JOIN sources AS s ON s.id = i.source_id "
     };
 }
+use claimed_columns;
 
 /// See the module.
 pub struct SqliteStore {
@@ -195,6 +197,10 @@ impl Store for SqliteStore {
         self.finish_sources().map_err(StoreError::sqlite("closing the sources"))
     }
 
+    fn note_photos(&mut self, looks: &[PhotoLook]) -> Result<(), StoreError> {
+        self.write_looks(looks).map_err(StoreError::sqlite("noting photos"))
+    }
+
     fn reopen(&mut self, items: &[ItemId]) -> Result<(), StoreError> {
         let mut reopen = || {
             for &item in items {
@@ -257,6 +263,22 @@ impl Store for SqliteStore {
         Ok(report)
     }
 
+    fn note_replaced(&mut self, item: ItemId, records: &[i64]) -> Result<(), StoreError> {
+        self.write_replaced(item, records).map_err(StoreError::sqlite("noting what is to be replaced"))
+    }
+
+    fn unfinished_removals(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError> {
+        self.find_removals(after, limit).map_err(StoreError::sqlite("looking for what is to be removed"))
+    }
+
+    fn intend_removal(&mut self, removal: &Removal) -> Result<(), StoreError> {
+        self.write_removal(removal)
+    }
+
+    fn finish_removal(&mut self, item: ItemId) -> Result<(), StoreError> {
+        self.write_removed(item).map_err(StoreError::sqlite("noting a removal"))
+    }
+
     fn counts(&mut self) -> Result<Counts, StoreError> {
         let counts = |store: &mut Self| {
             store.tally.flush(&store.db)?;
@@ -281,12 +303,15 @@ impl Store for SqliteStore {
 impl TryFrom<&Row<'_>> for Claimed {
     type Error = rusqlite::Error;
     fn try_from(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let root = std::path::PathBuf::from(row.get::<_, String>("root")?);
         Ok(Self {
             item: ItemId(row.get("id")?),
             row: row.get("row")?,
             group: rows::group(row, "group_code")?,
             user: rows::user(row, "user")?,
-            picture: rows::picture(row, Path::new(&row.get::<_, String>("root")?))?,
+            picture: rows::picture(row, &root)?,
+            root,
+            replaces: rows::replaces(row.get("replaces")?)?,
             attempts: row.get("attempts")?,
             first_intent_ms: row.get("first_intent_at")?,
         })

@@ -26,7 +26,10 @@ const BUSY: Duration = Duration::from_secs(5);
 /// Statements that are kept prepared.
 const STATEMENTS: usize = 64;
 
-const SCHEMA: &[M<'static>] = &[M::up(include_str!("../../../migrations/0001_checkpoint.sql"))];
+const SCHEMA: &[M<'static>] = &[
+    M::up(include_str!("../../../migrations/0001_checkpoint.sql")),
+    M::up(include_str!("../../../migrations/0002_changed_photos.sql")),
+];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(SCHEMA);
 
 /// Opens the file for a run, making it where there is none.

@@ -8,7 +8,8 @@ use rusqlite::{
 };
 
 use crate::domain::{
-    ConfirmedBy, Digest, Extra, FaceGroupCode, FileStamp, ItemState, MerchantUserId, PictureRef, PictureUrl, Stage,
+    ConfirmedBy, Digest, Extra, FaceGroupCode, FileStamp, ItemState, MerchantUserId, PictureRef, PictureUrl, Replaces,
+    Stage,
 };
 
 fn unknown(column: usize, what: String) -> rusqlite::Error {
@@ -98,6 +99,14 @@ pub(super) fn stamp(row: &Row<'_>) -> Result<Option<FileStamp>> {
 
 pub(super) fn digest(row: &Row<'_>) -> Result<Option<Digest>> {
     Ok(row.get::<_, Option<[u8; 32]>>("sha256")?.map(Digest))
+}
+
+/// See migrations/0002.
+pub(super) fn replaces(text: Option<String>) -> Result<Option<Replaces>> {
+    let Some(text) = text else { return Ok(None) };
+    let records: Option<Vec<i64>> =
+        serde_json::from_str(&text).map_err(|source| unknown(0, format!("records to replace: {source}")))?;
+    Ok(Some(records.map_or(Replaces::Unasked, Replaces::Records)))
 }
 
 pub(super) fn extra_text(extra: &Extra) -> Option<String> {

@@ -42,11 +42,13 @@ impl SqliteStore {
         let write = |db: &Connection| -> rusqlite::Result<()> {
             db.prepare_cached(
                 "UPDATE items SET state = 1, attempts = attempts + 1, code = NULL, message = NULL, request_id = NULL,
-                 sha256 = ?2, size = ?3, mtime_ns = ?4, first_intent_at = coalesce(first_intent_at, ?5) WHERE id = ?1",
+                 sha256 = ?2, sent_sha256 = ?3, size = ?4, mtime_ns = ?5,
+                 first_intent_at = coalesce(first_intent_at, ?6) WHERE id = ?1",
             )?
             .execute((
                 intent.item.0,
                 intent.digest.map(|digest| digest.0),
+                intent.sent.map(|digest| digest.0),
                 intent.stamp.map(|stamp| stamp.size as i64),
                 intent.stamp.map(|stamp| stamp.mtime_ns),
                 now,
@@ -82,7 +84,9 @@ impl SqliteStore {
             db.prepare_cached(
                 "UPDATE items SET state = ?2, attempts = ?3, stage = ?4, code = ?5, message = ?6, request_id = ?7,
                  quality = ?8, enrolled_at = ?9, confirmed_by = ?10,
-                 size = coalesce(?11, size), mtime_ns = coalesce(?12, mtime_ns) WHERE id = ?1",
+                 size = coalesce(?11, size), mtime_ns = coalesce(?12, mtime_ns),
+                 changed = iif(?2 = 3, 0, changed), replaces = iif(?2 = 3 AND replaces = '[]', NULL, replaces)
+                 WHERE id = ?1",
             )?
             .execute(rusqlite::params![
                 settlement.item.0,

@@ -54,5 +54,9 @@ pub(super) fn counts(db: &Connection, is_live: bool) -> rusqlite::Result<Counts>
         .query_row("SELECT coalesce(sum(vanished), 0) FROM sources", [], |row| row.get::<_, i64>(0))?
         .try_into()
         .unwrap_or(0);
+    let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
+    // Each of few rows, by an index of their own.
+    counts.changed = count("SELECT count(*) FROM items WHERE changed = 1")?;
+    counts.to_remove = count("SELECT count(*) FROM items WHERE replaces IS NOT NULL AND state = 3")?;
     Ok(counts)
 }

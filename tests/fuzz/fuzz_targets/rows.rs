@@ -1,0 +1,32 @@
+//! What holds of the rows of any manifest.
+
+use std::path::Path;
+
+use face_enroll::{
+    domain::{FaceGroupCode, PictureRef},
+    manifest::{InputFormat, Settings, from_bytes},
+};
+
+const ROOT: &str = "/archive";
+
+/// Reads it all.
+pub fn check(bytes: &[u8], format: InputFormat) {
+    let settings = Settings { group: FaceGroupCode::parse("g").ok(), ..Settings::default() };
+    let Ok(rows) = from_bytes(bytes.to_vec(), format, Path::new(ROOT), &settings) else { return };
+    let lines = 1 + bytes.iter().filter(|&&byte| byte == b'\n' || byte == b'\r').count() as u64;
+    let mut last = 0;
+    for row in rows {
+        let Ok(row) = row else { return };
+        let line = row.as_ref().map_or_else(|error| error.row, |item| item.row);
+        assert!(line > last && line <= lines, "row {line} behind {last}, of {lines}");
+        last = line;
+        if let Ok(item) = row {
+            let id = item.user.as_str();
+            assert!((1..=32).contains(&id.chars().count()) && !id.contains(char::is_control) && id.trim() == id);
+            match item.picture {
+                PictureRef::Path(path) => assert!(path.starts_with(ROOT) && !path.ends_with("..")),
+                PictureRef::Url(url) => assert!(url.0.contains("://") || url.0.contains(':')),
+            }
+        }
+    }
+}

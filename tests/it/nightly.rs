@@ -1,0 +1,204 @@
+//! The same archive again, night after night: what is unchanged costs nothing, what is new is added, and another photo of
+//! someone who is enrolled is counted, or takes the old one's place.
+
+use std::{collections::BTreeSet, fs, process::Stdio, time::Duration};
+
+use face_enroll::sandbox::{Action, Record, Script};
+
+use crate::support::{Archive, Service, export, photo};
+
+/// The records of a user: their numbers and photos.
+fn records(service: &Service, user: &str) -> Vec<Record> {
+    service.sandbox.records().into_iter().filter(|record| record.user == user).collect()
+}
+
+/// Another photo under the same name.
+fn change(archive: &Archive, user: &str) -> String {
+    let another = photo(&format!("{user} a year later"), 0);
+    fs::write(archive.path().join(format!("photos/{user}.jpg")), &another).unwrap();
+    hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&another))
+}
+
+#[test]
+fn unchanged_archive_costs_no_call_and_no_read() {
+    let archive = Archive::of(10, 0);
+    let service = Service::new();
+    service.run(&archive).end().is(0, &[("enrolled", 10), ("calls", 10)]);
+    // What can't be read was not read: the size and the time of a file are known without.
+    for user in &archive.users {
+        let path = archive.path().join(format!("photos/{user}.jpg"));
+        let before = path.metadata().unwrap();
+        fs::write(&path, vec![0; before.len() as usize]).unwrap();
+        fs::File::options().append(true).open(&path).unwrap().set_modified(before.modified().unwrap()).unwrap();
+    }
+    let ended = service.run(&archive).end();
+    ended.is(0, &[("enrolled", 10), ("calls", 0), ("queries", 0), ("changed", 0)]);
+    assert!(ended.stderr.contains("Nothing to do: 10 already enrolled, 0 calls"), "{}", ended.stderr);
+}
+
+#[test]
+fn file_that_was_only_touched_or_moved_is_the_same_photo() {
+    let archive = Archive::of(3, 0);
+    let service = Service::new();
+    service.run(&archive).end().is(0, &[("calls", 3)]);
+    let path = |name: &str| archive.path().join("photos").join(name);
+    let touched = fs::read(path("u00001.jpg")).unwrap();
+    fs::write(path("u00001.jpg"), touched).unwrap();
+    fs::rename(path("u00002.jpg"), path("moved.jpg")).unwrap();
+    archive
+        .write("path,merchant_user_id\nphotos/u00001.jpg,u00001\nphotos/moved.jpg,u00002\nphotos/u00003.jpg,u00003\n");
+    for _ in 0..2 {
+        service.run(&archive).args(["--on-change", "replace"]).end().is(0, &[("calls", 0), ("changed", 0)]);
+    }
+    let rows = export(&archive.checkpoint(), &[]);
+    assert!(rows.iter().any(|row| row["path"].as_str().unwrap().ends_with("photos/moved.jpg")), "{rows:#?}");
+}
+
+#[test]
+fn changed_photo_is_counted_and_kept_and_new_and_vanished_rows_are_told() {
+    let archive = Archive::of(4, 0);
+    let service = Service::new();
+    service.run(&archive).end().is(0, &[("calls", 4)]);
+    change(&archive, "u00002");
+    let manifest = fs::read_to_string(archive.manifest()).unwrap().replace("photos/u00004.jpg,u00004\n", "");
+    fs::write(archive.path().join("photos/new.jpg"), photo("new", 0)).unwrap();
+    archive.write(&(manifest + "photos/new.jpg,u00005\n"));
+    for calls in [1, 0] {
+        let ended = service.run(&archive).end();
+        ended.is(0, &[("total", 5), ("enrolled", 5), ("calls", calls), ("changed", 1), ("vanished", 1)]);
+        assert!(ended.stderr.contains("1 enrolled with another photo"), "{}", ended.stderr);
+    }
+    // The old photo is back.
+    fs::write(archive.path().join("photos/u00002.jpg"), photo("u00002", 0)).unwrap();
+    service.run(&archive).end().is(0, &[("calls", 0), ("changed", 0)]);
+}
+
+#[test]
+fn link_is_another_photo_when_it_leads_elsewhere_and_not_when_its_signature_is_new() {
+    let archive = Archive::of(0, 0);
+    let service = Service::new();
+    let link = |link: &str| archive.write(&format!("url,merchant_user_id\n{link},u1\n"));
+    link("https://bucket.example/a.jpg?Signature=1");
+    service.run(&archive).end().is(0, &[("calls", 1)]);
+    link("https://bucket.example/a.jpg?Signature=2");
+    service.run(&archive).end().is(0, &[("calls", 0), ("changed", 0)]);
+    link("https://bucket.example/b.jpg?Signature=3");
+    service.run(&archive).end().is(0, &[("calls", 0), ("changed", 1)]);
+    let ended = service.run(&archive).args(["--on-change", "replace"]).end();
+    assert!(!ended.stderr.contains("Signature"), "{}", ended.stderr);
+}
+
+#[test]
+fn new_photo_takes_the_old_ones_place_once_it_is_there() {
+    let archive = Archive::of(5, 0);
+    let service = Service::new();
+    service.run(&archive).end().is(0, &[("calls", 5)]);
+    let old = records(&service, "u00003");
+    let digest = change(&archive, "u00003");
+    let ended = service.run(&archive).args(["--on-change", "replace"]).end();
+    ended.is(0, &[("enrolled", 5), ("calls", 1), ("changed", 0)]);
+    let new = records(&service, "u00003");
+    assert_eq!(new.len(), 1, "{new:?}");
+    assert_ne!(new[0].id, old[0].id);
+    assert_eq!(new[0].picture.unwrap().to_string(), digest);
+    // In this order, and by the record's number: never the call that takes a user out of every group.
+    let actions: Vec<String> = service.sandbox.journal().iter().filter_map(|arrival| arrival.action.clone()).collect();
+    let expected = ["QueryFaceRecord", "AddFaceRecord", "QueryFaceRecord", "DeleteFaceRecord", "QueryFaceRecord"];
+    assert_eq!(actions[5..], expected);
+    service.run(&archive).args(["--on-change", "replace"]).end().is(0, &[("calls", 0), ("queries", 0)]);
+}
+
+#[test]
+fn refused_new_photo_leaves_the_old_record_where_it_is() {
+    let archive = Archive::of(2, 0);
+    let service = Service::new();
+    service.run(&archive).end().is(0, &[("calls", 2)]);
+    let old = records(&service, "u00001");
+    change(&archive, "u00001");
+    service.sandbox.set_faults(Script::parse(r#"{"user":"u00001","fault":"not_passed"}"#).unwrap());
+    service.run(&archive).args(["--on-change", "replace"]).end().is(6, &[("rejected", 1), ("changed", 1)]);
+    service.run(&archive).args(["--on-change", "replace"]).end().is(6, &[("calls", 0)]);
+    assert_eq!(records(&service, "u00001"), old);
+    // A better one, the next night.
+    service.sandbox.set_faults(Script::default());
+    fs::write(archive.path().join("photos/u00001.jpg"), photo("u00001, well lit", 0)).unwrap();
+    service.run(&archive).args(["--on-change", "replace"]).end().is(0, &[("enrolled", 2), ("changed", 0)]);
+    let new = records(&service, "u00001");
+    assert!(new.len() == 1 && new[0].id != old[0].id, "{new:?}");
+}
+
+#[test]
+fn faults_on_the_way_of_a_replacement_leave_one_record_of_the_new_photo() {
+    for faults in [
+        r#"{"calls":[1],"fault":"reset_after"}"#,
+        r#"{"calls":[1],"fault":"reset_before"}"#,
+        r#"{"calls":[1],"fault":"html","executed":true}"#,
+        r#"{"calls":[1,2],"fault":"throttle"}"#,
+        r#"{"action":"QueryFaceRecord","calls":[1,2],"fault":"unavailable"}"#,
+        r#"{"action":"QueryFaceRecord","calls":[2],"fault":"query_lag","for_ms":60000}"#,
+        r#"{"action":"DeleteFaceRecord","calls":[1],"fault":"reset_after"}"#,
+        r#"{"action":"DeleteFaceRecord","calls":[1],"fault":"reset_before"}"#,
+        r#"{"action":"DeleteFaceRecord","calls":[1,2],"fault":"internal_error"}"#,
+        r#"{"action":"DeleteFaceRecord","calls":[1],"fault":"throttle"}"#,
+    ] {
+        let archive = Archive::of(1, 0);
+        let service = Service::new();
+        service.run(&archive).end().is(0, &[("calls", 1)]);
+        let digest = change(&archive, "u00001");
+        service.sandbox.set_faults(Script::parse(faults).unwrap());
+        service.run(&archive).args(["--on-change", "replace"]).end().is(0, &[("enrolled", 1), ("changed", 0)]);
+        let found: Vec<String> =
+            records(&service, "u00001").iter().map(|record| record.picture.unwrap().to_string()).collect();
+        assert_eq!(found, [digest], "{faults}");
+    }
+}
+
+#[test]
+fn old_record_is_kept_while_the_new_one_is_not_seen_and_goes_with_a_later_run() {
+    let archive = Archive::of(1, 0);
+    let service = Service::new();
+    service.run(&archive).end().is(0, &[("calls", 1)]);
+    change(&archive, "u00001");
+    let lag = r#"{"action":"QueryFaceRecord","from":2,"fault":"query_lag","for_ms":60000}"#;
+    service.sandbox.set_faults(Script::parse(lag).unwrap());
+    let ended = service.run(&archive).args(["--on-change", "replace"]).end();
+    ended.is(10, &[("enrolled", 1), ("changed", 0)]);
+    assert!(ended.stderr.contains("run again to remove them"), "{}", ended.stderr);
+    assert_eq!((records(&service, "u00001").len(), service.calls(Action::DeleteFaceRecord)), (2, 0));
+    service.sandbox.set_faults(Script::default());
+    service.run(&archive).end().is(0, &[("calls", 0)]);
+    assert_eq!(records(&service, "u00001").len(), 1);
+}
+
+#[test]
+fn killed_while_it_replaces_nobody_is_without_a_record_and_in_the_end_each_has_one() {
+    let archive = Archive::of(12, 0);
+    let service = Service::with_quota(200, Duration::from_millis(5));
+    service.run(&archive).args(["--qps", "200"]).end().is(0, &[("calls", 12)]);
+    let digests: BTreeSet<String> = archive.users.iter().map(|user| change(&archive, user)).collect();
+    let mut random = fastrand::Rng::with_seed(7);
+    for point in
+        ["intent.after_commit:4", "send.after:3", "outcome.after_commit:5", "removal.before:2", "removal.after:2", ""]
+    {
+        let mut enroll = service.run(&archive);
+        enroll.args(["--qps", "200", "--on-change", "replace"]);
+        if point.is_empty() {
+            let mut child = enroll.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(random.u64(30..200)));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        } else {
+            assert_eq!(enroll.env("FACE_ENROLL_CRASH", point).end().code, None, "it lives on behind {point}");
+        }
+        for user in &archive.users {
+            assert!(!records(&service, user).is_empty(), "{user} has no record behind {point}");
+        }
+    }
+    let ended = service.run(&archive).args(["--qps", "200", "--on-change", "replace"]).end();
+    ended.is(0, &[("enrolled", 12), ("changed", 0)]);
+    let photos: Vec<String> =
+        service.sandbox.records().iter().map(|record| record.picture.unwrap().to_string()).collect();
+    assert_eq!(photos.len(), 12, "someone has two records");
+    assert_eq!(photos.into_iter().collect::<BTreeSet<_>>(), digests);
+    assert!(service.records().keys().all(|user| archive.users.contains(user)));
+}
