@@ -11,6 +11,7 @@ use hyper::{
 use serde_json::{Value, json};
 
 const JSON: &str = "application/json;charset=utf-8";
+const XML: &str = "application/xml";
 
 /// The gateway, or the service behind it, says no.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,11 +56,35 @@ pub(super) struct Reply {
 pub(super) struct Addressee {
     pub(super) request_id: String,
     pub(super) host: String,
+    pub(super) dialect: Dialect,
+}
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// JSON.
+    Gateway,
+    /// XML.
+    ObjectStore,
 }
 
 impl Addressee {
-    pub(super) fn new(host: String) -> Self {
-        Self { request_id: uuid::Uuid::new_v4().hyphenated().to_string().to_uppercase(), host }
+    pub(super) fn new(host: String, dialect: Dialect) -> Self {
+        Self { request_id: uuid::Uuid::new_v4().hyphenated().to_string().to_uppercase(), host, dialect }
+    }
+
+    /// The action's own fields alone.
+    pub(super) fn give(&self, fields: Vec<(&'static str, Value)>) -> Reply {
+        let mut body = json!({"RequestId": self.request_id});
+        if let Value::Object(map) = &mut body {
+            map.extend(fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        }
+        self.reply(200, "Success", body.to_string(), JSON)
+    }
+
+    /// XML, or nothing.
+    pub(super) fn page(&self, status: u16, xml: String) -> Reply {
+        self.reply(status, "Success", xml, XML)
     }
 
     /// `Code: Success` and the action's own fields.
@@ -72,6 +97,24 @@ impl Addressee {
     }
 
     pub(super) fn refuse(&self, refusal: &Refusal) -> Reply {
+        match self.dialect {
+            Dialect::Gateway => self.refuse_as_gateway(refusal),
+            Dialect::ObjectStore => {
+                let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+                let xml = format!(
+                    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code><Message>{}</Message>\
+                     <RequestId>{}</RequestId><HostId>{}</HostId></Error>",
+                    escape(&refusal.code),
+                    escape(&refusal.message),
+                    self.request_id,
+                    escape(&self.host),
+                );
+                self.reply(refusal.status, &refusal.code, xml, XML)
+            }
+        }
+    }
+
+    fn refuse_as_gateway(&self, refusal: &Refusal) -> Reply {
         let body = json!({
             "RequestId": self.request_id,
             "HostId": self.host,

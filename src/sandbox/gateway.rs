@@ -14,9 +14,6 @@ use super::{
     signature::{Authorization, Request, header},
 };
 
-/// The version of the API that is played here.
-const API_VERSION: &str = "2022-08-09";
-
 /// A request that was read to its end.
 #[derive(Debug)]
 pub(super) struct Call {
@@ -77,7 +74,7 @@ impl Call {
         let action = Action::named(&name).filter(|_| self.uri.path() == "/").ok_or_else(|| {
             Refusal::new(404, "InvalidApi.NotFound", "Specified api is not found, please check your url and method.")
         })?;
-        if self.header("x-acs-version").as_deref() != Some(API_VERSION) {
+        if self.header("x-acs-version").as_deref() != Some(action.version()) {
             return Err(Refusal::new(400, "InvalidVersion", "Specified parameter Version is not valid."));
         }
         if self.method != Method::POST && !(self.method == Method::GET && action.allows_get()) {

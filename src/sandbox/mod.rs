@@ -1,6 +1,7 @@
 //! A local server of the API, for rehearsal and tests: it must be able to say no.
 //!
-//! It plays `cloudauth-intl` 2022-08-09 over HTTP/1.1 on a loopback address, as strictly as the documents allow: it
+//! It plays `cloudauth-intl` 2022-08-09, and what an upload needs besides (AuthorizeFileUpload of the open platform, the
+//! object store), over HTTP/1.1 on a loopback address, as strictly as the documents allow: it
 //! checks the signature from the bytes that arrived, remembers nonces, keeps a quota, refuses what the service refuses,
 //! and on demand fails in the ways in which networks and services fail ([`Script`]). What it made is in its ledger
 //! ([`Record`]), what it saw in its journal ([`Arrival`]); a test judges the client by these two alone.
@@ -31,7 +32,9 @@ mod form;
 mod gateway;
 mod journal;
 mod ledger;
+mod multipart;
 mod nonces;
+mod objects;
 mod quota;
 mod server;
 mod service;

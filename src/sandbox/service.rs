@@ -10,14 +10,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Action, Arrival, Credentials, Ending, Fault, Groups, SandboxError, Script, Settings,
-    actions::Ask,
-    answer::{Addressee, Refusal, Reply},
+    actions::{Ask, File},
+    answer::{Addressee, Dialect, Refusal, Reply},
     clock::Clock,
     form::Params,
     gateway::Call,
     journal::Journal,
     ledger::Ledger,
     nonces::Nonces,
+    objects::Objects,
     quota::Quota,
     turn::Turn,
     turnstile::Turnstile,
@@ -36,7 +37,8 @@ pub(super) enum Effect {
     Stall,
 }
 
-/// The service behind the sockets. Locks are taken one at a time and never across a wait.
+/// The service behind the sockets. Locks are taken one at a time (the ledger and the objects together, in this
+/// order) and never across a wait.
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) clock: Clock,
@@ -45,6 +47,7 @@ pub(super) struct Service {
     nonces: Mutex<Nonces>,
     turnstile: Mutex<Turnstile>,
     pub(super) ledger: Mutex<Ledger>,
+    pub(super) objects: Mutex<Objects>,
     pub(super) journal: Mutex<Journal>,
     random: Mutex<fastrand::Rng>,
     pub(super) latency: Duration,
@@ -76,6 +79,7 @@ impl Service {
             nonces: Mutex::default(),
             turnstile: Mutex::new(Turnstile::new(quota, settings.retry_after, settings.faults, settings.seed)),
             ledger: Mutex::new(Ledger::open(settings.records.as_deref())?),
+            objects: Mutex::new(Objects::new(settings.policy_life)),
             journal: Mutex::new(Journal::open(settings.journal.as_deref())?),
             random: Mutex::new(fastrand::Rng::with_seed(settings.seed)),
             latency: settings.latency,
@@ -110,8 +114,11 @@ impl Service {
 
     /// Plays one call to its end, whether or not anyone waits for it.
     pub(super) async fn play(&self, call: Call, at: Duration) -> Effect {
-        let addressee = Addressee::new(call.header("host").unwrap_or_default());
-        let (seq, admitted) = self.admit(&call, at);
+        let host = call.header("host").unwrap_or_default();
+        let is_file = Objects::is_host(&host);
+        let dialect = if is_file { Dialect::ObjectStore } else { Dialect::Gateway };
+        let addressee = Addressee::new(host, dialect);
+        let (seq, admitted) = if is_file { self.admit_file(&call, at) } else { self.admit(&call, at) };
         // The body is most of what a call holds, and waiting calls are many.
         drop(call);
         let effect = match admitted {
@@ -128,17 +135,11 @@ impl Service {
         let params = named.map_or_else(|| Ok(Params::default()), |action| Params::parse(call.encoded_params(action)));
         let said = |name| params.as_ref().ok().and_then(|params| params.text(name).ok().flatten());
         let arrival = Arrival {
-            seq: 0,
-            at,
-            wall: self.clock.now(),
             action: call.header("x-acs-action"),
             user: said("MerchantUserId"),
             group: said("FaceGroupCode"),
             nonce: call.header("x-acs-signature-nonce"),
-            picture: None,
-            admitted: false,
-            record: None,
-            ending: Ending::Pending,
+            ..self.arrival(at)
         };
         let user = arrival.user.clone();
         let seq = lock(&self.journal).note(arrival);
@@ -147,6 +148,37 @@ impl Service {
             Ok(Admitted { asked: params.and_then(|params| Ask::read(action, &params, &self.groups())), fault })
         });
         (seq, passed)
+    }
+
+    /// A file for the object store: its policy is its signature, and is looked at with the file.
+    fn admit_file(&self, call: &Call, at: Duration) -> (u64, Result<Admitted, Refusal>) {
+        let action = Action::PostObject;
+        let seq = lock(&self.journal).note(Arrival { action: Some(action.name().to_owned()), ..self.arrival(at) });
+        let fault = lock(&self.turnstile).pass(action, None, at);
+        let file = File::new(call.header("content-type").unwrap_or_default(), call.body.clone());
+        let is_post = call.method == hyper::Method::POST && call.uri.path() == "/";
+        let asked = match is_post {
+            true => Ok(Ask::PostObject(file)),
+            false => Err(Refusal::new(405, "MethodNotAllowed", "The specified method is not allowed.")),
+        };
+        (seq, fault.map(|fault| Admitted { asked, fault }))
+    }
+
+    /// Of which nothing is known but its time.
+    fn arrival(&self, at: Duration) -> Arrival {
+        Arrival {
+            seq: 0,
+            at,
+            wall: self.clock.now(),
+            action: None,
+            user: None,
+            group: None,
+            nonce: None,
+            picture: None,
+            admitted: false,
+            record: None,
+            ending: Ending::Pending,
+        }
     }
 
     fn authenticate(&self, call: &Call) -> Result<Action, Refusal> {

@@ -42,6 +42,8 @@ pub struct Settings {
     pub faults: Script,
     /// Of latency, `late`, and faults by chance.
     pub seed: u64,
+    /// How long leave to upload a file holds.
+    pub policy_life: Duration,
     /// How far the sandbox's clock is ahead of this machine's: to meet a client whose clock is wrong.
     pub clock_offset: SignedDuration,
 }
@@ -61,6 +63,7 @@ impl Default for Settings {
             journal: None,
             faults: Script::default(),
             seed: 0,
+            policy_life: Duration::from_secs(60 * 60),
             clock_offset: SignedDuration::ZERO,
         }
     }

@@ -104,14 +104,21 @@ impl Turn<'_> {
         }
         let groups = service.groups();
         let done = {
-            let mut ledger = lock(&service.ledger);
+            let (mut ledger, mut objects) = (lock(&service.ledger), lock(&service.objects));
             let (now, at) = (service.clock.now(), service.clock.elapsed());
-            ask.act(&mut Room { ledger: &mut ledger, groups: &groups, now, at, lag })
+            ask.act(&mut Room { ledger: &mut ledger, objects: &mut objects, groups: &groups, now, at, lag })
         };
         match done {
             Ok(done) => {
-                lock(&service.journal).amend(self.seq, |arrival| arrival.record = done.record);
-                self.addressee.succeed(done.fields)
+                lock(&service.journal).amend(self.seq, |arrival| {
+                    arrival.record = done.record;
+                    arrival.picture = done.picture.or(arrival.picture);
+                });
+                match done.page {
+                    Some((status, xml)) => self.addressee.page(status, xml),
+                    None if done.is_bare => self.addressee.give(done.fields),
+                    None => self.addressee.succeed(done.fields),
+                }
             }
             Err(refusal) => self.addressee.refuse(&refusal),
         }

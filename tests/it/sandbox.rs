@@ -7,6 +7,7 @@ mod quota;
 mod records;
 mod refusals;
 mod sdk;
+mod upload;
 mod vectors;
 
 use face_enroll::sandbox::{Sandbox, Script, Settings};

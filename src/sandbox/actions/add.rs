@@ -25,7 +25,7 @@ const INLINE_MAX_BYTES: usize = 1 << 20;
 /// Base64 of more than 10 MB (AddFaceRecord page: the largest file), read generously: not worth decoding.
 const INLINE_MAX_ENCODED_BYTES: usize = 10 * (1 << 20) / 3 * 4 + 4;
 /// How every JPEG begins: SOI, then another marker.
-const JPEG_MAGIC: [u8; 3] = [0xFF, 0xD8, 0xFF];
+pub(in crate::sandbox) const JPEG_MAGIC: [u8; 3] = [0xFF, 0xD8, 0xFF];
 
 /// A face to enrol. The picture itself is not kept.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(in crate::sandbox) struct Face {
     user: String,
     pub(super) picture: Option<Digest>,
     picture_bytes: Option<u64>,
+    /// Of a file that was uploaded before.
+    file: Option<String>,
 }
 
 impl Face {
@@ -52,28 +54,36 @@ impl Face {
             (params.text("FacePictureFile")?, params.text("FacePictureUrl")?, params.bytes("FacePicture")?);
         // A file that was uploaded wins over the others (help: status codes returned by the server).
         match (file, url, inline) {
-            (Some(_), _, _) => Err(invalid("FacePictureFile", "no such object was uploaded")),
+            (file @ Some(_), _, _) => Ok(Self { group, user, picture: None, picture_bytes: None, file }),
             (None, Some(_), Some(_)) => {
                 Err(Refusal::new(401, "DataDuplication", "FacePicture and FacePictureUrl must not both be given."))
             }
             (None, None, None) => Err(missing("FacePicture, FacePictureUrl or FacePictureFile")),
             (None, Some(url), None) => {
                 check_url(&url)?;
-                Ok(Self { group, user, picture: None, picture_bytes: None })
+                Ok(Self { group, user, picture: None, picture_bytes: None, file: None })
             }
             (None, None, Some(base64)) => {
                 let bytes = decode(&base64)?;
                 let digest = Digest(Sha256::digest(&bytes).into());
-                Ok(Self { group, user, picture: Some(digest), picture_bytes: Some(bytes.len() as u64) })
+                Ok(Self { group, user, picture: Some(digest), picture_bytes: Some(bytes.len() as u64), file: None })
             }
         }
     }
 
     pub(super) fn act(self, room: &mut Room<'_>) -> Result<Done, Refusal> {
-        let Self { group, user, picture, picture_bytes } = self;
+        let Self { group, user, mut picture, mut picture_bytes, file } = self;
+        if let Some(url) = file {
+            let object =
+                room.objects.find(&url).ok_or_else(|| invalid("FacePictureFile", "no such object was uploaded"))?;
+            if !object.is_jpeg {
+                return Err(not_a_jpeg());
+            }
+            (picture, picture_bytes) = (Some(object.digest), Some(object.bytes));
+        }
         let new = NewRecord { group, user, created: room.now, picture, picture_bytes, made_at: Some(room.at) };
         let id = room.ledger.add(new).map_err(|error| not_stored(&error))?;
-        Ok(Done { fields: vec![("Result", verdict("Y", "HIGH"))], record: Some(id) })
+        Ok(Done { fields: vec![("Result", verdict("Y", "HIGH"))], record: Some(id), picture, ..Done::default() })
     }
 }
 
@@ -93,9 +103,13 @@ fn decode(base64: &[u8]) -> Result<Vec<u8>, Refusal> {
         return Err(too_large());
     }
     if !bytes.starts_with(&JPEG_MAGIC) {
-        return Err(Refusal::new(401, "UnqualifiedPhoto", "The photo is not a JPEG."));
+        return Err(not_a_jpeg());
     }
     Ok(bytes)
+}
+
+fn not_a_jpeg() -> Refusal {
+    Refusal::new(401, "UnqualifiedPhoto", "The photo is not a JPEG.")
 }
 
 /// The sandbox reads no links: it only looks at them.

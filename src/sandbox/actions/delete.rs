@@ -17,7 +17,7 @@ impl ById {
     /// `Data` is the number of records deleted.
     pub(super) fn act(self, room: &mut Room<'_>) -> Result<Done, Refusal> {
         let was_there = room.ledger.delete(self.0).map_err(|error| not_stored(&error))?;
-        Ok(Done { fields: vec![("Data", json!(i64::from(was_there)))], record: None })
+        Ok(Done { fields: vec![("Data", json!(i64::from(was_there)))], ..Done::default() })
     }
 }
 
@@ -47,6 +47,6 @@ impl OfUser {
         groups.dedup();
         let deleted = if ids.is_empty() { "N" } else { "Y" };
         let result = json!({"Deleted": deleted, "DeletedGroupCodes": groups.join(",")});
-        Ok(Done { fields: vec![("Result", result)], record: None })
+        Ok(Done { fields: vec![("Result", result)], ..Done::default() })
     }
 }

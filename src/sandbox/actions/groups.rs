@@ -29,7 +29,7 @@ impl Query {
             self.code.as_ref().is_none_or(|wanted| wanted == code) && self.name.as_ref().is_none_or(|name| name == code)
         });
         let page = codes.iter().skip(self.page.offset()).take(self.page.size());
-        Done { fields: self.page.fields(page.map(|code| item(code)).collect(), codes.len()), record: None }
+        Done { fields: self.page.fields(page.map(|code| item(code)).collect(), codes.len()), ..Done::default() }
     }
 }
 

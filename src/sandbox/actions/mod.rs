@@ -5,8 +5,10 @@ mod delete;
 mod groups;
 mod page;
 mod records;
+mod upload;
 
-pub(super) use add::verdict;
+pub(super) use add::{JPEG_MAGIC, verdict};
+pub(super) use upload::File;
 
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use super::{
     answer::Refusal,
     form::{Params, invalid},
     ledger::Ledger,
+    objects::Objects,
 };
 use crate::domain::Digest;
 
@@ -35,16 +38,22 @@ pub enum Action {
     DeleteFaceRecord,
     /// Deletes the records of a user, in one group or in all.
     DeleteFaceRecordV2,
+    /// Gives leave to upload a file (open platform, 2019-12-19).
+    AuthorizeFileUpload,
+    /// Takes a file (object store; not signed, and not named by `x-acs-action`).
+    PostObject,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::AddFaceRecord,
         Self::QueryFaceRecord,
         Self::QueryFaceGroup,
         Self::DeleteFaceRecord,
         Self::DeleteFaceRecordV2,
+        Self::AuthorizeFileUpload,
+        Self::PostObject,
     ];
 
     /// As in `x-acs-action`.
@@ -55,26 +64,43 @@ impl Action {
             Self::QueryFaceGroup => "QueryFaceGroup",
             Self::DeleteFaceRecord => "DeleteFaceRecord",
             Self::DeleteFaceRecordV2 => "DeleteFaceRecordV2",
+            Self::AuthorizeFileUpload => "AuthorizeFileUpload",
+            Self::PostObject => "PostObject",
         }
     }
 
     pub(super) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|action| action.name() == name)
+        Self::ALL.into_iter().find(|&action| action.name() == name && action != Self::PostObject)
+    }
+
+    /// `x-acs-version`
+    pub(super) fn version(self) -> &'static str {
+        match self {
+            Self::AddFaceRecord
+            | Self::QueryFaceRecord
+            | Self::QueryFaceGroup
+            | Self::DeleteFaceRecord
+            | Self::DeleteFaceRecordV2 => "2022-08-09",
+            Self::AuthorizeFileUpload => "2019-12-19",
+            Self::PostObject => "",
+        }
     }
 
     /// Does this action read its parameters from the form in the body, and not from the query string?
     pub(super) fn reads_form(self) -> bool {
         match self {
-            Self::AddFaceRecord | Self::DeleteFaceRecord => true,
-            Self::QueryFaceRecord | Self::QueryFaceGroup | Self::DeleteFaceRecordV2 => false,
+            Self::AddFaceRecord | Self::DeleteFaceRecord | Self::PostObject => true,
+            Self::QueryFaceRecord | Self::QueryFaceGroup | Self::DeleteFaceRecordV2 | Self::AuthorizeFileUpload => {
+                false
+            }
         }
     }
 
     /// May it be called by GET too? The documents allow it for the queries alone.
     pub(super) fn allows_get(self) -> bool {
         match self {
-            Self::QueryFaceRecord | Self::QueryFaceGroup => true,
-            Self::AddFaceRecord | Self::DeleteFaceRecord | Self::DeleteFaceRecordV2 => false,
+            Self::QueryFaceRecord | Self::QueryFaceGroup | Self::AuthorizeFileUpload => true,
+            Self::AddFaceRecord | Self::DeleteFaceRecord | Self::DeleteFaceRecordV2 | Self::PostObject => false,
         }
     }
 }
@@ -87,6 +113,8 @@ pub(super) enum Ask {
     QueryFaceGroup(groups::Query),
     DeleteFaceRecord(delete::ById),
     DeleteFaceRecordV2(delete::OfUser),
+    AuthorizeFileUpload(upload::Leave),
+    PostObject(upload::File),
 }
 
 impl Ask {
@@ -97,6 +125,8 @@ impl Ask {
             Action::QueryFaceGroup => groups::Query::read(params).map(Self::QueryFaceGroup),
             Action::DeleteFaceRecord => delete::ById::read(params).map(Self::DeleteFaceRecord),
             Action::DeleteFaceRecordV2 => delete::OfUser::read(params, groups).map(Self::DeleteFaceRecordV2),
+            Action::AuthorizeFileUpload => upload::Leave::read(params).map(Self::AuthorizeFileUpload),
+            Action::PostObject => Err(invalid("x-acs-action", "a file is not sent to the gateway")),
         }
     }
 
@@ -107,7 +137,9 @@ impl Ask {
             Self::QueryFaceRecord(_)
             | Self::QueryFaceGroup(_)
             | Self::DeleteFaceRecord(_)
-            | Self::DeleteFaceRecordV2(_) => None,
+            | Self::DeleteFaceRecordV2(_)
+            | Self::AuthorizeFileUpload(_)
+            | Self::PostObject(_) => None,
         }
     }
 
@@ -118,6 +150,8 @@ impl Ask {
             Self::QueryFaceGroup(query) => Ok(query.act(room)),
             Self::DeleteFaceRecord(by_id) => by_id.act(room),
             Self::DeleteFaceRecordV2(of_user) => of_user.act(room),
+            Self::AuthorizeFileUpload(leave) => Ok(leave.act(room)),
+            Self::PostObject(file) => file.act(room),
         }
     }
 }
@@ -126,6 +160,7 @@ impl Ask {
 #[derive(Debug)]
 pub(super) struct Room<'a> {
     pub(super) ledger: &'a mut Ledger,
+    pub(super) objects: &'a mut Objects,
     pub(super) groups: &'a Groups,
     /// By the sandbox's clock on the wall.
     pub(super) now: Timestamp,
@@ -140,8 +175,14 @@ pub(super) struct Room<'a> {
 pub(super) struct Done {
     /// The fields of its answer beside RequestId, Code and Message.
     pub(super) fields: Vec<(&'static str, Value)>,
+    /// Are these all its fields, but for the RequestId?
+    pub(super) is_bare: bool,
+    /// Instead of fields: a status and XML.
+    pub(super) page: Option<(u16, String)>,
     /// The record that it made.
     pub(super) record: Option<i64>,
+    /// The picture that it took.
+    pub(super) picture: Option<Digest>,
 }
 
 fn check_group(groups: &Groups, code: &str) -> Result<(), Refusal> {

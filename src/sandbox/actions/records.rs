@@ -38,7 +38,7 @@ impl Query {
             true => room.ledger.find(&filter, self.page.offset(), self.page.size()),
             false => (Vec::new(), 0),
         };
-        Done { fields: self.page.fields(records.into_iter().map(item).collect(), total), record: None }
+        Done { fields: self.page.fields(records.into_iter().map(item).collect(), total), ..Done::default() }
     }
 }
 

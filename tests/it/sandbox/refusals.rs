@@ -55,7 +55,7 @@ async fn gateway_refuses_who_is_not_who_it_says_or_not_of_now() {
             "InvalidTimeStamp.Format",
         ),
         ("unknown action", add().header("x-acs-action", "AddFace"), 404, "InvalidApi.NotFound"),
-        ("an upload", add().header("x-acs-action", "AuthorizeFileUpload"), 404, "InvalidApi.NotFound"),
+        ("an action that is not played", add().header("x-acs-action", "ModifyFaceRecord"), 404, "InvalidApi.NotFound"),
         ("another path", Ask { path: "/v1", ..add() }, 404, "InvalidApi.NotFound"),
         ("another version", add().header("x-acs-version", "2019-12-19"), 400, "InvalidVersion"),
         ("another method", Ask { method: "PUT", ..add() }, 400, "UnsupportedHTTPMethod"),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use face_enroll::sandbox::{Groups, Sandbox, Settings};
+use sha2::Digest as _;
 use tokio::process::Command;
 
 use super::client::GROUP;
@@ -24,4 +25,10 @@ async fn official_sdk_enrols_and_queries_through_the_sandbox() {
     assert!(output.status.success(), "{stdout}\n{stderr}");
     assert!(stdout.trim_end().ends_with(" passed, 0 failed"), "{stdout}");
     assert!(sandbox.records().is_empty(), "the script deletes what it has made");
+    let photo = face_enroll::domain::Digest(
+        sha2::Sha256::digest(std::fs::read(tests.join("photos/portrait.jpg")).unwrap()).into(),
+    );
+    let arrivals = sandbox.journal();
+    let by_file = arrivals.iter().find(|arrival| arrival.user.as_deref() == Some("by-file")).unwrap();
+    assert_eq!(by_file.picture, Some(photo), "the file is the photo, byte for byte");
 }
