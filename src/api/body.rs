@@ -10,7 +10,10 @@ use std::{fmt, sync::LazyLock};
 use bytes::Bytes;
 use percent_encoding::utf8_percent_encode;
 
-use super::sign::{UNRESERVED, sha256_hex};
+use super::{
+    FileAddress,
+    sign::{UNRESERVED, sha256_hex},
+};
 use crate::domain::{FaceGroupCode, MerchantUserId, PictureUrl};
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -47,6 +50,14 @@ impl Payload {
         Self::new(group, user, url.0.len() * 3 + 512, |form| {
             form.extend_from_slice(b"FacePictureUrl=");
             push_text(form, &url.0);
+        })
+    }
+
+    /// With the address of a file that was uploaded before, as `FacePictureFile`.
+    pub fn with_file(group: &FaceGroupCode, user: &MerchantUserId, file: &FileAddress) -> Self {
+        Self::new(group, user, file.0.len() * 3 + 512, |form| {
+            form.extend_from_slice(b"FacePictureFile=");
+            push_text(form, &file.0);
         })
     }
 

@@ -7,11 +7,12 @@ use std::{
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use reqwest::Method;
 use tokio::time::Instant;
 
 use super::{
     Credentials, Endpoint, GroupLookup, Lookup, Meaning, Payload, RawAnswer, Removed, Signable, SignedRequest,
-    Transport, TransportError, authorization, classify, companion,
+    Transport, TransportError, UploadTarget, authorization, classify, companion,
     sign::{canonical_query, sha256_hex},
 };
 use crate::domain::{
@@ -26,19 +27,32 @@ const FURTHEST_CLOCK: Duration = Duration::from_secs(24 * 60 * 60);
 /// A request whose date was within this of the service's `Date` was not refused for our clock's sake.
 const SAME_CLOCK: Duration = Duration::from_secs(60);
 
+/// What is called, and where.
+pub(super) struct Call<'a> {
+    pub(super) to: &'a Endpoint,
+    pub(super) method: Method,
+    pub(super) version: &'static str,
+    pub(super) action: &'static str,
+}
+
 /// See the module.
 pub struct Client<T> {
-    transport: T,
+    pub(super) transport: T,
     endpoint: Endpoint,
+    pub(super) upload: UploadTarget,
     credentials: Credentials,
     /// How far the service's clock is ahead of ours, in milliseconds.
     clock_ahead_ms: AtomicI64,
 }
 
 impl<T: Transport> Client<T> {
-    /// Sends through `transport` to `endpoint`, signed by `credentials`.
-    pub fn new(transport: T, endpoint: Endpoint, credentials: Credentials) -> Self {
-        Self { transport, endpoint, credentials, clock_ahead_ms: AtomicI64::new(0) }
+    /// Sends through `transport` to `endpoint`, signed by `credentials`; asks at `upload` for leave to upload.
+    pub fn new(transport: T, endpoint: Endpoint, upload: UploadTarget, credentials: Credentials) -> Self {
+        Self { transport, endpoint, upload, credentials, clock_ahead_ms: AtomicI64::new(0) }
+    }
+
+    fn call(&self, action: &'static str) -> Call<'_> {
+        Call { to: &self.endpoint, method: Method::POST, version: VERSION, action }
     }
 
     /// AddFaceRecord. Consumes the proof that it is on disk and the right to call now.
@@ -46,7 +60,7 @@ impl<T: Transport> Client<T> {
         let started = Instant::now();
         let signed_at = self.now();
         let Payload { body, sha256 } = payload;
-        let request = self.sign("AddFaceRecord", "", (body, &sha256), signed_at).await;
+        let request = self.sign(self.call("AddFaceRecord"), "", (body, &sha256), signed_at).await;
         let answer = self.transport.exchange(request).await;
         let retry_after = answer.as_ref().ok().and_then(|answer| answer.retry_after);
         let verdict = match answer {
@@ -81,19 +95,27 @@ impl<T: Transport> Client<T> {
     /// it from every group: it is never called.)
     pub async fn delete_face_record(&self, _permit: Permit, intent: Committed<Removal>) -> Removed {
         let body = format!("Id={}", intent.get().record);
-        companion::removed(self.exchange("DeleteFaceRecord", "", body.into()).await)
+        companion::removed(self.exchange(self.call("DeleteFaceRecord"), "", body.into()).await)
     }
 
     /// A question: everything in the query, no body.
     async fn ask(&self, action: &'static str, parameters: &[(&str, &str)]) -> Result<RawAnswer, TransportError> {
-        self.exchange(action, &canonical_query(parameters), Bytes::new()).await
+        self.ask_as(self.call(action), parameters).await
+    }
+
+    pub(super) async fn ask_as(
+        &self,
+        call: Call<'_>,
+        parameters: &[(&str, &str)],
+    ) -> Result<RawAnswer, TransportError> {
+        self.exchange(call, &canonical_query(parameters), Bytes::new()).await
     }
 
     /// A clock that is found wrong is corrected for the next one.
-    async fn exchange(&self, action: &'static str, query: &str, body: Bytes) -> Result<RawAnswer, TransportError> {
+    async fn exchange(&self, call: Call<'_>, query: &str, body: Bytes) -> Result<RawAnswer, TransportError> {
         let signed_at = self.now();
         let sha256 = sha256_hex(&body);
-        let request = self.sign(action, query, (body, &sha256), signed_at).await;
+        let request = self.sign(call, query, (body, &sha256), signed_at).await;
         let answer = self.transport.exchange(request).await?;
         if let Meaning::WrongClock(refusal) = classify(&answer)
             && let Verdict::NotSent(fault) = self.correct_clock(&answer, signed_at, refusal)
@@ -106,16 +128,16 @@ impl<T: Transport> Client<T> {
     /// Signed for this moment: a nonce and a date of its own.
     async fn sign(
         &self,
-        action: &'static str,
+        call: Call<'_>,
         query: &str,
         (body, sha256): (Bytes, &str),
         signed_at: Timestamp,
     ) -> SignedRequest {
         let key = self.credentials.current().await;
         let mut headers = vec![
-            ("host", self.endpoint.host_header().to_owned()),
-            ("x-acs-action", action.to_owned()),
-            ("x-acs-version", VERSION.to_owned()),
+            ("host", call.to.host_header().to_owned()),
+            ("x-acs-action", call.action.to_owned()),
+            ("x-acs-version", call.version.to_owned()),
             ("x-acs-date", signed_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
             ("x-acs-signature-nonce", uuid::Uuid::new_v4().simple().to_string()),
             ("x-acs-content-sha256", sha256.to_owned()),
@@ -128,12 +150,13 @@ impl<T: Transport> Client<T> {
             headers.push(("x-acs-security-token", token.to_owned()));
         }
         let signed: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let request = Signable { method: "POST", path: "/", query, headers: &signed, body_sha256: sha256 };
+        let request =
+            Signable { method: call.method.as_str(), path: "/", query, headers: &signed, body_sha256: sha256 };
         let authorization = authorization(request, key.id(), key.secret());
         // Not signed, like the official TypeScript SDK: something on the way may rewrite it.
         headers.push(("accept", "application/json".to_owned()));
         headers.push(("authorization", authorization));
-        SignedRequest { query: query.to_owned(), headers, body }
+        SignedRequest { method: call.method, to: call.to.clone(), query: query.to_owned(), headers, body }
     }
 
     /// Our clock, as the service last corrected it.

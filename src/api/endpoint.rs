@@ -81,6 +81,12 @@ pub enum EndpointError {
         /// What was given.
         url: String,
     },
+    /// A leave to upload that names a host which is not Alibaba Cloud's object store.
+    #[error("photos were to be uploaded to {host}, which is no object store of Alibaba Cloud")]
+    ForeignStore {
+        /// Which.
+        host: String,
+    },
     /// More than scheme, host and port.
     #[error("{url} has more than a scheme, a host and a port")]
     TooMuch {
@@ -128,6 +134,22 @@ impl Endpoint {
         Ok(endpoint)
     }
 
+    /// The object store that a leave to upload names: Alibaba Cloud's, or, for a rehearsal, the place where the leave came
+    /// from, which is on this machine and tells who is meant by the `Host`.
+    pub(super) fn object_store(bucket: &str, endpoint: &str, leave_from: &Self) -> Result<Self, EndpointError> {
+        let host = format!("{bucket}.{endpoint}");
+        if leave_from.is_loopback {
+            return Ok(Self { host_header: host, ..leave_from.clone() });
+        }
+        let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
+        let is_known = is_name(&host) && endpoint.starts_with("oss-") && endpoint.ends_with(".aliyuncs.com");
+        if !is_known {
+            return Err(EndpointError::ForeignStore { host });
+        }
+        let url = Url::parse(&format!("https://{host}/")).map_err(|_| EndpointError::ForeignStore { host })?;
+        Ok(Self::from_url(url))
+    }
+
     fn from_url(url: Url) -> Self {
         let host = url.host_str().expect("checked by whoever made it").to_owned();
         let host_header = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
@@ -172,6 +194,27 @@ impl fmt::Display for Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn photos_are_uploaded_to_alibaba_clouds_object_store_alone_or_to_loopback() {
+        let cloud = Endpoint::custom("https://openplatform.aliyuncs.com").unwrap();
+        let store = Endpoint::object_store("b-1", "oss-ap-southeast-1.aliyuncs.com", &cloud).unwrap();
+        assert_eq!(store.url().as_str(), "https://b-1.oss-ap-southeast-1.aliyuncs.com/");
+        for (bucket, endpoint) in [
+            ("b", "evil.example"),
+            ("b", "oss-x.aliyuncs.com.evil.example"),
+            ("evil.example/b", "oss-x.aliyuncs.com"),
+            ("b", "oss-x.aliyuncs.com/"),
+            ("b@evil", "oss-x.aliyuncs.com"),
+            ("b", "aliyuncs.com"),
+            ("b", "oss-x:80.aliyuncs.com"),
+        ] {
+            assert!(Endpoint::object_store(bucket, endpoint, &cloud).is_err(), "{bucket} {endpoint}");
+        }
+        let here = Endpoint::custom("http://127.0.0.1:8470").unwrap();
+        let store = Endpoint::object_store("b", "oss.invalid", &here).unwrap();
+        assert_eq!((store.url().as_str(), store.host_header()), ("http://127.0.0.1:8470/", "b.oss.invalid"));
+    }
 
     #[test]
     fn four_regions_have_two_endpoints_each_and_one_binding() {

@@ -53,8 +53,10 @@ impl Default for TransportSettings {
 
 /// See the module.
 pub struct HttpTransport {
-    client: Client,
-    endpoint: Endpoint,
+    /// To other machines: encrypted, by the environment's proxy if there is one.
+    outward: Client,
+    /// To this machine: never by a proxy.
+    loopback: Client,
     settings: TransportSettings,
 }
 
@@ -65,24 +67,26 @@ pub struct SetupError(#[from] reqwest::Error);
 
 impl HttpTransport {
     /// Connects to nothing yet.
-    pub fn new(endpoint: &Endpoint, settings: &TransportSettings) -> Result<Self, SetupError> {
+    pub fn new(settings: &TransportSettings) -> Result<Self, SetupError> {
         // Another crate of the process may have chosen one already; then that one is used.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .user_agent(concat!("face-enroll/", env!("CARGO_PKG_VERSION")))
-            .http1_only()
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .referer(false)
-            .tls_version_min(tls::Version::TLS_1_2)
-            .tcp_nodelay(true)
-            .connect_timeout(settings.connect)
-            .read_timeout(settings.read)
-            .pool_idle_timeout(settings.idle)
-            .pool_max_idle_per_host(settings.connections);
+        let builder = || {
+            Client::builder()
+                .user_agent(concat!("face-enroll/", env!("CARGO_PKG_VERSION")))
+                .http1_only()
+                .redirect(redirect::Policy::none())
+                .retry(retry::never())
+                .referer(false)
+                .tls_version_min(tls::Version::TLS_1_2)
+                .tcp_nodelay(true)
+                .connect_timeout(settings.connect)
+                .read_timeout(settings.read)
+                .pool_idle_timeout(settings.idle)
+                .pool_max_idle_per_host(settings.connections)
+        };
         // A proxy from the environment is the way out of many networks, and never the way to this machine.
-        builder = if endpoint.is_loopback() { builder.no_proxy() } else { builder.https_only(true) };
-        Ok(Self { client: builder.build()?, endpoint: endpoint.clone(), settings: settings.clone() })
+        let (outward, loopback) = (builder().https_only(true).build()?, builder().no_proxy().build()?);
+        Ok(Self { outward, loopback, settings: settings.clone() })
     }
 
     fn total(&self, body: usize) -> Duration {
@@ -93,15 +97,11 @@ impl HttpTransport {
 
 impl Transport for HttpTransport {
     async fn exchange(&self, request: SignedRequest) -> Result<RawAnswer, TransportError> {
-        let SignedRequest { query, headers, body } = request;
-        let mut url = self.endpoint.url().clone();
+        let SignedRequest { method, to, query, headers, body } = request;
+        let mut url = to.url().clone();
         url.set_query((!query.is_empty()).then_some(query.as_str()));
         let mut map = HeaderMap::with_capacity(headers.len());
         for (name, value) in headers {
-            // The host is reqwest's to set, from the same endpoint.
-            if name == "host" {
-                continue;
-            }
             let mut value = HeaderValue::try_from(value).map_err(|_| {
                 TransportError::not_sent(FaultKind::ConnectFailed, format!("the header {name} can't be sent"))
             })?;
@@ -109,8 +109,9 @@ impl Transport for HttpTransport {
             map.insert(HeaderName::from_static(name), value);
         }
         let total = self.total(body.len());
-        let sent = self.client.post(url).headers(map).body(body).timeout(total).send().await;
-        let response = sent.map_err(|error| self.failed(&error))?;
+        let client = if to.is_loopback() { &self.loopback } else { &self.outward };
+        let sent = client.request(method, url).headers(map).body(body).timeout(total).send().await;
+        let response = sent.map_err(|error| failed(&error, &to))?;
         let mut answer = RawAnswer {
             status: response.status().as_u16(),
             date: text(response.headers(), "date"),
@@ -122,38 +123,36 @@ impl Transport for HttpTransport {
     }
 }
 
-impl HttpTransport {
-    /// Which kind of failure, in words that name the host and the cause, and neither URL nor header.
-    fn failed(&self, error: &reqwest::Error) -> TransportError {
-        let mut words = Vec::new();
-        let mut is_certificate = false;
-        let mut cause = error.source();
-        while let Some(source) = cause {
-            let tls = source.downcast_ref::<rustls::Error>();
-            is_certificate |= tls.is_some_and(|tls| matches!(tls, rustls::Error::InvalidCertificate(_)));
-            words.push(source.to_string());
-            // rustls hides in an io::Error, which does not give it as its source.
-            let inner = source.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                is_certificate |= matches!(tls, rustls::Error::InvalidCertificate(_));
-            }
-            cause = source.source();
+/// Which kind of failure, in words that name the host and the cause, and neither URL nor header.
+fn failed(error: &reqwest::Error, to: &Endpoint) -> TransportError {
+    let mut words = Vec::new();
+    let mut is_certificate = false;
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let tls = source.downcast_ref::<rustls::Error>();
+        is_certificate |= tls.is_some_and(|tls| matches!(tls, rustls::Error::InvalidCertificate(_)));
+        words.push(source.to_string());
+        // rustls hides in an io::Error, which does not give it as its source.
+        let inner = source.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            is_certificate |= matches!(tls, rustls::Error::InvalidCertificate(_));
         }
-        words.dedup();
-        let what = match (error.is_connect(), error.is_timeout()) {
-            (true, true) => "no connection in time to",
-            (true, false) => "no connection to",
-            (false, true) => "no answer in time from",
-            (false, false) => "connection lost to",
-        };
-        let why = if words.is_empty() { String::new() } else { format!(": {}", words.join(": ")) };
-        let message = format!("{what} {}{why}", self.endpoint.host_header());
-        match (error.is_connect(), is_certificate) {
-            (true, true) => TransportError::not_sent(FaultKind::CertificateRefused, message),
-            (true, false) => TransportError::not_sent(FaultKind::ConnectFailed, message),
-            (false, _) if error.is_timeout() => TransportError::maybe_sent(FaultKind::Timeout, message),
-            (false, _) => TransportError::maybe_sent(FaultKind::ConnectionLost, message),
-        }
+        cause = source.source();
+    }
+    words.dedup();
+    let what = match (error.is_connect(), error.is_timeout()) {
+        (true, true) => "no connection in time to",
+        (true, false) => "no connection to",
+        (false, true) => "no answer in time from",
+        (false, false) => "connection lost to",
+    };
+    let why = if words.is_empty() { String::new() } else { format!(": {}", words.join(": ")) };
+    let message = format!("{what} {}{why}", to.host_header());
+    match (error.is_connect(), is_certificate) {
+        (true, true) => TransportError::not_sent(FaultKind::CertificateRefused, message),
+        (true, false) => TransportError::not_sent(FaultKind::ConnectFailed, message),
+        (false, _) if error.is_timeout() => TransportError::maybe_sent(FaultKind::Timeout, message),
+        (false, _) => TransportError::maybe_sent(FaultKind::ConnectionLost, message),
     }
 }
 
@@ -216,9 +215,7 @@ mod tests {
 
     #[test]
     fn larger_body_has_more_time_up_to_a_cap() {
-        let transport =
-            HttpTransport::new(&Endpoint::custom("http://127.0.0.1:1").unwrap(), &TransportSettings::default())
-                .unwrap();
+        let transport = HttpTransport::new(&TransportSettings::default()).unwrap();
         let seconds = [0, 50_000, 1_500_000, 50_000_000].map(|body| transport.total(body).as_secs());
         assert_eq!(seconds, [20, 21, 50, 120]);
     }

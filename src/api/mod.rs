@@ -15,6 +15,7 @@ mod endpoint;
 mod http;
 mod sign;
 mod transport;
+mod upload;
 
 pub use body::Payload;
 pub use classify::{Meaning, classify};
@@ -25,5 +26,6 @@ pub use endpoint::{Endpoint, EndpointError, Network, Region};
 pub use http::{HttpTransport, TransportSettings};
 pub use sign::{Signable, authorization, canonical_query};
 pub use transport::{RawAnswer, SignedRequest, Transport, TransportError};
+pub use upload::{FileAddress, Leave, UploadError, UploadTarget};
 
 pub use crate::secret::AccessKey;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::Method;
 
+use super::Endpoint;
 use crate::domain::{Fault, FaultKind};
 
 /// An answer's body beyond this is not read: ours are under 2 KiB.
@@ -11,6 +13,10 @@ pub(super) const BODY_CAP: usize = 64 * 1024;
 
 /// A request, signed for this moment. Not `Clone`: its nonce is good for one exchange.
 pub struct SignedRequest {
+    /// POST, but for the leave to upload.
+    pub method: Method,
+    /// Where to.
+    pub to: Endpoint,
     /// `name=value&…`, as it was signed; empty for none.
     pub query: String,
     /// Names in lower case; what is secret among them is known by its name.
@@ -51,7 +57,7 @@ impl TransportError {
     }
 }
 
-/// Sends a request and hears its answer. Never twice, and never to anyone else.
+/// Sends a request and hears its answer. Never twice, and never to anyone else than it says.
 pub trait Transport: Send + Sync + 'static {
     /// One exchange.
     fn exchange(&self, request: SignedRequest) -> impl Future<Output = Result<RawAnswer, TransportError>> + Send;

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     api::{Client, HttpTransport, TransportSettings},
     checkpoint::{Checkpoint, Lock, Reader, SqliteStore, StoreError},
-    cli::{Json, RunArgs, When},
+    cli::{Json, RunArgs, Send, When},
     domain::{Counts, DrainReason, Event, Fatal, RunId, RunSummary, RunTotals},
     exit::Exit,
     pace::{Gate, Qps, RetryRules},
@@ -108,6 +108,9 @@ impl Run<'_> {
                 add_gate,
                 query_gate: Gate::new(self.args.sending.query_qps, None, now),
                 delete_gate: Gate::new(self.args.sending.query_qps, None, now),
+                // Their quotas are not documented; what is uploaded is to be enrolled, at the pace of the enrolling.
+                leave_gate: Gate::new(self.args.sending.qps, None, now),
+                object_gate: Gate::new(self.args.sending.qps, None, now),
                 events: events.clone(),
                 stop: stop.clone(),
             },
@@ -155,9 +158,8 @@ impl Run<'_> {
     fn client(&self, target: &Target) -> Result<Client<HttpTransport>, Failure> {
         let settings =
             TransportSettings { connections: self.args.sending.concurrency.get(), ..TransportSettings::default() };
-        let transport =
-            HttpTransport::new(&target.endpoint, &settings).map_err(|error| Failure::new(Exit::Usage, error))?;
-        Ok(Client::new(transport, target.endpoint.clone(), target.credentials.clone()))
+        let transport = HttpTransport::new(&settings).map_err(|error| Failure::new(Exit::Usage, error))?;
+        Ok(Client::new(transport, target.endpoint.clone(), target.upload.clone(), target.credentials.clone()))
     }
 
     fn settings(&self) -> Settings {
@@ -172,6 +174,7 @@ impl Run<'_> {
             give_up_after: limits.give_up_after,
             keep_going: limits.keep_going,
             photo: reading::rules(&self.args.photos, picture::Poor::Allow),
+            uploads_all: self.args.photos.send == Send::Upload,
             allow_outside_root: self.args.read.allow_outside_root,
         }
     }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::{Failure, place::Kind};
 use crate::{
-    api::{AccessKey, Credentials, Endpoint},
+    api::{AccessKey, Credentials, Endpoint, Region, UploadTarget},
     cli::{RunArgs, ServiceArgs},
     domain::FaceGroupCode,
     exit::Exit,
@@ -20,6 +20,7 @@ const SANDBOX_BINDING: &str = "the sandbox";
 /// See the module.
 pub(super) struct Target {
     pub(super) endpoint: Endpoint,
+    pub(super) upload: UploadTarget,
     pub(super) credentials: Credentials,
     /// What the checkpoint belongs to.
     pub(super) binding: String,
@@ -29,12 +30,18 @@ pub(super) struct Target {
 
 /// The real thing, found out without a call.
 pub(super) fn service(args: &RunArgs) -> Result<Target, Failure> {
-    let endpoint = endpoint(&args.service)?;
-    // Not used before photos above 1 MB can be sent, but a wrong one is better told now.
-    Endpoint::custom(&args.service.upload_endpoint)?;
+    let region = region(&args.service)?;
+    let endpoint = endpoint(&args.service, region)?;
+    let upload = Endpoint::custom(&args.service.upload_endpoint)?;
     let credentials = Credentials::from_environment(|name| std::env::var(name).ok())?;
     let binding = endpoint.binding();
-    Ok(Target { endpoint, credentials, binding, sandbox: None })
+    Ok(Target {
+        endpoint,
+        upload: UploadTarget { endpoint: upload, region: region.map(Region::id) },
+        credentials,
+        binding,
+        sandbox: None,
+    })
 }
 
 /// Is it a rehearsal?
@@ -47,17 +54,20 @@ pub(super) fn group(args: &RunArgs) -> Option<FaceGroupCode> {
     args.read.group.clone().or_else(|| FaceGroupCode::parse(SANDBOX_GROUP).ok().filter(|_| args.sandbox))
 }
 
-fn endpoint(args: &ServiceArgs) -> Result<Endpoint, Failure> {
-    if let Some(url) = &args.endpoint {
-        return Ok(Endpoint::custom(url)?);
-    }
+/// As given, or as the official SDKs take it from the environment.
+fn region(args: &ServiceArgs) -> Result<Option<Region>, Failure> {
     let from_environment = || match std::env::var("ALIBABA_CLOUD_REGION_ID") {
         Ok(id) if !id.is_empty() => id.parse().map(Some).map_err(Failure::from),
         Ok(_) | Err(_) => Ok(None),
     };
-    match args.region.map_or_else(from_environment, |region| Ok(Some(region)))? {
-        Some(region) => Ok(Endpoint::of_region(region, args.network)),
-        None => Err(Failure::new(Exit::Usage, "no region given: data is kept apart by region, so it is never guessed")
+    args.region.map_or_else(from_environment, |region| Ok(Some(region)))
+}
+
+fn endpoint(args: &ServiceArgs, region: Option<Region>) -> Result<Endpoint, Failure> {
+    match (&args.endpoint, region) {
+        (Some(url), _) => Ok(Endpoint::custom(url)?),
+        (None, Some(region)) => Ok(Endpoint::of_region(region, args.network)),
+        (None, None) => Err(Failure::new(Exit::Usage, "no region given: data is kept apart by region, so it is never guessed")
             .advise("give --region ap-southeast-1 (or ap-southeast-5, cn-hongkong, ap-southeast-3), or try it out with --sandbox")),
     }
 }
@@ -77,8 +87,10 @@ pub(super) async fn sandbox(args: &RunArgs, checkpoint: &std::path::Path) -> Res
     };
     let sandbox = Sandbox::start(settings).await.map_err(|error| Failure::new(Exit::Usage, error))?;
     let key = AccessKey::new(sandbox.access_key_id(), sandbox.access_key_secret().into(), None);
+    let endpoint = Endpoint::custom(&sandbox.endpoint())?;
     Ok(Target {
-        endpoint: Endpoint::custom(&sandbox.endpoint())?,
+        upload: UploadTarget { endpoint: endpoint.clone(), region: None },
+        endpoint,
         credentials: Credentials::fixed(key),
         binding: SANDBOX_BINDING.to_owned(),
         sandbox: Some(sandbox),

@@ -118,6 +118,8 @@ pub enum FaultKind {
     UnreadableAnswer,
     /// The service says that it failed, by this code.
     Service(ApiCode),
+    /// The photo could not be uploaded.
+    UploadFailed,
     /// The process ended between intent and outcome.
     Interrupted,
 }
@@ -135,6 +137,7 @@ impl FaultKind {
             | Self::Timeout
             | Self::ConnectionLost
             | Self::UnreadableAnswer
+            | Self::UploadFailed
             | Self::Interrupted => ApiCode(format!("{self:?}")),
         }
     }

@@ -22,8 +22,11 @@ pub(super) struct Pixels {
 /// What the header of a picture that is no JPEG says.
 pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<Facts, Defect> {
     let format = format(kind)?;
+    if kind == Kind::WebP {
+        check_chunks(bytes)?;
+    }
     guarded(|| {
-        let mut decoder = reader(bytes, format, u64::MAX).into_decoder().map_err(|error| broken(&error))?;
+        let mut decoder = reader(bytes, format, MOST_DECODED).into_decoder().map_err(|error| broken(&error))?;
         let (width, height) = decoder.dimensions();
         let orientation = decoder.orientation().map_or(1, image::metadata::Orientation::to_exif);
         let components = decoder.color_type().channel_count();
@@ -86,6 +89,19 @@ fn on_white(picture: &DynamicImage) -> Vec<u8> {
 
 /// Bytes of a picture that is no JPEG, decoded: 120 megapixels of RGBA.
 const MOST_DECODED: u64 = 512 << 20;
+
+/// A WebP is a chain of chunks (RIFF). Its decoder would make room for as much metadata as a chunk claims to hold.
+fn check_chunks(bytes: &[u8]) -> Result<(), Defect> {
+    let mut rest = bytes.get(12..).unwrap_or_default();
+    while let Some((head, behind)) = rest.split_first_chunk::<8>() {
+        let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+        if length > behind.len() {
+            return Err(Defect::Truncated { found: "a chunk of it is longer than the file" });
+        }
+        rest = behind.get(length + length % 2..).unwrap_or_default();
+    }
+    Ok(())
+}
 
 fn reader(bytes: &[u8], format: ImageFormat, most: u64) -> ImageReader<Cursor<&[u8]>> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);

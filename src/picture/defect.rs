@@ -46,7 +46,7 @@ pub enum Defect {
         kind: Kind,
     },
     /// It ends before its end.
-    #[error("the JPEG is cut off: {found}")]
+    #[error("the picture is cut off: {found}")]
     Truncated {
         /// Where.
         found: &'static str,

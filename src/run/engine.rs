@@ -56,6 +56,8 @@ pub struct Settings {
     pub keep_going: bool,
     /// What a photo may be, and what may be done to it.
     pub photo: Rules,
+    /// `--send upload`: also what could go inline is uploaded.
+    pub uploads_all: bool,
     /// May a photo lie elsewhere than beneath its source's root?
     pub allow_outside_root: bool,
 }
@@ -72,6 +74,10 @@ pub struct Deps<T, S> {
     pub query_gate: Gate,
     /// DeleteFaceRecord's.
     pub delete_gate: Gate,
+    /// AuthorizeFileUpload's.
+    pub leave_gate: Gate,
+    /// That of the object store.
+    pub object_gate: Gate,
     /// Whoever watches.
     pub events: mpsc::Sender<Event>,
     /// What stops it.
@@ -96,6 +102,8 @@ pub struct Engine<T, S> {
     pub(super) add_gate: Gate,
     pub(super) query_gate: Gate,
     pub(super) delete_gate: Gate,
+    pub(super) leave_gate: Gate,
+    pub(super) object_gate: Gate,
     events: mpsc::Sender<Event>,
     pub(super) stop: Stop,
     pub(super) settings: Settings,
@@ -113,13 +121,16 @@ pub struct Engine<T, S> {
 impl<T: Transport, S: Store> Engine<T, S> {
     /// Ready to run.
     pub fn new(deps: Deps<T, S>, settings: Settings) -> Self {
-        let Deps { client, checkpoint, add_gate, query_gate, delete_gate, events, stop } = deps;
+        let Deps { client, checkpoint, add_gate, query_gate, delete_gate, leave_gate, object_gate, events, stop } =
+            deps;
         Self {
             client,
             checkpoint,
             add_gate,
             query_gate,
             delete_gate,
+            leave_gate,
+            object_gate,
             events,
             stop,
             admission: Admission::new(settings.quota),

@@ -25,6 +25,7 @@ mod queue;
 mod replace;
 mod stats;
 mod unit;
+mod upload;
 
 pub use control::{Limits, MaxErrors, Stop, is_ignored};
 pub use engine::{Deps, Engine, RunError, Settings};

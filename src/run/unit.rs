@@ -9,6 +9,7 @@ use super::{
     budget::Budgeted,
     engine::Engine,
     replace::{Asked, Replacement},
+    upload::{UploadEnd, Uploaded},
 };
 use crate::{
     api::{Payload, Transport},
@@ -29,13 +30,24 @@ pub(super) struct Work {
     backoff: Backoff,
     /// Times that its file could not be read for the machine's sake.
     read_faults: u32,
+    /// Times that its photo could not be uploaded.
+    pub(super) upload_faults: u32,
+    /// Where its photo is, if it has been uploaded.
+    pub(super) uploaded: Option<Uploaded>,
     /// Has it taken one of `--max-images`?
     is_counted: bool,
 }
 
 impl Work {
     pub(super) fn new(claimed: Claimed) -> Self {
-        Self { claimed, backoff: Backoff::default(), read_faults: 0, is_counted: false }
+        Self {
+            claimed,
+            backoff: Backoff::default(),
+            read_faults: 0,
+            upload_faults: 0,
+            uploaded: None,
+            is_counted: false,
+        }
     }
 }
 
@@ -57,14 +69,28 @@ pub(super) enum End {
 
 /// A photo, ready to go.
 struct Prepared {
-    payload: Payload,
-    /// Of the photo's file.
+    load: Load,
+    file: Origin,
+    /// Of the budget; given back with the bytes.
+    _bytes: Option<Budgeted>,
+}
+
+/// What goes.
+enum Load {
+    /// The call.
+    Call(Payload),
+    /// The photo, which is to be uploaded first.
+    Photo(Vec<u8>),
+}
+
+/// The file that a photo came from; nothing, for a link.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Origin {
+    /// Of its bytes.
     digest: Option<Digest>,
     /// Of what is sent, where that is something else.
     sent: Option<Digest>,
-    stamp: Option<FileStamp>,
-    /// Of the budget; given back with the bytes.
-    _bytes: Option<Budgeted>,
+    pub(super) stamp: Option<FileStamp>,
 }
 
 /// Why a photo is not ready.
@@ -86,7 +112,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 Asked::Left => return Ok(End::Left),
             };
         }
-        let prepared = match self.prepare(&work.claimed).await {
+        let Prepared { load, file, _bytes } = match self.prepare(&work).await {
             Ok(prepared) => prepared,
             Err(NotReady::Defect(defect, stamp)) => {
                 let (code, message) = (defect.code(), defect.to_string());
@@ -97,13 +123,35 @@ impl<T: Transport, S: Store> Engine<T, S> {
             Err(NotReady::Machine(error)) => return self.read_again(work, &error).await,
         };
         let _in_flight = self.in_flight.acquire().await.expect("the semaphore is never closed");
-        let entry = tokio::select! {
-            entry = self.admission.enter() => entry,
-            () = self.stop.draining() => return Ok(End::Left),
+        let Some(mut entry) = self.enter().await else { return Ok(End::Left) };
+        let payload = match load {
+            Load::Call(payload) => payload,
+            Load::Photo(photo) => {
+                // An upload is long: it keeps no place, but for the only one there is while the service is not known.
+                let kept = match entry {
+                    Entry::Open { place } => {
+                        drop(place);
+                        None
+                    }
+                    probe @ Entry::Probe { .. } => Some(probe),
+                };
+                let address = match self.upload(work, &photo, file).await? {
+                    UploadEnd::There(there, address) => {
+                        work = there;
+                        address
+                    }
+                    UploadEnd::Ended(end) => return Ok(end),
+                };
+                entry = match kept {
+                    Some(probe) => probe,
+                    None => match self.enter().await {
+                        Some(entry) => entry,
+                        None => return Ok(End::Left),
+                    },
+                };
+                Payload::with_file(&work.claimed.group, &work.claimed.user, &address)
+            }
         };
-        if self.stop.is_draining() {
-            return Ok(End::Left);
-        }
         if let Some(deferred) = self.add_gate.deferred(Instant::now()) {
             return Ok(End::Again(work, deferred.until));
         }
@@ -116,9 +164,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
             item,
             group: group.clone(),
             user: user.clone(),
-            digest: prepared.digest,
-            sent: prepared.sent,
-            stamp: prepared.stamp,
+            digest: file.digest,
+            sent: file.sent,
+            stamp: file.stamp,
         };
         work.claimed.first_intent_ms.get_or_insert_with(|| jiff::Timestamp::now().as_millisecond());
         let intent = self.checkpoint.intend(intent).await?;
@@ -150,7 +198,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         };
         crate::crash::point("send.before");
         self.stats.called(Instant::now());
-        let answer = self.client.add_face_record(permit, intent, prepared.payload).await;
+        let answer = self.client.add_face_record(permit, intent, payload).await;
         crate::crash::point("send.after");
         work.claimed.attempts = attempts;
         let end = self.conclude(work, answer).await;
@@ -158,18 +206,32 @@ impl<T: Transport, S: Store> Engine<T, S> {
         end
     }
 
+    /// Waits for a place before the gate. None: the run drains.
+    async fn enter(&self) -> Option<Entry<'_>> {
+        tokio::select! {
+            entry = self.admission.enter() => Some(entry).filter(|_| !self.stop.is_draining()),
+            () = self.stop.draining() => None,
+        }
+    }
+
     /// Reads, checks and encodes, on a blocking thread, once the byte budget has room.
-    async fn prepare(&self, claimed: &Claimed) -> Result<Prepared, NotReady> {
+    async fn prepare(&self, work: &Work) -> Result<Prepared, NotReady> {
+        let claimed = &work.claimed;
+        if let Some(uploaded) = work.uploaded.as_ref().filter(|uploaded| uploaded.is_fresh(Instant::now())) {
+            let payload = Payload::with_file(&claimed.group, &claimed.user, &uploaded.address);
+            return Ok(Prepared { load: Load::Call(payload), file: uploaded.file, _bytes: None });
+        }
         let (group, user) = (claimed.group.clone(), claimed.user.clone());
         let path = match &claimed.picture {
             PictureRef::Path(path) => path.clone(),
             PictureRef::Url(url) => {
                 let payload = Payload::with_url(&group, &user, url);
-                return Ok(Prepared { payload, digest: None, sent: None, stamp: None, _bytes: None });
+                return Ok(Prepared { load: Load::Call(payload), file: Origin::default(), _bytes: None });
             }
         };
         let (budget, workbench, rules) = (Arc::clone(&self.bytes), Arc::clone(&self.workbench), self.settings.photo);
         let root = (!self.settings.allow_outside_root).then(|| claimed.root.clone());
+        let uploads_all = self.settings.uploads_all;
         let runtime = tokio::runtime::Handle::current();
         let work = move || {
             let stamp = picture::stamp(&path).ok();
@@ -183,14 +245,19 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let cost = original.cost(&plan, &rules);
             let _at_work = (cost > 0).then(|| runtime.block_on(workbench.acquire(cost)));
             let picture = original.carry_out(&plan, &rules).map_err(not_ready)?;
-            bytes.shrink(picture.bytes.len() as u64);
-            Ok(Prepared {
-                payload: Payload::with_picture(&group, &user, &picture.bytes),
+            let size = picture.bytes.len() as u64;
+            bytes.shrink(size);
+            let file = Origin {
                 digest: Some(picture.digest),
                 sent: Some(picture.sent).filter(|sent| *sent != picture.digest),
                 stamp: Some(picture.stamp),
-                _bytes: Some(bytes),
-            })
+            };
+            let load = if uploads_all || size > rules.limits.inline_bytes {
+                Load::Photo(picture.bytes)
+            } else {
+                Load::Call(Payload::with_picture(&group, &user, &picture.bytes))
+            };
+            Ok(Prepared { load, file, _bytes: Some(bytes) })
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(prepared) => prepared,
@@ -299,7 +366,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         Ok(End::Left)
     }
 
-    fn later(&self, mut work: Work) -> End {
+    pub(super) fn later(&self, mut work: Work) -> End {
         let wait = work.backoff.next(fastrand::f64());
         End::Again(work, Instant::now() + wait)
     }
@@ -324,7 +391,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
     pub(super) async fn missed(&self, fault: &Fault) -> bool {
         match fault.kind {
             // It has answered; only this call was not to its liking.
-            FaultKind::ClockCorrected | FaultKind::NonceUsed | FaultKind::DownloadTimeout => return false,
+            FaultKind::ClockCorrected | FaultKind::NonceUsed | FaultKind::DownloadTimeout | FaultKind::UploadFailed => {
+                return false;
+            }
             FaultKind::ConnectFailed
             | FaultKind::CertificateRefused
             | FaultKind::Timeout

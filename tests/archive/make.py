@@ -127,6 +127,9 @@ def main():
     write("webp-lossless.webp", encoded(TINY, "WEBP", lossless=True))
     write("webp-alpha.webp", encoded(alpha, "WEBP", quality=70))
     write("webp-lying.webp", encoded(lying(SMALL, 3), "WEBP", quality=70, exif=exif(3)))
+    lying_webp = encoded(lying(SMALL, 3), "WEBP", quality=70, exif=exif(3))
+    # What it claims to hold beside the picture has 4 GiB.
+    write("webp-endless-exif.webp", patched(lying_webp, lying_webp.index(b"EXIF") + 4, b"\xff\xff\xff\xff"))
     write("bmp.bmp", encoded(TINY, "BMP"))
     write("bmp-palette.bmp", encoded(TINY.quantize(64), "BMP"))
     write("tiff.tif", encoded(TINY, "TIFF", compression="tiff_lzw"))

@@ -13,7 +13,7 @@ use std::{
 use face_enroll::{
     api::{
         AccessKey, Client, Credentials, Endpoint, HttpTransport, Lookup, Payload, Signable, TransportSettings,
-        authorization, canonical_query,
+        UploadTarget, authorization, canonical_query,
     },
     checkpoint::{Batch, Checkpoint, NewIntent, SqliteStore},
     domain::{
@@ -82,7 +82,10 @@ fn limits() -> TransportSettings {
 fn client(endpoint: &str) -> Client<HttpTransport> {
     let endpoint = Endpoint::custom(endpoint).unwrap();
     let key = AccessKey::new(KEY_ID.into(), SECRET.into(), Some(TOKEN.into()));
-    Client::new(HttpTransport::new(&endpoint, &limits()).unwrap(), endpoint, Credentials::fixed(key))
+    {
+        let upload = UploadTarget { endpoint: endpoint.clone(), region: None };
+        Client::new(HttpTransport::new(&limits()).unwrap(), endpoint, upload, Credentials::fixed(key))
+    }
 }
 
 async fn send(client: &Client<HttpTransport>) -> Answer {

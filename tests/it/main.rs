@@ -7,6 +7,7 @@
 
 mod api;
 mod checkpoint;
+mod delivery;
 mod house;
 mod kill;
 mod nightly;

@@ -20,7 +20,7 @@ fn leave(sandbox: &Sandbox) -> Ask {
 /// The form that puts a file; each field may be bent, and one of no value is left out.
 async fn put(sandbox: &Sandbox, leave: &Value, file: &[u8], bent: &[(&str, &str)]) -> Answer {
     let text = |name: &str| leave[name].as_str().unwrap().to_owned();
-    let mut fields = vec![
+    let mut fields = [
         ("OSSAccessKeyId", text("AccessKeyId")),
         ("Signature", text("Signature")),
         ("key", text("ObjectKey")),
