@@ -36,6 +36,8 @@ pub struct Cli {
 pub enum Command {
     /// Enrol everything that is not enrolled yet; running again is resuming
     Run(Box<RunArgs>),
+    /// Read and check everything, send nothing; lists every fault at once, with a forecast
+    Check(CheckArgs),
     /// Show what the checkpoint holds
     Status(StatusArgs),
     /// Put failed (or, by choice, rejected) items back to pending; the next run sends them again
@@ -277,6 +279,58 @@ pub struct ShowArgs {
     /// How often to say how it stands, where there is no bar
     #[arg(long, env = "FACE_ENROLL_STATS", default_value = "1m", value_name = "D", value_parser = duration)]
     pub stats: Duration,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// What is read.
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// What becomes of the photos.
+    #[command(flatten)]
+    pub photos: PhotoArgs,
+    /// The tenant's quota, for the forecast
+    #[arg(long, env = "FACE_ENROLL_QPS", default_value = "50", value_name = "N")]
+    pub qps: Qps,
+    /// From the headers alone: faster, but says nothing of quality, and of sizes only about
+    #[arg(long, env = "FACE_ENROLL_HEADERS_ONLY", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub headers_only: bool,
+    /// Where the findings go: csv, jsonl, - (all on stdout), or a file of such a name
+    #[arg(long, env = "FACE_ENROLL_REPORT", default_value = "-", value_name = "csv|jsonl|-|FILE")]
+    pub report: ReportTo,
+    /// One JSON object on stdout, last
+    #[arg(long)]
+    pub json: bool,
+    /// The progress line
+    #[arg(long, env = "FACE_ENROLL_PROGRESS", default_value = "auto")]
+    pub progress: When,
+}
+
+/// Where the findings of a check go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReportTo {
+    /// To stdout, for people.
+    Text,
+    /// To stdout.
+    Csv,
+    /// To stdout.
+    JsonLines,
+    /// To a file, as its ending says.
+    File(PathBuf),
+}
+
+impl std::str::FromStr for ReportTo {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "-" => Ok(Self::Text),
+            "csv" => Ok(Self::Csv),
+            "jsonl" => Ok(Self::JsonLines),
+            file if file.ends_with(".csv") || file.ends_with(".jsonl") => Ok(Self::File(file.into())),
+            _ => Err("one of csv, jsonl, -, or a file whose name ends in .csv or .jsonl"),
+        }
+    }
 }
 
 /// Which checkpoint.

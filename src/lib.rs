@@ -12,13 +12,14 @@
 //! pace         when the next call may go, and whether there is one
 //! checkpoint   durable truth: one SQLite file, one writer
 //! run          the engine
+//! check        the same reading, rules and fitting, and nothing sent
 //! report       progress, summary, exports
 //! sandbox      a local server of the API; it checks signatures by code of its own
 //! commands     one file per subcommand; the only place where things are wired together
 //! ```
 //!
 //! Imports go one way: `domain` imports nothing; `manifest`, `picture`, `api`, `pace` and `checkpoint` import `domain`
-//! and not one another; `run` imports them; `report` imports `domain` and `checkpoint`; `sandbox` imports `domain` and
+//! and not one another; `run` imports them, `check` the first two of them; `report` imports `domain`, `checkpoint` and `check`; `sandbox` imports `domain` and
 //! never `api`, for a shared signer would hide a shared mistake. A test reads the source and holds this.
 //!
 //! # How a row becomes an outcome
@@ -51,6 +52,7 @@
 //! 8. An older binary refuses a newer checkpoint; a newer one migrates an older, and loses nothing.
 
 pub mod api;
+pub mod check;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;

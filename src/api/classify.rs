@@ -239,7 +239,9 @@ fn unreadable(status: u16, why: &str, request_id: Option<RequestId>) -> Fault {
 }
 
 fn read(body: &[u8]) -> Option<Body> {
-    serde_json::from_slice(body).ok().or_else(|| read_xml(std::str::from_utf8(body).ok()?))
+    // As text first: what the parser passes over may be anything, and what is no UTF-8 is no JSON (found by fuzzing).
+    let text = std::str::from_utf8(body).ok()?;
+    serde_json::from_str(text).ok().or_else(|| read_xml(text))
 }
 
 /// `<Error><Code>…</Code>…</Error>`, which the gateway sends in some failures.
@@ -435,6 +437,8 @@ mod tests {
         assert_eq!(meaning(200, twice), "maybe sent UnreadableAnswer");
         let not_utf8 = classify(&answer(200, b"{\"Code\":\"\xff\"}"));
         assert!(matches!(not_utf8, Meaning::Verdict(Verdict::MaybeSent(_))));
+        let passed_over = b"{\"x\":\"\xff\",\"Code\":\"Success\",\"Result\":{\"Passed\":\"Y\"}}";
+        assert!(matches!(classify(&answer(200, passed_over)), Meaning::Verdict(Verdict::MaybeSent(_))));
         let broken_off = classify(&RawAnswer { status: 200, ..RawAnswer::default() });
         assert!(matches!(broken_off, Meaning::Verdict(Verdict::MaybeSent(_))));
     }

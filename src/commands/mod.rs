@@ -1,6 +1,6 @@
 //! One file per subcommand; the only place where things are wired together, and where errors get their advice.
 
-mod dry_run;
+mod check;
 mod export;
 mod failure;
 mod place;
@@ -21,7 +21,8 @@ use crate::{
 /// Does what was typed.
 pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
-        Command::Run(args) if args.dry_run => dry_run::dry_run(&args),
+        Command::Run(args) if args.dry_run => check::dry_run(&args, cli.talk.quiet),
+        Command::Check(args) => check::check(&args, cli.talk.quiet),
         Command::Run(args) => run::run(*args, cli.talk.quiet).await,
         Command::Status(args) => status::status(&args),
         Command::Retry(args) => retry::retry(&args),

@@ -96,6 +96,9 @@ fn read_frame(marker: u8, segment: &[u8]) -> Result<Facts, Defect> {
     if width == 0 || height == 0 {
         return Err(Defect::Malformed { found: "it has no width or no height" });
     }
+    if !matches!(components, 1 | 3 | 4) {
+        return Err(Defect::Malformed { found: "it has neither one, nor three, nor four colours" });
+    }
     let is_progressive = marker == 0xC2;
     let pixels = u64::from(width) * u64::from(height);
     // A progressive picture is held whole, as coefficients of two bytes; any other goes by line by line.

@@ -103,6 +103,11 @@ impl Original {
         plan::plan(self.kind, &self.facts, self.bytes.len() as u64, rules)
     }
 
+    /// What its header gives to know.
+    pub fn warnings(&self) -> Vec<Warning> {
+        quality::small(&self.facts).into_iter().collect()
+    }
+
     /// About how much memory the plan takes beside the file, in bytes.
     pub fn cost(&self, plan: &Plan, rules: &Rules) -> u64 {
         match plan {
@@ -114,8 +119,8 @@ impl Original {
 
     /// Does it.
     pub fn carry_out(self, plan: &Plan, rules: &Rules) -> Result<Picture, Defect> {
+        let mut warnings = self.warnings();
         let Self { bytes, kind, facts, digest, stamp } = self;
-        let mut warnings: Vec<Warning> = quality::small(&facts).into_iter().collect();
         let mut judge = |pixels: &decode::Pixels| match (rules.poor, quality::judge(pixels)) {
             (Poor::Allow, _) | (Poor::Warn | Poor::Reject, None) => Ok(()),
             (Poor::Warn, Some(warning)) => {

@@ -2,12 +2,14 @@
 //!
 //! Counts are always asked of the checkpoint, never added up here: what is shown is on disk.
 
+mod check;
 mod export;
 mod figures;
 mod json;
 mod progress;
 mod summary;
 
+pub use check::{CheckReport, CheckSummary, lines as check_lines};
 pub use export::{ExportError, Exporter};
 pub use figures::{duration, thousands};
 pub use json::{Status, Summary};

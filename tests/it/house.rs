@@ -19,7 +19,8 @@ const PLAN: &[(&str, &[&str])] = &[
     ("checkpoint", &["domain", "crash"]),
     ("sandbox", &["domain"]),
     ("run", &["domain", "crash", "manifest", "picture", "api", "pace", "checkpoint"]),
-    ("report", &["domain", "checkpoint"]),
+    ("check", &["domain", "manifest", "picture"]),
+    ("report", &["domain", "checkpoint", "check"]),
 ];
 
 fn sources(room: &str) -> Vec<PathBuf> {

@@ -6,6 +6,7 @@
 #![allow(unreachable_pub)]
 
 mod api;
+mod check;
 mod checkpoint;
 mod delivery;
 mod house;

@@ -612,8 +612,13 @@ fn dry_run_sends_nothing_writes_nothing_and_names_every_fault() {
     fs::remove_file(archive.path().join("photos/u00004.jpg")).unwrap();
     let ended = service.run(&archive).arg("--dry-run").end();
     assert_eq!(ended.code, Some(6), "{ended:#?}");
-    assert!(ended.stdout.contains("row 5: NotFound"), "{}", ended.stdout);
-    assert!(ended.stdout.contains("5 rows: 4 would be sent"), "{}", ended.stdout);
+    let lines: Vec<serde_json::Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [finding, sum] = &lines[..] else { panic!("{}", ended.stdout) };
+    assert_eq!(
+        (&finding["type"], &finding["row"], &finding["code"]),
+        (&"finding".into(), &5.into(), &"NotFound".into())
+    );
+    assert_eq!((&sum["type"], &sum["total"], &sum["good"]), (&"check".into(), &5.into(), &4.into()));
     assert_eq!(service.calls(Action::AddFaceRecord), 0);
     assert!(!archive.checkpoint().exists());
 }

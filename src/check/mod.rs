@@ -1,0 +1,252 @@
+//! Looks at everything that a run would send, and sends nothing: the same reading, the same rules, the same fitting, on
+//! all processors. No network, no checkpoint.
+//!
+//! Rows are found by one thread, looked at by as many as there are processors, and told in the order of the rows. What is
+//! held is a bounded number of rows, and as many photos as there are processors.
+
+mod duplicates;
+mod forecast;
+mod photo;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, sync_channel},
+    },
+    time::Duration,
+};
+
+use duplicates::Duplicates;
+pub use forecast::Forecast;
+pub use photo::{Found, Look};
+
+use crate::{
+    domain::{ApiCode, Item, PictureRef, RawFields, RowDefect, RowError},
+    manifest::{Source, SourceError},
+    picture::{Rules, Warning},
+};
+
+/// Rows that wait to be looked at, for each processor.
+const WAITING: usize = 32;
+
+/// How everything is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// What a photo may be.
+    pub rules: Rules,
+    /// From the headers alone: nothing is decoded.
+    pub headers_only: bool,
+    /// May a photo lie elsewhere than beneath its source's root?
+    pub allow_outside_root: bool,
+    /// Photos that are looked at at once.
+    pub processors: usize,
+}
+
+/// What there is to say of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The row in its source.
+    pub row: u64,
+    /// The source's name.
+    pub source: String,
+    /// As written, as far as it could be read.
+    pub fields: Box<RawFields>,
+    /// Will it be rejected, or is it only to be known?
+    pub gravity: Gravity,
+    /// Why.
+    pub code: ApiCode,
+    /// Why, for a person.
+    pub message: String,
+}
+
+/// How grave a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gravity {
+    /// The row would be rejected.
+    Fault,
+    /// The photo goes all the same.
+    Warning,
+}
+
+/// What has been found in all.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// Every row.
+    pub rows: u64,
+    /// Rows that were items.
+    pub parsed: u64,
+    /// Of them, those that would be sent.
+    pub good: u64,
+    /// Of these, those that would go as they are.
+    pub as_they_are: u64,
+    /// Of these, links.
+    pub links: u64,
+    /// Bytes of photos read.
+    pub read_bytes: u64,
+    /// Bytes of photos that would be sent.
+    pub sent_bytes: u64,
+    /// Processor time of the photos that were fitted.
+    pub fitting: Duration,
+    /// Faults by code.
+    pub faults: BTreeMap<String, u64>,
+    /// Warnings by code.
+    pub warnings: BTreeMap<String, u64>,
+}
+
+impl Survey {
+    /// Rows that would be rejected.
+    pub fn rejected(&self) -> u64 {
+        self.rows - self.good
+    }
+
+    /// Photos that would be made to meet the rules.
+    pub fn fitted(&self) -> u64 {
+        self.good - self.as_they_are - self.links
+    }
+
+    fn add(&mut self, found: &Found) {
+        self.rows += 1;
+        self.read_bytes += found.read_bytes;
+        match &found.look {
+            Look::Fault { code, .. } => *self.faults.entry(code.0.clone()).or_default() += 1,
+            Look::Link => {
+                self.good += 1;
+                self.links += 1;
+            }
+            Look::Photo { sent_bytes, fitting, warnings } => {
+                self.good += 1;
+                self.sent_bytes += sent_bytes;
+                match fitting {
+                    Some(time) => self.fitting += *time,
+                    None => self.as_they_are += 1,
+                }
+                for warning in warnings {
+                    *self.warnings.entry(warning.name().to_owned()).or_default() += 1;
+                }
+            }
+        }
+    }
+}
+
+/// A row on its way to whoever looks at it.
+enum Task {
+    Item(Item),
+    Fault(RowError),
+}
+
+struct Numbered<T> {
+    number: u64,
+    source: usize,
+    what: T,
+}
+
+/// Looks at every row. `tell` hears every finding, in the order of the rows, and after each row how far it has come.
+pub fn check(
+    sources: Vec<(Source, PathBuf)>,
+    settings: Settings,
+    tell: &mut dyn FnMut(&[Finding], &Survey),
+) -> Result<Survey, SourceError> {
+    let names: Vec<String> = sources.iter().map(|(source, _)| source.name().to_owned()).collect();
+    let roots: Vec<PathBuf> = sources.iter().map(|(_, root)| root.clone()).collect();
+    let (tasks, queue) = sync_channel::<Numbered<Task>>(settings.processors * WAITING);
+    let (found, looks) = sync_channel::<Numbered<(Task, Found)>>(settings.processors * WAITING);
+    let queue = Mutex::new(queue);
+    let mut survey = Survey::default();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || read(sources, |task| tasks.send(task).is_ok()));
+        for _ in 0..settings.processors {
+            let (found, queue, roots) = (found.clone(), &queue, &roots);
+            scope.spawn(move || {
+                while let Some(Numbered { number, source, what }) = next(queue) {
+                    let look = photo::look(&what, &roots[source], &settings);
+                    if found.send(Numbered { number, source, what: (what, look) }).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(found);
+        let mut early = BTreeMap::new();
+        let mut expected = 0;
+        for look in looks {
+            early.insert(look.number, look);
+            while let Some(Numbered { source, what: (task, found), .. }) = early.remove(&expected) {
+                expected += 1;
+                survey.parsed += u64::from(matches!(task, Task::Item(_)));
+                survey.add(&found);
+                tell(&findings(task, found, &names[source]), &survey);
+            }
+        }
+        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    Ok(survey)
+}
+
+fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+/// Rows in their order, each id once.
+fn read(sources: Vec<(Source, PathBuf)>, mut send: impl FnMut(Numbered<Task>) -> bool) -> Result<(), SourceError> {
+    let mut duplicates = Duplicates::default();
+    let mut number = 0;
+    for (at, (source, _)) in sources.into_iter().enumerate() {
+        for row in source {
+            let what = match row? {
+                Ok(item) => match duplicates.first(&item) {
+                    None => Task::Item(item),
+                    Some(first) => Task::Fault(duplicate(item, first)),
+                },
+                Err(error) => Task::Fault(error),
+            };
+            if !send(Numbered { number, source: at, what }) {
+                return Ok(());
+            }
+            number += 1;
+        }
+    }
+    Ok(())
+}
+
+fn duplicate(item: Item, first: u64) -> RowError {
+    let message =
+        format!("row {first} has the same id in the same group: give this one another id, or remove one of the two");
+    RowError { row: item.row, defect: RowDefect::DuplicateUserId, message, fields: fields(item) }
+}
+
+fn fields(item: Item) -> Box<RawFields> {
+    let (path, url) = match item.picture {
+        PictureRef::Path(path) => (Some(path.to_string_lossy().into_owned()), None),
+        // Never the link itself: it may be signed, and this is shown.
+        PictureRef::Url(url) => (None, Some(url.to_string())),
+    };
+    let (user, group) = (Some(item.user.to_string()), Some(item.group.to_string()));
+    Box::new(RawFields { path, url, user, group, extra: item.extra })
+}
+
+fn findings(task: Task, found: Found, source: &str) -> Vec<Finding> {
+    let (row, fields) = match task {
+        Task::Item(item) => (item.row, fields(item)),
+        Task::Fault(error) => (error.row, error.fields),
+    };
+    let finding = |gravity, code, message| Finding {
+        row,
+        source: source.to_owned(),
+        fields: fields.clone(),
+        gravity,
+        code,
+        message,
+    };
+    match found.look {
+        Look::Fault { code, message } => vec![finding(Gravity::Fault, code, message)],
+        Look::Link => Vec::new(),
+        Look::Photo { warnings, .. } => {
+            let warning = |warning: &Warning| {
+                finding(Gravity::Warning, ApiCode::from(warning.name()), warning.words().to_owned())
+            };
+            warnings.iter().map(warning).collect()
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! `face-enroll check`, and `run --dry-run`: the same reading and the same checks; nothing sent, nothing written.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{BufWriter, IsTerminal, Write, stdout},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Failure, reading, target};
+use crate::{
+    check::{Finding, Forecast, Gravity, Settings, Survey, check as survey},
+    cli::{CheckArgs, PhotoArgs, ReadArgs, ReportTo, RunArgs, When},
+    domain::FaceGroupCode,
+    exit::Exit,
+    pace::Qps,
+    picture::Poor,
+    report::{self, CheckReport, CheckSummary, ExportError, check_lines},
+    run::Reading,
+};
+
+/// The group of rows that name none, where no call is made and so none has to be there.
+const NO_GROUP: &str = "-";
+/// Rows between two looks at the progress bar.
+const REDRAW: u64 = 64;
+
+/// What is looked at, and how it is shown.
+struct Plan<'a> {
+    read: &'a ReadArgs,
+    photos: &'a PhotoArgs,
+    group: Option<FaceGroupCode>,
+    qps: Qps,
+    headers_only: bool,
+    report: ReportTo,
+    json: bool,
+    progress: When,
+}
+
+/// See the module.
+pub(super) fn check(args: &CheckArgs, is_quiet: bool) -> Result<Exit, Failure> {
+    // Which group it is makes no difference here.
+    let group = args.read.group.clone().or_else(|| FaceGroupCode::parse(NO_GROUP).ok());
+    let plan = Plan {
+        read: &args.read,
+        photos: &args.photos,
+        group,
+        qps: args.qps,
+        headers_only: args.headers_only,
+        report: args.report.clone(),
+        json: args.json,
+        progress: args.progress,
+    };
+    plan.carry_out(is_quiet)
+}
+
+/// See the module.
+pub(super) fn dry_run(args: &RunArgs, is_quiet: bool) -> Result<Exit, Failure> {
+    let plan = Plan {
+        read: &args.read,
+        photos: &args.photos,
+        group: target::group(args),
+        qps: args.sending.qps,
+        headers_only: false,
+        report: ReportTo::Text,
+        json: args.show.json.is_some(),
+        progress: args.show.progress,
+    };
+    plan.carry_out(is_quiet)
+}
+
+impl Plan<'_> {
+    fn carry_out(&self, is_quiet: bool) -> Result<Exit, Failure> {
+        let sources = reading::open(self.read, self.group.clone())?;
+        let sources = sources.into_iter().map(|Reading { source, root }| (source, root)).collect();
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let settings = Settings {
+            rules: reading::rules(self.photos, Poor::Warn),
+            headers_only: self.headers_only,
+            allow_outside_root: self.read.allow_outside_root,
+            processors,
+        };
+        let mut report = self.open_report()?;
+        let bar = self.bar(is_quiet);
+        let mut failed = None;
+        let survey = survey(sources, settings, &mut |findings, so_far| {
+            for finding in findings {
+                failed = failed.take().or_else(|| report.write(finding).err());
+                let Finding { row, code, .. } = finding;
+                match finding.gravity {
+                    Gravity::Fault => tracing::debug!(row, %code, "would be rejected"),
+                    Gravity::Warning => tracing::debug!(row, %code, "is to be known"),
+                }
+            }
+            if let Some(bar) = bar.as_ref().filter(|_| so_far.rows.is_multiple_of(REDRAW)) {
+                bar.set_message(progress(so_far));
+            }
+        })?;
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+        match failed.or_else(|| report.finish().err()) {
+            None => {}
+            // Whoever read it has read enough.
+            Some(error) if error.is_closed_pipe() => {}
+            Some(error) => return Err(error.into()),
+        }
+        let exit = match (survey.rows, survey.parsed, survey.rejected()) {
+            (1.., 0, _) => Exit::Source,
+            (_, _, 0) => Exit::Success,
+            (_, _, _) => Exit::Rejected,
+        };
+        self.conclude(&survey, processors, exit);
+        Ok(exit)
+    }
+
+    fn conclude(&self, survey: &Survey, processors: usize, exit: Exit) {
+        let forecast = Forecast::of(survey, self.qps.get(), processors);
+        if self.json {
+            report::print_json(&CheckSummary::new(survey, &forecast, exit.code()));
+        } else if self.report == ReportTo::Text {
+            report::print(check_lines(survey, &forecast, self.qps.get()).trim_end());
+        } else {
+            crate::telemetry::plain(&check_lines(survey, &forecast, self.qps.get()));
+        }
+    }
+
+    fn open_report(&self) -> Result<CheckReport<Box<dyn Write>>, Failure> {
+        let file = |path: &Path| -> Result<Box<dyn Write>, Failure> {
+            let opened: std::io::Result<File> =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+            Ok(Box::new(BufWriter::new(opened.map_err(|error| Failure::from(ExportError::Write(error)))?)))
+        };
+        let out = || -> Box<dyn Write> { Box::new(BufWriter::new(stdout())) };
+        Ok(match &self.report {
+            ReportTo::Text if !self.json => CheckReport::text(out()),
+            ReportTo::Csv => CheckReport::csv(out()),
+            ReportTo::Text | ReportTo::JsonLines => CheckReport::json_lines(out()),
+            ReportTo::File(path) if path.extension().is_some_and(|ending| ending == "csv") => {
+                CheckReport::csv(file(path)?)
+            }
+            ReportTo::File(path) => CheckReport::json_lines(file(path)?),
+        })
+    }
+
+    fn bar(&self, is_quiet: bool) -> Option<ProgressBar> {
+        let wanted = match self.progress {
+            When::Auto => std::io::stderr().is_terminal() && !is_quiet,
+            When::Always => true,
+            When::Never => false,
+        };
+        wanted.then(|| {
+            let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}").expect("a valid template");
+            ProgressBar::new_spinner().with_style(style)
+        })
+    }
+}
+
+fn progress(survey: &Survey) -> String {
+    format!(
+        "{} rows · {} to be rejected · {} to be fitted · {} MB read",
+        report::thousands(survey.rows),
+        report::thousands(survey.rejected()),
+        report::thousands(survey.fitted()),
+        report::thousands(survey.read_bytes / 1_000_000)
+    )
+}

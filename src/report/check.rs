@@ -1,0 +1,199 @@
+//! What `check` has found: a line, a record or an object for each finding, and the sum of it.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{self, Write},
+};
+
+use serde::Serialize;
+
+use super::{
+    ExportError,
+    figures::{duration, thousands},
+};
+use crate::check::{Finding, Forecast, Gravity, Survey};
+
+/// Writes findings as they come.
+pub struct CheckReport<W: Write>(Form<W>);
+
+enum Form<W: Write> {
+    Text(W),
+    Csv(Box<csv::Writer<W>>),
+    JsonLines(W),
+}
+
+/// A finding, as it is written.
+#[derive(Serialize)]
+struct Line<'a> {
+    row: u64,
+    source: &'a str,
+    path: Option<&'a str>,
+    url: Option<&'a str>,
+    merchant_user_id: Option<&'a str>,
+    face_group_code: Option<&'a str>,
+    gravity: &'static str,
+    code: &'a str,
+    message: &'a str,
+}
+
+/// The same among other objects.
+#[derive(Serialize)]
+struct Object<'a> {
+    r#type: &'static str,
+    #[serde(flatten)]
+    line: Line<'a>,
+}
+
+impl<W: Write> CheckReport<W> {
+    /// For people.
+    pub fn text(to: W) -> Self {
+        Self(Form::Text(to))
+    }
+
+    /// With a header.
+    pub fn csv(to: W) -> Self {
+        Self(Form::Csv(Box::new(csv::Writer::from_writer(to))))
+    }
+
+    /// An object a line.
+    pub fn json_lines(to: W) -> Self {
+        Self(Form::JsonLines(to))
+    }
+
+    /// One finding.
+    pub fn write(&mut self, finding: &Finding) -> Result<(), ExportError> {
+        let line = Line {
+            row: finding.row,
+            source: &finding.source,
+            path: finding.fields.path.as_deref(),
+            url: finding.fields.url.as_deref(),
+            merchant_user_id: finding.fields.user.as_deref(),
+            face_group_code: finding.fields.group.as_deref(),
+            gravity: gravity(finding.gravity),
+            code: &finding.code.0,
+            message: &finding.message,
+        };
+        match &mut self.0 {
+            Form::Text(to) => {
+                let word = match finding.gravity {
+                    Gravity::Fault => "",
+                    Gravity::Warning => "warning: ",
+                };
+                writeln!(to, "row {}: {word}{}: {}", line.row, line.code, line.message)?;
+            }
+            Form::Csv(to) => to.serialize(line).map_err(io::Error::from)?,
+            Form::JsonLines(to) => {
+                let object = Object { r#type: "finding", line };
+                serde_json::to_writer(&mut *to, &object).map_err(io::Error::from)?;
+                to.write_all(b"\n")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything is where it was to go.
+    pub fn finish(self) -> Result<(), ExportError> {
+        match self.0 {
+            Form::Text(mut to) | Form::JsonLines(mut to) => to.flush()?,
+            Form::Csv(mut to) => to.flush()?,
+        }
+        Ok(())
+    }
+}
+
+fn gravity(gravity: Gravity) -> &'static str {
+    match gravity {
+        Gravity::Fault => "fault",
+        Gravity::Warning => "warning",
+    }
+}
+
+/// The sum, as one object.
+#[derive(Debug, Serialize)]
+pub struct CheckSummary<'a> {
+    r#type: &'static str,
+    total: u64,
+    good: u64,
+    rejected: u64,
+    fitted: u64,
+    links: u64,
+    by_code: &'a BTreeMap<String, u64>,
+    warnings: &'a BTreeMap<String, u64>,
+    read_bytes: u64,
+    photo_bytes: u64,
+    calls: u64,
+    call_bytes: u64,
+    seconds_at_quota: f64,
+    mbit_per_second: f64,
+    fits_per_second: Option<f64>,
+    exit_code: u8,
+}
+
+impl<'a> CheckSummary<'a> {
+    /// Of these.
+    pub fn new(survey: &'a Survey, forecast: &Forecast, exit_code: u8) -> Self {
+        Self {
+            r#type: "check",
+            total: survey.rows,
+            good: survey.good,
+            rejected: survey.rejected(),
+            fitted: survey.fitted(),
+            links: survey.links,
+            by_code: &survey.faults,
+            warnings: &survey.warnings,
+            read_bytes: survey.read_bytes,
+            photo_bytes: survey.sent_bytes,
+            calls: forecast.calls,
+            call_bytes: forecast.bytes,
+            seconds_at_quota: tenths(forecast.at_quota.as_secs_f64()),
+            mbit_per_second: tenths(forecast.bits_per_second / 1e6),
+            fits_per_second: forecast.fits_per_second.map(tenths),
+            exit_code,
+        }
+    }
+}
+
+fn tenths(figure: f64) -> f64 {
+    (figure * 10.0).round() / 10.0
+}
+
+/// The sum, for people.
+pub fn lines(survey: &Survey, forecast: &Forecast, qps: f64) -> String {
+    let mut text = format!(
+        "{} rows: {} would be sent, {} would be rejected\n",
+        thousands(survey.rows),
+        thousands(survey.good),
+        thousands(survey.rejected())
+    );
+    for (what, codes) in [("rejected", &survey.faults), ("warnings", &survey.warnings)] {
+        let mut codes: Vec<(&String, &u64)> = codes.iter().collect();
+        codes.sort_by_key(|(code, n)| (std::cmp::Reverse(**n), *code));
+        for (code, n) in codes {
+            let _ = writeln!(text, "  {what} {:>9} {code}", thousands(*n));
+        }
+    }
+    if survey.good > 0 {
+        let _ = writeln!(
+            text,
+            "{} as they are, {} to be fitted, {} links: {} MB of photos in {} calls of {} MB in all",
+            thousands(survey.as_they_are),
+            thousands(survey.fitted()),
+            thousands(survey.links),
+            thousands(survey.sent_bytes / 1_000_000),
+            thousands(forecast.calls),
+            thousands(forecast.bytes / 1_000_000)
+        );
+        let _ = writeln!(
+            text,
+            "at {qps} calls a second: {}, and {:.0} Mbit/s on the line",
+            duration(forecast.at_quota),
+            forecast.bits_per_second / 1e6
+        );
+        if let Some(rate) = forecast.fits_per_second {
+            let word = if rate < qps { " - fewer than the quota: processors are what this run waits for" } else { "" };
+            let _ = writeln!(text, "this machine fits about {rate:.0} photos a second{word}");
+        }
+    }
+    text
+}
