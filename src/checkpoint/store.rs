@@ -151,6 +151,17 @@ pub struct Settlement {
     pub stamp: Option<FileStamp>,
 }
 
+/// A run that begins.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// Its name.
+    pub id: RunId,
+    /// The access key, masked.
+    pub access_key: String,
+    /// The rules for photos, in words of their own.
+    pub rules: String,
+}
+
 /// What an opened checkpoint is found to hold.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -169,8 +180,9 @@ pub trait Store: Send + 'static {
     /// Makes everything since [`begin`](Self::begin) durable.
     fn commit(&mut self) -> Result<(), StoreError>;
 
-    /// A run begins: what was being sent when the last one died is in doubt from here on.
-    fn start_run(&mut self, run: &RunId, access_key: &str) -> Result<Found, StoreError>;
+    /// A run begins: what was being sent when the last one died is in doubt from here on, and what was refused by other
+    /// rules than these is pending again.
+    fn start_run(&mut self, run: &NewRun) -> Result<Found, StoreError>;
     /// A run ends, in whatever way it can still tell of.
     fn end_run(&mut self, exit_code: u8, reason: &str) -> Result<(), StoreError>;
 

@@ -10,11 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     StoreError,
-    store::{Batch, Claimed, Doubt, Found, Ingested, NewIntent, PhotoLook, Settlement, SourceId, Store},
+    store::{Batch, Claimed, Doubt, Found, Ingested, NewIntent, NewRun, PhotoLook, Settlement, SourceId, Store},
 };
 use crate::{
     crash,
-    domain::{Committed, Counts, Intent, ItemId, ItemReport, Removal, RunId},
+    domain::{Committed, Counts, Intent, ItemId, ItemReport, Removal},
 };
 
 /// Calls that may wait for the writer: more than all units of a run together make.
@@ -42,8 +42,8 @@ impl<S: Store> Checkpoint<S> {
     }
 
     /// See [`Store::start_run`].
-    pub async fn start_run(&self, run: RunId, access_key: String) -> Result<Found, StoreError> {
-        self.call(move |store| store.start_run(&run, &access_key)).await
+    pub async fn start_run(&self, run: NewRun) -> Result<Found, StoreError> {
+        self.call(move |store| store.start_run(&run)).await
     }
 
     /// See [`Store::end_run`].

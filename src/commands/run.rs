@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::{Client, HttpTransport, TransportSettings},
-    checkpoint::{Checkpoint, Lock, Reader, SqliteStore, StoreError},
+    checkpoint::{Checkpoint, Lock, NewRun, Reader, SqliteStore, StoreError},
     cli::{Json, RunArgs, Send, When},
     domain::{Counts, DrainReason, Event, Fatal, RunId, RunSummary, RunTotals},
     exit::Exit,
@@ -81,7 +81,10 @@ impl Run<'_> {
     ) -> Result<Exit, Failure> {
         let key = target.credentials.masked_id();
         let run_id = new_run_id();
-        let found = checkpoint.start_run(run_id.clone(), key.clone()).await?;
+        let settings = self.settings();
+        let rules = format!("{:?}, outside the root: {}", settings.photo, settings.allow_outside_root);
+        let new = NewRun { id: run_id.clone(), access_key: key.clone(), rules };
+        let found = checkpoint.start_run(new).await?;
         let stop = Stop::default();
         let _signals = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(listen(stop.clone())?));
         tracing::info!(
@@ -114,9 +117,8 @@ impl Run<'_> {
                 events: events.clone(),
                 stop: stop.clone(),
             },
-            self.settings(),
+            settings.clone(),
         ));
-        let settings = self.settings();
         let feed = Feed {
             readings,
             checkpoint: checkpoint.clone(),

@@ -15,7 +15,7 @@ use face_enroll::{
         AccessKey, Client, Credentials, Endpoint, HttpTransport, Lookup, Payload, Signable, TransportSettings,
         UploadTarget, authorization, canonical_query,
     },
-    checkpoint::{Batch, Checkpoint, NewIntent, SqliteStore},
+    checkpoint::{Batch, Checkpoint, NewIntent, NewRun, SqliteStore},
     domain::{
         Answer, Committed, FaceGroupCode, Fatal, FaultKind, Intent, Item, ItemId, MerchantUserId, Permit, PictureRef,
         RunId, Verdict,
@@ -51,7 +51,10 @@ async fn tokens() -> (Permit, Committed<Intent>) {
     let dir = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&dir.path().join("c.sqlite"), "test").unwrap();
     let (checkpoint, _writer) = Checkpoint::start(store).unwrap();
-    checkpoint.start_run(RunId("r".into()), String::new()).await.unwrap();
+    checkpoint
+        .start_run(NewRun { id: RunId("r".into()), access_key: String::new(), rules: String::new() })
+        .await
+        .unwrap();
     let feeding = checkpoint.clone();
     tokio::task::spawn_blocking(move || {
         let source = feeding.open_source("m".into(), "/".into()).unwrap();

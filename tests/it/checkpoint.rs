@@ -3,12 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use face_enroll::{
-    checkpoint::{Batch, Checkpoint, NewIntent, Reader, Settlement, SourceId, SqliteStore, Store, StoreError},
+    checkpoint::{Batch, Checkpoint, NewIntent, NewRun, Reader, Settlement, SourceId, SqliteStore, Store, StoreError},
     domain::{
         ConfirmedBy, Counts, FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PictureRef, RawFields,
         RowDefect, RowError, RunId, Stage,
     },
 };
+
+fn new_run() -> NewRun {
+    NewRun {
+        id: RunId(format!("run-{}", fastrand::u64(..))),
+        access_key: "LTAI****".to_owned(),
+        rules: "those of the page".to_owned(),
+    }
+}
 
 const GROUP: &str = "sgl0001uc";
 
@@ -49,7 +57,7 @@ struct Run {
 impl Run {
     fn open(path: &Path) -> Self {
         let mut run = Self { store: SqliteStore::open(path, "region:ap-southeast-1").unwrap(), path: path.to_owned() };
-        run.now(|store| store.start_run(&RunId(format!("run-{}", fastrand::u64(..))), "LTAI****"));
+        run.now(|store| store.start_run(&new_run()));
         run
     }
 
@@ -333,7 +341,7 @@ fn learned_rate_and_doubts_reach_the_next_run() {
     drop(first);
     let mut store = SqliteStore::open(&path, "region:ap-southeast-1").unwrap();
     store.begin().unwrap();
-    let found = store.start_run(&RunId("next".into()), "LTAI****").unwrap();
+    let found = store.start_run(&new_run()).unwrap();
     store.commit().unwrap();
     assert!(found.is_resumed);
     assert_eq!(found.learned_rate, Some(9.5));
@@ -345,7 +353,7 @@ async fn waiting_callers_share_a_commit_and_hear_of_it_afterwards() {
     let (_dir, path) = fresh();
     let store = SqliteStore::open(&path, "region:ap-southeast-1").unwrap();
     let (checkpoint, writer) = Checkpoint::start(store).unwrap();
-    checkpoint.start_run(RunId("r".into()), "LTAI****".into()).await.unwrap();
+    checkpoint.start_run(new_run()).await.unwrap();
     let users: Vec<String> = (0..500).map(|n| format!("u{n:04}")).collect();
     let rows = users.iter().enumerate().map(|(at, user)| Ok(item(at as u64 + 2, user, "p.jpg"))).collect();
     let feeding = checkpoint.clone();

@@ -19,11 +19,11 @@ use self::{
 };
 use super::{
     StoreError,
-    store::{Batch, Claimed, Doubt, Found, Ingested, NewIntent, PhotoLook, Settlement, SourceId, Store},
+    store::{Batch, Claimed, Doubt, Found, Ingested, NewIntent, NewRun, PhotoLook, Settlement, SourceId, Store},
 };
 use crate::{
     crash,
-    domain::{ApiCode, Counts, FaultKind, Intent, ItemId, ItemReport, ItemState, Removal, RunId},
+    domain::{ApiCode, Counts, FaultKind, Intent, ItemId, ItemReport, ItemState, Removal},
 };
 
 /// An item that is to be sent again, as if for the first time.
@@ -129,6 +129,29 @@ impl SqliteStore {
         Ok(())
     }
 
+    /// What was refused here, and not by the service, by other rules than these.
+    fn reopen_what_other_rules_refused(&mut self, rules: &str) -> rusqlite::Result<()> {
+        let known = self.setting("photo_rules")?;
+        if known.is_some_and(|known| known != rules) {
+            let mut by_code =
+                self.db.prepare("SELECT code, count(*) FROM items WHERE state = 4 AND stage = 0 GROUP BY code")?;
+            let mut counted = by_code.query([])?;
+            while let Some(row) = counted.next()? {
+                let (code, n): (Option<String>, i64) = (row.get(0)?, row.get(1)?);
+                self.tally.add(ItemState::Rejected, code.as_deref(), -n);
+                self.tally.add(ItemState::Pending, None, n);
+            }
+            self.db.execute(concat!("UPDATE items SET ", reopened!(), " WHERE state = 4 AND stage = 0"), [])?;
+        }
+        self.db
+            .execute(
+                "INSERT INTO settings (name, value) VALUES ('photo_rules', ?1)
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [rules],
+            )
+            .map(drop)
+    }
+
     fn setting(&self, name: &str) -> rusqlite::Result<Option<String>> {
         self.db.query_row("SELECT value FROM settings WHERE name = ?1", [name], |row| row.get(0)).optional()
     }
@@ -156,15 +179,16 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    fn start_run(&mut self, run: &RunId, access_key: &str) -> Result<Found, StoreError> {
+    fn start_run(&mut self, run: &NewRun) -> Result<Found, StoreError> {
         let mut start = || -> rusqlite::Result<Found> {
             self.doubt_what_was_being_sent()?;
+            self.reopen_what_other_rules_refused(&run.rules)?;
             self.tally.flush(&self.db)?;
             let runs: i64 = self.db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
             let learned_rate = self.setting("learned_rate")?.and_then(|text| text.parse().ok());
             self.run = self.db.query_row(
                 "INSERT INTO runs (run_id, access_key, started_at) VALUES (?1, ?2, ?3) RETURNING id",
-                (&run.0, access_key, now_ms()),
+                (&run.id.0, &run.access_key, now_ms()),
                 |row| row.get(0),
             )?;
             Ok(Found { counts: tally::counts(&self.db, true)?, is_resumed: runs > 0, learned_rate })
