@@ -52,7 +52,7 @@ pub fn lines(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> String {
     let totals = &run.totals;
     let elapsed = duration(Duration::try_from_secs_f64(totals.elapsed_s).unwrap_or_default());
     if totals.calls == 0 && counts.pending == 0 && counts.in_doubt == 0 {
-        let _ = writeln!(text, "Nothing to do: {} already enrolled, 0 calls ({elapsed}).", thousands(counts.enrolled));
+        let _ = writeln!(text, "nothing to do: {} already enrolled, 0 calls ({elapsed}).", thousands(counts.enrolled));
     } else {
         let _ = writeln!(
             text,
@@ -62,6 +62,13 @@ pub fn lines(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> String {
             totals.rate,
             thousands(totals.throttled),
             thousands(totals.queries),
+        );
+    }
+    if totals.small > 0 {
+        let _ = writeln!(
+            text,
+            "{} of them are smaller than the recommended 480x640 pixels: face-enroll check names them.",
+            thousands(totals.small)
         );
     }
     let _ = writeln!(text, "{} (exit {}).", run.exit_reason, run.exit_code);

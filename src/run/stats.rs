@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::time::Instant;
 
-use crate::domain::RunTotals;
+use crate::{domain::RunTotals, picture::Warning};
 
 /// See the module. Shared by all units.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub(super) struct Stats {
     calls: AtomicU64,
     throttled: AtomicU64,
     queries: AtomicU64,
+    small: AtomicU64,
     enrolled: AtomicU64,
     /// Rows of this run that came to an end, and of them those that did not end well.
     ended: AtomicU64,
@@ -30,6 +31,7 @@ impl Stats {
             calls: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
             queries: AtomicU64::new(0),
+            small: AtomicU64::new(0),
             enrolled: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -51,6 +53,12 @@ impl Stats {
         self.queries.fetch_add(1, Relaxed);
     }
 
+    /// A photo that goes all the same.
+    pub(super) fn warned(&self, warnings: &[Warning]) {
+        let small = warnings.iter().filter(|warning| **warning == Warning::Small).count();
+        self.small.fetch_add(small as u64, Relaxed);
+    }
+
     pub(super) fn enrolled(&self) {
         self.enrolled.fetch_add(1, Relaxed);
         self.ended.fetch_add(1, Relaxed);
@@ -70,6 +78,7 @@ impl Stats {
             calls,
             throttled: self.throttled.load(Relaxed),
             queries: self.queries.load(Relaxed),
+            small: self.small.load(Relaxed),
             elapsed_s: (now - self.started).as_secs_f64(),
             // The gaps between the calls, not the calls: two calls a second apart are one a second.
             rate: if seconds > 0.0 { calls.saturating_sub(1) as f64 / seconds } else { 0.0 },

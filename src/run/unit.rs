@@ -19,7 +19,7 @@ use crate::{
         ItemReport, ItemState, Outcome, PictureRef, Refusal, Replaces, Stage, Verdict,
     },
     pace::{Backoff, Change, Next},
-    picture::{self, Defect, LoadError},
+    picture::{self, Defect, LoadError, Warning},
 };
 
 /// An item on its way, with what it remembers of its earlier tries in this run.
@@ -71,6 +71,7 @@ pub(super) enum End {
 struct Prepared {
     load: Load,
     file: Origin,
+    warnings: Vec<Warning>,
     /// Of the budget; given back with the bytes.
     _bytes: Option<Budgeted>,
 }
@@ -112,7 +113,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 Asked::Left => return Ok(End::Left),
             };
         }
-        let Prepared { load, file, _bytes } = match self.prepare(&work).await {
+        let Prepared { load, file, warnings, _bytes } = match self.prepare(&work).await {
             Ok(prepared) => prepared,
             Err(NotReady::Defect(defect, stamp)) => {
                 let (code, message) = (defect.code(), defect.to_string());
@@ -122,6 +123,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             }
             Err(NotReady::Machine(error)) => return self.read_again(work, &error).await,
         };
+        self.stats.warned(&warnings);
         let _in_flight = self.in_flight.acquire().await.expect("the semaphore is never closed");
         let Some(mut entry) = self.enter().await else { return Ok(End::Left) };
         let payload = match load {
@@ -219,14 +221,19 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let claimed = &work.claimed;
         if let Some(uploaded) = work.uploaded.as_ref().filter(|uploaded| uploaded.is_fresh(Instant::now())) {
             let payload = Payload::with_file(&claimed.group, &claimed.user, &uploaded.address);
-            return Ok(Prepared { load: Load::Call(payload), file: uploaded.file, _bytes: None });
+            return Ok(Prepared { load: Load::Call(payload), file: uploaded.file, warnings: Vec::new(), _bytes: None });
         }
         let (group, user) = (claimed.group.clone(), claimed.user.clone());
         let path = match &claimed.picture {
             PictureRef::Path(path) => path.clone(),
             PictureRef::Url(url) => {
                 let payload = Payload::with_url(&group, &user, url);
-                return Ok(Prepared { load: Load::Call(payload), file: Origin::default(), _bytes: None });
+                return Ok(Prepared {
+                    load: Load::Call(payload),
+                    file: Origin::default(),
+                    warnings: Vec::new(),
+                    _bytes: None,
+                });
             }
         };
         let (budget, workbench, rules) = (Arc::clone(&self.bytes), Arc::clone(&self.workbench), self.settings.photo);
@@ -257,7 +264,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             } else {
                 Load::Call(Payload::with_picture(&group, &user, &picture.bytes))
             };
-            Ok(Prepared { load, file, _bytes: Some(bytes) })
+            Ok(Prepared { load, file, warnings: picture.warnings, _bytes: Some(bytes) })
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(prepared) => prepared,

@@ -56,13 +56,20 @@ impl<T: Transport, S: Store> Engine<T, S> {
 
     /// None: the run drains.
     async fn try_upload(&self, file: &[u8]) -> Option<Result<FileAddress, UploadError>> {
-        let permit = self.permit(&self.leave_gate).await?;
-        let leave: Leave = match self.observed(&self.leave_gate, self.client.authorize_file_upload(permit).await) {
-            Ok(leave) => leave,
-            Err(error) => return Some(Err(error)),
+        let (leave, permit) = loop {
+            let permit = self.permit(&self.leave_gate).await?;
+            let leave: Leave = match self.observed(&self.leave_gate, self.client.authorize_file_upload(permit).await) {
+                Ok(leave) => leave,
+                Err(error) => return Some(Err(error)),
+            };
+            let given_at = Instant::now();
+            let permit = self.permit(&self.object_gate).await?;
+            // It may have run out while the file waited for its turn.
+            if given_at.elapsed() < leave.life {
+                break (leave, permit);
+            }
         };
         crate::crash::point("upload.before");
-        let permit = self.permit(&self.object_gate).await?;
         let stored = self.client.post_object(permit, &leave, file).await;
         crate::crash::point("upload.after");
         Some(self.observed(&self.object_gate, stored))

@@ -33,7 +33,7 @@ fn unchanged_archive_costs_no_call_and_no_read() {
     }
     let ended = service.run(&archive).end();
     ended.is(0, &[("enrolled", 10), ("calls", 0), ("queries", 0), ("changed", 0)]);
-    assert!(ended.stderr.contains("Nothing to do: 10 already enrolled, 0 calls"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("nothing to do: 10 already enrolled, 0 calls"), "{}", ended.stderr);
 }
 
 #[test]

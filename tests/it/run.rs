@@ -58,7 +58,7 @@ fn second_run_of_a_finished_manifest_makes_no_call() {
     service.run(&archive).end().is(0, &[("enrolled", 20), ("calls", 20)]);
     let ended = service.run(&archive).end();
     ended.is(0, &[("enrolled", 20), ("newly_enrolled", 0), ("calls", 0), ("queries", 0)]);
-    assert!(ended.stderr.contains("Nothing to do: 20 already enrolled, 0 calls"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("nothing to do: 20 already enrolled, 0 calls"), "{}", ended.stderr);
     assert_eq!(service.calls(Action::AddFaceRecord), 20);
 }
 
