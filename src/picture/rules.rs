@@ -82,18 +82,22 @@ pub struct Limits {
     pub original_pixels: u64,
 }
 
-impl Default for Limits {
+impl Limits {
     /// The API page's; "1 MB" is taken as 1,000,000 bytes, the stricter reading.
+    pub const PAGE: Self = Self {
+        inline_bytes: 1_000_000,
+        bytes: 10_000_000,
+        width: 1_080,
+        height: 1_920,
+        shorter_side: 720,
+        original_bytes: 64_000_000,
+        original_pixels: 120_000_000,
+    };
+}
+
+impl Default for Limits {
     fn default() -> Self {
-        Self {
-            inline_bytes: 1_000_000,
-            bytes: 10_000_000,
-            width: 1_080,
-            height: 1_920,
-            shorter_side: 720,
-            original_bytes: 64_000_000,
-            original_pixels: 120_000_000,
-        }
+        Self::PAGE
     }
 }
 

@@ -1,13 +1,13 @@
 //! One item's way from the queue to its outcome, once.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{
     admission::Entry,
-    budget::Budgeted,
     engine::Engine,
+    prepare::{Load, NotReady, Prepared},
     replace::{Asked, Replacement},
     upload::{UploadEnd, Uploaded},
 };
@@ -15,11 +15,10 @@ use crate::{
     api::{Payload, Transport},
     checkpoint::{Claimed, NewIntent, Settlement, Store, StoreError},
     domain::{
-        Answer, ApiCode, ConfirmedBy, Digest, DrainReason, Event, Fatal, Fault, FaultKind, FileStamp, ItemId,
-        ItemReport, ItemState, Outcome, PictureRef, Refusal, Replaces, Stage, Verdict,
+        Answer, ApiCode, ConfirmedBy, DrainReason, Event, Fatal, Fault, FaultKind, ItemId, ItemReport, ItemState,
+        Outcome, Refusal, Replaces, Stage, Verdict,
     },
     pace::{Backoff, Change, Next},
-    picture::{self, Defect, LoadError, Warning},
 };
 
 /// An item on its way, with what it remembers of its earlier tries in this run.
@@ -27,9 +26,9 @@ use crate::{
 pub(super) struct Work {
     pub(super) claimed: Claimed,
     /// Of faults and throttles.
-    backoff: Backoff,
+    pub(super) backoff: Backoff,
     /// Times that its file could not be read for the machine's sake.
-    read_faults: u32,
+    pub(super) read_faults: u32,
     /// Times that its photo could not be uploaded.
     pub(super) upload_faults: u32,
     /// Where its photo is, if it has been uploaded.
@@ -65,41 +64,6 @@ pub(super) enum End {
     Left,
     /// `--max-images` are taken: it stays pending, and so does everything behind it.
     NotTaken,
-}
-
-/// A photo, ready to go.
-struct Prepared {
-    load: Load,
-    file: Origin,
-    warnings: Vec<Warning>,
-    /// Of the budget; given back with the bytes.
-    _bytes: Option<Budgeted>,
-}
-
-/// What goes.
-enum Load {
-    /// The call.
-    Call(Payload),
-    /// The photo, which is to be uploaded first.
-    Photo(Vec<u8>),
-}
-
-/// The file that a photo came from; nothing, for a link.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Origin {
-    /// Of its bytes.
-    digest: Option<Digest>,
-    /// Of what is sent, where that is something else.
-    sent: Option<Digest>,
-    pub(super) stamp: Option<FileStamp>,
-}
-
-/// Why a photo is not ready.
-enum NotReady {
-    /// It will never pass as it is.
-    Defect(Defect, Option<FileStamp>),
-    /// The machine's trouble, not the photo's.
-    Machine(std::io::Error),
 }
 
 impl<T: Transport, S: Store> Engine<T, S> {
@@ -214,81 +178,6 @@ impl<T: Transport, S: Store> Engine<T, S> {
             entry = self.admission.enter() => Some(entry).filter(|_| !self.stop.is_draining()),
             () = self.stop.draining() => None,
         }
-    }
-
-    /// Reads, checks and encodes, on a blocking thread, once the byte budget has room.
-    async fn prepare(&self, work: &Work) -> Result<Prepared, NotReady> {
-        let claimed = &work.claimed;
-        if let Some(uploaded) = work.uploaded.as_ref().filter(|uploaded| uploaded.is_fresh(Instant::now())) {
-            let payload = Payload::with_file(&claimed.group, &claimed.user, &uploaded.address);
-            return Ok(Prepared { load: Load::Call(payload), file: uploaded.file, warnings: Vec::new(), _bytes: None });
-        }
-        let (group, user) = (claimed.group.clone(), claimed.user.clone());
-        let path = match &claimed.picture {
-            PictureRef::Path(path) => path.clone(),
-            PictureRef::Url(url) => {
-                let payload = Payload::with_url(&group, &user, url);
-                return Ok(Prepared {
-                    load: Load::Call(payload),
-                    file: Origin::default(),
-                    warnings: Vec::new(),
-                    _bytes: None,
-                });
-            }
-        };
-        let (budget, workbench, rules) = (Arc::clone(&self.bytes), Arc::clone(&self.workbench), self.settings.photo);
-        let root = (!self.settings.allow_outside_root).then(|| claimed.root.clone());
-        let uploads_all = self.settings.uploads_all;
-        let runtime = tokio::runtime::Handle::current();
-        let work = move || {
-            let stamp = picture::stamp(&path).ok();
-            let not_ready = |defect| NotReady::Defect(defect, stamp);
-            let mut bytes = runtime.block_on(budget.acquire(stamp.map_or(0, |stamp| stamp.size)));
-            let original = picture::read(&path, root.as_deref(), &rules).map_err(|error| match error {
-                LoadError::Defect(defect) => not_ready(defect),
-                LoadError::Io(error) => NotReady::Machine(error),
-            })?;
-            let plan = original.plan(&rules).map_err(not_ready)?;
-            let cost = original.cost(&plan, &rules);
-            let _at_work = (cost > 0).then(|| runtime.block_on(workbench.acquire(cost)));
-            let picture = original.carry_out(&plan, &rules).map_err(not_ready)?;
-            let size = picture.bytes.len() as u64;
-            bytes.shrink(size);
-            let file = Origin {
-                digest: Some(picture.digest),
-                sent: Some(picture.sent).filter(|sent| *sent != picture.digest),
-                stamp: Some(picture.stamp),
-            };
-            let load = if uploads_all || size > rules.limits.inline_bytes {
-                Load::Photo(picture.bytes)
-            } else {
-                Load::Call(Payload::with_picture(&group, &user, &picture.bytes))
-            };
-            Ok(Prepared { load, file, warnings: picture.warnings, _bytes: Some(bytes) })
-        };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(prepared) => prepared,
-            Err(stopped) => Err(NotReady::Machine(std::io::Error::other(stopped))),
-        }
-    }
-
-    /// The file could not be read just now.
-    async fn read_again(&self, mut work: Work, error: &std::io::Error) -> Result<End, StoreError> {
-        work.read_faults += 1;
-        tracing::warn!(row = work.claimed.row, %error, "a photo can't be read just now");
-        if work.read_faults < self.settings.rules.attempts {
-            let wait = work.backoff.next(fastrand::f64());
-            return Ok(End::Again(work, Instant::now() + wait));
-        }
-        let outcome = Outcome::Rejected {
-            stage: Stage::Local,
-            code: "Unreadable".into(),
-            message: format!("the photo could not be read in {} tries: {error}", work.read_faults),
-            request_id: None,
-        };
-        let item = work.claimed.item;
-        self.settle(Settlement { item, before: ItemState::Pending, outcome, stamp: None }, None).await?;
-        Ok(End::Done)
     }
 
     /// What the answer means for the run, then for the item.

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::{
     engine::Engine,
-    unit::{End, Origin, Work},
+    prepare::Origin,
+    unit::{End, Work},
 };
 use crate::{
     api::{FileAddress, Leave, Transport, UploadError},

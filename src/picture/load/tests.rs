@@ -3,27 +3,15 @@
 use std::{fs, path::PathBuf};
 
 use super::*;
-use crate::picture::{Fit, Landscape, decode::Pixels};
+use crate::picture::{Fit, Landscape, Limits, decode::Pixels};
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/");
 const ARCHIVE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/archive/photos/");
 
-const NEVER: Rules = Rules { fit: Fit::Never, ..defaults() };
-const AUTO: Rules = defaults();
-const ALWAYS: Rules = Rules { fit: Fit::Always, ..defaults() };
-
-const fn defaults() -> Rules {
-    let limits = crate::picture::Limits {
-        inline_bytes: 1_000_000,
-        bytes: 10_000_000,
-        width: 1_080,
-        height: 1_920,
-        shorter_side: 720,
-        original_bytes: 64_000_000,
-        original_pixels: 120_000_000,
-    };
-    Rules { fit: Fit::Auto, landscape: Landscape::Reject, poor: Poor::Allow, has_stream: false, limits }
-}
+const AUTO: Rules =
+    Rules { fit: Fit::Auto, landscape: Landscape::Reject, poor: Poor::Allow, has_stream: false, limits: Limits::PAGE };
+const NEVER: Rules = Rules { fit: Fit::Never, ..AUTO };
+const ALWAYS: Rules = Rules { fit: Fit::Always, ..AUTO };
 
 fn code(path: &Path, rules: &Rules) -> String {
     match load(path, rules) {

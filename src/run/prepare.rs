@@ -1,0 +1,129 @@
+//! A photo from its file to what is sent: read, checked, fitted and encoded on a blocking thread, under the budgets.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    budget::Budgeted,
+    engine::Engine,
+    unit::{End, Work},
+};
+use crate::{
+    api::{Payload, Transport},
+    checkpoint::{Settlement, Store, StoreError},
+    domain::{Digest, FileStamp, ItemState, Outcome, PictureRef, Stage},
+    picture::{self, Defect, LoadError, Warning},
+};
+
+/// A photo, ready to go.
+pub(super) struct Prepared {
+    pub(super) load: Load,
+    pub(super) file: Origin,
+    pub(super) warnings: Vec<Warning>,
+    /// Of the budget; given back with the bytes.
+    pub(super) _bytes: Option<Budgeted>,
+}
+
+/// What goes.
+pub(super) enum Load {
+    /// The call.
+    Call(Payload),
+    /// The photo, which is to be uploaded first.
+    Photo(Vec<u8>),
+}
+
+/// The file that a photo came from; nothing, for a link.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Origin {
+    /// Of its bytes.
+    pub(super) digest: Option<Digest>,
+    /// Of what is sent, where that is something else.
+    pub(super) sent: Option<Digest>,
+    pub(super) stamp: Option<FileStamp>,
+}
+
+/// Why a photo is not ready.
+pub(super) enum NotReady {
+    /// It will never pass as it is.
+    Defect(Defect, Option<FileStamp>),
+    /// The machine's trouble, not the photo's.
+    Machine(std::io::Error),
+}
+
+impl<T: Transport, S: Store> Engine<T, S> {
+    /// Reads, checks and encodes, on a blocking thread, once the byte budget has room.
+    pub(super) async fn prepare(&self, work: &Work) -> Result<Prepared, NotReady> {
+        let claimed = &work.claimed;
+        if let Some(uploaded) = work.uploaded.as_ref().filter(|uploaded| uploaded.is_fresh(Instant::now())) {
+            let payload = Payload::with_file(&claimed.group, &claimed.user, &uploaded.address);
+            return Ok(Prepared { load: Load::Call(payload), file: uploaded.file, warnings: Vec::new(), _bytes: None });
+        }
+        let (group, user) = (claimed.group.clone(), claimed.user.clone());
+        let path = match &claimed.picture {
+            PictureRef::Path(path) => path.clone(),
+            PictureRef::Url(url) => {
+                let payload = Payload::with_url(&group, &user, url);
+                return Ok(Prepared {
+                    load: Load::Call(payload),
+                    file: Origin::default(),
+                    warnings: Vec::new(),
+                    _bytes: None,
+                });
+            }
+        };
+        let (budget, workbench, rules) = (Arc::clone(&self.bytes), Arc::clone(&self.workbench), self.settings.photo);
+        let root = (!self.settings.allow_outside_root).then(|| claimed.root.clone());
+        let uploads_all = self.settings.uploads_all;
+        let runtime = tokio::runtime::Handle::current();
+        let work = move || {
+            let stamp = picture::stamp(&path).ok();
+            let not_ready = |defect| NotReady::Defect(defect, stamp);
+            let mut bytes = runtime.block_on(budget.acquire(stamp.map_or(0, |stamp| stamp.size)));
+            let original = picture::read(&path, root.as_deref(), &rules).map_err(|error| match error {
+                LoadError::Defect(defect) => not_ready(defect),
+                LoadError::Io(error) => NotReady::Machine(error),
+            })?;
+            let plan = original.plan(&rules).map_err(not_ready)?;
+            let cost = original.cost(&plan, &rules);
+            let _at_work = (cost > 0).then(|| runtime.block_on(workbench.acquire(cost)));
+            let picture = original.carry_out(&plan, &rules).map_err(not_ready)?;
+            let size = picture.bytes.len() as u64;
+            bytes.shrink(size);
+            let file = Origin {
+                digest: Some(picture.digest),
+                sent: Some(picture.sent).filter(|sent| *sent != picture.digest),
+                stamp: Some(picture.stamp),
+            };
+            let load = if uploads_all || size > rules.limits.inline_bytes {
+                Load::Photo(picture.bytes)
+            } else {
+                Load::Call(Payload::with_picture(&group, &user, &picture.bytes))
+            };
+            Ok(Prepared { load, file, warnings: picture.warnings, _bytes: Some(bytes) })
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(prepared) => prepared,
+            Err(stopped) => Err(NotReady::Machine(std::io::Error::other(stopped))),
+        }
+    }
+
+    /// The file could not be read just now.
+    pub(super) async fn read_again(&self, mut work: Work, error: &std::io::Error) -> Result<End, StoreError> {
+        work.read_faults += 1;
+        tracing::warn!(row = work.claimed.row, %error, "a photo can't be read just now");
+        if work.read_faults < self.settings.rules.attempts {
+            let wait = work.backoff.next(fastrand::f64());
+            return Ok(End::Again(work, Instant::now() + wait));
+        }
+        let outcome = Outcome::Rejected {
+            stage: Stage::Local,
+            code: "Unreadable".into(),
+            message: format!("the photo could not be read in {} tries: {error}", work.read_faults),
+            request_id: None,
+        };
+        let item = work.claimed.item;
+        self.settle(Settlement { item, before: ItemState::Pending, outcome, stamp: None }, None).await?;
+        Ok(End::Done)
+    }
+}
