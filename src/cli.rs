@@ -46,6 +46,10 @@ pub enum Command {
     Export(ExportArgs),
     /// Serve the API locally, for rehearsal and tests
     Sandbox(SandboxArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man,
 }
 
 /// Flags of every command.
@@ -234,6 +238,9 @@ pub struct SendingArgs {
     /// What to do with a request that may have been executed
     #[arg(long, env = "FACE_ENROLL_IN_DOUBT", default_value = "reconcile", value_name = "reconcile|retry|hold")]
     pub in_doubt: InDoubtPolicy,
+    /// Ask before every first send, and adopt what is there already (after a lost checkpoint, or another tool)
+    #[arg(long, env = "FACE_ENROLL_PRECHECK", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub precheck: bool,
     /// What to do with an enrolled id whose photo is another one now: count it, or send the new one and remove the old record
     #[arg(long, env = "FACE_ENROLL_ON_CHANGE", default_value = "keep", value_name = "keep|replace")]
     pub on_change: OnChange,
@@ -261,9 +268,21 @@ pub struct LimitArgs {
     /// Go on although the same refusal comes again and again
     #[arg(long, env = "FACE_ENROLL_KEEP_GOING", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub keep_going: bool,
+    /// all: any rejected row raises the exit code; new: only one that this run has rejected
+    #[arg(long, env = "FACE_ENROLL_EXIT_ON", value_name = "all|new", default_value = "all")]
+    pub exit_on: ExitOn,
     /// Wait so long for another run on the same checkpoint
     #[arg(long, env = "FACE_ENROLL_WAIT_LOCK", value_name = "D", default_value = "0s", value_parser = duration)]
     pub wait_lock: Duration,
+}
+
+/// Which rejected rows raise the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExitOn {
+    /// Any.
+    All,
+    /// Those of this run.
+    New,
 }
 
 /// What to show.
@@ -331,6 +350,13 @@ impl std::str::FromStr for ReportTo {
             _ => Err("one of csv, jsonl, -, or a file whose name ends in .csv or .jsonl"),
         }
     }
+}
+
+/// Flags of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Which shell
+    pub shell: clap_complete::Shell,
 }
 
 /// Which checkpoint.

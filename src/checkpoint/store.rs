@@ -51,11 +51,11 @@ pub enum KnownPhoto {
         path: PathBuf,
         /// The file as it was when it was sent; none: it was another file.
         stamp: Option<FileStamp>,
-        /// Of the file that was sent.
+        /// Of the file that was sent; none: it was not sent by us, and which photo the service has is not known.
         digest: Option<Digest>,
     },
-    /// A link to another place than before.
-    OtherLink,
+    /// A link to another place than before, or a file where a link was.
+    Other,
 }
 
 /// What a look at the photo of an enrolled item has shown.

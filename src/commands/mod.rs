@@ -3,6 +3,7 @@
 mod check;
 mod export;
 mod failure;
+mod manual;
 mod place;
 mod reading;
 mod retry;
@@ -27,6 +28,8 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Status(args) => status::status(&args),
         Command::Retry(args) => retry::retry(&args),
         Command::Export(args) => export::export(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man => manual::man(),
         Command::Sandbox(args) => sandbox::sandbox(args).await,
     }
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     api::{Client, HttpTransport, TransportSettings},
     checkpoint::{Checkpoint, Lock, NewRun, Reader, SqliteStore, StoreError},
-    cli::{Json, RunArgs, Send, When},
+    cli::{ExitOn, Json, RunArgs, Send, When},
     domain::{Counts, DrainReason, Event, Fatal, RunId, RunSummary, RunTotals},
     exit::Exit,
     pace::{Gate, Qps, RetryRules},
@@ -154,7 +154,7 @@ impl Run<'_> {
         watcher.finish();
         let (totals, learned) = (engine.totals(), engine.learned_rate());
         drop(engine);
-        self.end(Ended { ran, read, totals, learned, stop, run_id, last_seen: found.counts }, &checkpoint).await
+        self.end(Ended { ran, read, totals, learned, stop, run_id, before: found.counts }, &checkpoint).await
     }
 
     fn client(&self, target: &Target) -> Result<Client<HttpTransport>, Failure> {
@@ -176,6 +176,7 @@ impl Run<'_> {
             give_up_after: limits.give_up_after,
             keep_going: limits.keep_going,
             photo: reading::rules(&self.args.photos, picture::Poor::Allow),
+            precheck: sending.precheck,
             uploads_all: self.args.photos.send == Send::Upload,
             allow_outside_root: self.args.read.allow_outside_root,
         }
@@ -203,7 +204,7 @@ impl Run<'_> {
 
     /// The last words: what the checkpoint holds, and the code.
     async fn end(&self, ended: Ended, checkpoint: &Checkpoint<SqliteStore>) -> Result<Exit, Failure> {
-        let Ended { ran, read, totals, learned, stop, run_id, last_seen } = ended;
+        let Ended { ran, read, totals, learned, stop, run_id, before } = ended;
         let nothing_parses = || {
             Failure::new(Exit::Source, "no row of the source could be read as a photo to enrol")
                 .advise("see what is wrong with each: face-enroll export --status rejected --checkpoint FILE")
@@ -227,16 +228,19 @@ impl Run<'_> {
             // What can still be read of it is what is on disk.
             Err(error) => {
                 let on_disk = Reader::open(self.path).and_then(|reader| reader.counts());
-                (on_disk.unwrap_or(last_seen), failure.or_else(|| Some(error.into())))
+                (on_disk.unwrap_or_else(|_| before.clone()), failure.or_else(|| Some(error.into())))
             }
         };
+        // What was rejected before is known: neither another item, nor more rows that are none.
+        let is_known =
+            self.args.limits.exit_on == ExitOn::New && totals.newly_rejected == 0 && counts.rejected <= before.rejected;
         let exit = Exit::gravest(
             failure
                 .as_ref()
                 .map(Failure::exit)
                 .into_iter()
                 .chain(stop.reason().map(of_reason))
-                .chain(of_counts(&counts)),
+                .chain(of_counts(&counts).filter(|exit| *exit != Exit::Rejected || !is_known)),
         );
         let exit_reason = reason(exit, stop.reason(), failure.as_ref(), &counts);
         let summary = RunSummary { totals, exit_code: exit.code(), exit_reason };
@@ -325,8 +329,8 @@ struct Ended {
     learned: Option<Qps>,
     stop: Stop,
     run_id: RunId,
-    /// For a summary when nothing can be read any more.
-    last_seen: Counts,
+    /// The rows as the run found them.
+    before: Counts,
 }
 
 /// What the reason to drain makes of the exit code.
@@ -372,6 +376,9 @@ fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&Failure>, 
         format!("{} {what}", if n == 1 { "1 row is".to_owned() } else { format!("{} rows are", report::thousands(n)) })
     };
     match exit {
+        Exit::Success if counts.rejected > 0 => {
+            format!("Finished; {}", rows(counts.rejected, "rejected, all of them by earlier runs"))
+        }
         Exit::Success => "Every row is enrolled".into(),
         Exit::Internal | Exit::Usage | Exit::Source | Exit::Locked | Exit::Checkpoint => {
             failure.map_or_else(of_drain, |failure| failure.to_string().replace('\n', ";"))

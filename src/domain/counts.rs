@@ -45,6 +45,8 @@ pub struct RunTotals {
     pub throttled: u64,
     /// QueryFaceRecord and QueryFaceGroup calls made.
     pub queries: u64,
+    /// Items that became `rejected` in this run.
+    pub newly_rejected: u64,
     /// Photos that were prepared and are smaller than the service recommends.
     pub small: u64,
     /// Seconds from start to end.

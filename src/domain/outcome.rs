@@ -40,8 +40,8 @@ impl ItemState {
     pub fn may_become(self, next: Self) -> bool {
         use ItemState::{Enrolled, Failed, InDoubt, Pending, Rejected, Sending};
         match self {
-            // Refused by our own check, never uploaded, or its intent has been committed.
-            Pending => matches!(next, Rejected | Failed | Sending),
+            // Refused by our own check, never uploaded, found to be there already, or its intent has been committed.
+            Pending => matches!(next, Rejected | Failed | Enrolled | Sending),
             // Answered, given back unsent, or unknown.
             Sending => matches!(next, Pending | InDoubt | Enrolled | Rejected | Failed),
             // Settled by a query; `Pending` under `--in-doubt retry` too.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{
     engine::Engine,
     replace::{Replacement, records},
-    unit::Work,
+    unit::{End, Work},
 };
 use crate::{
     api::{FaceRecord, Lookup, Transport},
@@ -174,6 +174,35 @@ impl<T: Transport, S: Store> Engine<T, S> {
             None => CaseEnd::Settled,
             Some(replacement) => CaseEnd::AskAgain(Case::Replacement(replacement), Instant::now()),
         }
+    }
+
+    /// `--precheck`: what the service has already is adopted, and not sent. Ok: it has nothing of this id.
+    pub(super) async fn adopt(&self, work: Work) -> Result<Result<Work, End>, StoreError> {
+        let Some(lookup) = self.query(&work.claimed).await else { return Ok(Err(End::Left)) };
+        Ok(match lookup {
+            Lookup::Absent => Ok(work),
+            Lookup::Present { .. } => {
+                let item = work.claimed.item;
+                let outcome = Outcome::Enrolled {
+                    confirmed_by: ConfirmedBy::Query,
+                    quality: None,
+                    code: Some(ApiCode::from(ApiCode::ALREADY_PRESENT)),
+                    message: Some("the service had this id in this group already; its photo may be another one".into()),
+                    request_id: None,
+                };
+                self.settle(Settlement { item, before: ItemState::Pending, outcome, stamp: None }, None).await?;
+                Err(End::Done)
+            }
+            Lookup::Throttled { .. } => Err(self.later(work)),
+            Lookup::Unanswered(fault) => {
+                tracing::debug!(fault = fault.message, "a query was not answered");
+                Err(self.later(work))
+            }
+            Lookup::Fatal(fatal) => {
+                self.drain(DrainReason::Fatal(fatal));
+                Err(End::Left)
+            }
+        })
     }
 
     fn ask_later(&self, mut case: OpenDoubt) -> CaseEnd {

@@ -56,6 +56,8 @@ pub struct Settings {
     pub keep_going: bool,
     /// What a photo may be, and what may be done to it.
     pub photo: Rules,
+    /// `--precheck`: ask before every first send.
+    pub precheck: bool,
     /// `--send upload`: also what could go inline is uploaded.
     pub uploads_all: bool,
     /// May a photo lie elsewhere than beneath its source's root?

@@ -127,10 +127,10 @@ impl<S: Store> Feed<S> {
             OnChange::Replace => Seen::Replacement,
         };
         let seen = match &before.photo {
-            KnownPhoto::OtherLink => other,
+            KnownPhoto::Other => other,
             KnownPhoto::File { path, stamp, digest } => {
                 let found = picture::stamp(path).ok()?;
-                if Some(found) == *stamp {
+                if Some(found) == *stamp || digest.is_none() {
                     return None;
                 }
                 match picture::digest(path, &self.rules) {

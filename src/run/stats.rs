@@ -18,6 +18,7 @@ pub(super) struct Stats {
     queries: AtomicU64,
     small: AtomicU64,
     enrolled: AtomicU64,
+    rejected: AtomicU64,
     /// Rows of this run that came to an end, and of them those that did not end well.
     ended: AtomicU64,
     errors: AtomicU64,
@@ -33,6 +34,7 @@ impl Stats {
             queries: AtomicU64::new(0),
             small: AtomicU64::new(0),
             enrolled: AtomicU64::new(0),
+            rejected: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             span: Mutex::new(None),
@@ -64,6 +66,11 @@ impl Stats {
         self.ended.fetch_add(1, Relaxed);
     }
 
+    /// An item was refused.
+    pub(super) fn rejected(&self) {
+        self.rejected.fetch_add(1, Relaxed);
+    }
+
     /// An item was refused or has failed; gives (errors, rows ended) of this run.
     pub(super) fn erred(&self) -> (u64, u64) {
         (self.errors.fetch_add(1, Relaxed) + 1, self.ended.fetch_add(1, Relaxed) + 1)
@@ -79,6 +86,7 @@ impl Stats {
             throttled: self.throttled.load(Relaxed),
             queries: self.queries.load(Relaxed),
             small: self.small.load(Relaxed),
+            newly_rejected: self.rejected.load(Relaxed),
             elapsed_s: (now - self.started).as_secs_f64(),
             // The gaps between the calls, not the calls: two calls a second apart are one a second.
             rate: if seconds > 0.0 { calls.saturating_sub(1) as f64 / seconds } else { 0.0 },

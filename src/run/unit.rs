@@ -77,6 +77,12 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 Asked::Left => return Ok(End::Left),
             };
         }
+        if self.settings.precheck && work.claimed.first_intent_ms.is_none() && work.claimed.replaces.is_none() {
+            work = match self.adopt(work).await? {
+                Ok(work) => work,
+                Err(end) => return Ok(end),
+            };
+        }
         let Prepared { load, file, warnings, _bytes } = match self.prepare(&work).await {
             Ok(prepared) => prepared,
             Err(NotReady::Defect(defect, stamp)) => {
@@ -331,6 +337,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
         match report.outcome {
             Outcome::Enrolled { .. } => self.stats.enrolled(),
             Outcome::Rejected { .. } | Outcome::Failed { .. } => {
+                if matches!(report.outcome, Outcome::Rejected { .. }) {
+                    self.stats.rejected();
+                }
                 let (errors, ended) = self.stats.erred();
                 if self.settings.limits.errors.is_some_and(|limit| limit.is_reached(errors, ended)) {
                     self.drain(DrainReason::MaxErrors);

@@ -687,3 +687,47 @@ fn no_secret_and_no_photo_is_in_any_output() {
         }
     }
 }
+
+#[test]
+fn what_the_service_has_already_is_adopted_by_a_precheck() {
+    let archive = Archive::of(4, 0);
+    let service = Service::new();
+    for user in ["u00002", "u00004"] {
+        service.sandbox.plant(GROUP, user, jiff::Timestamp::now()).unwrap();
+    }
+    let numbers = [("enrolled", 4), ("calls", 2), ("queries", 4)];
+    service.run(&archive).arg("--precheck").end().is(0, &numbers);
+    assert!(service.records().values().all(|n| *n == 1));
+    let rows = export(&archive.checkpoint(), &[]);
+    assert_eq!(rows.iter().filter(|row| row["code"] == "AlreadyPresent").count(), 2, "{rows:#?}");
+    service.run(&archive).args(["--precheck", "--on-change", "replace"]).end().is(0, &[("calls", 0), ("queries", 0)]);
+}
+
+#[test]
+fn rejects_known_from_earlier_runs_do_not_raise_the_code_where_only_new_ones_count() {
+    let archive = Archive::of(3, 0);
+    let service = Service::new();
+    fs::write(archive.path().join("photos/u00002.jpg"), "no photo").unwrap();
+    let run = || service.run(&archive).args(["--exit-on", "new"]).end();
+    run().is(6, &[("rejected", 1)]);
+    let ended = run();
+    ended.is(0, &[("rejected", 1), ("enrolled", 2)]);
+    assert!(ended.stderr.contains("all of them by earlier runs"), "{}", ended.stderr);
+    service.run(&archive).end().is(6, &[("rejected", 1)]);
+    let manifest = fs::read_to_string(archive.manifest()).unwrap();
+    archive.write(&(manifest + "../out.jpg,u9\n"));
+    run().is(6, &[("rejected", 2)]);
+    run().is(0, &[("rejected", 2)]);
+}
+
+#[test]
+fn completions_and_the_manual_name_every_command() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = Enroll::new("completions").arg(shell).end();
+        assert!(script.code == Some(0) && script.stdout.contains("in-doubt"), "{shell}");
+    }
+    let page = Enroll::new("man").end();
+    for command in ["run", "check", "status", "export", "retry", "sandbox"] {
+        assert!(page.stdout.contains(&format!("face\\-enroll {command}")), "{command} is not in the manual");
+    }
+}

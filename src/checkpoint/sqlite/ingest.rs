@@ -117,11 +117,11 @@ impl Known {
         let bare = |url: &str| url.split(['?', '#']).next().unwrap_or_default().to_owned();
         match (now, &self.url) {
             (PictureRef::Url(now), Some(before)) if bare(&now.0) == bare(before) => None,
-            (PictureRef::Url(_), _) => Some(KnownPhoto::OtherLink),
-            (PictureRef::Path(path), before) => Some(KnownPhoto::File {
+            (PictureRef::Url(_), _) | (PictureRef::Path(_), Some(_)) => Some(KnownPhoto::Other),
+            (PictureRef::Path(path), None) => Some(KnownPhoto::File {
                 path: path.clone(),
                 stamp: self.stamp.filter(|_| !names_another),
-                digest: self.digest.filter(|_| before.is_none()),
+                digest: self.digest,
             }),
         }
     }

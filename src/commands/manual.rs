@@ -1,0 +1,45 @@
+//! `face-enroll completions SHELL` and `face-enroll man`: made from the command line's own definition.
+
+use std::io::{Write, stdout};
+
+use clap::CommandFactory;
+
+use super::Failure;
+use crate::{
+    cli::{Cli, CompletionsArgs},
+    exit::Exit,
+    report::ExportError,
+};
+
+/// A completion script on stdout.
+pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "face-enroll", &mut script);
+    print(&script)
+}
+
+/// The manual page on stdout: the program, then each of its commands.
+pub(super) fn man() -> Result<Exit, Failure> {
+    let mut page = Vec::new();
+    let mut command = Cli::command();
+    // Gives the subcommands their whole names.
+    command.build();
+    let written = clap_mangen::Man::new(command.clone()).render(&mut page).and_then(|()| {
+        command.get_subcommands().filter(|sub| !sub.is_hide_set()).try_for_each(|sub| {
+            let man = clap_mangen::Man::new(sub.clone());
+            man.render_name_section(&mut page)?;
+            man.render_synopsis_section(&mut page)?;
+            man.render_options_section(&mut page)
+        })
+    });
+    written.map_err(|error| Failure::from(ExportError::Write(error)))?;
+    print(&page)
+}
+
+/// Whoever reads it may have read enough.
+fn print(text: &[u8]) -> Result<Exit, Failure> {
+    match stdout().lock().write_all(text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(ExportError::Write(error).into()),
+        Ok(()) | Err(_) => Ok(Exit::Success),
+    }
+}
