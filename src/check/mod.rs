@@ -28,6 +28,8 @@ use crate::{
     picture::{Rules, Warning},
 };
 
+/// The group of rows that name none, where none was given: no call is made, so which one it is makes no difference.
+pub const NO_GROUP: &str = "-";
 /// Rows that wait to be looked at, for each processor.
 const WAITING: usize = 32;
 
@@ -222,14 +224,18 @@ fn fields(item: Item) -> Box<RawFields> {
         // Never the link itself: it may be signed, and this is shown.
         PictureRef::Url(url) => (None, Some(url.to_string())),
     };
-    let (user, group) = (Some(item.user.to_string()), Some(item.group.to_string()));
+    let group = Some(item.group.to_string()).filter(|group| group != NO_GROUP);
+    let user = Some(item.user.to_string());
     Box::new(RawFields { path, url, user, group, extra: item.extra })
 }
 
 fn findings(task: Task, found: Found, source: &str) -> Vec<Finding> {
     let (row, fields) = match task {
         Task::Item(item) => (item.row, fields(item)),
-        Task::Fault(error) => (error.row, error.fields),
+        Task::Fault(mut error) => {
+            error.fields.group.take_if(|group| group == NO_GROUP);
+            (error.row, error.fields)
+        }
     };
     let finding = |gravity, code, message| Finding {
         row,

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Failure, reading, target};
 use crate::{
-    check::{Finding, Forecast, Gravity, Settings, Survey, check as survey},
+    check::{Finding, Forecast, Gravity, NO_GROUP, Settings, Survey, check as survey},
     cli::{CheckArgs, PhotoArgs, ReadArgs, ReportTo, RunArgs, When},
     domain::FaceGroupCode,
     exit::Exit,
@@ -21,8 +21,6 @@ use crate::{
     run::Reading,
 };
 
-/// The group of rows that name none, where no call is made and so none has to be there.
-const NO_GROUP: &str = "-";
 /// Rows between two looks at the progress bar.
 const REDRAW: u64 = 64;
 
@@ -40,7 +38,6 @@ struct Plan<'a> {
 
 /// See the module.
 pub(super) fn check(args: &CheckArgs, is_quiet: bool) -> Result<Exit, Failure> {
-    // Which group it is makes no difference here.
     let group = args.read.group.clone().or_else(|| FaceGroupCode::parse(NO_GROUP).ok());
     let plan = Plan {
         read: &args.read,
@@ -159,10 +156,10 @@ impl Plan<'_> {
 
 fn progress(survey: &Survey) -> String {
     format!(
-        "{} rows · {} to be rejected · {} to be fitted · {} MB read",
+        "{} rows · {} to be rejected · {} to be fitted · {} read",
         report::thousands(survey.rows),
         report::thousands(survey.rejected()),
         report::thousands(survey.fitted()),
-        report::thousands(survey.read_bytes / 1_000_000)
+        report::bytes(survey.read_bytes)
     )
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     ExportError,
-    figures::{duration, thousands},
+    figures::{bytes, duration, thousands},
 };
 use crate::check::{Finding, Forecast, Gravity, Survey};
 
@@ -170,19 +170,19 @@ pub fn lines(survey: &Survey, forecast: &Forecast, qps: f64) -> String {
         let mut codes: Vec<(&String, &u64)> = codes.iter().collect();
         codes.sort_by_key(|(code, n)| (std::cmp::Reverse(**n), *code));
         for (code, n) in codes {
-            let _ = writeln!(text, "  {what} {:>9} {code}", thousands(*n));
+            let _ = writeln!(text, "  {what:<8} {:>9} {code}", thousands(*n));
         }
     }
     if survey.good > 0 {
         let _ = writeln!(
             text,
-            "{} as they are, {} to be fitted, {} links: {} MB of photos in {} calls of {} MB in all",
+            "{} as they are, {} to be fitted, {} links: {} of photos in {} calls of {} in all",
             thousands(survey.as_they_are),
             thousands(survey.fitted()),
             thousands(survey.links),
-            thousands(survey.sent_bytes / 1_000_000),
+            bytes(survey.sent_bytes),
             thousands(forecast.calls),
-            thousands(forecast.bytes / 1_000_000)
+            bytes(forecast.bytes)
         );
         let _ = writeln!(
             text,

@@ -15,6 +15,16 @@ pub fn thousands(n: u64) -> String {
     text
 }
 
+/// `999 B`, `38 KB`, `1.2 MB`, `9,641 MB`: decimal units, as the service's limits are.
+pub fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{} KB", bytes / 1_000),
+        1_000_000..100_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        100_000_000.. => format!("{} MB", thousands(bytes / 1_000_000)),
+    }
+}
+
 /// Two units at most: `3.4s`, `2m 05s`, `3h 20m`, `2d 04h`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -33,6 +43,7 @@ mod tests {
     #[test]
     fn figures_are_short_and_exact() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([999, 38_400, 1_240_000, 9_641_000_000].map(bytes), ["999 B", "38 KB", "1.2 MB", "9,641 MB"]);
         let shown = [3.44, 125.0, 12_000.0, 187_200.0].map(|seconds| duration(Duration::from_secs_f64(seconds)));
         assert_eq!(shown, ["3.4s", "2m 05s", "3h 20m", "2d 04h"]);
     }

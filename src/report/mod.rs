@@ -11,7 +11,7 @@ mod summary;
 
 pub use check::{CheckReport, CheckSummary, lines as check_lines};
 pub use export::{ExportError, Exporter};
-pub use figures::{duration, thousands};
+pub use figures::{bytes, duration, thousands};
 pub use json::{Status, Summary};
 pub use progress::{Progress, Snapshot, View, print, print_json};
 pub use summary::{lines, table};
