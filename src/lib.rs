@@ -19,8 +19,9 @@
 //! ```
 //!
 //! Imports go one way: `domain` imports nothing; `manifest`, `picture`, `api`, `pace` and `checkpoint` import `domain`
-//! and not one another; `run` imports them, `check` the first two of them; `report` imports `domain`, `checkpoint` and `check`; `sandbox` imports `domain` and
-//! never `api`, for a shared signer would hide a shared mistake. A test reads the source and holds this.
+//! and not one another; `run` imports them, `check` the first two of them; `report` imports `domain`, `checkpoint` and
+//! `check`; `sandbox` imports `domain` and never `api`, for a shared signer would hide a shared mistake. A test reads the
+//! source and holds this.
 //!
 //! # How a row becomes an outcome
 //!
@@ -28,7 +29,8 @@
 //! manifest::Source        Result<Item, RowError>    a bad row is stored with its reason, the run goes on
 //! checkpoint: ingest      pending                   in batches, beside the sending
 //! checkpoint: claim       the next few items
-//! picture + api::Payload  prepared, or refused      on blocking threads, under a byte budget
+//! picture + api::Payload  prepared, or refused      read, plan, fit: on blocking threads, under budgets
+//! run::upload             FileAddress               only what does not go inline; before any intent
 //! run::admission          few at a time             one alone until the service has answered conclusively
 //! checkpoint: intend      Committed<Intent>         group commit, on disk BEFORE the wire
 //! pace::Gate              Permit                    one gate per API action
@@ -40,9 +42,12 @@
 //! report                  the checkpoint, asked
 //! ```
 //!
+//! Another photo of someone who is enrolled (`run::replace`): the numbers of the old records on disk, then the way above,
+//! then the new record seen, then the old ones removed by their numbers, each removal on disk first.
+//!
 //! # Invariants
 //!
-//! 1. No request leaves without an intent on disk.
+//! 1. No AddFaceRecord and no DeleteFaceRecord leaves without an intent on disk.
 //! 2. No outcome is reported before it is on disk.
 //! 3. Never more calls of one action leave in any second than the quota, retries and restarts included. Time lost is lost.
 //! 4. A request that may have been executed is never sent again before the service has said that the record is absent.

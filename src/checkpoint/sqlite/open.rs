@@ -151,6 +151,32 @@ mod tests {
     }
 
     #[test]
+    fn checkpoint_of_the_first_shape_is_migrated_and_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.sqlite");
+        let mut db = Connection::open(&path).unwrap();
+        db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        Migrations::from_slice(&SCHEMA[..1]).to_latest(&mut db).unwrap();
+        db.execute_batch(
+            "INSERT INTO sources (name, root) VALUES ('m.csv', '/');
+             INSERT INTO face_groups (code) VALUES ('g');
+             INSERT INTO items (user, group_id, source_id, row, path, state, enrolled_at, confirmed_by, sha256)
+             VALUES ('u', 1, 1, 2, 'a.jpg', 3, 5, 0, zeroblob(32));",
+        )
+        .unwrap();
+        drop(db);
+        let db = read_write(&path).unwrap();
+        let (user, state, changed): (String, i64, i64) = db
+            .query_row(
+                "SELECT user, state, changed FROM items WHERE replaces IS NULL AND sent_sha256 IS NULL",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )
+            .unwrap();
+        assert_eq!((user.as_str(), state, changed), ("u", 3, 0));
+    }
+
+    #[test]
     fn new_checkpoint_and_its_wal_are_for_the_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.sqlite");
