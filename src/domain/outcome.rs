@@ -155,6 +155,12 @@ impl Outcome {
             Self::Again { .. } => ItemState::Pending,
         }
     }
+
+    /// Whether this is how an item in the state `before` may end: an answer confirms only what was sent.
+    pub fn may_follow(&self, before: ItemState) -> bool {
+        let answer = matches!(self, Self::Enrolled { confirmed_by: ConfirmedBy::Response, .. });
+        before.may_become(self.state()) && (!answer || before == ItemState::Sending)
+    }
 }
 
 #[cfg(test)]

@@ -37,7 +37,10 @@ impl SqliteStore {
     pub(super) fn write_intent(&mut self, intent: &NewIntent) -> Result<Intent, StoreError> {
         let failed = StoreError::sqlite;
         let before = self.before(intent.item).map_err(failed("reading an item"))?;
-        check(intent.item, before.state, ItemState::Pending, ItemState::Sending)?;
+        if before.state != ItemState::Pending {
+            let (from, to) = (before.state, ItemState::Sending);
+            return Err(StoreError::IllegalChange { item: intent.item, from, to });
+        }
         let now = now_ms();
         let write = |db: &Connection| -> rusqlite::Result<()> {
             db.prepare_cached(
@@ -70,7 +73,10 @@ impl SqliteStore {
     pub(super) fn write_outcome(&mut self, settlement: &Settlement) -> Result<ItemReport, StoreError> {
         let failed = StoreError::sqlite;
         let before = self.before(settlement.item).map_err(failed("reading an item"))?;
-        check(settlement.item, before.state, settlement.before, settlement.outcome.state())?;
+        if before.state != settlement.before || !settlement.outcome.may_follow(before.state) {
+            let (item, to) = (settlement.item, settlement.outcome.state());
+            return Err(StoreError::IllegalChange { item, from: before.state, to });
+        }
         let attempts = match &settlement.outcome {
             Outcome::Again { counts: false } => before.attempts.saturating_sub(1),
             Outcome::Again { counts: true }
@@ -114,14 +120,6 @@ impl SqliteStore {
             outcome: settlement.outcome.clone(),
             latency: None,
         })
-    }
-}
-
-fn check(item: ItemId, found: ItemState, expected: ItemState, to: ItemState) -> Result<(), StoreError> {
-    if found == expected && found.may_become(to) {
-        Ok(())
-    } else {
-        Err(StoreError::IllegalChange { item, from: found, to })
     }
 }
 
