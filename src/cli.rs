@@ -13,7 +13,7 @@ use crate::{
     api::{Network, Region},
     domain::{FaceGroupCode, ItemState},
     manifest::{ColumnName, IdFrom, InputFormat, Pattern},
-    pace::{InDoubtPolicy, Qps},
+    pace::{InDoubtPolicy, Qps, QuotaUse},
     picture::{Fit, Landscape},
     run::{MaxErrors, OnChange},
 };
@@ -226,6 +226,9 @@ pub struct SendingArgs {
     /// The tenant's quota for AddFaceRecord, in calls a second
     #[arg(long, env = "FACE_ENROLL_QPS", default_value = "50", value_name = "N")]
     pub qps: Qps,
+    /// Whose the quota is: ours alone, or production's too, to which the run then yields quickly
+    #[arg(long, env = "FACE_ENROLL_QUOTA", default_value = "dedicated", value_name = "dedicated|shared")]
+    pub quota: QuotaUse,
     /// Queries a second, for what is in doubt
     #[arg(long, env = "FACE_ENROLL_QUERY_QPS", default_value = "10", value_name = "N")]
     pub query_qps: Qps,

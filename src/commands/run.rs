@@ -101,19 +101,20 @@ impl Run<'_> {
 
         let now = Instant::now();
         let learned = found.learned_rate.and_then(|rate| Qps::new(rate).ok());
-        let add_gate = Gate::new(self.args.sending.qps, learned, now);
+        let sending = &self.args.sending;
+        let gate = |quota, learned| Gate::new(quota, sending.quota, learned, now);
         let (events, heard) = mpsc::channel(EVENTS);
         let (feed_state, feed_watch) = watch::channel(FeedState::default());
         let engine = Arc::new(Engine::new(
             Deps {
                 client: self.client(target)?,
                 checkpoint: checkpoint.clone(),
-                add_gate,
-                query_gate: Gate::new(self.args.sending.query_qps, None, now),
-                delete_gate: Gate::new(self.args.sending.query_qps, None, now),
+                add_gate: gate(sending.qps, learned),
+                query_gate: gate(sending.query_qps, None),
+                delete_gate: gate(sending.query_qps, None),
                 // Their quotas are not documented; what is uploaded is to be enrolled, at the pace of the enrolling.
-                leave_gate: Gate::new(self.args.sending.qps, None, now),
-                object_gate: Gate::new(self.args.sending.qps, None, now),
+                leave_gate: gate(sending.qps, None),
+                object_gate: gate(sending.qps, None),
                 events: events.clone(),
                 stop: stop.clone(),
             },
@@ -123,7 +124,7 @@ impl Run<'_> {
             readings,
             checkpoint: checkpoint.clone(),
             rules: settings.photo,
-            on_change: self.args.sending.on_change,
+            on_change: sending.on_change,
             state: feed_state,
             events,
         };

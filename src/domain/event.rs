@@ -28,6 +28,11 @@ pub enum Event {
         /// Calls a second.
         rate: f64,
     },
+    /// The service throttles this share of the calls at any rate: the rate stays.
+    Tolerated {
+        /// From 0 to 1.
+        share: f64,
+    },
     /// The service does not answer: waiting before the next try.
     Away {
         /// How long.

@@ -30,7 +30,7 @@ use governor::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use super::{AdaptiveRate, Change, Qps};
+use super::{AdaptiveRate, Change, Qps, QuotaUse};
 use crate::domain::Permit;
 
 /// Share of the quota that the even pace uses. At 1.00 the sliding second of a server on loopback was exceeded 38 times
@@ -73,10 +73,10 @@ struct Pace {
 
 impl Gate {
     /// A gate for a quota of `quota` calls in any second, starting at `learned`, the rate that an earlier run found.
-    pub fn new(quota: Qps, learned: Option<Qps>, now: Instant) -> Self {
+    pub fn new(quota: Qps, quota_use: QuotaUse, learned: Option<Qps>, now: Instant) -> Self {
         let ceiling = quota.scaled(CEILING_SHARE);
         let clock = SlotClock::default();
-        let rate = AdaptiveRate::new(ceiling, learned);
+        let rate = AdaptiveRate::new(quota_use, ceiling, learned);
         let limit = Quota::with_period(ceiling.gap()).expect("a rate's gap is never zero").allow_burst(NonZeroU32::MIN);
         Self {
             ceiling: RateLimiter::direct_with_clock(limit, clock.clone()),
@@ -167,7 +167,7 @@ impl Gate {
     /// What the next run is to begin with: the rate, where the service has brought it below the ceiling.
     pub fn learned(&self) -> Option<Qps> {
         let pace = self.pace();
-        (!pace.rate.is_at_ceiling()).then(|| pace.rate.current())
+        pace.rate.is_brought_down().then(|| pace.rate.current())
     }
 
     fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
@@ -203,7 +203,7 @@ mod tests {
     const QUOTA: usize = 50;
 
     fn gate() -> Gate {
-        Gate::new(Qps::new(QUOTA as f64).unwrap(), None, Instant::now())
+        Gate::new(Qps::new(QUOTA as f64).unwrap(), QuotaUse::Dedicated, None, Instant::now())
     }
 
     /// Most calls in any one second (half open), with `sent` in order.
@@ -256,7 +256,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn pause_reaches_the_caller_that_waits_already() {
-        let gate = Gate::new(Qps::new(2.0).unwrap(), None, Instant::now());
+        let gate = Gate::new(Qps::new(2.0).unwrap(), QuotaUse::Dedicated, None, Instant::now());
         let _ = gate.permit().await.unwrap();
         let start = Instant::now();
         let (second, ()) = tokio::join!(gate.permit(), async { gate.pause(Duration::from_secs(9), Instant::now()) });
@@ -300,7 +300,7 @@ mod tests {
         fn no_second_holds_more_than_the_quota(late_us in proptest::collection::vec(0_u64..60_000, 400), quota in 1_usize..120) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
             runtime.block_on(async {
-                let gate = Gate::new(Qps::new(quota as f64).unwrap(), None, Instant::now());
+                let gate = Gate::new(Qps::new(quota as f64).unwrap(), QuotaUse::Dedicated, None, Instant::now());
                 let mut sent = Vec::new();
                 for late in late_us {
                     // Mostly a little late, now and then a stall.

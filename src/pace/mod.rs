@@ -13,5 +13,5 @@ mod retry;
 pub use breaker::Breaker;
 pub use gate::{Deferred, Gate};
 pub use qps::{InvalidQps, Qps};
-pub use rate::{AdaptiveRate, Change};
+pub use rate::{AdaptiveRate, Change, QuotaUse};
 pub use retry::{Backoff, InDoubtPolicy, Next, RetryRules};

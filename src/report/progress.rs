@@ -109,6 +109,10 @@ impl Progress {
                 self.is_throttled = false;
                 tracing::info!(rate = tenths(*rate), "back at full pace");
             }
+            Event::Tolerated { share } => {
+                let percent = tenths(share * 100.0);
+                tracing::warn!(percent, "the service throttles this share of the calls at any rate: the rate stays");
+            }
             Event::Away { pause, fault } => {
                 tracing::warn!(pause = duration(*pause), fault, "the service does not answer: waiting");
             }

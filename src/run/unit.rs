@@ -281,6 +281,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         match self.add_gate.observe(throttled, Instant::now()) {
             None => {}
             Some(Change::Cut(rate)) => self.checkpoint.learn_rate(Some(rate.get())).await?,
+            Some(Change::Tolerated(share)) => self.tell(Event::Tolerated { share }).await,
             Some(Change::Recovered(rate)) => {
                 self.checkpoint.learn_rate(None).await?;
                 self.tell(Event::Recovered { rate: rate.get() }).await;

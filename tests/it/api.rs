@@ -20,7 +20,7 @@ use face_enroll::{
         Answer, Committed, FaceGroupCode, Fatal, FaultKind, Intent, Item, ItemId, MerchantUserId, Permit, PictureRef,
         RunId, Verdict,
     },
-    pace::{Gate, Qps},
+    pace::{Gate, Qps, QuotaUse},
     sandbox::{Action, Sandbox, Settings as SandboxSettings},
 };
 use hmac::{Hmac, KeyInit, Mac};
@@ -69,7 +69,7 @@ async fn tokens() -> (Permit, Committed<Intent>) {
 }
 
 async fn permit() -> Permit {
-    Gate::new(Qps::new(1_000.0).unwrap(), None, Instant::now()).permit().await.unwrap()
+    Gate::new(Qps::new(1_000.0).unwrap(), QuotaUse::Dedicated, None, Instant::now()).permit().await.unwrap()
 }
 
 /// Limits in the proportions of the real ones, forty times as fast.

@@ -12,6 +12,7 @@ mod delivery;
 mod house;
 mod kill;
 mod nightly;
+mod rate;
 mod run;
 mod sandbox;
 mod scale;
