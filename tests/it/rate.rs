@@ -1,0 +1,48 @@
+//! Worlds in which the service allows less than it was said to, end to end. The same ones, simulated and with bands for
+//! each, are in `src/pace/rate/worlds.rs`.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use face_enroll::sandbox::{Script, Settings};
+
+use crate::support::{Archive, Service};
+
+const LATENCY: Duration = Duration::from_millis(40);
+
+#[test]
+fn true_quota_of_10_is_found_from_50_and_used() {
+    let archive = Archive::of(450, 0);
+    let service =
+        Service::with(Settings { qps: NonZeroU32::new(10), latency: LATENCY, seed: 1, ..Settings::default() });
+    let summary = service.run(&archive).args(["--qps", "50"]).end().is(0, &[("enrolled", 450)]);
+    let (calls, throttled) = (summary["calls"].as_f64().unwrap(), summary["throttled"].as_f64().unwrap());
+    let accepted = 450.0 / summary["elapsed_s"].as_f64().unwrap();
+    println!("{accepted:.2}/s of 10, {throttled} of {calls} throttled");
+    assert!(accepted >= 8.0, "{summary:#}");
+    assert!(throttled <= 0.1 * calls, "{summary:#}");
+    service.holds_exactly(&archive);
+}
+
+#[test]
+fn throttling_of_5_percent_at_any_rate_costs_little() {
+    let archive = Archive::of(900, 0);
+    let faults = Script::parse(r#"{"chance": 0.05, "fault": "throttle"}"#).unwrap();
+    let service =
+        Service::with(Settings { qps: NonZeroU32::new(50), latency: LATENCY, seed: 1, faults, ..Settings::default() });
+    let summary = service.run(&archive).args(["--qps", "50"]).end().is(0, &[("enrolled", 900)]);
+    let accepted = 900.0 / summary["elapsed_s"].as_f64().unwrap();
+    println!("{accepted:.2}/s of 50");
+    assert!(accepted >= 20.0, "{summary:#}");
+    service.holds_exactly(&archive);
+}
+
+#[test]
+fn shared_quota_is_approached_from_below_and_left_at_the_first_throttle() {
+    let archive = Archive::of(150, 0);
+    let service =
+        Service::with(Settings { qps: NonZeroU32::new(20), latency: LATENCY, seed: 1, ..Settings::default() });
+    let summary = service.run(&archive).args(["--qps", "50", "--quota", "shared"]).end().is(0, &[("enrolled", 150)]);
+    let (calls, throttled) = (summary["calls"].as_f64().unwrap(), summary["throttled"].as_f64().unwrap());
+    println!("{throttled} of {calls} throttled");
+    assert!(throttled <= 0.1 * calls, "{summary:#}");
+}
