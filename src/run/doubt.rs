@@ -15,7 +15,7 @@ use super::{
 use crate::{
     api::{FaceRecord, Lookup, Transport},
     checkpoint::{Claimed, Settlement, Store, StoreError},
-    domain::{ApiCode, ConfirmedBy, DrainReason, FaceGroupCode, ItemState, Outcome},
+    domain::{ApiCode, ConfirmedBy, DrainReason, FaceGroupCode, ItemId, ItemState, Outcome},
     pace::{Backoff, InDoubtPolicy},
 };
 
@@ -32,6 +32,15 @@ pub(super) enum Case {
     Doubt(OpenDoubt),
     /// Is the new record there, and are the old ones gone?
     Replacement(Replacement),
+}
+
+impl Case {
+    pub(super) fn item(&self) -> ItemId {
+        match self {
+            Self::Doubt(doubt) => doubt.work.claimed.item,
+            Self::Replacement(replacement) => replacement.item(),
+        }
+    }
 }
 
 /// An item in doubt, and how far the asking has come.

@@ -184,7 +184,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
             while asks.len() < ASKING
                 && let Some(case) = queue.next_case(now)
             {
-                asks.push(AssertUnwindSafe(self.look_at(case)).catch_unwind());
+                let item = case.item();
+                let looking = async move { self.look_at(case).await.map(|end| (item, end)) };
+                asks.push(AssertUnwindSafe(looking).catch_unwind());
             }
             if !is_searching
                 && units.len() < room
@@ -202,7 +204,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let wake_at = earlier(queue.next_due().filter(|_| units.len() < room || asks.len() < ASKING), deadline);
             tokio::select! {
                 Some(end) = units.next(), if !units.is_empty() => self.sort(end.map_err(panicked)??, &mut queue),
-                Some(end) = asks.next(), if !asks.is_empty() => queue.looked_at(end.map_err(panicked)??, Instant::now()),
+                Some(end) = asks.next(), if !asks.is_empty() => {
+                    let (item, end) = end.map_err(panicked)??;
+                    queue.looked_at(item, end, Instant::now());
+                }
                 Some((from, claimed)) = &mut search, if is_searching => {
                     is_searching = false;
                     queue.found(from, claimed?);

@@ -48,7 +48,7 @@ pub(super) struct Queue {
     doubts: BinaryHeap<Due<Case>>,
     /// Doubts that the run began with: they do not count against [`DOUBTS`].
     leftover: usize,
-    /// Pending items that are in here or on their way: the search finds them again.
+    /// Items that are in here or on their way: the search finds those that are pending, or become it, again.
     held: HashSet<ItemId>,
     /// Items let go since the search began: it may have seen them pending before that.
     gone: HashSet<ItemId>,
@@ -63,8 +63,8 @@ impl Queue {
             ready: VecDeque::new(),
             waiting: BinaryHeap::new(),
             leftover: doubts.len(),
+            held: doubts.iter().map(|(case, _)| case.item()).collect(),
             doubts: doubts.into_iter().map(|(what, at)| Due { at, what }).collect(),
-            held: HashSet::new(),
             gone: HashSet::new(),
             cursor: ItemId(0),
             pass: Pass::Beside { has_more: true },
@@ -148,7 +148,7 @@ impl Queue {
         }
     }
 
-    /// An item is no longer pending.
+    /// An item is not in here any more.
     pub(super) fn let_go(&mut self, item: ItemId) {
         self.held.remove(&item);
         self.gone.insert(item);
@@ -162,11 +162,13 @@ impl Queue {
 
     /// The service is to be asked when the time comes.
     pub(super) fn ask(&mut self, case: Case, at: Instant) {
+        self.held.insert(case.item());
         self.doubts.push(Due { at, what: case });
     }
 
     /// What became of a doubt.
-    pub(super) fn looked_at(&mut self, end: CaseEnd, now: Instant) {
+    pub(super) fn looked_at(&mut self, item: ItemId, end: CaseEnd, now: Instant) {
+        self.let_go(item);
         match end {
             CaseEnd::Settled | CaseEnd::Left => {}
             CaseEnd::AskAgain(case, at) => self.ask(case, at),
@@ -219,7 +221,10 @@ fn pop_due<W>(heap: &mut BinaryHeap<Due<W>>, now: Instant) -> Option<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{FaceGroupCode, MerchantUserId, PictureRef};
+    use crate::{
+        domain::{FaceGroupCode, MerchantUserId, PictureRef},
+        run::doubt::OpenDoubt,
+    };
 
     fn claimed(item: i64) -> Claimed {
         Claimed {
@@ -268,6 +273,18 @@ mod tests {
         queue.let_go(ItemId(1));
         queue.found(search, vec![claimed(1)]);
         assert_eq!(take(&mut queue), [0_i64; 0]);
+    }
+
+    #[test]
+    fn item_that_was_in_doubt_and_is_to_be_sent_again_is_not_taken_by_a_search_too() {
+        let doubt = Case::Doubt(OpenDoubt::new(Work::new(claimed(1)), "Timeout".into()));
+        let mut queue = Queue::new(vec![(doubt, Instant::now())]);
+        queue.next_case(Instant::now()).unwrap();
+        let search = queue.next_search().unwrap();
+        // Found to be absent, and pending on disk; the search sees that before we hear of it.
+        queue.found(search, vec![claimed(1)]);
+        queue.looked_at(ItemId(1), CaseEnd::Resend(Work::new(claimed(1))), Instant::now());
+        assert_eq!(take(&mut queue), [1]);
     }
 
     #[test]

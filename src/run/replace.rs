@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{FaceRecord, Lookup, Removed, Transport},
     checkpoint::{Claimed, Store, StoreError},
-    domain::{DrainReason, Fault, Removal, Replaces},
+    domain::{DrainReason, Fault, ItemId, Removal, Replaces},
     pace::Backoff,
 };
 
@@ -32,6 +32,12 @@ pub(super) struct Replacement {
     /// Removals, and looks that were not answered.
     tries: u32,
     backoff: Backoff,
+}
+
+impl Replacement {
+    pub(super) fn item(&self) -> ItemId {
+        self.claimed.item
+    }
 }
 
 /// What a question before the sending has shown.

@@ -70,6 +70,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
     /// See the module.
     pub(super) async fn attempt(&self, mut work: Work) -> Result<End, StoreError> {
         let item = work.claimed.item;
+        // While the service is away, or wants nobody for long, nothing is read, fitted or uploaded for it.
+        if let Some(deferred) = self.add_gate.deferred(Instant::now()) {
+            return Ok(End::Again(work, deferred.until));
+        }
         if work.claimed.replaces == Some(Replaces::Unasked) {
             work = match self.ask_what_it_replaces(work).await? {
                 Asked::Known(work) => work,
