@@ -56,6 +56,8 @@
 //! 7. Kill the process at any point, run again: the same outcomes, nobody enrolled twice.
 //! 8. An older binary refuses a newer checkpoint; a newer one migrates an older, and loses nothing.
 
+#![forbid(unsafe_code)]
+
 pub mod api;
 pub mod check;
 pub mod checkpoint;

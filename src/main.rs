@@ -1,5 +1,7 @@
 //! The command line: parses, starts logging, dispatches, and ends with the code.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -11,16 +11,12 @@ fn large(people: usize) -> Archive {
     Archive::of(people, 1_500_000)
 }
 
-fn upload<'a>(enroll: &'a mut crate::support::Enroll, service: &Service) -> &'a mut crate::support::Enroll {
-    enroll.args(["--upload-endpoint", &service.sandbox.endpoint()])
-}
-
 #[test]
 fn photos_above_1_mb_are_uploaded_byte_for_byte_where_they_are_not_fitted() {
     let archive = large(6);
     let service = Service::new();
     let mut enroll = service.run(&archive);
-    upload(&mut enroll, &service).args(["--fit", "never"]).end().is(0, &[("enrolled", 6), ("calls", 6)]);
+    enroll.args(["--fit", "never"]).end().is(0, &[("enrolled", 6), ("calls", 6)]);
     service.holds_exactly(&archive);
     assert_eq!((service.calls(Action::AuthorizeFileUpload), service.calls(Action::PostObject)), (6, 6));
     let inline = service
@@ -36,7 +32,7 @@ fn every_photo_is_uploaded_where_that_is_wanted_and_fitted_ones_are_small() {
     let archive = Archive::of(3, 0);
     let service = Service::new();
     let mut enroll = service.run(&archive);
-    upload(&mut enroll, &service).args(["--send", "upload"]).end().is(0, &[("enrolled", 3)]);
+    enroll.args(["--send", "upload"]).end().is(0, &[("enrolled", 3)]);
     service.holds_exactly(&archive);
     assert_eq!(service.calls(Action::PostObject), 3);
 
@@ -70,7 +66,7 @@ fn faults_of_an_upload_leave_no_wrong_record_and_lose_nobody() {
         let archive = large(3);
         let service = Service::with(Settings { faults: Script::parse(faults).unwrap(), ..Settings::default() });
         let mut enroll = service.run(&archive);
-        let ended = upload(&mut enroll, &service).args(["--fit", "never"]).end();
+        let ended = enroll.args(["--fit", "never"]).end();
         assert_eq!(ended.code, Some(0), "{faults}: {ended:#?}");
         service.holds_exactly(&archive);
     }
@@ -82,7 +78,7 @@ fn throttled_call_names_the_uploaded_file_again() {
     let faults = Script::parse(r#"{"calls":[1,2,3],"fault":"throttle"}"#).unwrap();
     let service = Service::with(Settings { faults, ..Settings::default() });
     let mut enroll = service.run(&archive);
-    upload(&mut enroll, &service).args(["--fit", "never"]).end().is(0, &[("calls", 4), ("throttled", 3)]);
+    enroll.args(["--fit", "never"]).end().is(0, &[("calls", 4), ("throttled", 3)]);
     assert_eq!(service.calls(Action::PostObject), 1);
 }
 
@@ -93,10 +89,7 @@ fn upload_that_never_succeeds_ends_as_failed_and_one_that_is_not_allowed_ends_th
     let always = r#"{"action":"PostObject","fault":"code","status":403,"code":"AccessDenied","message":"no"}"#;
     service.sandbox.set_faults(Script::parse(always).unwrap());
     let mut enroll = service.run(&archive);
-    upload(&mut enroll, &service)
-        .args(["--fit", "never", "--retries", "2"])
-        .end()
-        .is(5, &[("failed", 2), ("calls", 0)]);
+    enroll.args(["--fit", "never", "--retries", "2"]).end().is(5, &[("failed", 2), ("calls", 0)]);
     let rows = export(&archive.checkpoint(), &[]);
     assert!(
         rows.iter()
@@ -107,7 +100,7 @@ fn upload_that_never_succeeds_ends_as_failed_and_one_that_is_not_allowed_ends_th
     service.sandbox.set_faults(Script::parse(denied).unwrap());
     let other = archive.path().join("other.sqlite");
     let mut enroll = service.run(&archive);
-    let ended = upload(&mut enroll, &service).args(["--fit", "never", "--checkpoint"]).arg(&other).end();
+    let ended = enroll.args(["--fit", "never", "--checkpoint"]).arg(&other).end();
     ended.is(7, &[("pending", 2), ("calls", 0)]);
     assert!(ended.stderr.contains("AuthorizeFileUpload"), "{}", ended.stderr);
     assert!(service.sandbox.records().is_empty());

@@ -10,7 +10,6 @@ mod check;
 mod checkpoint;
 mod delivery;
 mod house;
-mod kill;
 mod nightly;
 mod rate;
 mod run;

@@ -1,9 +1,13 @@
 //! Worlds in which the service allows less than it was said to, end to end. The same ones, simulated and with bands for
 //! each, are in `src/pace/rate/worlds.rs`.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::NonZeroU32,
+    thread,
+    time::{Duration, Instant},
+};
 
-use face_enroll::sandbox::{Script, Settings};
+use face_enroll::sandbox::{Action, Script, Settings};
 
 use crate::support::{Archive, Service};
 
@@ -45,4 +49,22 @@ fn shared_quota_is_approached_from_below_and_left_at_the_first_throttle() {
     let (calls, throttled) = (summary["calls"].as_f64().unwrap(), summary["throttled"].as_f64().unwrap());
     println!("{throttled} of {calls} throttled");
     assert!(throttled <= 0.1 * calls, "{summary:#}");
+}
+
+#[test]
+fn restarts_stay_within_the_quota_too() {
+    let archive = Archive::of(200, 0);
+    let service = Service::with_quota(50, Duration::from_millis(20));
+    let mut random = fastrand::Rng::with_seed(7);
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(4) {
+        let mut child = service.run(&archive).args(["--qps", "50", "--settle", "250ms"]).spawn();
+        thread::sleep(Duration::from_millis(random.u64(50..700)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let busiest = service.sandbox.busiest_second(Action::AddFaceRecord);
+    assert!(busiest <= 50, "{busiest} calls in one second");
+    service.run(&archive).args(["--settle", "250ms"]).end().is(0, &[("enrolled", 200)]);
+    service.holds_exactly(&archive);
 }

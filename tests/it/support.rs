@@ -151,6 +151,7 @@ impl Service {
         enroll
             .arg(source)
             .args(["--group", GROUP, "--endpoint", &self.sandbox.endpoint()])
+            .args(["--upload-endpoint", &self.sandbox.endpoint()])
             .args(["--qps", "2000", "--query-qps", "2000", "--settle", "60ms", "--json", "--progress", "never"])
             .env("ALIBABA_CLOUD_ACCESS_KEY_ID", self.sandbox.access_key_id())
             .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", self.sandbox.access_key_secret());

@@ -1,0 +1,38 @@
+//! The disk is full: nothing is sent whose intent could not be written, and the next run goes on.
+
+use std::process::Command;
+
+use face_enroll::sandbox::Action;
+use rusqlite::Connection;
+
+use crate::support::{Archive, Ended, Service};
+
+#[test]
+fn full_disk_ends_the_run_with_13_and_nothing_is_sent_without_an_intent() {
+    for kibibytes in [64, 150, 300] {
+        let archive = Archive::of(200, 0);
+        let service = Service::new();
+        let mut run = service.run(&archive);
+        // A file can't grow beyond this, as on a full disk; the signal that tells of it is ignored, so that the write fails.
+        let script = format!("trap '' XFSZ; ulimit -f {kibibytes}; exec \"$0\" \"$@\"");
+        let (program, args) = (run.command().get_program().to_owned(), run.command().get_args().map(ToOwned::to_owned));
+        let mut limited = Command::new("bash");
+        limited.arg("-c").arg(script).arg(program).args(args.collect::<Vec<_>>());
+        for (name, value) in run.command().get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        let ended = Ended::from(limited.output().unwrap());
+        assert_eq!(ended.code, Some(13), "{ended:#?}");
+        assert!(ended.stderr.contains("see to the disk"), "{}", ended.stderr);
+        let intended: i64 = Connection::open(archive.checkpoint())
+            .and_then(|db| db.query_row("SELECT coalesce(sum(attempts), 0) FROM items", [], |row| row.get(0)))
+            .unwrap_or(0);
+        let calls = service.calls(Action::AddFaceRecord) as i64;
+        assert!(calls <= intended, "{calls} calls of {intended} intents");
+        service.run(&archive).end().is(0, &[("enrolled", 200), ("in_doubt", 0)]);
+        service.holds_exactly(&archive);
+    }
+}

@@ -1,0 +1,402 @@
+//! A file system for SQLite that knows what was synced and what was only written.
+//!
+//! It stands before the real one and passes everything on. Of the files in a watched folder it keeps what a disk would
+//! keep through a loss of power: the bytes that were synced. What has been written since, in its order, may have reached
+//! the disk or not, in any order and torn at any sector. It can also refuse to write or to sync.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ffi::{CStr, c_int, c_void},
+    mem::size_of,
+    path::{Path, PathBuf},
+    ptr,
+    sync::{Arc, LazyLock, Mutex, Once},
+};
+
+use rusqlite::ffi::{
+    SQLITE_FULL, SQLITE_IOERR_FSYNC, SQLITE_OK, sqlite3_file, sqlite3_filename, sqlite3_int64, sqlite3_io_methods,
+    sqlite3_vfs, sqlite3_vfs_find, sqlite3_vfs_register,
+};
+
+const SECTOR: usize = 512;
+
+/// The bytes of each file, by its name.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// A change that was not synced.
+#[derive(Debug, Clone)]
+enum Change {
+    Write { at: usize, bytes: Vec<u8> },
+    Truncate { to: usize },
+}
+
+/// What is on the disk, and what may be.
+#[derive(Debug, Clone, Default)]
+pub struct Moment {
+    durable: Files,
+    unsynced: Vec<(String, Change)>,
+}
+
+/// What becomes of the unsynced changes when the power goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Loss {
+    /// None has reached the disk.
+    Everything,
+    /// All have.
+    Nothing,
+    /// The first ones have.
+    Tail,
+    /// Some have, in no order, torn at sectors.
+    Torn,
+}
+
+impl Moment {
+    /// The disk as it is found when the power is back.
+    pub fn after(&self, loss: Loss, random: &mut fastrand::Rng) -> Files {
+        let mut files = self.durable.clone();
+        match loss {
+            Loss::Everything => {}
+            Loss::Nothing => self.unsynced.iter().for_each(|change| apply(&mut files, change)),
+            Loss::Tail => {
+                let kept = random.usize(..=self.unsynced.len());
+                self.unsynced[..kept].iter().for_each(|change| apply(&mut files, change));
+            }
+            Loss::Torn => {
+                let mut pieces: Vec<(String, Change)> = self.unsynced.iter().flat_map(sectors).collect();
+                pieces.retain(|_| random.bool());
+                random.shuffle(&mut pieces);
+                pieces.iter().for_each(|change| apply(&mut files, change));
+            }
+        }
+        files
+    }
+}
+
+fn apply(files: &mut Files, (name, change): &(String, Change)) {
+    let file = files.entry(name.clone()).or_default();
+    match change {
+        Change::Write { at, bytes } => {
+            let end = at + bytes.len();
+            if file.len() < end {
+                file.resize(end, 0);
+            }
+            file[*at..end].copy_from_slice(bytes);
+        }
+        Change::Truncate { to } => file.truncate(*to),
+    }
+}
+
+/// A write, sector by sector.
+fn sectors((name, change): &(String, Change)) -> Vec<(String, Change)> {
+    let Change::Write { at, bytes } = change else { return vec![(name.clone(), change.clone())] };
+    let mut pieces = Vec::new();
+    let (mut at, mut rest) = (*at, bytes.as_slice());
+    while !rest.is_empty() {
+        let (piece, behind) = rest.split_at(rest.len().min(SECTOR - at % SECTOR));
+        pieces.push((name.clone(), Change::Write { at, bytes: piece.to_vec() }));
+        (at, rest) = (at + piece.len(), behind);
+    }
+    pieces
+}
+
+/// What the disk refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no room for another byte.
+    Full,
+    /// A sync fails.
+    Sync,
+}
+
+/// A watched folder.
+#[derive(Default)]
+pub struct Disk {
+    now: Moment,
+    /// Before each sync.
+    moments: Vec<Moment>,
+    /// A sync says that it has synced, and has not.
+    lies: bool,
+    /// So many writes, or syncs, go well before one is refused; then it goes well again.
+    refusal: Option<(Refusal, u32)>,
+}
+
+impl Disk {
+    /// What there is to be lost right now.
+    pub fn now(&self) -> Moment {
+        self.now.clone()
+    }
+
+    /// What there was to be lost before each sync since the last time that this was asked.
+    pub fn moments(&mut self) -> Vec<Moment> {
+        std::mem::take(&mut self.moments)
+    }
+
+    pub fn lie(&mut self) {
+        self.lies = true;
+    }
+
+    pub fn lies(&self) -> bool {
+        self.lies
+    }
+
+    pub fn refuse(&mut self, refusal: Refusal, after: u32) {
+        self.refusal = Some((refusal, after));
+    }
+
+    /// Was what was to be refused refused?
+    pub fn has_refused(&self) -> bool {
+        self.refusal.is_none()
+    }
+
+    fn refuses(&mut self, what: Refusal) -> bool {
+        match &mut self.refusal {
+            Some((refusal, 0)) if *refusal == what => {
+                self.refusal = None;
+                true
+            }
+            Some((refusal, left)) if *refusal == what => {
+                *left -= 1;
+                false
+            }
+            Some(_) | None => false,
+        }
+    }
+}
+
+type Watched = Arc<Mutex<Disk>>;
+
+static DISKS: LazyLock<Mutex<HashMap<PathBuf, Watched>>> = LazyLock::new(Mutex::default);
+
+/// Watches a folder from here on.
+pub fn watch(folder: &Path) -> Watched {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(register);
+    let disk = Watched::default();
+    DISKS.lock().unwrap().insert(folder.canonicalize().unwrap(), disk.clone());
+    disk
+}
+
+/// Who watches the folder of this file, and what the file is called.
+fn watcher(path: *const std::ffi::c_char) -> Option<Box<(Watched, String)>> {
+    if path.is_null() {
+        return None;
+    }
+    // SAFETY: SQLite's names are C strings that live as long as the call.
+    let path = Path::new(unsafe { CStr::from_ptr(path) }.to_str().ok()?);
+    let disk = DISKS.lock().unwrap().get(path.parent()?)?.clone();
+    Some(Box::new((disk, path.file_name()?.to_str()?.to_owned())))
+}
+
+/// An open file; the real one lies behind it in the same allocation.
+#[repr(C)]
+struct File {
+    base: sqlite3_file,
+    real: *mut sqlite3_file,
+    /// Null where nobody watches. Owned.
+    watched: *mut (Watched, String),
+}
+
+fn real_vfs() -> *mut sqlite3_vfs {
+    struct Real(*mut sqlite3_vfs);
+    // SAFETY: it is SQLite's own, lives for ever, and is never changed.
+    unsafe impl Send for Real {}
+    unsafe impl Sync for Real {}
+    // Asked for before ours is registered.
+    static REAL: LazyLock<Real> = LazyLock::new(|| Real(unsafe { sqlite3_vfs_find(ptr::null()) }));
+    REAL.0
+}
+
+fn register() {
+    let real = real_vfs();
+    // SAFETY: `real` is valid; the copy lives for ever. Its methods don't look at the structure that they are called with,
+    // but for these two, which pass the real one on.
+    unsafe {
+        let mut ours = *real;
+        ours.szOsFile = (size_of::<File>() + usize::try_from(ours.szOsFile).unwrap()) as c_int;
+        ours.zName = c"power".as_ptr();
+        ours.pNext = ptr::null_mut();
+        ours.xOpen = Some(open);
+        ours.xDelete = Some(delete);
+        assert_eq!(sqlite3_vfs_register(Box::leak(Box::new(ours)), 1), SQLITE_OK);
+    }
+}
+
+static METHODS: sqlite3_io_methods = sqlite3_io_methods {
+    iVersion: 2,
+    xClose: Some(close),
+    xRead: Some(read),
+    xWrite: Some(write),
+    xTruncate: Some(truncate),
+    xSync: Some(sync),
+    xFileSize: Some(file_size),
+    xLock: Some(lock),
+    xUnlock: Some(unlock),
+    xCheckReservedLock: Some(check_reserved_lock),
+    xFileControl: Some(file_control),
+    xSectorSize: Some(sector_size),
+    xDeviceCharacteristics: Some(device_characteristics),
+    xShmMap: Some(shm_map),
+    xShmLock: Some(shm_lock),
+    xShmBarrier: Some(shm_barrier),
+    xShmUnmap: Some(shm_unmap),
+    xFetch: None,
+    xUnfetch: None,
+};
+
+unsafe extern "C" fn open(
+    _vfs: *mut sqlite3_vfs,
+    name: sqlite3_filename,
+    file: *mut sqlite3_file,
+    flags: c_int,
+    out: *mut c_int,
+) -> c_int {
+    // SAFETY: SQLite gives szOsFile bytes, which hold ours and the real one's.
+    unsafe {
+        let ours = file.cast::<File>();
+        (*ours).base.pMethods = ptr::null();
+        (*ours).real = ours.add(1).cast();
+        (*ours).watched = ptr::null_mut();
+        let vfs = real_vfs();
+        let code = (*vfs).xOpen.unwrap()(vfs, name, (*ours).real, flags, out);
+        if !(*(*ours).real).pMethods.is_null() {
+            (*ours).base.pMethods = &raw const METHODS;
+            (*ours).watched = watcher(name).map_or(ptr::null_mut(), Box::into_raw);
+        }
+        code
+    }
+}
+
+unsafe extern "C" fn delete(_vfs: *mut sqlite3_vfs, name: *const std::ffi::c_char, sync: c_int) -> c_int {
+    // SAFETY: as it was called.
+    let code = unsafe { (*real_vfs()).xDelete.unwrap()(real_vfs(), name, sync) };
+    if let Some(watched) = watcher(name)
+        && code == SQLITE_OK
+    {
+        let (disk, name) = *watched;
+        let mut disk = disk.lock().unwrap();
+        // SQLite syncs the folder where it matters.
+        disk.now.durable.remove(&name);
+        disk.now.unsynced.retain(|change| change.0 != name);
+    }
+    code
+}
+
+/// The real file and its methods.
+macro_rules! real {
+    ($file:ident . $method:ident ($($argument:expr),*)) => {{
+        let real = (*$file.cast::<File>()).real;
+        (*(*real).pMethods).$method.unwrap()(real $(, $argument)*)
+    }};
+}
+
+/// What is known of a file that is watched.
+unsafe fn watched<'a>(file: *mut sqlite3_file) -> Option<&'a (Watched, String)> {
+    // SAFETY: null, or the box that `open` made and `close` takes back.
+    unsafe { (*file.cast::<File>()).watched.as_ref() }
+}
+
+unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
+    unsafe {
+        let code = real!(file.xClose());
+        let watched = (*file.cast::<File>()).watched;
+        if !watched.is_null() {
+            drop(Box::from_raw(watched));
+        }
+        code
+    }
+}
+
+unsafe extern "C" fn write(file: *mut sqlite3_file, bytes: *const c_void, n: c_int, at: sqlite3_int64) -> c_int {
+    unsafe {
+        if let Some((disk, _)) = watched(file)
+            && disk.lock().unwrap().refuses(Refusal::Full)
+        {
+            return SQLITE_FULL;
+        }
+        let code = real!(file.xWrite(bytes, n, at));
+        if let Some((disk, name)) = watched(file)
+            && code == SQLITE_OK
+        {
+            let bytes = std::slice::from_raw_parts(bytes.cast::<u8>(), n as usize).to_vec();
+            disk.lock().unwrap().now.unsynced.push((name.clone(), Change::Write { at: at as usize, bytes }));
+        }
+        code
+    }
+}
+
+unsafe extern "C" fn truncate(file: *mut sqlite3_file, to: sqlite3_int64) -> c_int {
+    unsafe {
+        let code = real!(file.xTruncate(to));
+        if let Some((disk, name)) = watched(file) {
+            disk.lock().unwrap().now.unsynced.push((name.clone(), Change::Truncate { to: to as usize }));
+        }
+        code
+    }
+}
+
+unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
+    unsafe {
+        if let Some((disk, name)) = watched(file) {
+            let mut disk = disk.lock().unwrap();
+            let moment = disk.now.clone();
+            disk.moments.push(moment);
+            if disk.refuses(Refusal::Sync) {
+                return SQLITE_IOERR_FSYNC;
+            }
+            if !disk.lies {
+                let Moment { durable, unsynced } = &mut disk.now;
+                unsynced.retain(|change| {
+                    let is_of_this_file = change.0 == *name;
+                    if is_of_this_file {
+                        apply(durable, change);
+                    }
+                    !is_of_this_file
+                });
+            }
+        }
+        real!(file.xSync(flags))
+    }
+}
+
+unsafe extern "C" fn read(file: *mut sqlite3_file, into: *mut c_void, n: c_int, at: sqlite3_int64) -> c_int {
+    unsafe { real!(file.xRead(into, n, at)) }
+}
+unsafe extern "C" fn file_size(file: *mut sqlite3_file, out: *mut sqlite3_int64) -> c_int {
+    unsafe { real!(file.xFileSize(out)) }
+}
+unsafe extern "C" fn lock(file: *mut sqlite3_file, level: c_int) -> c_int {
+    unsafe { real!(file.xLock(level)) }
+}
+unsafe extern "C" fn unlock(file: *mut sqlite3_file, level: c_int) -> c_int {
+    unsafe { real!(file.xUnlock(level)) }
+}
+unsafe extern "C" fn check_reserved_lock(file: *mut sqlite3_file, out: *mut c_int) -> c_int {
+    unsafe { real!(file.xCheckReservedLock(out)) }
+}
+unsafe extern "C" fn file_control(file: *mut sqlite3_file, what: c_int, argument: *mut c_void) -> c_int {
+    unsafe { real!(file.xFileControl(what, argument)) }
+}
+unsafe extern "C" fn sector_size(file: *mut sqlite3_file) -> c_int {
+    unsafe { real!(file.xSectorSize()) }
+}
+unsafe extern "C" fn device_characteristics(file: *mut sqlite3_file) -> c_int {
+    unsafe { real!(file.xDeviceCharacteristics()) }
+}
+unsafe extern "C" fn shm_map(
+    file: *mut sqlite3_file,
+    page: c_int,
+    size: c_int,
+    extend: c_int,
+    out: *mut *mut c_void,
+) -> c_int {
+    unsafe { real!(file.xShmMap(page, size, extend, out)) }
+}
+unsafe extern "C" fn shm_lock(file: *mut sqlite3_file, offset: c_int, n: c_int, flags: c_int) -> c_int {
+    unsafe { real!(file.xShmLock(offset, n, flags)) }
+}
+unsafe extern "C" fn shm_barrier(file: *mut sqlite3_file) {
+    unsafe { real!(file.xShmBarrier()) }
+}
+unsafe extern "C" fn shm_unmap(file: *mut sqlite3_file, delete: c_int) -> c_int {
+    unsafe { real!(file.xShmUnmap(delete)) }
+}
