@@ -40,6 +40,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Show what the checkpoint holds
     Status(StatusArgs),
+    /// Settle what is in doubt, sending nothing; with --all or --sample: compare with what the service has
+    Verify(VerifyArgs),
     /// Put failed (or, by choice, rejected) items back to pending; the next run sends them again
     Retry(RetryArgs),
     /// Write items with their outcomes, as CSV or JSON Lines
@@ -217,6 +219,9 @@ pub struct ServiceArgs {
         default_value = "https://openplatform.aliyuncs.com"
     )]
     pub upload_endpoint: String,
+    /// Certificates (PEM) to trust besides this machine's: those of a proxy that looks into TLS
+    #[arg(long, env = "FACE_ENROLL_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// How it is sent.
@@ -383,6 +388,41 @@ pub struct StatusArgs {
     #[command(flatten)]
     pub which: CheckpointArgs,
     /// One JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Which.
+    #[command(flatten)]
+    pub which: CheckpointArgs,
+    /// Page through the groups and compare them with the checkpoint: in both, only here, only there, several. Writes nothing
+    #[arg(long)]
+    pub all: bool,
+    /// Ask about so many people of each group who are enrolled here, drawn by lot. Writes nothing
+    #[arg(long, value_name = "N", conflicts_with = "all")]
+    pub sample: Option<NonZeroUsize>,
+    /// Compare this group only
+    #[arg(long, value_name = "CODE")]
+    pub group: Option<FaceGroupCode>,
+    /// Where it is asked.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    /// Queries a second
+    #[arg(long = "query-qps", env = "FACE_ENROLL_QUERY_QPS", default_value = "10", value_name = "N")]
+    pub qps: Qps,
+    /// How long to wait before asking what became of a request; absent must be heard twice, so far apart
+    #[arg(long, env = "FACE_ENROLL_SETTLE", value_name = "D", default_value = "30s", value_parser = duration)]
+    pub settle: Duration,
+    /// Attempts per item, beyond which what is absent has failed
+    #[arg(long, env = "FACE_ENROLL_RETRIES", default_value = "8", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub retries: u32,
+    /// Stop when the service has not answered for so long
+    #[arg(long, env = "FACE_ENROLL_GIVE_UP_AFTER", value_name = "D", default_value = "5m", value_parser = duration)]
+    pub give_up_after: Duration,
+    /// JSON Lines on stdout: a line for each difference, the verdict last
     #[arg(long)]
     pub json: bool,
 }

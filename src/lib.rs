@@ -74,3 +74,4 @@ pub mod run;
 pub mod sandbox;
 pub mod secret;
 pub mod telemetry;
+pub mod verify;

@@ -11,8 +11,8 @@ use reqwest::Method;
 use tokio::time::Instant;
 
 use super::{
-    Credentials, Endpoint, GroupLookup, Lookup, Meaning, Payload, RawAnswer, Removed, Signable, SignedRequest,
-    Transport, TransportError, UploadTarget, authorization, classify, companion,
+    Credentials, Endpoint, GroupLookup, Lookup, Meaning, Payload, RawAnswer, RecordPage, Removed, Signable,
+    SignedRequest, Transport, TransportError, UploadTarget, authorization, classify, companion,
     sign::{canonical_query, sha256_hex},
 };
 use crate::domain::{
@@ -21,6 +21,8 @@ use crate::domain::{
 };
 
 const VERSION: &str = "2022-08-09";
+/// Records asked for at once. No document gives the most that a page may hold.
+pub const RECORDS_A_PAGE: u64 = 50;
 const FORM: &str = "application/x-www-form-urlencoded";
 /// A `Date` further from our clock than this is not believed (reliability.md S15).
 const FURTHEST_CLOCK: Duration = Duration::from_secs(24 * 60 * 60);
@@ -83,6 +85,13 @@ impl<T: Transport> Client<T> {
             ("PageSize", "10"),
         ];
         companion::lookup(self.ask("QueryFaceRecord", &query).await, user.as_str())
+    }
+
+    /// QueryFaceRecord: a page of everything that the group holds, the first being 1.
+    pub async fn query_face_records(&self, _permit: Permit, group: &FaceGroupCode, page: u64) -> RecordPage {
+        let (page, size) = (page.to_string(), RECORDS_A_PAGE.to_string());
+        let query = [("CurrentPage", page.as_str()), ("FaceGroupCode", group.as_str()), ("PageSize", size.as_str())];
+        companion::record_page(self.ask("QueryFaceRecord", &query).await)
     }
 
     /// QueryFaceGroup: is there such a group?

@@ -44,6 +44,27 @@ pub enum Lookup {
     Fatal(Fatal),
 }
 
+/// A page of a group's records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordPage {
+    /// These, each with its id; none: there are no more.
+    Records {
+        /// In the service's order.
+        records: Vec<(String, FaceRecord)>,
+        /// Of the whole group, if the service says so.
+        total: Option<u64>,
+    },
+    /// Asked too often.
+    Throttled {
+        /// How long to wait, if the service says so.
+        retry_after: Option<Duration>,
+    },
+    /// No answer, or none that can be understood.
+    Unanswered(Fault),
+    /// Nothing will go better until a person acts.
+    Fatal(Fatal),
+}
+
 /// Is there a group of this code?
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupLookup {
@@ -103,6 +124,12 @@ struct Entry {
     code: Option<String>,
 }
 
+impl Entry {
+    fn record(&self) -> FaceRecord {
+        FaceRecord { id: self.id, created: self.created.as_deref().and_then(|text| text.parse().ok()) }
+    }
+}
+
 /// Why there is no page to read.
 enum NoPage {
     Throttled(Option<Duration>),
@@ -120,11 +147,8 @@ pub(super) fn lookup(answer: Result<RawAnswer, TransportError>, user: &str) -> L
     };
     let entries = page.items.unwrap_or_default();
     // The filter is the service's; whether it was applied is seen from the ids.
-    let records: Vec<FaceRecord> = entries
-        .iter()
-        .filter(|entry| entry.user.as_deref() == Some(user))
-        .map(|entry| FaceRecord { id: entry.id, created: entry.created.as_deref().and_then(|text| text.parse().ok()) })
-        .collect();
+    let records: Vec<FaceRecord> =
+        entries.iter().filter(|entry| entry.user.as_deref() == Some(user)).map(Entry::record).collect();
     if !records.is_empty() {
         Lookup::Present { records }
     } else if entries.is_empty() && page.total.unwrap_or(0) == 0 {
@@ -133,6 +157,21 @@ pub(super) fn lookup(answer: Result<RawAnswer, TransportError>, user: &str) -> L
         Lookup::Unanswered(unreadable(
             "the service answered with other people's records: its filter by id was not applied",
         ))
+    }
+}
+
+/// What an answer to QueryFaceRecord without an id says.
+pub(super) fn record_page(answer: Result<RawAnswer, TransportError>) -> RecordPage {
+    match page(answer) {
+        Ok(page) => {
+            let entries = page.items.unwrap_or_default();
+            let records =
+                entries.iter().map(|entry| (entry.user.clone().unwrap_or_default(), entry.record())).collect();
+            RecordPage::Records { records, total: page.total.and_then(|total| u64::try_from(total).ok()) }
+        }
+        Err(NoPage::Throttled(retry_after)) => RecordPage::Throttled { retry_after },
+        Err(NoPage::Unanswered(fault)) => RecordPage::Unanswered(fault),
+        Err(NoPage::Fatal(fatal)) => RecordPage::Fatal(fatal),
     }
 }
 

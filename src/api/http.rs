@@ -5,7 +5,7 @@ use std::{error::Error, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{
-    Client, Response,
+    Certificate, Client, Response,
     header::{HeaderMap, HeaderName, HeaderValue},
     redirect, retry, tls,
 };
@@ -35,6 +35,8 @@ pub struct TransportSettings {
     pub idle: Duration,
     /// Idle connections kept.
     pub connections: usize,
+    /// Certificates to trust besides this machine's, in PEM; empty: none.
+    pub extra_roots: Vec<u8>,
 }
 
 impl Default for TransportSettings {
@@ -47,6 +49,7 @@ impl Default for TransportSettings {
             total_cap: Duration::from_secs(120),
             idle: Duration::from_secs(20),
             connections: 64,
+            extra_roots: Vec::new(),
         }
     }
 }
@@ -62,16 +65,30 @@ pub struct HttpTransport {
 
 /// The client could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the HTTP client can't be set up")]
-pub struct SetupError(#[from] reqwest::Error);
+pub enum SetupError {
+    /// For a reason of its own.
+    #[error("the HTTP client can't be set up")]
+    Client(#[from] reqwest::Error),
+    /// What is to be trusted can't be read.
+    #[error("--ca-file holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")]
+    NoCertificate,
+}
 
 impl HttpTransport {
     /// Connects to nothing yet.
     pub fn new(settings: &TransportSettings) -> Result<Self, SetupError> {
         // Another crate of the process may have chosen one already; then that one is used.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let roots = match settings.extra_roots.as_slice() {
+            [] => Vec::new(),
+            pem => match Certificate::from_pem_bundle(pem) {
+                Ok(roots) if !roots.is_empty() => roots,
+                Ok(_) | Err(_) => return Err(SetupError::NoCertificate),
+            },
+        };
         let builder = || {
             Client::builder()
+                .tls_certs_merge(roots.clone())
                 .user_agent(concat!("face-enroll/", env!("CARGO_PKG_VERSION")))
                 .http1_only()
                 .redirect(redirect::Policy::none())
@@ -129,14 +146,8 @@ fn failed(error: &reqwest::Error, to: &Endpoint) -> TransportError {
     let mut is_certificate = false;
     let mut cause = error.source();
     while let Some(source) = cause {
-        let tls = source.downcast_ref::<rustls::Error>();
-        is_certificate |= tls.is_some_and(|tls| matches!(tls, rustls::Error::InvalidCertificate(_)));
+        is_certificate |= is_bad_certificate(source);
         words.push(source.to_string());
-        // rustls hides in an io::Error, which does not give it as its source.
-        let inner = source.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            is_certificate |= matches!(tls, rustls::Error::InvalidCertificate(_));
-        }
         cause = source.source();
     }
     words.dedup();
@@ -154,6 +165,15 @@ fn failed(error: &reqwest::Error, to: &Endpoint) -> TransportError {
         (false, _) if error.is_timeout() => TransportError::maybe_sent(FaultKind::Timeout, message),
         (false, _) => TransportError::maybe_sent(FaultKind::ConnectionLost, message),
     }
+}
+
+/// rustls hides in an io::Error, and that in another one; neither gives what it holds as its source.
+fn is_bad_certificate(error: &(dyn Error + 'static)) -> bool {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return matches!(tls, rustls::Error::InvalidCertificate(_));
+    }
+    let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    held.is_some_and(|held| is_bad_certificate(held))
 }
 
 /// The body, if all of it came and it is not more than an answer can be.

@@ -19,8 +19,8 @@ mod upload;
 
 pub use body::Payload;
 pub use classify::{Meaning, classify};
-pub use client::Client;
-pub use companion::{FaceRecord, GroupLookup, Lookup, Removed};
+pub use client::{Client, RECORDS_A_PAGE};
+pub use companion::{FaceRecord, GroupLookup, Lookup, RecordPage, Removed};
 pub use credentials::{Credentials, CredentialsError};
 pub use endpoint::{Endpoint, EndpointError, Network, Region};
 pub use http::{HttpTransport, TransportSettings};

@@ -158,8 +158,8 @@ pub struct NewRun {
     pub id: RunId,
     /// The access key, masked.
     pub access_key: String,
-    /// The rules for photos, in words of their own.
-    pub rules: String,
+    /// The rules for photos, in words of their own; none: nothing is to be sent.
+    pub rules: Option<String>,
 }
 
 /// What an opened checkpoint is found to hold.

@@ -5,6 +5,7 @@ use std::{error::Error, fmt};
 use crate::{
     api::{CredentialsError, EndpointError},
     checkpoint::StoreError,
+    domain::Fatal,
     exit::Exit,
     manifest::SourceError,
     report::ExportError,
@@ -124,5 +125,32 @@ impl From<ExportError> for Failure {
             ExportError::Store(error) => error.into(),
             ExportError::Write(_) => Self::new(Exit::Internal, error),
         }
+    }
+}
+
+/// What a person is to do.
+pub(super) fn advice(fatal: &Fatal) -> &'static str {
+    match fatal {
+        Fatal::Credentials { .. } => "check ALIBABA_CLOUD_ACCESS_KEY_ID, _SECRET and _SECURITY_TOKEN, then run again",
+        Fatal::Signature { .. } => "check ALIBABA_CLOUD_ACCESS_KEY_SECRET, then run again",
+        Fatal::Permission { .. } => {
+            "grant the RAM user AliyunAntCloudAuthFullAccess, or AddFaceRecord, QueryFaceRecord and QueryFaceGroup, then run again"
+        }
+        Fatal::Account { .. } => "activate ID Verification and settle overdue payments, then run again",
+        Fatal::Endpoint { .. } => "check --region, --network and --endpoint, then run again",
+        Fatal::Certificate { .. } => {
+            "check the endpoint's name, this machine's clock and its root certificates, then run again"
+        }
+        Fatal::Clock { .. } => "set this machine's clock, then run again",
+        Fatal::UnknownGroup { .. } => "check --group and --region, or make the group in the console, then run again",
+        Fatal::SameRefusal { .. } => {
+            "these rows are pending again: mend the cause and run again, or let them be rejected with --keep-going"
+        }
+    }
+}
+
+impl From<Fatal> for Failure {
+    fn from(fatal: Fatal) -> Self {
+        Self::new(Exit::Fatal, fatal.to_string()).advise(advice(&fatal))
     }
 }

@@ -9,8 +9,10 @@ mod reading;
 mod retry;
 mod run;
 mod sandbox;
+mod signals;
 mod status;
 mod target;
+mod verify;
 
 pub use failure::Failure;
 
@@ -26,6 +28,7 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Check(args) => check::check(&args, cli.talk.quiet),
         Command::Run(args) => run::run(*args, cli.talk.quiet).await,
         Command::Status(args) => status::status(&args),
+        Command::Verify(args) => verify::verify(&args).await,
         Command::Retry(args) => retry::retry(&args),
         Command::Export(args) => export::export(&args),
         Command::Completions(args) => manual::completions(&args),

@@ -4,27 +4,28 @@ use std::{io::IsTerminal, path::Path, sync::Arc, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     time::{Instant, Interval},
 };
 
 use super::{
     Failure,
+    failure::advice,
     place::{self, Kind},
-    reading,
+    reading, signals,
     target::{self, Target},
 };
 use crate::{
-    api::{Client, HttpTransport, TransportSettings},
+    api::{Client, HttpTransport},
     checkpoint::{Checkpoint, Lock, NewRun, Reader, SqliteStore, StoreError},
     cli::{ExitOn, Json, RunArgs, Send, When},
-    domain::{Counts, DrainReason, Event, Fatal, RunId, RunSummary, RunTotals},
+    domain::{Counts, DrainReason, Event, RunId, RunSummary, RunTotals},
     exit::Exit,
     pace::{Gate, Qps, RetryRules},
     picture,
     report::{self, Progress, Snapshot, Status, Summary, View},
-    run::{Deps, Engine, Feed, FeedError, FeedState, Limits, Reading, RunError, Settings, Stop, is_ignored},
+    run::{Deps, Engine, Feed, FeedError, FeedState, Limits, Reading, RunError, Settings, Stop},
     telemetry,
 };
 
@@ -45,7 +46,7 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
     let path = place::of_sources(&args.read.sources, args.checkpoint.as_deref(), kind)?;
     // A source that is not there is told before anything is made for it.
     let readings = reading::open(&args.read, target::group(&args))?;
-    let service = (kind == Kind::Service).then(|| target::service(&args)).transpose()?;
+    let service = (kind == Kind::Service).then(|| target::service(&args.service, None)).transpose()?;
     make_folder(&path)?;
     let _lock = {
         let (path, wait) = (path.clone(), args.limits.wait_lock);
@@ -53,7 +54,7 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
     };
     let target = match service {
         Some(service) => service,
-        None => target::sandbox(&args, &path).await?,
+        None => target::sandbox(&args.service, args.sending.qps, &path).await?,
     };
     let store = SqliteStore::open(&path, &target.binding)?;
     let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| Failure::new(Exit::Internal, error))?;
@@ -80,13 +81,13 @@ impl Run<'_> {
         checkpoint: Checkpoint<SqliteStore>,
     ) -> Result<Exit, Failure> {
         let key = target.credentials.masked_id();
-        let run_id = new_run_id();
+        let run_id = RunId::new(jiff::Timestamp::now(), fastrand::u16(..));
         let settings = self.settings();
         let rules = format!("{:?}, outside the root: {}", settings.photo, settings.allow_outside_root);
-        let new = NewRun { id: run_id.clone(), access_key: key.clone(), rules };
+        let new = NewRun { id: run_id.clone(), access_key: key.clone(), rules: Some(rules) };
         let found = checkpoint.start_run(new).await?;
         let stop = Stop::default();
-        let _signals = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(listen(stop.clone())?));
+        let _signals = signals::listen(stop.clone())?;
         tracing::info!(
             run = %run_id,
             checkpoint = %self.path.display(),
@@ -159,9 +160,7 @@ impl Run<'_> {
     }
 
     fn client(&self, target: &Target) -> Result<Client<HttpTransport>, Failure> {
-        let settings =
-            TransportSettings { connections: self.args.sending.concurrency.get(), ..TransportSettings::default() };
-        let transport = HttpTransport::new(&settings).map_err(|error| Failure::new(Exit::Usage, error))?;
+        let transport = target::transport(&self.args.service, self.args.sending.concurrency.get())?;
         Ok(Client::new(transport, target.endpoint.clone(), target.upload.clone(), target.credentials.clone()))
     }
 
@@ -281,7 +280,7 @@ impl Watcher<'_> {
                 }
                 _ = show.tick() => What::View,
                 Some(()) = tick(&mut status) => What::Status,
-                Some(()) = next(&mut asked) => What::Line,
+                Some(()) = signals::next(&mut asked) => What::Line,
             };
             let Ok(counts) = checkpoint.counts().await else { continue };
             let snapshot = Snapshot { counts, totals: engine.totals(), rate: engine.rate().get() };
@@ -391,79 +390,12 @@ fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&Failure>, 
     }
 }
 
-/// What a person is to do.
-fn advice(fatal: &Fatal) -> &'static str {
-    match fatal {
-        Fatal::Credentials { .. } => "check ALIBABA_CLOUD_ACCESS_KEY_ID, _SECRET and _SECURITY_TOKEN, then run again",
-        Fatal::Signature { .. } => "check ALIBABA_CLOUD_ACCESS_KEY_SECRET, then run again",
-        Fatal::Permission { .. } => {
-            "grant the RAM user AliyunAntCloudAuthFullAccess, or AddFaceRecord, QueryFaceRecord and QueryFaceGroup, then run again"
-        }
-        Fatal::Account { .. } => "activate ID Verification and settle overdue payments, then run again",
-        Fatal::Endpoint { .. } => "check --region, --network and --endpoint, then run again",
-        Fatal::Certificate { .. } => {
-            "check the endpoint's name, this machine's clock and its root certificates, then run again"
-        }
-        Fatal::Clock { .. } => "set this machine's clock, then run again",
-        Fatal::UnknownGroup { .. } => "check --group and --region, or make the group in the console, then run again",
-        Fatal::SameRefusal { .. } => {
-            "these rows are pending again: mend the cause and run again, or let them be rejected with --keep-going"
-        }
-    }
-}
-
 fn make_folder(checkpoint: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
     let Some(folder) = checkpoint.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
         Failure::new(Exit::Checkpoint, error).advise("the checkpoint's folder can't be made: give another --checkpoint")
     })
-}
-
-/// `20261123T020015Z-7f3a`
-fn new_run_id() -> RunId {
-    let started = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-    RunId(format!("{started}-{:04x}", fastrand::u16(..)))
-}
-
-/// The first signal drains, the second leaves. What was ignored at the start stays ignored.
-fn listen(stop: Stop) -> Result<impl Future<Output = ()>, Failure> {
-    let open = |kind: SignalKind| -> Result<Option<Signal>, Failure> {
-        let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
-        if is_ignored(number) {
-            Ok(None)
-        } else {
-            signal(kind).map(Some).map_err(|error| Failure::new(Exit::Internal, error))
-        }
-    };
-    let (mut hangup, mut interrupt, mut terminate) =
-        (open(SignalKind::hangup())?, open(SignalKind::interrupt())?, open(SignalKind::terminate())?);
-    Ok(async move {
-        loop {
-            let kind = tokio::select! {
-                Some(()) = next(&mut hangup) => SignalKind::hangup(),
-                Some(()) = next(&mut interrupt) => SignalKind::interrupt(),
-                Some(()) = next(&mut terminate) => SignalKind::terminate(),
-                else => return,
-            };
-            let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
-            if stop.is_signalled() {
-                tracing::warn!("leaving at once: what is in flight is in doubt");
-                stop.leave();
-                return;
-            }
-            tracing::warn!(signal = number, "stopping: what is in flight is heard out; a second signal leaves at once");
-            stop.signalled(number);
-        }
-    })
-}
-
-/// The next signal; nothing, for ever, where there is none to wait for.
-async fn next(signal: &mut Option<Signal>) -> Option<()> {
-    match signal {
-        Some(signal) => signal.recv().await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Returns a moment after the run was told to leave at once.

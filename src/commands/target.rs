@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::{Failure, place::Kind};
 use crate::{
-    api::{AccessKey, Credentials, Endpoint, Region, UploadTarget},
+    api::{AccessKey, Credentials, Endpoint, HttpTransport, Region, TransportSettings, UploadTarget},
     cli::{RunArgs, ServiceArgs},
     domain::FaceGroupCode,
     exit::Exit,
@@ -15,7 +15,7 @@ use crate::{
 /// The group of a sandbox run that names none.
 const SANDBOX_GROUP: &str = "sandbox";
 /// What a checkpoint made by `--sandbox` belongs to.
-const SANDBOX_BINDING: &str = "the sandbox";
+pub(super) const SANDBOX_BINDING: &str = "the sandbox";
 
 /// See the module.
 pub(super) struct Target {
@@ -28,11 +28,11 @@ pub(super) struct Target {
     pub(super) sandbox: Option<Sandbox>,
 }
 
-/// The real thing, found out without a call.
-pub(super) fn service(args: &RunArgs) -> Result<Target, Failure> {
-    let region = region(&args.service)?;
-    let endpoint = endpoint(&args.service, region)?;
-    let upload = Endpoint::custom(&args.service.upload_endpoint)?;
+/// The real thing, found out without a call. Where no region is given, it is the one that the checkpoint belongs to.
+pub(super) fn service(args: &ServiceArgs, belongs_to: Option<&str>) -> Result<Target, Failure> {
+    let region = region(args)?.or_else(|| belongs_to?.strip_prefix("region:")?.parse().ok());
+    let endpoint = endpoint(args, region)?;
+    let upload = Endpoint::custom(&args.upload_endpoint)?;
     let credentials = Credentials::from_environment(|name| std::env::var(name).ok())?;
     let binding = endpoint.binding();
     Ok(Target {
@@ -42,6 +42,18 @@ pub(super) fn service(args: &RunArgs) -> Result<Target, Failure> {
         binding,
         sandbox: None,
     })
+}
+
+/// The network, with the certificates that it is to trust.
+pub(super) fn transport(args: &ServiceArgs, connections: usize) -> Result<HttpTransport, Failure> {
+    let usage = |error: Box<dyn std::error::Error + Send + Sync>| Failure::new(Exit::Usage, error);
+    let extra_roots = match &args.ca_file {
+        Some(file) => std::fs::read(file)
+            .map_err(|error| usage(format!("--ca-file {} can't be read: {error}", file.display()).into()))?,
+        None => Vec::new(),
+    };
+    let settings = TransportSettings { connections, extra_roots, ..TransportSettings::default() };
+    HttpTransport::new(&settings).map_err(|error| usage(error.into()))
 }
 
 /// Is it a rehearsal?
@@ -73,14 +85,14 @@ fn endpoint(args: &ServiceArgs, region: Option<Region>) -> Result<Endpoint, Fail
 }
 
 /// A sandbox whose records outlive the process, in a file beside the checkpoint.
-pub(super) async fn sandbox(args: &RunArgs, checkpoint: &std::path::Path) -> Result<Target, Failure> {
-    if args.service.endpoint.is_some() {
+pub(super) async fn sandbox(args: &ServiceArgs, qps: Qps, checkpoint: &std::path::Path) -> Result<Target, Failure> {
+    if args.endpoint.is_some() {
         return Err(Failure::new(Exit::Usage, "--sandbox has its own endpoint: leave --endpoint out"));
     }
     let mut records = checkpoint.as_os_str().to_owned();
     records.push(".records.jsonl");
     let settings = SandboxSettings {
-        qps: quota(args.sending.qps),
+        qps: quota(qps),
         latency: std::time::Duration::from_millis(40),
         records: Some(records.into()),
         ..SandboxSettings::default()

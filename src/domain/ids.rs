@@ -111,6 +111,13 @@ impl fmt::Display for ItemId {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunId(pub String);
 
+impl RunId {
+    /// Of a run that starts now.
+    pub fn new(start: jiff::Timestamp, random: u16) -> Self {
+        Self(format!("{}-{random:04x}", start.strftime("%Y%m%dT%H%M%SZ")))
+    }
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

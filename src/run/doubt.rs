@@ -3,7 +3,7 @@
 //! A late execution can come after our question, so "absent" must be heard twice, `--settle` apart, before anything is
 //! sent again. A question that is not answered settles nothing and uses nothing up.
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use tokio::time::Instant;
 
@@ -111,6 +111,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             self.stats.queried();
             let lookup = self.client.query_face_record(permit, &claimed.group, &claimed.user).await;
             let now = Instant::now();
+            self.note_query(matches!(lookup, Lookup::Unanswered(_)), now);
             match &lookup {
                 Lookup::Present { .. } | Lookup::Absent => drop(self.query_gate.observe(false, now)),
                 Lookup::Throttled { retry_after } => {
@@ -122,6 +123,19 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 Lookup::Unanswered(_) | Lookup::Fatal(_) => {}
             }
             return Some(lookup);
+        }
+    }
+
+    /// A service that answers no query for too long is away: asking is given up, and nothing is lost by it.
+    fn note_query(&self, is_unanswered: bool, now: Instant) {
+        let mut since = self.unanswered_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_unanswered {
+            *since = None;
+            return;
+        }
+        let away = now.saturating_duration_since(*since.get_or_insert(now));
+        if away > self.settings.give_up_after {
+            self.drain(DrainReason::ServiceAway(away));
         }
     }
 

@@ -1,6 +1,12 @@
 //! The loop: keeps enough units on their way, and knows when there is nothing left.
 
-use std::{any::Any, num::NonZeroUsize, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    num::NonZeroUsize,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, future::OptionFuture, stream::FuturesUnordered};
 use tokio::{
@@ -12,7 +18,7 @@ use super::{
     admission::Admission,
     budget::{ByteBudget, Images, Workbench},
     control::{Limits, Stop},
-    doubt::{Case, OpenDoubt},
+    doubt::{Case, CaseEnd, OpenDoubt},
     feed::FeedState,
     guards::{BadCertificates, KnownGroups, Streak},
     queue::Queue,
@@ -117,6 +123,8 @@ pub struct Engine<T, S> {
     pub(super) streak: Streak,
     pub(super) groups: KnownGroups,
     pub(super) bad_certificates: BadCertificates,
+    /// Since when no query has been answered.
+    pub(super) unanswered_since: Mutex<Option<Instant>>,
     pub(super) stats: Stats,
 }
 
@@ -143,6 +151,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             streak: Streak::default(),
             groups: KnownGroups::default(),
             bad_certificates: BadCertificates::default(),
+            unanswered_since: Mutex::default(),
             stats: Stats::new(Instant::now()),
             settings,
         }
@@ -222,6 +231,38 @@ impl<T: Transport, S: Store> Engine<T, S> {
             }
         }
         self.hear_out(&mut units).await
+    }
+
+    /// Settles what is in doubt and sends nothing: what is absent is pending again, for the next run.
+    pub async fn settle_doubts(&self) -> Result<(), RunError> {
+        let mut queue = Queue::new(self.leftover_doubts().await?);
+        let mut asks = FuturesUnordered::new();
+        while !self.stop.is_draining() {
+            let now = Instant::now();
+            while asks.len() < ASKING
+                && let Some(case) = queue.next_case(now)
+            {
+                let item = case.item();
+                let looking = async move { self.look_at(case).await.map(|end| (item, end)) };
+                asks.push(AssertUnwindSafe(looking).catch_unwind());
+            }
+            let wake_at = queue.next_due().filter(|_| asks.len() < ASKING);
+            if asks.is_empty() && wake_at.is_none() {
+                return Ok(());
+            }
+            tokio::select! {
+                Some(end) = asks.next(), if !asks.is_empty() => match end.map_err(panicked)?? {
+                    (item, CaseEnd::AskAgain(case @ Case::Doubt(_), at)) => {
+                        queue.looked_at(item, CaseEnd::AskAgain(case, at), Instant::now());
+                    }
+                    // An old record that is to go is the next run's to remove.
+                    (_, CaseEnd::Settled | CaseEnd::Left | CaseEnd::Resend(_) | CaseEnd::AskAgain(Case::Replacement(_), _)) => {}
+                },
+                () = tokio::time::sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => {}
+                () = self.stop.draining() => {}
+            }
+        }
+        Ok(())
     }
 
     /// Draining: what is on its way comes to its end, within its time.

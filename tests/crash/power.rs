@@ -38,7 +38,7 @@ fn group() -> FaceGroupCode {
 fn open(folder: &Path) -> SqliteStore {
     let mut store = SqliteStore::open(&folder.join("c.sqlite"), "region:ap-southeast-1").unwrap();
     store.begin().unwrap();
-    let rules = "those of the page".to_owned();
+    let rules = Some("those of the page".to_owned());
     store.start_run(&NewRun { id: RunId("r".into()), access_key: "LTAI****".into(), rules }).unwrap();
     let source = store.open_source("/m.csv", Path::new("/photos")).unwrap();
     let item = |n: usize| Item {

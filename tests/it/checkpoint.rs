@@ -14,7 +14,7 @@ fn new_run() -> NewRun {
     NewRun {
         id: RunId(format!("run-{}", fastrand::u64(..))),
         access_key: "LTAI****".to_owned(),
-        rules: "those of the page".to_owned(),
+        rules: Some("those of the page".to_owned()),
     }
 }
 

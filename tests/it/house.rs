@@ -20,6 +20,7 @@ const PLAN: &[(&str, &[&str])] = &[
     ("sandbox", &["domain"]),
     ("run", &["domain", "crash", "manifest", "picture", "api", "pace", "checkpoint"]),
     ("check", &["domain", "manifest", "picture"]),
+    ("verify", &["domain", "api", "pace", "checkpoint"]),
     ("report", &["domain", "checkpoint", "check"]),
 ];
 

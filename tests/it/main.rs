@@ -16,3 +16,5 @@ mod run;
 mod sandbox;
 mod scale;
 mod support;
+mod tls;
+mod verify;

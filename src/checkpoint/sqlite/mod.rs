@@ -182,7 +182,7 @@ impl Store for SqliteStore {
     fn start_run(&mut self, run: &NewRun) -> Result<Found, StoreError> {
         let mut start = || -> rusqlite::Result<Found> {
             self.doubt_what_was_being_sent()?;
-            self.reopen_what_other_rules_refused(&run.rules)?;
+            run.rules.as_deref().map_or(Ok(()), |rules| self.reopen_what_other_rules_refused(rules))?;
             self.tally.flush(&self.db)?;
             let runs: i64 = self.db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
             let learned_rate = self.setting("learned_rate")?.and_then(|text| text.parse().ok());

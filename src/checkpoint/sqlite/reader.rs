@@ -6,12 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::{open, rows, tally};
 use crate::{
     checkpoint::{Lock, StoreError, store::ExportRow},
-    domain::{Counts, ItemState},
+    domain::{Counts, ItemId, ItemState},
 };
 
 /// See the module.
@@ -49,6 +49,56 @@ impl Reader {
             self.db.prepare("SELECT code FROM face_groups ORDER BY code")?.query_map([], |row| row.get(0))?.collect()
         };
         groups().map_err(StoreError::sqlite("reading its groups"))
+    }
+
+    /// What it belongs to: the region, the custom endpoint or the sandbox.
+    pub fn binding(&self) -> Result<Option<String>, StoreError> {
+        self.db
+            .query_row("SELECT value FROM settings WHERE name = 'binding'", [], |row| row.get(0))
+            .optional()
+            .map_err(StoreError::sqlite("reading what it belongs to"))
+    }
+
+    /// The item of this id in this group, and its state.
+    pub fn find(&self, group: &str, user: &str) -> Result<Option<(ItemId, ItemState)>, StoreError> {
+        let find = || -> rusqlite::Result<Option<(ItemId, ItemState)>> {
+            self.db
+                .prepare_cached(
+                    "SELECT id, state FROM items
+                     WHERE user = ?1 AND group_id = (SELECT id FROM face_groups WHERE code = ?2)",
+                )?
+                .query_row([user, group], |row| Ok((ItemId(row.get(0)?), rows::state(row.get(1)?)?)))
+                .optional()
+        };
+        find().map_err(StoreError::sqlite("looking for an item"))
+    }
+
+    /// Enrolled items of a group behind `after`, in the order of their numbers.
+    pub fn enrolled(&self, group: &str, after: ItemId, limit: usize) -> Result<Vec<(ItemId, String)>, StoreError> {
+        self.users(
+            "SELECT id, user FROM items WHERE state = 3 AND id > ?2
+             AND group_id = (SELECT id FROM face_groups WHERE code = ?1) ORDER BY id LIMIT ?3",
+            (group, after.0, limit as i64),
+        )
+    }
+
+    /// So many enrolled items of a group, drawn by lot.
+    pub fn sample(&self, group: &str, limit: usize) -> Result<Vec<(ItemId, String)>, StoreError> {
+        self.users(
+            "SELECT id, user FROM items WHERE state = 3
+             AND group_id = (SELECT id FROM face_groups WHERE code = ?1) ORDER BY random() LIMIT ?2",
+            (group, limit as i64),
+        )
+    }
+
+    fn users(&self, select: &str, parameters: impl rusqlite::Params) -> Result<Vec<(ItemId, String)>, StoreError> {
+        let users = || -> rusqlite::Result<Vec<(ItemId, String)>> {
+            self.db
+                .prepare_cached(select)?
+                .query_map(parameters, |row| Ok((ItemId(row.get(0)?), row.get(1)?)))?
+                .collect()
+        };
+        users().map_err(StoreError::sqlite("reading its items"))
     }
 
     /// Gives every item, then every row that could not become one, to `each`, until it fails.

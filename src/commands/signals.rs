@@ -1,0 +1,52 @@
+//! What the process is told from outside.
+
+use std::future::pending;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Failure;
+use crate::{
+    exit::Exit,
+    run::{Stop, is_ignored},
+};
+
+/// The first signal drains, the second leaves. What was ignored at the start stays ignored.
+pub(super) fn listen(stop: Stop) -> Result<AbortOnDropHandle<()>, Failure> {
+    let open = |kind: SignalKind| -> Result<Option<Signal>, Failure> {
+        let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
+        if is_ignored(number) {
+            Ok(None)
+        } else {
+            signal(kind).map(Some).map_err(|error| Failure::new(Exit::Internal, error))
+        }
+    };
+    let (mut hangup, mut interrupt, mut terminate) =
+        (open(SignalKind::hangup())?, open(SignalKind::interrupt())?, open(SignalKind::terminate())?);
+    Ok(AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            let kind = tokio::select! {
+                Some(()) = next(&mut hangup) => SignalKind::hangup(),
+                Some(()) = next(&mut interrupt) => SignalKind::interrupt(),
+                Some(()) = next(&mut terminate) => SignalKind::terminate(),
+                else => return,
+            };
+            let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
+            if stop.is_signalled() {
+                tracing::warn!("leaving at once: what is in flight is in doubt");
+                stop.leave();
+                return;
+            }
+            tracing::warn!(signal = number, "stopping: what is in flight is heard out; a second signal leaves at once");
+            stop.signalled(number);
+        }
+    })))
+}
+
+/// The next signal; nothing, for ever, where there is none to wait for.
+pub(super) async fn next(signal: &mut Option<Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => pending().await,
+    }
+}
