@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 use crate::{
     api::{Network, Region},
-    domain::{FaceGroupCode, ItemState},
+    domain::{FaceGroupCode, ItemState, MerchantUserId},
     manifest::{ColumnName, IdFrom, InputFormat, Pattern},
     pace::{InDoubtPolicy, Qps, QuotaUse},
     picture::{Fit, Landscape},
@@ -44,6 +44,10 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Put failed (or, by choice, rejected) items back to pending; the next run sends them again
     Retry(RetryArgs),
+    /// Remove people who were enrolled long ago from the checkpoint; the service is not touched
+    Purge(PurgeArgs),
+    /// Remove one person from the checkpoint; the service is not touched
+    Erase(EraseArgs),
     /// Write items with their outcomes, as CSV or JSON Lines
     Export(ExportArgs),
     /// Serve the API locally, for rehearsal and tests
@@ -115,6 +119,9 @@ pub struct RunArgs {
     /// Read, check and plan; send nothing, write nothing
     #[arg(short = 'n', long, env = "FACE_ENROLL_DRY_RUN", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub dry_run: bool,
+    /// Go on with a checkpoint that is older than the last run on it: ask before every send
+    #[arg(long, env = "FACE_ENROLL_AFTER_RESTORE", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub after_restore: bool,
     /// Run against a sandbox inside the process: no account, no group, no region needed
     #[arg(long, env = "FACE_ENROLL_SANDBOX", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub sandbox: bool,
@@ -441,6 +448,31 @@ pub struct RetryArgs {
     pub code: Option<String>,
 }
 
+/// Flags of `purge`.
+#[derive(Debug, Args)]
+pub struct PurgeArgs {
+    /// Which.
+    #[command(flatten)]
+    pub which: CheckpointArgs,
+    /// Those who were enrolled longer ago than this
+    #[arg(long, value_name = "D", value_parser = duration)]
+    pub older_than: Duration,
+}
+
+/// Flags of `erase`.
+#[derive(Debug, Args)]
+pub struct EraseArgs {
+    /// Which.
+    #[command(flatten)]
+    pub which: CheckpointArgs,
+    /// The person's id
+    #[arg(long, value_name = "ID", value_parser = user)]
+    pub user: MerchantUserId,
+    /// In this group only
+    #[arg(long, value_name = "CODE")]
+    pub group: Option<FaceGroupCode>,
+}
+
 /// Flags of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
@@ -453,6 +485,9 @@ pub struct ExportArgs {
     /// The form
     #[arg(long, default_value = "csv")]
     pub format: ExportFormat,
+    /// For a spreadsheet: an apostrophe before each cell that it would take for a formula (such a file is no manifest)
+    #[arg(long)]
+    pub for_spreadsheet: bool,
     /// Where to; `-` is stdout
     #[arg(short, long, default_value = "-", value_name = "FILE")]
     pub output: PathBuf,
@@ -519,6 +554,10 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     humantime::parse_duration(text).map_err(|_| "a duration such as 90s, 5m, 2h30m or 1d".to_owned())
+}
+
+fn user(text: &str) -> Result<MerchantUserId, String> {
+    MerchantUserId::parse(text).map_err(|error| error.to_string())
 }
 
 fn retried(text: &str) -> Result<ItemState, String> {

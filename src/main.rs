@@ -12,8 +12,18 @@ const BLOCKING_THREADS: usize = 12;
 /// What a thread that hangs on a dead disk is waited for at the end.
 const LAST_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// Keys and faces are in this memory: no core file is to hold them.
+fn keep_memory_private() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    // Where the limit is not ours to set, it is not worse than before.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    keep_memory_private();
     if let Err(error) = telemetry::start(&cli.talk) {
         eprintln!("error: the log file can't be written: {error}");
         return Exit::Usage.into();

@@ -83,6 +83,14 @@ pub enum StoreError {
         /// What this run is for.
         wanted: String,
     },
+    /// Older than the last run on it.
+    #[error(
+        "{path} is older than the last run on it: it was restored from a backup, and does not know what was sent since"
+    )]
+    Restored {
+        /// Which.
+        path: PathBuf,
+    },
     /// A state change that the rules don't know: a bug.
     #[error("item {item} can't go from {from:?} to {to:?}: this is a bug")]
     IllegalChange {

@@ -15,12 +15,18 @@ use super::StoreError;
 
 /// How long to look again before "another run holds it": `status` holds the lock for a moment when it looks.
 const GLANCE: Duration = Duration::from_millis(300);
+/// Begins the line of the epoch.
+const EPOCH: &str = "epoch ";
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Held for as long as it lives.
+///
+/// Its file remembers the last epoch of the checkpoint beside it. A checkpoint that is behind has been restored from a
+/// backup, or has been deleted: what was sent since is not in it.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    epoch: u64,
 }
 
 impl Lock {
@@ -38,21 +44,33 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => {
                     let mut words = String::new();
                     let _ = file.read_to_string(&mut words);
-                    let holder = if words.is_empty() { String::new() } else { format!(" ({})", words.trim_end()) };
+                    let holder = words.lines().next().map(|words| format!(" ({words})")).unwrap_or_default();
                     return Err(StoreError::Locked { path: checkpoint.to_owned(), holder });
                 }
             }
         }
-        // For whoever finds it held. Failing to write it does not make the lock weaker.
-        let _ = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| {
-            writeln!(
-                file,
-                "process {}, since {}",
-                std::process::id(),
-                jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")
-            )
-        });
-        Ok(Self { _file: file })
+        let mut words = String::new();
+        let _ = file.read_to_string(&mut words);
+        let epoch = words.lines().find_map(|line| line.strip_prefix(EPOCH)?.parse().ok()).unwrap_or(0);
+        let lock = Self { file, epoch };
+        lock.remember(epoch);
+        Ok(lock)
+    }
+
+    /// The checkpoint's epoch when it was last told.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The checkpoint has come to this epoch. Failing to write it makes neither the lock nor the checkpoint weaker.
+    pub fn remember(&self, epoch: u64) {
+        let since = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+        let words = format!("process {}, since {since}\n{EPOCH}{epoch}\n", std::process::id());
+        let mut file = &self.file;
+        let _ = file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| file.write_all(words.as_bytes()))
+            .and_then(|()| file.set_len(words.len() as u64));
     }
 
     /// Does a live run hold it?
@@ -85,7 +103,8 @@ mod tests {
         assert!(Lock::is_held(&checkpoint));
         let Err(StoreError::Locked { holder, .. }) = Lock::acquire(&checkpoint, Duration::ZERO) else { panic!() };
         assert!(holder.contains(&std::process::id().to_string()), "{holder}");
+        first.remember(7);
         drop(first);
-        Lock::acquire(&checkpoint, Duration::ZERO).unwrap();
+        assert_eq!(Lock::acquire(&checkpoint, Duration::ZERO).unwrap().epoch(), 7);
     }
 }

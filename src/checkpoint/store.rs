@@ -171,6 +171,12 @@ pub struct Found {
     pub is_resumed: bool,
     /// The rate that the last run learned.
     pub learned_rate: Option<f64>,
+    /// Did the last run end without a word?
+    pub was_killed: bool,
+    /// Have items been removed from it? Then the service may have people who are not in it.
+    pub has_forgotten: bool,
+    /// See [`Store::end_run`].
+    pub epoch: u64,
 }
 
 /// See the module.
@@ -183,8 +189,9 @@ pub trait Store: Send + 'static {
     /// A run begins: what was being sent when the last one died is in doubt from here on, and what was refused by other
     /// rules than these is pending again.
     fn start_run(&mut self, run: &NewRun) -> Result<Found, StoreError>;
-    /// A run ends, in whatever way it can still tell of.
-    fn end_run(&mut self, exit_code: u8, reason: &str) -> Result<(), StoreError>;
+    /// A run ends, in whatever way it can still tell of. Gives the checkpoint's epoch: a number that grows with every run
+    /// that begins or ends, so that an old copy is known from a new one.
+    fn end_run(&mut self, exit_code: u8, reason: &str) -> Result<u64, StoreError>;
 
     /// A source is about to be read.
     fn open_source(&mut self, name: &str, root: &std::path::Path) -> Result<SourceId, StoreError>;

@@ -47,7 +47,7 @@ impl<S: Store> Checkpoint<S> {
     }
 
     /// See [`Store::end_run`].
-    pub async fn end_run(&self, exit_code: u8, reason: String) -> Result<(), StoreError> {
+    pub async fn end_run(&self, exit_code: u8, reason: String) -> Result<u64, StoreError> {
         self.call(move |store| store.end_run(exit_code, &reason)).await
     }
 

@@ -22,7 +22,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
     let to_stdout = args.output == Path::new("-");
     let folder = if to_stdout { PathBuf::from(".") } else { folder_of(&args.output).to_owned() };
     let folder = folder.canonicalize().map_err(|error| Failure::new(Exit::Usage, ExportError::Write(error)))?;
-    let exporter = Exporter { reader: &reader, states: &args.status, folder };
+    let exporter = Exporter { reader: &reader, states: &args.status, folder, is_for_spreadsheet: args.for_spreadsheet };
     let written = if to_stdout {
         write(&exporter, args.format, stdout().lock())
     } else {

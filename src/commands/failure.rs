@@ -59,6 +59,12 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let (exit, advice) = match &error {
             StoreError::Locked { .. } => (Exit::Locked, Some("wait for it, or give --wait-lock 10m")),
+            StoreError::Restored { .. } => (
+                Exit::Checkpoint,
+                Some(
+                    "put the newer file back, or give --after-restore: everyone who is not enrolled in it is asked about before being sent",
+                ),
+            ),
             StoreError::Bound { .. } => {
                 (Exit::Usage, Some("give the region or endpoint that it was made for, or another --checkpoint"))
             }

@@ -3,6 +3,7 @@
 mod check;
 mod export;
 mod failure;
+mod forget;
 mod manual;
 mod place;
 mod reading;
@@ -30,6 +31,8 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Status(args) => status::status(&args),
         Command::Verify(args) => verify::verify(&args).await,
         Command::Retry(args) => retry::retry(&args),
+        Command::Purge(args) => forget::purge(&args),
+        Command::Erase(args) => forget::erase(&args),
         Command::Export(args) => export::export(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man => manual::man(),

@@ -25,7 +25,7 @@ use crate::{
     pace::{Gate, Qps, RetryRules},
     picture,
     report::{self, Progress, Snapshot, Status, Summary, View},
-    run::{Deps, Engine, Feed, FeedError, FeedState, Limits, Reading, RunError, Settings, Stop},
+    run::{Deps, Engine, Feed, FeedError, FeedState, Limits, Precheck, Reading, RunError, Settings, Stop},
     telemetry,
 };
 
@@ -48,7 +48,7 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
     let readings = reading::open(&args.read, target::group(&args))?;
     let service = (kind == Kind::Service).then(|| target::service(&args.service, None)).transpose()?;
     make_folder(&path)?;
-    let _lock = {
+    let lock = {
         let (path, wait) = (path.clone(), args.limits.wait_lock);
         tokio::task::spawn_blocking(move || Lock::acquire(&path, wait)).await.expect("taking a lock does not panic")?
     };
@@ -57,8 +57,13 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
         None => target::sandbox(&args.service, args.sending.qps, &path).await?,
     };
     let store = SqliteStore::open(&path, &target.binding)?;
+    let knows_all = match is_newest(&store, &lock, &path) {
+        Err(StoreError::Restored { .. }) if args.after_restore || args.sending.precheck => false,
+        known => known?,
+    };
     let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| Failure::new(Exit::Internal, error))?;
-    let ended = Run { args: &args, path: &path, is_quiet }.go(&target, readings, checkpoint).await;
+    let ended =
+        Run { args: &args, path: &path, lock: &lock, knows_all, is_quiet }.go(&target, readings, checkpoint).await;
     if let Some(sandbox) = target.sandbox {
         sandbox.shutdown().await;
     }
@@ -67,9 +72,21 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
     ended
 }
 
+/// Does the checkpoint know what the last run on it did? False: it is a new one where there was another.
+pub(super) fn is_newest(store: &SqliteStore, lock: &Lock, path: &Path) -> Result<bool, StoreError> {
+    match store.epoch()? {
+        epoch if epoch >= lock.epoch() => Ok(true),
+        0 => Ok(false),
+        _ => Err(StoreError::Restored { path: path.to_owned() }),
+    }
+}
+
 struct Run<'a> {
     args: &'a RunArgs,
     path: &'a Path,
+    lock: &'a Lock,
+    /// False: what is not enrolled in the checkpoint may be at the service all the same.
+    knows_all: bool,
     is_quiet: bool,
 }
 
@@ -82,10 +99,15 @@ impl Run<'_> {
     ) -> Result<Exit, Failure> {
         let key = target.credentials.masked_id();
         let run_id = RunId::new(jiff::Timestamp::now(), fastrand::u16(..));
-        let settings = self.settings();
+        let mut settings = self.settings();
         let rules = format!("{:?}, outside the root: {}", settings.photo, settings.allow_outside_root);
         let new = NewRun { id: run_id.clone(), access_key: key.clone(), rules: Some(rules) };
         let found = checkpoint.start_run(new).await?;
+        self.lock.remember(found.epoch);
+        if !self.knows_all || found.has_forgotten {
+            tracing::warn!("this checkpoint does not know all that it once knew: asking before every send");
+            settings.precheck = Precheck::EverySend;
+        }
         let stop = Stop::default();
         let _signals = signals::listen(stop.clone())?;
         tracing::info!(
@@ -140,6 +162,7 @@ impl Run<'_> {
             })
         };
         let mut watcher = self.watcher(heard);
+        let pages = found.was_killed.then(|| self.check_pages(stop.clone()));
         let working = async {
             let ran = engine.run(feed_watch).await;
             // The checkpoint is to hold every row, also of a run that stops early.
@@ -156,7 +179,24 @@ impl Run<'_> {
         watcher.finish();
         let (totals, learned) = (engine.totals(), engine.learned_rate());
         drop(engine);
-        self.end(Ended { ran, read, totals, learned, stop, run_id, before: found.counts }, &checkpoint).await
+        let damage = match pages {
+            // It is of no use to wait for it; it is done again after the next kill.
+            Some(pages) if pages.is_finished() => pages.await.ok().and_then(Result::err),
+            Some(_) | None => None,
+        };
+        self.end(Ended { ran, read, damage, totals, learned, stop, run_id, before: found.counts }, &checkpoint).await
+    }
+
+    /// After a kill: beside the first calls, not before them.
+    fn check_pages(&self, stop: Stop) -> tokio::task::JoinHandle<Result<(), StoreError>> {
+        let path = self.path.to_owned();
+        tokio::task::spawn_blocking(move || {
+            let checked = Reader::open(&path).and_then(|reader| reader.check_pages());
+            if checked.is_err() {
+                stop.drain(DrainReason::Damaged);
+            }
+            checked
+        })
     }
 
     fn client(&self, target: &Target) -> Result<Client<HttpTransport>, Failure> {
@@ -176,7 +216,7 @@ impl Run<'_> {
             give_up_after: limits.give_up_after,
             keep_going: limits.keep_going,
             photo: reading::rules(&self.args.photos, picture::Poor::Allow),
-            precheck: sending.precheck,
+            precheck: if sending.precheck { Precheck::FirstSends } else { Precheck::Off },
             uploads_all: self.args.photos.send == Send::Upload,
             allow_outside_root: self.args.read.allow_outside_root,
         }
@@ -204,7 +244,7 @@ impl Run<'_> {
 
     /// The last words: what the checkpoint holds, and the code.
     async fn end(&self, ended: Ended, checkpoint: &Checkpoint<SqliteStore>) -> Result<Exit, Failure> {
-        let Ended { ran, read, totals, learned, stop, run_id, before } = ended;
+        let Ended { ran, read, damage, totals, learned, stop, run_id, before } = ended;
         let nothing_parses = || {
             Failure::new(Exit::Source, "no row of the source could be read as a photo to enrol")
                 .advise("see what is wrong with each: face-enroll export --status rejected --checkpoint FILE")
@@ -217,6 +257,7 @@ impl Run<'_> {
             (Ok(()), Some(Ok(state))) if state.rows > 0 && state.parsed == 0 => Some(nothing_parses()),
             (Ok(()), Some(Ok(_)) | None) => None,
         };
+        let failure = failure.or(damage.map(Failure::from));
         // Items that were on their way are in doubt from here on, so the counts come after it.
         let counted = async {
             checkpoint.learn_rate(learned.map(Qps::get)).await?;
@@ -245,7 +286,13 @@ impl Run<'_> {
         let exit_reason = reason(exit, stop.reason(), failure.as_ref(), &counts);
         let summary = RunSummary { totals, exit_code: exit.code(), exit_reason };
         let ended = checkpoint.end_run(summary.exit_code, summary.exit_reason.clone()).await;
-        let failure = failure.or_else(|| ended.err().map(Failure::from));
+        let failure = match ended {
+            Ok(epoch) => {
+                self.lock.remember(epoch);
+                failure
+            }
+            Err(error) => failure.or_else(|| Some(error.into())),
+        };
         if self.args.show.json.is_some() {
             let groups = Reader::open(self.path).and_then(|reader| reader.groups()).unwrap_or_default();
             report::print_json(&Summary::new(Status::new(Some(&run_id.0), self.path, &groups, &counts), &summary));
@@ -325,6 +372,8 @@ async fn tick(interval: &mut Option<Interval>) -> Option<()> {
 struct Ended {
     ran: Result<(), RunError>,
     read: Option<Result<FeedState, FeedError>>,
+    /// Of the checkpoint's pages.
+    damage: Option<StoreError>,
     totals: RunTotals,
     learned: Option<Qps>,
     stop: Stop,
@@ -341,6 +390,7 @@ fn of_reason(reason: &DrainReason) -> Exit {
         DrainReason::MaxImages | DrainReason::MaxErrors => Exit::Limit,
         DrainReason::Fatal(_) => Exit::Fatal,
         DrainReason::SourceBroken => Exit::Source,
+        DrainReason::Damaged => Exit::Checkpoint,
     }
 }
 
@@ -366,7 +416,7 @@ fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&Failure>, 
             format!("the service did not answer for {}; run again to go on", report::duration(*away))
         }
         Some(DrainReason::Fatal(fatal)) => format!("stopped: {fatal}; {}", advice(fatal)),
-        Some(DrainReason::SourceBroken) => "stopped".into(),
+        Some(DrainReason::SourceBroken | DrainReason::Damaged) => "stopped".into(),
         None => format!(
             "{} replaced photos still have their old records at the service; run again to remove them",
             report::thousands(counts.to_remove)

@@ -8,6 +8,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     Failure,
     place::{self, Kind},
+    run::is_newest,
     signals,
     target::{self, Target},
 };
@@ -20,7 +21,7 @@ use crate::{
     pace::{Gate, InDoubtPolicy, QuotaUse, RetryRules},
     picture::Rules,
     report,
-    run::{Deps, Engine, Limits, Settings, Stop},
+    run::{Deps, Engine, Limits, Precheck, Settings, Stop},
     verify::{Audit, AuditError, Difference},
 };
 
@@ -51,8 +52,9 @@ fn client(args: &VerifyArgs, target: &Target) -> Result<Client<crate::api::HttpT
 
 /// Asks about everything that is in doubt, until nothing is.
 async fn settle(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit, Failure> {
-    let _lock = Lock::acquire(path, Duration::ZERO)?;
+    let lock = Lock::acquire(path, Duration::ZERO)?;
     let store = SqliteStore::open(path, &target.binding)?;
+    is_newest(&store, &lock, path)?;
     let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| Failure::new(Exit::Internal, error))?;
     let access_key = target.credentials.masked_id();
     let found = checkpoint
@@ -90,7 +92,7 @@ async fn settle(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit,
         Some(_) | None if counts.in_doubt > 0 => Exit::InDoubt,
         Some(_) | None => Exit::Success,
     };
-    checkpoint.end_run(exit.code(), "verified".to_owned()).await?;
+    lock.remember(checkpoint.end_run(exit.code(), "verified".to_owned()).await?);
     drop(checkpoint);
     let _ = tokio::task::spawn_blocking(move || writer.join()).await;
     let settled = found.counts.in_doubt.saturating_sub(counts.in_doubt);
@@ -129,7 +131,7 @@ fn settings(args: &VerifyArgs) -> Settings {
         give_up_after: args.give_up_after,
         keep_going: false,
         photo: Rules::default(),
-        precheck: false,
+        precheck: Precheck::Off,
         uploads_all: false,
         allow_outside_root: false,
     }

@@ -91,4 +91,6 @@ pub enum DrainReason {
     Fatal(Fatal),
     /// A source could not be read to its end.
     SourceBroken,
+    /// The checkpoint's pages are damaged.
+    Damaged,
 }

@@ -1,6 +1,7 @@
 //! Items with their outcomes, as CSV or JSON Lines. An export is itself a manifest: mended, it can be run.
 
 use std::{
+    borrow::Cow,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -45,6 +46,8 @@ pub struct Exporter<'a> {
     pub states: &'a [ItemState],
     /// Paths beneath this folder are written relative to it.
     pub folder: PathBuf,
+    /// For a spreadsheet: no cell may be taken for a formula. What is written so is no manifest any more.
+    pub is_for_spreadsheet: bool,
 }
 
 impl Exporter<'_> {
@@ -61,18 +64,30 @@ impl Exporter<'_> {
             Ok(())
         })?;
         let mut writer = csv::Writer::from_writer(output);
-        writer.write_record(EXPORT_COLUMNS.iter().copied().chain(others.iter().map(String::as_str)))?;
+        let names = EXPORT_COLUMNS.iter().copied().chain(others.iter().map(String::as_str));
+        writer.write_record(names.map(|name| self.cell(name, name).into_owned()))?;
         self.rows(&mut |row| {
             let fields = self.fields(&row);
-            let other =
-                |name: &String| row.extra.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value);
-            writer.write_record(
-                fields.iter().map(|field| field.as_deref().unwrap_or_default()).chain(others.iter().map(other)),
-            )?;
+            let other = |name: &str| row.extra.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value);
+            let ours =
+                EXPORT_COLUMNS.iter().copied().zip(fields.iter().map(|field| field.as_deref().unwrap_or_default()));
+            let theirs = others.iter().map(|name| (name.as_str(), other(name)));
+            writer.write_record(ours.chain(theirs).map(|(name, text)| self.cell(name, text).into_owned()))?;
             Ok(())
         })?;
         writer.flush()?;
         Ok(())
+    }
+
+    /// A cell that a spreadsheet would take for a formula begins with an apostrophe (OWASP, CSV injection): the service's
+    /// message always, for it is never read again; the others only where the file is for a spreadsheet.
+    fn cell<'a>(&self, name: &str, text: &'a str) -> Cow<'a, str> {
+        let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+        if is_formula && (self.is_for_spreadsheet || name == "message") {
+            Cow::Owned(format!("'{text}"))
+        } else {
+            Cow::Borrowed(text)
+        }
     }
 
     /// An object a line; absent fields are absent.

@@ -118,7 +118,7 @@ impl Progress {
             }
             Event::Back => tracing::info!("the service answers again"),
             Event::Draining(reason) => match reason {
-                DrainReason::Fatal(_) | DrainReason::SourceBroken => {
+                DrainReason::Fatal(_) | DrainReason::SourceBroken | DrainReason::Damaged => {
                     tracing::error!("stopping; what is in flight is heard out")
                 }
                 DrainReason::Signal(_)

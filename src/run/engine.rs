@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     api::{Client, Transport},
-    checkpoint::{Checkpoint, Store, StoreError},
+    checkpoint::{Checkpoint, Claimed, Store, StoreError},
     domain::{DrainReason, Event, ItemId, RunTotals},
     pace::{Gate, InDoubtPolicy, Qps, RetryRules},
     picture::Rules,
@@ -40,6 +40,28 @@ const DRAIN: Duration = Duration::from_secs(25);
 const CLAIM: usize = 256;
 /// Questions under way at once.
 const ASKING: usize = 16;
+
+/// Who is asked about before being sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precheck {
+    /// Nobody.
+    Off,
+    /// Whom we have never tried to send: another tool may have.
+    FirstSends,
+    /// Everyone: the checkpoint does not know all that it once knew.
+    EverySend,
+}
+
+impl Precheck {
+    pub(super) fn concerns(self, claimed: &Claimed) -> bool {
+        let asks = match self {
+            Self::Off => false,
+            Self::FirstSends => claimed.first_intent_ms.is_none(),
+            Self::EverySend => true,
+        };
+        asks && claimed.replaces.is_none()
+    }
+}
 
 /// How a run behaves.
 #[derive(Debug, Clone)]
@@ -62,8 +84,8 @@ pub struct Settings {
     pub keep_going: bool,
     /// What a photo may be, and what may be done to it.
     pub photo: Rules,
-    /// `--precheck`: ask before every first send.
-    pub precheck: bool,
+    /// `--precheck`.
+    pub precheck: Precheck,
     /// `--send upload`: also what could go inline is uploaded.
     pub uploads_all: bool,
     /// May a photo lie elsewhere than beneath its source's root?
@@ -210,7 +232,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 }
                 return Ok(());
             }
-            let wake_at = earlier(queue.next_due().filter(|_| units.len() < room || asks.len() < ASKING), deadline);
+            // What is due and finds no room waits for room, not for its time: a time that has passed would spin.
+            let work_due = queue.work_due().filter(|_| units.len() < room);
+            let case_due = queue.case_due().filter(|_| asks.len() < ASKING);
+            let wake_at = work_due.into_iter().chain(case_due).chain(deadline).min();
             tokio::select! {
                 Some(end) = units.next(), if !units.is_empty() => self.sort(end.map_err(panicked)??, &mut queue),
                 Some(end) = asks.next(), if !asks.is_empty() => {
@@ -246,7 +271,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 let looking = async move { self.look_at(case).await.map(|end| (item, end)) };
                 asks.push(AssertUnwindSafe(looking).catch_unwind());
             }
-            let wake_at = queue.next_due().filter(|_| asks.len() < ASKING);
+            let wake_at = queue.case_due().filter(|_| asks.len() < ASKING);
             if asks.is_empty() && wake_at.is_none() {
                 return Ok(());
             }
@@ -354,8 +379,4 @@ type UnitEnd = Result<Result<(ItemId, End), StoreError>, Box<dyn Any + Send>>;
 fn panicked(payload: Box<dyn Any + Send>) -> RunError {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     RunError::Panic(text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default())
-}
-
-fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    a.into_iter().chain(b).min()
 }

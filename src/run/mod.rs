@@ -29,5 +29,5 @@ mod unit;
 mod upload;
 
 pub use control::{Limits, MaxErrors, Stop, is_ignored};
-pub use engine::{Deps, Engine, RunError, Settings};
+pub use engine::{Deps, Engine, Precheck, RunError, Settings};
 pub use feed::{Feed, FeedError, FeedState, OnChange, Reading};

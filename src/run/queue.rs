@@ -82,11 +82,14 @@ impl Queue {
         pop_due(&mut self.doubts, now)
     }
 
-    /// When something that waits is due.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        let work = self.waiting.peek().map(|due| due.at);
-        let case = self.doubts.peek().map(|due| due.at);
-        work.into_iter().chain(case).min()
+    /// When the next item that waits is due.
+    pub(super) fn work_due(&self) -> Option<Instant> {
+        self.waiting.peek().map(|due| due.at)
+    }
+
+    /// When the next doubt is due.
+    pub(super) fn case_due(&self) -> Option<Instant> {
+        self.doubts.peek().map(|due| due.at)
     }
 
     /// Where to search for more, if it makes sense now. One search at a time.

@@ -81,7 +81,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 Asked::Left => return Ok(End::Left),
             };
         }
-        if self.settings.precheck && work.claimed.first_intent_ms.is_none() && work.claimed.replaces.is_none() {
+        if self.settings.precheck.concerns(&work.claimed) {
             work = match self.adopt(work).await? {
                 Ok(work) => work,
                 Err(end) => return Ok(end),

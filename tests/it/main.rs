@@ -10,6 +10,8 @@ mod check;
 mod checkpoint;
 mod delivery;
 mod house;
+mod lifetime;
+mod model;
 mod nightly;
 mod rate;
 mod run;

@@ -363,6 +363,10 @@ fn too_many_errors_stop_the_run() {
 #[test]
 fn first_signal_drains_within_a_moment_and_the_next_run_goes_on() {
     for (name, number, code) in [(Signal::INT, 2, 130), (Signal::TERM, 15, 143), (Signal::HUP, 1, 129)] {
+        // Under nohup: what is ignored here is ignored by the run too.
+        if face_enroll::run::is_ignored(number) {
+            continue;
+        }
         let archive = Archive::of(400, 0);
         let service = Service::with_quota(0, Duration::from_millis(80));
         let child = service.run(&archive).args(["--qps", "40"]).spawn();

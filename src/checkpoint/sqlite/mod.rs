@@ -1,5 +1,6 @@
 //! The checkpoint in one SQLite file: WAL, `synchronous=FULL`, one connection that writes.
 
+mod forget;
 mod ingest;
 mod open;
 mod reader;
@@ -12,7 +13,10 @@ use std::{collections::HashMap, path::Path};
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-pub use self::reader::Reader;
+pub use self::{
+    forget::{Forget, Forgotten},
+    reader::Reader,
+};
 use self::{
     ingest::{OfSource, OpenSource, Seen},
     tally::TallyDelta,
@@ -72,6 +76,12 @@ impl SqliteStore {
             return Err(StoreError::Bound { found, wanted: binding.to_owned() });
         }
         Ok(Self::over(db))
+    }
+
+    /// See [`Store::end_run`]; 0 in one that no run has begun on.
+    pub fn epoch(&self) -> Result<u64, StoreError> {
+        let epoch = self.setting("epoch").map_err(StoreError::sqlite("reading its epoch"))?;
+        Ok(epoch.and_then(|text| text.parse().ok()).unwrap_or(0))
     }
 
     /// Opens a checkpoint that is there, for a change that sends nothing and so concerns no target.
@@ -152,6 +162,16 @@ impl SqliteStore {
             .map(drop)
     }
 
+    fn next_epoch(&self) -> rusqlite::Result<u64> {
+        let epoch: i64 = self.db.query_row(
+            "INSERT INTO settings (name, value) VALUES ('epoch', '1')
+             ON CONFLICT (name) DO UPDATE SET value = CAST(value AS INTEGER) + 1 RETURNING CAST(value AS INTEGER)",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(epoch.unsigned_abs())
+    }
+
     fn setting(&self, name: &str) -> rusqlite::Result<Option<String>> {
         self.db.query_row("SELECT value FROM settings WHERE name = ?1", [name], |row| row.get(0)).optional()
     }
@@ -185,26 +205,35 @@ impl Store for SqliteStore {
             run.rules.as_deref().map_or(Ok(()), |rules| self.reopen_what_other_rules_refused(rules))?;
             self.tally.flush(&self.db)?;
             let runs: i64 = self.db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
+            let was_killed = self.db.query_row(
+                "SELECT EXISTS (SELECT 1 FROM runs WHERE id = (SELECT max(id) FROM runs) AND ended_at IS NULL)",
+                [],
+                |row| row.get(0),
+            )?;
+            let has_forgotten = self.setting("forgotten")?.is_some();
+            let epoch = self.next_epoch()?;
             let learned_rate = self.setting("learned_rate")?.and_then(|text| text.parse().ok());
             self.run = self.db.query_row(
                 "INSERT INTO runs (run_id, access_key, started_at) VALUES (?1, ?2, ?3) RETURNING id",
                 (&run.id.0, &run.access_key, now_ms()),
                 |row| row.get(0),
             )?;
-            Ok(Found { counts: tally::counts(&self.db, true)?, is_resumed: runs > 0, learned_rate })
+            let counts = tally::counts(&self.db, true)?;
+            Ok(Found { counts, is_resumed: runs > 0, learned_rate, was_killed, has_forgotten, epoch })
         };
         start().map_err(StoreError::sqlite("starting the run"))
     }
 
-    fn end_run(&mut self, exit_code: u8, reason: &str) -> Result<(), StoreError> {
+    fn end_run(&mut self, exit_code: u8, reason: &str) -> Result<u64, StoreError> {
         let mut end = || {
             self.doubt_what_was_being_sent()?;
             self.db.execute(
                 "UPDATE runs SET ended_at = ?2, exit_code = ?3, exit_reason = ?4 WHERE id = ?1",
                 (self.run, now_ms(), exit_code, reason),
-            )
+            )?;
+            self.next_epoch()
         };
-        end().map(drop).map_err(StoreError::sqlite("ending the run"))
+        end().map_err(StoreError::sqlite("ending the run"))
     }
 
     fn open_source(&mut self, name: &str, root: &Path) -> Result<SourceId, StoreError> {

@@ -6,7 +6,7 @@
 use std::{
     fs::OpenOptions,
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -38,7 +38,10 @@ pub(super) fn read_write(path: &Path) -> Result<Connection, StoreError> {
     let open = |source: io::Error| StoreError::Open { path: path.to_owned(), source: Arc::new(source) };
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_made) => {}
-        Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => check_file(path)?,
+        Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => {
+            check_file(path)?;
+            close_to_others(path).map_err(open)?;
+        }
         Err(other) => return Err(open(other)),
     }
     check_file_system(path)?;
@@ -48,12 +51,32 @@ pub(super) fn read_write(path: &Path) -> Result<Connection, StoreError> {
     db.busy_timeout(BUSY).map_err(StoreError::sqlite("setting it up"))?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     check_identity(&db, path, Access::Write)?;
+    keep_what_is_migrated(&db, path)?;
     set_up(&db).map_err(StoreError::sqlite("setting it up"))?;
     MIGRATIONS.to_latest(&mut db).map_err(|failed| match failed {
         rusqlite_migration::Error::RusqliteError { err, .. } => StoreError::sqlite("migrating it")(err),
         other => StoreError::Unreadable { detail: other.to_string() },
     })?;
     Ok(db)
+}
+
+/// A file of an older shape is copied first, beside itself: `FILE.v1.bak`.
+fn keep_what_is_migrated(db: &Connection, path: &Path) -> Result<(), StoreError> {
+    let version: i64 = db
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(StoreError::sqlite("reading its header"))?;
+    if version == 0 || version == SCHEMA.len() as i64 {
+        return Ok(());
+    }
+    let mut copy = path.as_os_str().to_owned();
+    copy.push(format!(".v{version}.bak"));
+    // For the owner alone, from its first byte; SQLite writes into an empty file, and into no other.
+    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&copy);
+    made.map_err(|source| StoreError::Open { path: copy.clone().into(), source: Arc::new(source) })?;
+    db.execute("VACUUM INTO ?1", [copy.to_string_lossy()])
+        .map_err(StoreError::sqlite("copying it before migrating"))?;
+    tracing::info!(copy = %Path::new(&copy).display(), "the checkpoint is of an older version: copied, then migrated");
+    Ok(())
 }
 
 /// Opens the file for looking, which must not disturb a live run.
@@ -84,6 +107,17 @@ fn check_file(path: &Path) -> Result<(), StoreError> {
         .map_err(|source| StoreError::Open { path: path.to_owned(), source: Arc::new(source) })?;
     // A second hard link would get a second -wal, and the two would tear the database apart (sqlite.org/howtocorrupt.html).
     if found.is_file() && found.nlink() == 1 { Ok(()) } else { Err(StoreError::NotAFile { path: path.to_owned() }) }
+}
+
+/// It names people: what others could read so far, they can't from here on.
+fn close_to_others(path: &Path) -> io::Result<()> {
+    let mut permissions = path.metadata()?.permissions();
+    if permissions.mode() & 0o077 != 0 {
+        tracing::warn!(checkpoint = %path.display(), "others could read or write the checkpoint: it is for its owner alone now");
+        permissions.set_mode(0o600);
+        std::fs::set_permissions(path, permissions)?;
+    }
+    Ok(())
 }
 
 #[cfg(target_os = "linux")]
@@ -141,8 +175,6 @@ fn set_up(db: &Connection) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -174,6 +206,12 @@ mod tests {
             )
             .unwrap();
         assert_eq!((user.as_str(), state, changed), ("u", 3, 0));
+        let copy = dir.path().join("c.sqlite.v1.bak");
+        assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let old = Connection::open(copy).unwrap();
+        let version: i64 = old.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        let users: i64 = old.query_row("SELECT count(*) FROM items WHERE user = 'u'", [], |row| row.get(0)).unwrap();
+        assert_eq!((version, users), (1, 1));
     }
 
     #[test]
@@ -186,6 +224,16 @@ mod tests {
             let mode = dir.path().join(name).metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
+    }
+
+    #[test]
+    fn checkpoint_that_others_could_read_is_closed_to_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.sqlite");
+        drop(read_write(&path).unwrap());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o664)).unwrap();
+        drop(read_write(&path).unwrap());
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -31,6 +31,15 @@ impl Reader {
         self.is_live
     }
 
+    /// Looks at every page, as SQLite's quick_check does: 2.6 s for 10 million rows (reliability.md, the corrections).
+    pub fn check_pages(&self) -> Result<(), StoreError> {
+        let detail: String = self
+            .db
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(StoreError::sqlite("checking its pages"))?;
+        if detail == "ok" { Ok(()) } else { Err(StoreError::Corrupt { detail }) }
+    }
+
     /// How the rows stand.
     pub fn counts(&self) -> Result<Counts, StoreError> {
         tally::counts(&self.db, self.is_live).map_err(StoreError::sqlite("counting"))

@@ -1,0 +1,48 @@
+//! `face-enroll purge` and `face-enroll erase`: what the checkpoint knows of people who are done, or want to be forgotten.
+//! Neither touches the service, a manifest or a photo.
+
+use std::{path::Path, time::Duration};
+
+use super::{Failure, place};
+use crate::{
+    checkpoint::{Forget, Forgotten, Lock, Reader, SqliteStore},
+    cli::{EraseArgs, PurgeArgs},
+    exit::Exit,
+    report,
+};
+
+/// Everyone who has been enrolled for long.
+pub(super) fn purge(args: &PurgeArgs) -> Result<Exit, Failure> {
+    let path = place::to_look_into(&args.which)?;
+    let before =
+        jiff::Timestamp::now().as_millisecond() - i64::try_from(args.older_than.as_millis()).unwrap_or(i64::MAX);
+    let Forgotten { rows, .. } = forget(&path, &Forget::EnrolledBefore(before))?;
+    report::print(&format!("{} enrolled rows removed from {}", report::thousands(rows), path.display()));
+    if rows > 0 {
+        report::print("Every later run with this checkpoint asks the service before each send.");
+    }
+    Ok(Exit::Success)
+}
+
+/// One person.
+pub(super) fn erase(args: &EraseArgs) -> Result<Exit, Failure> {
+    let path = place::to_look_into(&args.which)?;
+    let Forgotten { rows, groups } = forget(&path, &Forget::User(args.user.clone(), args.group.clone()))?;
+    report::print(&format!("{} rows removed from {}", report::thousands(rows), path.display()));
+    for group in groups {
+        // With its group: without, the service removes the id from every group.
+        report::print(&format!(
+            "The service may still have a record; to remove it: aliyun cloudauth-intl DeleteFaceRecordV2 --FaceGroupCode {group} --MerchantUserId '{}'",
+            args.user.as_str().replace('\'', r"'\''")
+        ));
+    }
+    report::print("The manifest and the photo are yours to remove; so are logs and exports.");
+    Ok(Exit::Success)
+}
+
+fn forget(path: &Path, whom: &Forget) -> Result<Forgotten, Failure> {
+    // Looked at first: a lock beside nothing would only be litter.
+    drop(Reader::open(path)?);
+    let _lock = Lock::acquire(path, Duration::ZERO)?;
+    Ok(SqliteStore::open_existing(path)?.forget(whom)?)
+}

@@ -1,0 +1,384 @@
+//! Random histories of the real engine and the real checkpoint, against a service that is a small model.
+//!
+//! Rows come in, runs are killed, finish, are throttled and meet faults; doubts are verified, failed rows are put back,
+//! photos change. Time is paused: an hour of it takes a moment. The model keeps one truth, how often each person is on
+//! record, and whatever happens nobody may be there twice, nobody who is told to be enrolled may be missing, and once
+//! the faults are over everyone is there once or is refused.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use face_enroll::{
+    api::{
+        AccessKey, Client, Credentials, Endpoint, RawAnswer, SignedRequest, Transport, TransportError, UploadTarget,
+    },
+    checkpoint::{Batch, Checkpoint, NewRun, Reader, SqliteStore, Store},
+    domain::{FaceGroupCode, Fault, FaultKind, Item, ItemState, MerchantUserId, PictureRef, PictureUrl, RunId},
+    pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
+    picture::Rules,
+    run::{Deps, Engine, FeedState, Limits, Precheck, Settings, Stop},
+};
+use proptest::prelude::*;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+const SETTLE: Duration = Duration::from_secs(30);
+/// The service acts on a request up to so long after its client is gone: less than is waited before asking.
+const LATE_MS: u64 = 25_000;
+
+/// How often the service does what, in percent.
+#[derive(Debug, Clone, Copy, Default)]
+struct Faults {
+    throttled: u8,
+    /// Not executed, and said so by nobody.
+    lost_before: u8,
+    /// Executed, and said so by nobody.
+    lost_after: u8,
+    /// The client has given up; executed later.
+    late: u8,
+    /// Not even sent.
+    unreachable: u8,
+    /// An error of the service's own; executed or not.
+    error: u8,
+    /// Of the queries: not answered.
+    query: u8,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// More rows in the manifest.
+    Grow(usize),
+    /// A run, and when it is killed.
+    Run {
+        faults: Faults,
+        killed_after_ms: Option<u64>,
+    },
+    Verify {
+        faults: Faults,
+    },
+    Retry,
+    /// Another link for a row.
+    Change(usize),
+}
+
+fn faults() -> impl Strategy<Value = Faults> {
+    let share = || prop_oneof![3 => Just(0_u8), 1 => 1_u8..25];
+    (share(), share(), share(), share(), share(), share(), share()).prop_map(
+        |(throttled, lost_before, lost_after, late, unreachable, error, query)| Faults {
+            throttled,
+            lost_before,
+            lost_after,
+            late,
+            unreachable,
+            error,
+            query,
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => (1_usize..12).prop_map(Step::Grow),
+        5 => (faults(), proptest::option::weighted(0.8, 10_u64..60_000))
+            .prop_map(|(faults, killed_after_ms)| Step::Run { faults, killed_after_ms }),
+        1 => faults().prop_map(|faults| Step::Verify { faults }),
+        1 => Just(Step::Retry),
+        1 => (0_usize..40).prop_map(Step::Change),
+    ]
+}
+
+/// The service.
+#[derive(Clone)]
+struct World(Arc<Mutex<Truth>>);
+
+struct Truth {
+    random: fastrand::Rng,
+    faults: Faults,
+    records: BTreeMap<String, u32>,
+    refused: BTreeSet<String>,
+}
+
+impl World {
+    fn is(&self, percent: impl FnOnce(&Faults) -> u8) -> bool {
+        let mut truth = self.0.lock().unwrap();
+        let percent = percent(&truth.faults);
+        truth.random.u8(..100) < percent
+    }
+
+    fn ms(&self, up_to: u64) -> Duration {
+        Duration::from_millis(self.0.lock().unwrap().random.u64(1..up_to))
+    }
+
+    fn execute(&self, user: &str) -> RawAnswer {
+        let mut truth = self.0.lock().unwrap();
+        if truth.refused.contains(user) {
+            return answer(400, r#"{"Code":"NoFaceDetected","Message":"no face","RequestId":"r"}"#.into());
+        }
+        *truth.records.entry(user.to_owned()).or_default() += 1;
+        answer(200, r#"{"Code":"Success","Message":"ok","RequestId":"r","Result":{"Passed":"Y"}}"#.into())
+    }
+
+    /// What the service does with a call, whether or not anybody still listens.
+    async fn serve(self, action: String, user: String) -> Result<RawAnswer, TransportError> {
+        tokio::time::sleep(self.ms(150)).await;
+        let lost = |kind: FaultKind| Fault { kind, message: "lost".into(), request_id: None };
+        let lost = |kind| Err(TransportError::MaybeSent(lost(kind)));
+        if action == "QueryFaceRecord" {
+            if self.is(|faults| faults.query) {
+                return lost(FaultKind::Timeout);
+            }
+            let records = self.0.lock().unwrap().records.get(&user).copied().unwrap_or(0);
+            let entry = format!(r#"{{"Id":1,"MerchantUserId":"{user}"}}"#);
+            let items = vec![entry; records as usize].join(",");
+            return Ok(answer(200, format!(r#"{{"Code":"Success","TotalCount":{records},"Items":[{items}]}}"#)));
+        }
+        assert_eq!(action, "AddFaceRecord");
+        if self.is(|faults| faults.throttled) {
+            return Ok(answer(400, r#"{"Code":"Throttling.User","Message":"slower","RequestId":"r"}"#.into()));
+        }
+        if self.is(|faults| faults.lost_before) {
+            return lost(FaultKind::ConnectionLost);
+        }
+        if self.is(|faults| faults.lost_after) {
+            self.execute(&user);
+            return lost(FaultKind::ConnectionLost);
+        }
+        if self.is(|faults| faults.late) {
+            let late = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(late.ms(LATE_MS)).await;
+                late.execute(&user);
+            });
+            return lost(FaultKind::Timeout);
+        }
+        if self.is(|faults| faults.error) {
+            if self.is(|_| 50) {
+                self.execute(&user);
+            }
+            return Ok(answer(500, r#"{"Code":"InternalError","Message":"oh","RequestId":"r"}"#.into()));
+        }
+        Ok(self.execute(&user))
+    }
+}
+
+fn answer(status: u16, body: String) -> RawAnswer {
+    RawAnswer { status, body: Some(body.into()), ..RawAnswer::default() }
+}
+
+impl Transport for World {
+    async fn exchange(&self, request: SignedRequest) -> Result<RawAnswer, TransportError> {
+        let action = request.headers.iter().find(|(name, _)| *name == "x-acs-action").unwrap().1.clone();
+        if self.is(|faults| faults.unreachable) {
+            let fault = Fault { kind: FaultKind::ConnectFailed, message: "refused".into(), request_id: None };
+            return Err(TransportError::NotSent(fault));
+        }
+        let fields = if request.body.is_empty() { request.query.as_bytes() } else { &request.body };
+        let user = form_urlencoded::parse(fields).find(|(name, _)| name == "MerchantUserId").unwrap().1.into_owned();
+        // The service goes on when the client is killed.
+        tokio::spawn(self.clone().serve(action, user)).await.unwrap()
+    }
+}
+
+/// One checkpoint and its manifest.
+struct Archive {
+    folder: tempfile::TempDir,
+    rows: usize,
+    links: BTreeMap<usize, u32>,
+    world: World,
+}
+
+fn user(n: usize) -> String {
+    format!("u{n:03}")
+}
+
+impl Archive {
+    fn new(seed: u64) -> Self {
+        // Durability is proven elsewhere; here a disk that syncs would only cost time.
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let mut random = fastrand::Rng::with_seed(seed);
+        let refused = (0..200).filter(|_| random.u8(..100) < 8).map(user).collect();
+        let truth = Truth { random, faults: Faults::default(), records: BTreeMap::new(), refused };
+        Self { folder: folder.unwrap(), rows: 3, links: BTreeMap::new(), world: World(Arc::new(Mutex::new(truth))) }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("c.sqlite")
+    }
+
+    fn items(&self) -> Vec<Item> {
+        let item = |n: usize| Item {
+            row: n as u64 + 2,
+            group: FaceGroupCode::parse("g").unwrap(),
+            user: MerchantUserId::parse(user(n)).unwrap(),
+            picture: PictureRef::Url(PictureUrl(format!(
+                "https://photos.example/{n}/{}.jpg",
+                self.links.get(&n).unwrap_or(&0)
+            ))),
+            extra: Vec::new(),
+        };
+        (0..self.rows).map(item).collect()
+    }
+
+    /// A run, or a verification, until it ends or is killed.
+    async fn work(&self, faults: Faults, killed_after: Option<Duration>, is_run: bool) {
+        self.world.0.lock().unwrap().faults = faults;
+        let store = SqliteStore::open(&self.path(), "model").unwrap();
+        let (checkpoint, writer) = Checkpoint::start(store).unwrap();
+        let rules = is_run.then(|| "those of the page".to_owned());
+        let new = NewRun { id: RunId(format!("r{}", fastrand::u64(..))), access_key: String::new(), rules };
+        checkpoint.start_run(new).await.unwrap();
+        if is_run {
+            let (feeding, rows) = (checkpoint.clone(), self.items());
+            let feed = move || {
+                let source = feeding.open_source("m".into(), "/".into()).unwrap();
+                feeding.ingest(Batch { source, rows: rows.into_iter().map(Ok).collect() }).unwrap();
+                feeding.finish_ingest().unwrap();
+            };
+            tokio::task::spawn_blocking(feed).await.unwrap();
+        }
+        let (state, feed) = watch::channel(FeedState::default());
+        let parsed = self.rows as u64;
+        state.send(FeedState { rows: parsed, parsed, is_done: true }).unwrap();
+        let engine = self.engine(checkpoint.clone());
+        let work =
+            async { if is_run { engine.run(feed).await.unwrap() } else { engine.settle_doubts().await.unwrap() } };
+        match killed_after {
+            Some(after) => drop(tokio::time::timeout(after, work).await),
+            None => work.await,
+        }
+        drop((engine, checkpoint));
+        tokio::task::spawn_blocking(move || writer.join().unwrap()).await.unwrap();
+    }
+
+    fn engine(&self, checkpoint: Checkpoint<SqliteStore>) -> Engine<World, SqliteStore> {
+        let endpoint = Endpoint::custom("http://127.0.0.1:1").unwrap();
+        let upload = UploadTarget { endpoint: endpoint.clone(), region: None };
+        let key = AccessKey::new("k".into(), "s".into(), None);
+        let quota = Qps::new(50.0).unwrap();
+        let gate = || Gate::new(quota, QuotaUse::Dedicated, None, Instant::now());
+        Engine::new(
+            Deps {
+                client: Client::new(self.world.clone(), endpoint, upload, Credentials::fixed(key)),
+                checkpoint,
+                add_gate: gate(),
+                query_gate: gate(),
+                delete_gate: gate(),
+                leave_gate: gate(),
+                object_gate: gate(),
+                events: mpsc::channel(1).0,
+                stop: Stop::default(),
+            },
+            Settings {
+                quota,
+                concurrency: NonZeroUsize::new(8).unwrap(),
+                rules: RetryRules { attempts: 3 },
+                in_doubt: InDoubtPolicy::Reconcile,
+                settle: SETTLE,
+                limits: Limits::default(),
+                give_up_after: Duration::from_secs(24 * 60 * 60),
+                keep_going: true,
+                photo: Rules::default(),
+                precheck: Precheck::Off,
+                uploads_all: false,
+                allow_outside_root: false,
+            },
+        )
+    }
+
+    fn retry(&self) {
+        let mut store = SqliteStore::open_existing(&self.path()).unwrap();
+        store.begin().unwrap();
+        store.retry(&[ItemState::Failed], None).unwrap();
+        store.commit().unwrap();
+    }
+
+    /// What must hold between any two steps.
+    fn check(&self) {
+        let truth = self.world.0.lock().unwrap();
+        let twice: Vec<_> = truth.records.iter().filter(|(_, records)| **records > 1).collect();
+        assert!(twice.is_empty(), "on record more than once: {twice:?}");
+        let reader = Reader::open(&self.path()).unwrap();
+        let counts = reader.counts().unwrap();
+        assert!(counts.is_balanced(), "{counts:?}");
+        assert!(counts.total as usize <= self.rows, "{counts:?}");
+        for (_, user) in reader.enrolled("g", face_enroll::domain::ItemId(0), 1_000).unwrap() {
+            assert!(truth.records.contains_key(&user), "{user} is said to be enrolled and is not");
+        }
+        for user in truth.records.keys() {
+            assert!(reader.find("g", user).unwrap().is_some(), "{user} is on record and not known");
+        }
+    }
+}
+
+async fn play(seed: u64, steps: &[Step]) {
+    let mut archive = Archive::new(seed);
+    archive.work(Faults::default(), Some(Duration::from_millis(1)), true).await;
+    for step in steps {
+        match step {
+            Step::Grow(rows) => archive.rows += rows,
+            Step::Run { faults, killed_after_ms } => {
+                archive.work(*faults, killed_after_ms.map(Duration::from_millis), true).await;
+            }
+            Step::Verify { faults } => archive.work(*faults, None, false).await,
+            Step::Retry => archive.retry(),
+            Step::Change(n) => *archive.links.entry(*n).or_default() += 1,
+        }
+        archive.check();
+    }
+    // The faults are over; what is still under way at the service comes to its end.
+    archive.work(Faults::default(), None, true).await;
+    archive.retry();
+    archive.work(Faults::default(), None, true).await;
+    archive.check();
+    let truth = archive.world.0.lock().unwrap();
+    let counts = Reader::open(&archive.path()).unwrap().counts().unwrap();
+    let refused = (0..archive.rows).filter(|n| truth.refused.contains(&user(*n))).count();
+    let expected = (archive.rows, archive.rows - refused, refused);
+    assert_eq!((counts.total as usize, counts.enrolled as usize, counts.rejected as usize), expected, "{counts:?}");
+    for n in 0..archive.rows {
+        let user = user(n);
+        let records = u32::from(!truth.refused.contains(&user));
+        assert_eq!(truth.records.get(&user).copied().unwrap_or(0), records, "{user}");
+    }
+}
+
+fn paused(work: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(work);
+}
+
+#[test]
+fn random_histories_lose_nobody_and_enrol_nobody_twice() {
+    let cases = std::env::var("FACE_ENROLL_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000);
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let histories = (any::<u64>(), proptest::collection::vec(step(), 1..8));
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    runner
+        .run(&histories, |(seed, steps)| {
+            paused(play(seed, &steps));
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Found by the kill suite: the item was taken twice, by its doubt's end and by a search in the same moment.
+#[test]
+fn item_whose_doubt_ends_while_pending_items_are_searched_is_sent_once() {
+    let faults = Faults { lost_before: 60, ..Faults::default() };
+    let steps = [
+        Step::Grow(30),
+        Step::Run { faults, killed_after_ms: Some(2_000) },
+        Step::Run { faults: Faults::default(), killed_after_ms: None },
+    ];
+    for seed in 0..40 {
+        paused(play(seed, &steps));
+    }
+}
