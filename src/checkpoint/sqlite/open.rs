@@ -146,11 +146,16 @@ enum Access {
 fn check_identity(db: &Connection, path: &Path, access: Access) -> Result<(), StoreError> {
     let number = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let read = || -> rusqlite::Result<(i64, i64, i64)> {
-        Ok((number("application_id")?, number("user_version")?, number("page_count")?))
+        let tables = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        Ok((number("application_id")?, number("user_version")?, tables))
     };
-    let (application, version, pages) = read().map_err(StoreError::sqlite("reading its header"))?;
-    let is_new = application == 0 && version == 0 && pages == 0;
-    if application != APPLICATION_ID && !(is_new && access == Access::Write) {
+    let (application, version, tables) = read().map_err(StoreError::sqlite("reading its header"))?;
+    // A run that was killed while it made the file leaves one with nothing in it, named as ours or not.
+    let is_blank = version == 0 && tables == 0 && (application == 0 || application == APPLICATION_ID);
+    if is_blank && access == Access::Read {
+        return Err(StoreError::Missing { path: path.to_owned() });
+    }
+    if application != APPLICATION_ID && !is_blank {
         return Err(StoreError::Foreign { path: path.to_owned() });
     }
     let known = SCHEMA.len() as i64;
@@ -223,6 +228,20 @@ mod tests {
         for name in ["c.sqlite", "c.sqlite-wal", "c.sqlite-shm"] {
             let mode = dir.path().join(name).metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn file_that_was_being_made_when_its_run_was_killed_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.sqlite");
+        for half in ["", "PRAGMA journal_mode = WAL", "PRAGMA journal_mode = WAL; PRAGMA application_id = 1178947154"] {
+            let _ = std::fs::remove_file(&path);
+            std::fs::write(&path, "").unwrap();
+            Connection::open(&path).unwrap().execute_batch(half).unwrap();
+            assert!(matches!(read_only(&path), Err(StoreError::Missing { .. })), "{half}");
+            drop(read_write(&path).unwrap());
+            drop(read_only(&path).unwrap());
         }
     }
 
