@@ -13,13 +13,14 @@
 //! checkpoint   durable truth: one SQLite file, one writer
 //! run          the engine
 //! check        the same reading, rules and fitting, and nothing sent
+//! verify       the checkpoint held against the service; writes nothing
 //! report       progress, summary, exports
 //! sandbox      a local server of the API; it checks signatures by code of its own
 //! commands     one file per subcommand; the only place where things are wired together
 //! ```
 //!
 //! Imports go one way: `domain` imports nothing; `manifest`, `picture`, `api`, `pace` and `checkpoint` import `domain`
-//! and not one another; `run` imports them, `check` the first two of them; `report` imports `domain`, `checkpoint` and
+//! and not one another; `run` imports them, `check` the first two of them, `verify` the last three; `report` imports `domain`, `checkpoint` and
 //! `check`; `sandbox` imports `domain` and never `api`, for a shared signer would hide a shared mistake. A test reads the
 //! source and holds this.
 //!
@@ -44,6 +45,12 @@
 //!
 //! Another photo of someone who is enrolled (`run::replace`): the numbers of the old records on disk, then the way above,
 //! then the new record seen, then the old ones removed by their numbers, each removal on disk first.
+//!
+//! # What an old checkpoint does not know
+//!
+//! Each run that begins or ends takes the checkpoint an epoch further, and its lock file remembers the last one. A
+//! checkpoint that is behind (restored, made anew) or that was made to forget people does not know who is at the service:
+//! then everyone is asked about before being sent, which keeps invariant 4 for what nobody here remembers.
 //!
 //! # Invariants
 //!

@@ -1,6 +1,12 @@
 //! `face-enroll run`.
 
-use std::{io::IsTerminal, path::Path, sync::Arc, time::Duration};
+use std::{
+    io::IsTerminal,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use tokio::{
@@ -8,6 +14,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, Interval},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Failure,
@@ -35,6 +42,8 @@ const EVENTS: usize = 1_024;
 const SETTLE: Duration = Duration::from_secs(30);
 /// The same in the sandbox, which dies with the process that might have left something behind.
 const SANDBOX_SETTLE: Duration = Duration::from_secs(1);
+/// How often the checkpoint's file is looked for.
+const GUARD_EVERY: Duration = Duration::from_secs(2);
 /// What is still open after a second signal is left to the next run.
 const LEAVING: Duration = Duration::from_secs(1);
 
@@ -163,6 +172,7 @@ impl Run<'_> {
         };
         let mut watcher = self.watcher(heard);
         let pages = found.was_killed.then(|| self.check_pages(stop.clone()));
+        let _guard = AbortOnDropHandle::new(tokio::spawn(guard_file(self.path.to_owned(), stop.clone())));
         let working = async {
             let ran = engine.run(feed_watch).await;
             // The checkpoint is to hold every row, also of a run that stops early.
@@ -386,11 +396,11 @@ struct Ended {
 fn of_reason(reason: &DrainReason) -> Exit {
     match reason {
         DrainReason::Signal(number) => Exit::Signal(*number),
-        DrainReason::MaxDuration | DrainReason::ServiceAway(_) => Exit::TimeUp,
+        DrainReason::MaxDuration | DrainReason::ServiceAway(_) | DrainReason::ThrottledOut(_) => Exit::TimeUp,
         DrainReason::MaxImages | DrainReason::MaxErrors => Exit::Limit,
         DrainReason::Fatal(_) => Exit::Fatal,
         DrainReason::SourceBroken => Exit::Source,
-        DrainReason::Damaged => Exit::Checkpoint,
+        DrainReason::Damaged | DrainReason::CheckpointGone => Exit::Checkpoint,
     }
 }
 
@@ -407,7 +417,8 @@ fn of_counts(counts: &Counts) -> impl Iterator<Item = Exit> {
 
 /// Why it ended so, in a sentence.
 fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&Failure>, counts: &Counts) -> String {
-    let of_drain = || match drained {
+    let of_drain = || {
+        match drained {
         Some(DrainReason::Signal(number)) => format!("stopped by signal {number}; run again to go on"),
         Some(DrainReason::MaxDuration) => "stopped by --max-duration; run again to go on".into(),
         Some(DrainReason::MaxImages) => "stopped by --max-images; run again to go on".into(),
@@ -416,11 +427,19 @@ fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&Failure>, 
             format!("the service did not answer for {}; run again to go on", report::duration(*away))
         }
         Some(DrainReason::Fatal(fatal)) => format!("stopped: {fatal}; {}", advice(fatal)),
+        Some(DrainReason::ThrottledOut(lasted)) => format!(
+            "nearly every call was throttled for {}, at one every two seconds: others use the quota, or it is lower than that; run again later",
+            report::duration(*lasted)
+        ),
+        Some(DrainReason::CheckpointGone) => {
+            "the checkpoint was removed or replaced while the run used it; the next run asks about everyone before sending".into()
+        }
         Some(DrainReason::SourceBroken | DrainReason::Damaged) => "stopped".into(),
         None => format!(
             "{} replaced photos still have their old records at the service; run again to remove them",
             report::thousands(counts.to_remove)
         ),
+    }
     };
     let rows = |n: u64, what: &str| {
         format!("{} {what}", if n == 1 { "1 row is".to_owned() } else { format!("{} rows are", report::thousands(n)) })
@@ -446,6 +465,19 @@ fn make_folder(checkpoint: &Path) -> Result<(), Failure> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
         Failure::new(Exit::Checkpoint, error).advise("the checkpoint's folder can't be made: give another --checkpoint")
     })
+}
+
+/// A file that is removed or replaced while it is used takes with it all that is written from then on.
+async fn guard_file(path: PathBuf, stop: Stop) {
+    let look = || path.metadata().map(|found| (found.dev(), found.ino())).ok();
+    let ours = look();
+    loop {
+        tokio::time::sleep(GUARD_EVERY).await;
+        if look() != ours {
+            stop.drain(DrainReason::CheckpointGone);
+            return;
+        }
+    }
 }
 
 /// Returns a moment after the run was told to leave at once.

@@ -93,4 +93,8 @@ pub enum DrainReason {
     SourceBroken,
     /// The checkpoint's pages are damaged.
     Damaged,
+    /// The checkpoint's file was removed or replaced.
+    CheckpointGone,
+    /// Nearly every call was throttled for so long, although there were hardly any.
+    ThrottledOut(Duration),
 }

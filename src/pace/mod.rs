@@ -5,12 +5,14 @@
 //! This room never sends, never stores and never sleeps while it holds anything of an item's.
 
 mod breaker;
+mod budget;
 mod gate;
 mod qps;
 mod rate;
 mod retry;
 
 pub use breaker::Breaker;
+pub use budget::RetryBudget;
 pub use gate::{Deferred, Gate};
 pub use qps::{InvalidQps, Qps};
 pub use rate::{AdaptiveRate, Change, QuotaUse};

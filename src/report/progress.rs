@@ -118,14 +118,18 @@ impl Progress {
             }
             Event::Back => tracing::info!("the service answers again"),
             Event::Draining(reason) => match reason {
-                DrainReason::Fatal(_) | DrainReason::SourceBroken | DrainReason::Damaged => {
+                DrainReason::Fatal(_)
+                | DrainReason::SourceBroken
+                | DrainReason::Damaged
+                | DrainReason::CheckpointGone => {
                     tracing::error!("stopping; what is in flight is heard out")
                 }
                 DrainReason::Signal(_)
                 | DrainReason::MaxDuration
                 | DrainReason::MaxImages
                 | DrainReason::MaxErrors
-                | DrainReason::ServiceAway(_) => {
+                | DrainReason::ServiceAway(_)
+                | DrainReason::ThrottledOut(_) => {
                     tracing::warn!("stopping; what is in flight is heard out (a second signal leaves at once)");
                 }
             },

@@ -51,6 +51,8 @@ pub(super) struct OpenDoubt {
     code: ApiCode,
     /// Has "absent" been heard once?
     was_absent: bool,
+    /// Does an earlier process owe it? Then sending it again is no retry of this run's.
+    is_leftover: bool,
     backoff: Backoff,
 }
 
@@ -60,16 +62,21 @@ pub(super) enum CaseEnd {
     Settled,
     /// To be asked again.
     AskAgain(Case, Instant),
-    /// Absent: to be sent again.
-    Resend(Work),
+    /// Absent: to be sent again, then.
+    Resend(Work, Instant),
     /// The run drains: it stays in doubt.
     Left,
 }
 
 impl OpenDoubt {
-    /// Left over from an earlier run, or raised in this one.
+    /// Raised in this run.
     pub(super) fn new(work: Work, code: ApiCode) -> Self {
-        Self { work, code, was_absent: false, backoff: Backoff::default() }
+        Self { work, code, was_absent: false, is_leftover: false, backoff: Backoff::default() }
+    }
+
+    /// Left over from an earlier run.
+    pub(super) fn leftover(work: Work, code: ApiCode) -> Self {
+        Self { is_leftover: true, ..Self::new(work, code) }
     }
 }
 
@@ -235,7 +242,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
 
     async fn resend(&self, case: OpenDoubt) -> Result<CaseEnd, StoreError> {
         self.settle_doubt(&case, Outcome::Again { counts: true }).await?;
-        Ok(CaseEnd::Resend(case.work))
+        let wait = if case.is_leftover { Duration::ZERO } else { self.retry_wait() };
+        Ok(CaseEnd::Resend(case.work, Instant::now() + wait))
     }
 
     async fn settle_doubt(&self, case: &OpenDoubt, outcome: Outcome) -> Result<(), StoreError> {

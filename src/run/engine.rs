@@ -20,7 +20,7 @@ use super::{
     control::{Limits, Stop},
     doubt::{Case, CaseEnd, OpenDoubt},
     feed::FeedState,
-    guards::{BadCertificates, KnownGroups, Streak},
+    guards::{BadCertificates, KnownGroups, Streak, ThrottledOut},
     queue::Queue,
     replace::Replacement,
     stats::Stats,
@@ -30,7 +30,7 @@ use crate::{
     api::{Client, Transport},
     checkpoint::{Checkpoint, Claimed, Store, StoreError},
     domain::{DrainReason, Event, ItemId, RunTotals},
-    pace::{Gate, InDoubtPolicy, Qps, RetryRules},
+    pace::{Gate, InDoubtPolicy, Qps, RetryBudget, RetryRules},
     picture::Rules,
 };
 
@@ -145,6 +145,8 @@ pub struct Engine<T, S> {
     pub(super) streak: Streak,
     pub(super) groups: KnownGroups,
     pub(super) bad_certificates: BadCertificates,
+    pub(super) throttled_out: ThrottledOut,
+    pub(super) retries: Mutex<RetryBudget>,
     /// Since when no query has been answered.
     pub(super) unanswered_since: Mutex<Option<Instant>>,
     pub(super) stats: Stats,
@@ -173,6 +175,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
             streak: Streak::default(),
             groups: KnownGroups::default(),
             bad_certificates: BadCertificates::default(),
+            throttled_out: ThrottledOut::default(),
+            retries: Mutex::new(RetryBudget::new(Instant::now())),
             unanswered_since: Mutex::default(),
             stats: Stats::new(Instant::now()),
             settings,
@@ -240,7 +244,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 Some(end) = units.next(), if !units.is_empty() => self.sort(end.map_err(panicked)??, &mut queue),
                 Some(end) = asks.next(), if !asks.is_empty() => {
                     let (item, end) = end.map_err(panicked)??;
-                    queue.looked_at(item, end, Instant::now());
+                    queue.looked_at(item, end);
                 }
                 Some((from, claimed)) = &mut search, if is_searching => {
                     is_searching = false;
@@ -278,10 +282,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
             tokio::select! {
                 Some(end) = asks.next(), if !asks.is_empty() => match end.map_err(panicked)?? {
                     (item, CaseEnd::AskAgain(case @ Case::Doubt(_), at)) => {
-                        queue.looked_at(item, CaseEnd::AskAgain(case, at), Instant::now());
+                        queue.looked_at(item, CaseEnd::AskAgain(case, at));
                     }
                     // An old record that is to go is the next run's to remove.
-                    (_, CaseEnd::Settled | CaseEnd::Left | CaseEnd::Resend(_) | CaseEnd::AskAgain(Case::Replacement(_), _)) => {}
+                    (_, CaseEnd::Settled | CaseEnd::Left | CaseEnd::Resend(..) | CaseEnd::AskAgain(Case::Replacement(_), _)) => {}
                 },
                 () = tokio::time::sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => {}
                 () = self.stop.draining() => {}
@@ -351,7 +355,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let Some(last) = page.last() else { return Ok(doubts) };
             after = last.claimed.item;
             for doubt in page {
-                let mut doubt = OpenDoubt::new(Work::new(doubt.claimed), doubt.code);
+                let mut doubt = OpenDoubt::leftover(Work::new(doubt.claimed), doubt.code);
                 if let Some(at) = self.first_look(&mut doubt, Instant::now()) {
                     doubts.push((Case::Doubt(doubt), at));
                 }

@@ -11,7 +11,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::domain::{ApiCode, FaceGroupCode, Fault, FaultKind, ItemId, Refusal};
+use crate::{
+    domain::{ApiCode, FaceGroupCode, Fault, FaultKind, ItemId, Refusal},
+    pace::Qps,
+};
 
 /// The same refusal so often in a row has a cause that is not in the photos (reliability.md 4.3).
 const STREAK: usize = 20;
@@ -19,6 +22,11 @@ const STREAK: usize = 20;
 const CERTIFICATES: u32 = 3;
 /// A group that was there is taken to be there for so long: it may be deleted while a run lasts.
 const GROUP_KNOWN_FOR: Duration = Duration::from_secs(60);
+
+/// The rate below which none goes (pace::rate), and how long throttles are put up with there (reliability.md 4.3).
+const LOWEST_RATE: f64 = 0.5;
+const DROUGHT: Duration = Duration::from_secs(600);
+const NEARLY_ALL: f64 = 0.9;
 
 /// Refusals by the service, in a row, with one code. `Passed=N` is not one: that is a photo which was looked at.
 #[derive(Debug, Default)]
@@ -77,9 +85,61 @@ impl BadCertificates {
     }
 }
 
+/// Throttled and nothing else, at the lowest rate there is: waiting longer in this run is of no use.
+#[derive(Debug, Default)]
+pub(super) struct ThrottledOut(Mutex<Option<Dry>>);
+
+/// A time of drought.
+#[derive(Debug)]
+struct Dry {
+    since: Instant,
+    replies: u32,
+    throttled: u32,
+}
+
+impl ThrottledOut {
+    /// Takes in a reply. Some: it has been so for this long, and that is too long.
+    pub(super) fn heard(&self, throttled: bool, rate: Qps, now: Instant) -> Option<Duration> {
+        let mut dry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if rate.get() > LOWEST_RATE {
+            *dry = None;
+            return None;
+        }
+        let dry = dry.get_or_insert(Dry { since: now, replies: 0, throttled: 0 });
+        dry.replies += 1;
+        dry.throttled += u32::from(throttled);
+        let lasted = now.saturating_duration_since(dry.since);
+        let is_nearly_all = f64::from(dry.throttled) >= NEARLY_ALL * f64::from(dry.replies);
+        if lasted < DROUGHT {
+            return None;
+        }
+        (dry.since, dry.replies, dry.throttled) = (now, 0, 0);
+        is_nearly_all.then_some(lasted)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ten_minutes_of_throttles_at_the_lowest_rate_are_enough() {
+        let (guard, start) = (ThrottledOut::default(), Instant::now());
+        let (lowest, low) = (Qps::new(0.5).unwrap(), Qps::new(0.6).unwrap());
+        let at = |second: u64| start + Duration::from_secs(second);
+        for second in 0..599 {
+            assert_eq!(guard.heard(true, lowest, at(second)), None);
+        }
+        assert_eq!(guard.heard(true, lowest, at(600)), Some(Duration::from_secs(600)));
+        // One that gets through in five is something; and so is a rate that rises.
+        for second in 601..1_300 {
+            assert_eq!(guard.heard(second % 5 != 0, lowest, at(second)), None);
+        }
+        for second in 1_300..2_600 {
+            let rate = if second % 500 == 0 { low } else { lowest };
+            assert_eq!(guard.heard(true, rate, at(second)), None);
+        }
+    }
 
     fn refusal(code: &str) -> Refusal {
         Refusal { code: code.into(), message: String::new(), request_id: None }

@@ -170,12 +170,12 @@ impl Queue {
     }
 
     /// What became of a doubt.
-    pub(super) fn looked_at(&mut self, item: ItemId, end: CaseEnd, now: Instant) {
+    pub(super) fn looked_at(&mut self, item: ItemId, end: CaseEnd) {
         self.let_go(item);
         match end {
             CaseEnd::Settled | CaseEnd::Left => {}
             CaseEnd::AskAgain(case, at) => self.ask(case, at),
-            CaseEnd::Resend(work) => self.wait(work, now),
+            CaseEnd::Resend(work, at) => self.wait(work, at),
         }
     }
 
@@ -286,7 +286,7 @@ mod tests {
         let search = queue.next_search().unwrap();
         // Found to be absent, and pending on disk; the search sees that before we hear of it.
         queue.found(search, vec![claimed(1)]);
-        queue.looked_at(ItemId(1), CaseEnd::Resend(Work::new(claimed(1))), Instant::now());
+        queue.looked_at(ItemId(1), CaseEnd::Resend(Work::new(claimed(1)), Instant::now()));
         assert_eq!(take(&mut queue), [1]);
     }
 

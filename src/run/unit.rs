@@ -1,6 +1,6 @@
 //! One item's way from the queue to its outcome, once.
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use tokio::time::Instant;
 
@@ -202,6 +202,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         match verdict {
             Verdict::Enrolled(receipt) => {
                 self.heard(false).await?;
+                self.retries.lock().unwrap_or_else(PoisonError::into_inner).earn(now);
                 self.streak.broken();
                 let outcome = Outcome::Enrolled {
                     confirmed_by: ConfirmedBy::Response,
@@ -227,7 +228,15 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 let next = self.settings.rules.after_fault(work.claimed.attempts, is_away);
                 self.settle_sent(item, self.settings.rules.outcome(&next, &fault), latency).await?;
                 match next {
-                    Next::Again { .. } => Ok(self.later(work)),
+                    // While the service is away, one call at a time is all there is.
+                    Next::Again { .. } if is_away => Ok(self.later(work)),
+                    Next::Again { .. } => {
+                        let affordable = Instant::now() + self.retry_wait();
+                        Ok(match self.later(work) {
+                            End::Again(work, at) => End::Again(work, at.max(affordable)),
+                            end => end,
+                        })
+                    }
                     Next::GiveUp => Ok(End::Done),
                 }
             }
@@ -272,6 +281,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
         Ok(End::Left)
     }
 
+    /// How long a retry has to wait for the budget.
+    pub(super) fn retry_wait(&self) -> Duration {
+        self.retries.lock().unwrap_or_else(PoisonError::into_inner).spend(Instant::now())
+    }
+
     pub(super) fn later(&self, mut work: Work) -> End {
         let wait = work.backoff.next(fastrand::f64());
         End::Again(work, Instant::now() + wait)
@@ -282,7 +296,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
         if self.admission.answered() {
             self.tell(Event::Back).await;
         }
-        match self.add_gate.observe(throttled, Instant::now()) {
+        let now = Instant::now();
+        if let Some(lasted) = self.throttled_out.heard(throttled, self.add_gate.rate(), now) {
+            self.drain(DrainReason::ThrottledOut(lasted));
+        }
+        match self.add_gate.observe(throttled, now) {
             None => {}
             Some(Change::Cut(rate)) => self.checkpoint.learn_rate(Some(rate.get())).await?,
             Some(Change::Tolerated(share)) => self.tell(Event::Tolerated { share }).await,

@@ -251,3 +251,49 @@ async fn file_that_failed_once_is_not_written_to_again_and_has_what_was_acknowle
         }
     }
 }
+
+#[test]
+fn power_that_goes_during_a_migration_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = vfs::watch(folder.path());
+    let path = folder.path().join("c.sqlite");
+    let db = Connection::open(&path).unwrap();
+    // A checkpoint of the first shape, "FENR".
+    db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA application_id = 1178947154;").unwrap();
+    db.execute_batch(include_str!("../../migrations/0001_checkpoint.sql")).unwrap();
+    db.execute_batch(
+        "PRAGMA user_version = 1;
+         INSERT INTO sources (name, root) VALUES ('m.csv', '/');
+         INSERT INTO face_groups (code) VALUES ('g');
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 120)
+         INSERT INTO items (user, group_id, source_id, row, path, state, enrolled_at, confirmed_by)
+         SELECT 'u' || i, 1, 1, i, i || '.jpg', 3, 5, 0 FROM n;
+         INSERT INTO tally VALUES (3, '', 120);",
+    )
+    .unwrap();
+    drop(db);
+    disk.lock().unwrap().moments();
+    drop(SqliteStore::open(&path, "region:ap-southeast-1").unwrap());
+    let (mut moments, now) = {
+        let mut disk = disk.lock().unwrap();
+        (disk.moments(), disk.now())
+    };
+    moments.push(now);
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut images = 0;
+    for moment in &moments {
+        for loss in LOSSES.into_iter().chain([Loss::Tail, Loss::Torn, Loss::Torn]) {
+            let scratch = tempfile::tempdir().unwrap();
+            for (name, bytes) in moment.after(loss, &mut random) {
+                fs::write(scratch.path().join(name), bytes).unwrap();
+            }
+            let path = scratch.path().join("c.sqlite");
+            let found = SqliteStore::open(&path, "region:ap-southeast-1").map(drop);
+            found.unwrap_or_else(|error| panic!("{loss:?}: {error}"));
+            assert_eq!(known(&path).unwrap().len(), 120, "{loss:?}");
+            images += 1;
+        }
+    }
+    println!("{images} images of {} moments", moments.len());
+    assert!(images >= 20, "{images}");
+}

@@ -18,10 +18,12 @@ use face_enroll::{
         AccessKey, Client, Credentials, Endpoint, RawAnswer, SignedRequest, Transport, TransportError, UploadTarget,
     },
     checkpoint::{Batch, Checkpoint, NewRun, Reader, SqliteStore, Store},
-    domain::{FaceGroupCode, Fault, FaultKind, Item, ItemState, MerchantUserId, PictureRef, PictureUrl, RunId},
+    domain::{
+        DrainReason, FaceGroupCode, Fault, FaultKind, Item, ItemState, MerchantUserId, PictureRef, PictureUrl, RunId,
+    },
     pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
     picture::Rules,
-    run::{Deps, Engine, FeedState, Limits, Precheck, Settings, Stop},
+    run::{Deps, Engine, FeedState, Limits, Precheck, RunError, Settings, Stop},
 };
 use proptest::prelude::*;
 use tokio::{
@@ -49,6 +51,8 @@ struct Faults {
     error: u8,
     /// Of the queries: not answered.
     query: u8,
+    /// A bug of ours: the client panics.
+    panics: u8,
 }
 
 #[derive(Debug, Clone)]
@@ -79,6 +83,7 @@ fn faults() -> impl Strategy<Value = Faults> {
             unreachable,
             error,
             query,
+            panics: 0,
         },
     )
 }
@@ -175,6 +180,7 @@ fn answer(status: u16, body: String) -> RawAnswer {
 impl Transport for World {
     async fn exchange(&self, request: SignedRequest) -> Result<RawAnswer, TransportError> {
         let action = request.headers.iter().find(|(name, _)| *name == "x-acs-action").unwrap().1.clone();
+        assert!(!self.is(|faults| faults.panics), "a bug");
         if self.is(|faults| faults.unreachable) {
             let fault = Fault { kind: FaultKind::ConnectFailed, message: "refused".into(), request_id: None };
             return Err(TransportError::NotSent(fault));
@@ -229,6 +235,17 @@ impl Archive {
 
     /// A run, or a verification, until it ends or is killed.
     async fn work(&self, faults: Faults, killed_after: Option<Duration>, is_run: bool) {
+        let (ran, _) = self.try_work(faults, killed_after, is_run).await;
+        ran.unwrap();
+    }
+
+    /// The same, with why it stopped before its end.
+    async fn try_work(
+        &self,
+        faults: Faults,
+        killed_after: Option<Duration>,
+        is_run: bool,
+    ) -> (Result<(), RunError>, Option<DrainReason>) {
         self.world.0.lock().unwrap().faults = faults;
         let store = SqliteStore::open(&self.path(), "model").unwrap();
         let (checkpoint, writer) = Checkpoint::start(store).unwrap();
@@ -247,18 +264,19 @@ impl Archive {
         let (state, feed) = watch::channel(FeedState::default());
         let parsed = self.rows as u64;
         state.send(FeedState { rows: parsed, parsed, is_done: true }).unwrap();
-        let engine = self.engine(checkpoint.clone());
-        let work =
-            async { if is_run { engine.run(feed).await.unwrap() } else { engine.settle_doubts().await.unwrap() } };
-        match killed_after {
-            Some(after) => drop(tokio::time::timeout(after, work).await),
+        let stop = Stop::default();
+        let engine = self.engine(checkpoint.clone(), stop.clone());
+        let work = async { if is_run { engine.run(feed).await } else { engine.settle_doubts().await } };
+        let ran = match killed_after {
+            Some(after) => tokio::time::timeout(after, work).await.unwrap_or(Ok(())),
             None => work.await,
-        }
+        };
         drop((engine, checkpoint));
         tokio::task::spawn_blocking(move || writer.join().unwrap()).await.unwrap();
+        (ran, stop.reason().cloned())
     }
 
-    fn engine(&self, checkpoint: Checkpoint<SqliteStore>) -> Engine<World, SqliteStore> {
+    fn engine(&self, checkpoint: Checkpoint<SqliteStore>, stop: Stop) -> Engine<World, SqliteStore> {
         let endpoint = Endpoint::custom("http://127.0.0.1:1").unwrap();
         let upload = UploadTarget { endpoint: endpoint.clone(), region: None };
         let key = AccessKey::new("k".into(), "s".into(), None);
@@ -274,7 +292,7 @@ impl Archive {
                 leave_gate: gate(),
                 object_gate: gate(),
                 events: mpsc::channel(1).0,
-                stop: Stop::default(),
+                stop,
             },
             Settings {
                 quota,
@@ -367,6 +385,59 @@ fn random_histories_lose_nobody_and_enrol_nobody_twice() {
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn outage_of_six_hours_costs_nobody_an_attempt() {
+    paused(async {
+        let mut archive = Archive::new(1);
+        archive.rows = 40;
+        let outage = Faults { unreachable: 100, ..Faults::default() };
+        let began = Instant::now();
+        let six_hours = Duration::from_secs(6 * 60 * 60);
+        // The service comes back in the same run.
+        let world = archive.world.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(six_hours).await;
+            world.0.lock().unwrap().faults = Faults::default();
+        });
+        archive.work(outage, None, true).await;
+        assert!(began.elapsed() >= six_hours, "{:?}", began.elapsed());
+        assert!(began.elapsed() < six_hours + Duration::from_secs(400), "{:?}", began.elapsed());
+        archive.check();
+        let counts = Reader::open(&archive.path()).unwrap().counts().unwrap();
+        assert_eq!((counts.failed, counts.pending, counts.in_doubt), (0, 0, 0), "{counts:?}");
+    });
+}
+
+#[test]
+fn nothing_but_throttles_for_ten_minutes_ends_the_run_with_everyone_pending() {
+    paused(async {
+        let mut archive = Archive::new(2);
+        archive.rows = 40;
+        let began = Instant::now();
+        let (ran, reason) = archive.try_work(Faults { throttled: 100, ..Faults::default() }, None, true).await;
+        ran.unwrap();
+        assert!(matches!(reason, Some(DrainReason::ThrottledOut(_))), "{reason:?}");
+        assert!(began.elapsed() < Duration::from_secs(20 * 60), "{:?}", began.elapsed());
+        let counts = Reader::open(&archive.path()).unwrap().counts().unwrap();
+        assert_eq!((counts.pending + counts.in_doubt, counts.failed), (40, 0), "{counts:?}");
+    });
+}
+
+#[test]
+fn bug_while_an_item_is_sent_ends_the_run_and_leaves_that_item_in_doubt() {
+    paused(async {
+        let mut archive = Archive::new(3);
+        archive.rows = 40;
+        let (ran, _) = archive.try_work(Faults { panics: 10, ..Faults::default() }, None, true).await;
+        assert!(matches!(&ran, Err(RunError::Panic(text)) if text == "a bug"), "{ran:?}");
+        archive.check();
+        archive.work(Faults::default(), None, true).await;
+        archive.check();
+        let counts = Reader::open(&archive.path()).unwrap().counts().unwrap();
+        assert_eq!((counts.enrolled + counts.rejected, counts.in_doubt), (40, 0), "{counts:?}");
+    });
 }
 
 /// Found by the kill suite: the item was taken twice, by its doubt's end and by a search in the same moment.
