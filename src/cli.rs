@@ -42,6 +42,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Settle what is in doubt, sending nothing; with --all or --sample: compare with what the service has
     Verify(VerifyArgs),
+    /// Look at everything that a run needs: credentials, network, clock, permissions, group, checkpoint, disk
+    Doctor(DoctorArgs),
     /// Put failed (or, by choice, rejected) items back to pending; the next run sends them again
     Retry(RetryArgs),
     /// Remove people who were enrolled long ago from the checkpoint; the service is not touched
@@ -313,6 +315,9 @@ pub struct ShowArgs {
     /// How often to say how it stands, where there is no bar
     #[arg(long, env = "FACE_ENROLL_STATS", default_value = "1m", value_name = "D", value_parser = duration)]
     pub stats: Duration,
+    /// Keep the run's figures in this file, for Prometheus: replaced whole, every 10 s and at the end
+    #[arg(long, env = "FACE_ENROLL_METRICS_FILE", value_name = "FILE")]
+    pub metrics_file: Option<PathBuf>,
 }
 
 /// Flags of `check`.
@@ -446,6 +451,29 @@ pub struct RetryArgs {
     /// Only items with this code
     #[arg(long, value_name = "CODE")]
     pub code: Option<String>,
+}
+
+/// Flags of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// The source whose checkpoint is looked at
+    #[arg(value_name = "SOURCE")]
+    pub source: Option<PathBuf>,
+    /// The checkpoint itself
+    #[arg(long, env = "FACE_ENROLL_CHECKPOINT", value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// The face group that is to be there
+    #[arg(long, env = "FACE_ENROLL_GROUP", value_name = "CODE")]
+    pub group: Option<FaceGroupCode>,
+    /// The tenant's quota for AddFaceRecord, as a run would be given it
+    #[arg(long, env = "FACE_ENROLL_QPS", default_value = "50", value_name = "N")]
+    pub qps: Qps,
+    /// Where it is asked.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    /// JSON Lines on stdout: a line for each check, the verdict last
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `purge`.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -45,12 +45,21 @@ pub struct Client<T> {
     credentials: Credentials,
     /// How far the service's clock is ahead of ours, in milliseconds.
     clock_ahead_ms: AtomicI64,
+    /// The same, as the last answer to a question had it; i64::MIN: none had it yet.
+    seen_ahead_ms: AtomicI64,
 }
 
 impl<T: Transport> Client<T> {
     /// Sends through `transport` to `endpoint`, signed by `credentials`; asks at `upload` for leave to upload.
     pub fn new(transport: T, endpoint: Endpoint, upload: UploadTarget, credentials: Credentials) -> Self {
-        Self { transport, endpoint, upload, credentials, clock_ahead_ms: AtomicI64::new(0) }
+        Self {
+            transport,
+            endpoint,
+            upload,
+            credentials,
+            clock_ahead_ms: AtomicI64::new(0),
+            seen_ahead_ms: AtomicI64::new(i64::MIN),
+        }
     }
 
     fn call(&self, action: &'static str) -> Call<'_> {
@@ -126,6 +135,10 @@ impl<T: Transport> Client<T> {
         let sha256 = sha256_hex(&body);
         let request = self.sign(call, query, (body, &sha256), signed_at).await;
         let answer = self.transport.exchange(request).await?;
+        if let Some(service) = told_time(&answer) {
+            let ahead = service.duration_since(Timestamp::now());
+            self.seen_ahead_ms.store(ahead.as_millis() as i64, Ordering::Relaxed);
+        }
         if let Meaning::WrongClock(refusal) = classify(&answer)
             && let Verdict::NotSent(fault) = self.correct_clock(&answer, signed_at, refusal)
         {
@@ -168,6 +181,12 @@ impl<T: Transport> Client<T> {
         SignedRequest { method: call.method, to: call.to.clone(), query: query.to_owned(), headers, body }
     }
 
+    /// How far the service's clock is ahead of ours, as the last answer to a question had it, to the second.
+    pub fn clock_offset(&self) -> Option<SignedDuration> {
+        let ahead = self.seen_ahead_ms.load(Ordering::Relaxed);
+        (ahead != i64::MIN).then(|| SignedDuration::from_millis(ahead))
+    }
+
     /// Our clock, as the service last corrected it.
     fn now(&self) -> Timestamp {
         let ahead = SignedDuration::from_millis(self.clock_ahead_ms.load(Ordering::Relaxed));
@@ -177,9 +196,7 @@ impl<T: Transport> Client<T> {
     /// The service refused our date, and its `Date` says what time it is. Not executed; signed anew it may pass.
     fn correct_clock(&self, answer: &RawAnswer, signed_at: Timestamp, refusal: Refusal) -> Verdict {
         let Refusal { code, message, request_id } = refusal;
-        let service = answer.date.as_deref().and_then(|date| httpdate::parse_http_date(date).ok());
-        let service = service.and_then(|at: SystemTime| Timestamp::try_from(at).ok());
-        let Some(service) = service else { return Verdict::Fatal(Fatal::Clock { code, message }) };
+        let Some(service) = told_time(answer) else { return Verdict::Fatal(Fatal::Clock { code, message }) };
         let ahead = service.duration_since(Timestamp::now());
         let was_right = service.duration_since(signed_at).unsigned_abs() <= SAME_CLOCK;
         if was_right || ahead.unsigned_abs() > FURTHEST_CLOCK {
@@ -189,4 +206,10 @@ impl<T: Transport> Client<T> {
         tracing::warn!(seconds = ahead.as_secs(), "this machine's clock is wrong by so much; corrected for this run");
         Verdict::NotSent(Fault { kind: FaultKind::ClockCorrected, message, request_id })
     }
+}
+
+/// `Date`.
+fn told_time(answer: &RawAnswer) -> Option<Timestamp> {
+    let date = httpdate::parse_http_date(answer.date.as_deref()?).ok()?;
+    Timestamp::try_from(date).ok()
 }

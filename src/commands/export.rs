@@ -1,13 +1,11 @@
 //! `face-enroll export`.
 
 use std::{
-    fs::{File, OpenOptions},
     io::{BufWriter, Write, stdout},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
-use super::{Failure, place};
+use super::{Failure, file, place};
 use crate::{
     checkpoint::Reader,
     cli::{ExportArgs, ExportFormat},
@@ -26,7 +24,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
     let written = if to_stdout {
         write(&exporter, args.format, stdout().lock())
     } else {
-        into_file(&args.output, |file| write(&exporter, args.format, file))
+        file::replace(&args.output, file::PRIVATE, |file| write(&exporter, args.format, file))
     };
     match written {
         Ok(()) => Ok(Exit::Success),
@@ -41,20 +39,6 @@ fn write(exporter: &Exporter<'_>, format: ExportFormat, output: impl Write) -> R
         ExportFormat::Csv => exporter.csv(output),
         ExportFormat::Jsonl => exporter.jsonl(output),
     }
-}
-
-/// The old file or the new one, never half of one. For the owner alone: it names people.
-fn into_file(path: &Path, write: impl FnOnce(&mut File) -> Result<(), ExportError>) -> Result<(), ExportError> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
-    let written =
-        write(&mut file).and_then(|()| Ok(file.sync_all()?)).and_then(|()| Ok(std::fs::rename(&partial, path)?));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    written
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -1,8 +1,10 @@
 //! One file per subcommand; the only place where things are wired together, and where errors get their advice.
 
 mod check;
+mod doctor;
 mod export;
 mod failure;
+mod file;
 mod forget;
 mod manual;
 mod place;
@@ -30,6 +32,7 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(*args, cli.talk.quiet).await,
         Command::Status(args) => status::status(&args),
         Command::Verify(args) => verify::verify(&args).await,
+        Command::Doctor(args) => doctor::doctor(&args).await,
         Command::Retry(args) => retry::retry(&args),
         Command::Purge(args) => forget::purge(&args),
         Command::Erase(args) => forget::erase(&args),

@@ -1,7 +1,7 @@
 //! `face-enroll run`.
 
 use std::{
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Failure,
     failure::advice,
+    file,
     place::{self, Kind},
     reading, signals,
     target::{self, Target},
@@ -42,6 +43,8 @@ const EVENTS: usize = 1_024;
 const SETTLE: Duration = Duration::from_secs(30);
 /// The same in the sandbox, which dies with the process that might have left something behind.
 const SANDBOX_SETTLE: Duration = Duration::from_secs(1);
+/// How often `--metrics-file` is written: collectors look every 15 s or so.
+const METRICS_EVERY: Duration = Duration::from_secs(10);
 /// How often the checkpoint's file is looked for.
 const GUARD_EVERY: Duration = Duration::from_secs(2);
 /// What is still open after a second signal is left to the next run.
@@ -170,6 +173,10 @@ impl Run<'_> {
                 read
             })
         };
+        let start = Snapshot { counts: found.counts.clone(), totals: engine.totals(), rate: engine.rate().get() };
+        self.write_metrics(&start, None).map_err(|error| {
+            Failure::new(Exit::Usage, error).advise("--metrics-file can't be written: give another place for it")
+        })?;
         let mut watcher = self.watcher(heard);
         let pages = found.was_killed.then(|| self.check_pages(stop.clone()));
         let _guard = AbortOnDropHandle::new(tokio::spawn(guard_file(self.path.to_owned(), stop.clone())));
@@ -240,7 +247,13 @@ impl Run<'_> {
         let show = &self.args.show;
         let items = show.json == Some(Json::Items);
         let view = View { bar, every: show.stats, items, quota: self.args.sending.qps.get() };
-        Watcher { progress: Progress::new(view), heard, path: self.path, status: show.json.map(|_| show.stats) }
+        Watcher { progress: Progress::new(view), heard, run: self, status: show.json.map(|_| show.stats) }
+    }
+
+    fn write_metrics(&self, snapshot: &Snapshot, exit_code: Option<u8>) -> std::io::Result<()> {
+        let Some(path) = &self.args.show.metrics_file else { return Ok(()) };
+        let text = report::metrics(snapshot, self.args.sending.qps.get(), exit_code);
+        file::replace(path, file::PUBLIC, |file| file.write_all(text.as_bytes()))
     }
 
     fn bar(&self) -> Option<ProgressBar> {
@@ -303,6 +316,10 @@ impl Run<'_> {
             }
             Err(error) => failure.or_else(|| Some(error.into())),
         };
+        let last = Snapshot { counts: counts.clone(), totals: summary.totals.clone(), rate: 0.0 };
+        if let Err(error) = self.write_metrics(&last, Some(summary.exit_code)) {
+            tracing::warn!(%error, "the metrics could not be written");
+        }
         if self.args.show.json.is_some() {
             let groups = Reader::open(self.path).and_then(|reader| reader.groups()).unwrap_or_default();
             report::print_json(&Summary::new(Status::new(Some(&run_id.0), self.path, &groups, &counts), &summary));
@@ -318,7 +335,7 @@ impl Run<'_> {
 struct Watcher<'a> {
     progress: Progress,
     heard: mpsc::Receiver<Event>,
-    path: &'a Path,
+    run: &'a Run<'a>,
     /// A `status` object on stdout so often.
     status: Option<Duration>,
 }
@@ -328,6 +345,7 @@ impl Watcher<'_> {
     async fn watch(&mut self, engine: &RunEngine, checkpoint: &Checkpoint<SqliteStore>) {
         let mut show = interval(self.progress.period());
         let mut status = self.status.map(interval);
+        let mut metrics = self.run.args.show.metrics_file.as_ref().map(|_| interval(METRICS_EVERY));
         let mut asked = signal(SignalKind::user_defined1()).ok();
         loop {
             let what = tokio::select! {
@@ -337,13 +355,19 @@ impl Watcher<'_> {
                 }
                 _ = show.tick() => What::View,
                 Some(()) = tick(&mut status) => What::Status,
+                Some(()) = tick(&mut metrics) => What::Metrics,
                 Some(()) = signals::next(&mut asked) => What::Line,
             };
             let Ok(counts) = checkpoint.counts().await else { continue };
             let snapshot = Snapshot { counts, totals: engine.totals(), rate: engine.rate().get() };
             match what {
                 What::View => self.progress.show(&snapshot, Instant::now()),
-                What::Status => report::print_json(&Status::new(None, self.path, &[], &snapshot.counts)),
+                What::Status => report::print_json(&Status::new(None, self.run.path, &[], &snapshot.counts)),
+                What::Metrics => {
+                    if let Err(error) = self.run.write_metrics(&snapshot, None) {
+                        tracing::warn!(%error, "the metrics could not be written");
+                    }
+                }
                 What::Line => self.progress.line(&snapshot),
             }
         }
@@ -361,6 +385,7 @@ impl Watcher<'_> {
 enum What {
     View,
     Status,
+    Metrics,
     Line,
 }
 

@@ -6,6 +6,7 @@ mod check;
 mod export;
 mod figures;
 mod json;
+mod metrics;
 mod progress;
 mod summary;
 
@@ -13,5 +14,6 @@ pub use check::{CheckReport, CheckSummary, lines as check_lines};
 pub use export::{ExportError, Exporter};
 pub use figures::{bytes, duration, thousands};
 pub use json::{Status, Summary};
+pub use metrics::metrics;
 pub use progress::{Progress, Snapshot, View, print, print_json};
 pub use summary::{lines, table};

@@ -9,6 +9,7 @@ mod api;
 mod check;
 mod checkpoint;
 mod delivery;
+mod doctor;
 mod faults;
 mod house;
 mod lifetime;

@@ -736,3 +736,19 @@ fn completions_and_the_manual_name_every_command() {
         assert!(page.stdout.contains(&format!("face\\-enroll {command}")), "{command} is not in the manual");
     }
 }
+
+#[test]
+fn metrics_file_holds_the_figures_of_the_run_and_its_code() {
+    let archive = Archive::of(5, 0);
+    let service = Service::new();
+    let file = archive.path().join("face_enroll.prom");
+    service.run(&archive).arg("--metrics-file").arg(&file).args(["--max-images", "3"]).end().is(8, &[("enrolled", 3)]);
+    let text = fs::read_to_string(&file).unwrap();
+    let lines = ["face_enroll_rows{state=\"enrolled\"} 3", "face_enroll_calls_total 3", "face_enroll_exit_code 8"];
+    for line in lines {
+        assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+    }
+    let ended = service.run(&archive).args(["--metrics-file", "/nowhere/at/all.prom"]).end();
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    assert_eq!(service.calls(Action::AddFaceRecord), 3);
+}

@@ -68,6 +68,16 @@ impl Reader {
             .map_err(StoreError::sqlite("reading what it belongs to"))
     }
 
+    /// The rate that the last run was brought down to, if it was.
+    pub fn learned_rate(&self) -> Result<Option<f64>, StoreError> {
+        let text: Option<String> = self
+            .db
+            .query_row("SELECT value FROM settings WHERE name = 'learned_rate'", [], |row| row.get(0))
+            .optional()
+            .map_err(StoreError::sqlite("reading its rate"))?;
+        Ok(text.and_then(|text| text.parse().ok()))
+    }
+
     /// The item of this id in this group, and its state.
     pub fn find(&self, group: &str, user: &str) -> Result<Option<(ItemId, ItemState)>, StoreError> {
         let find = || -> rusqlite::Result<Option<(ItemId, ItemState)>> {
