@@ -137,7 +137,8 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, Failure> {
     };
     match target::service(&args.service, belongs_to.as_deref()) {
         Ok(target) => {
-            findings.ok("credentials", format!("{} from the environment", target.credentials.masked_id()));
+            findings
+                .ok("credentials", format!("{}, from {}", target.credentials.masked_id(), target.credentials.origin()));
             findings.ok("endpoint", target.endpoint.host_header());
             match target::transport(&args.service, 1) {
                 Ok(transport) => ask(args, &target, transport, &mut findings).await,

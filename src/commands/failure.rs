@@ -137,7 +137,9 @@ impl From<ExportError> for Failure {
 /// What a person is to do.
 pub(super) fn advice(fatal: &Fatal) -> &'static str {
     match fatal {
-        Fatal::Credentials { .. } => "check ALIBABA_CLOUD_ACCESS_KEY_ID, _SECRET and _SECURITY_TOKEN, then run again",
+        Fatal::Credentials { .. } => {
+            "check ALIBABA_CLOUD_ACCESS_KEY_ID, _SECRET and _SECURITY_TOKEN, or the profile, then run again"
+        }
         Fatal::Signature { .. } => "check ALIBABA_CLOUD_ACCESS_KEY_SECRET, then run again",
         Fatal::Permission { .. } => {
             "grant the RAM user AliyunAntCloudAuthFullAccess, or AddFaceRecord, QueryFaceRecord and QueryFaceGroup, then run again"

@@ -127,6 +127,7 @@ impl Run<'_> {
             checkpoint = %self.path.display(),
             to = target.binding,
             key,
+            from = %target.credentials.origin(),
             quota = self.args.sending.qps.get(),
             rows = found.counts.total,
             enrolled = found.counts.enrolled,

@@ -33,7 +33,7 @@ pub(super) fn service(args: &ServiceArgs, belongs_to: Option<&str>) -> Result<Ta
     let region = region(args)?.or_else(|| belongs_to?.strip_prefix("region:")?.parse().ok());
     let endpoint = endpoint(args, region)?;
     let upload = Endpoint::custom(&args.upload_endpoint)?;
-    let credentials = Credentials::from_environment(|name| std::env::var(name).ok())?;
+    let credentials = Credentials::find(|name| std::env::var(name).ok())?;
     let binding = endpoint.binding();
     Ok(Target {
         endpoint,

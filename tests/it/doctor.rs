@@ -69,6 +69,41 @@ fn what_is_wrong_is_named_with_its_remedy() {
 }
 
 #[test]
+fn key_is_found_where_the_official_tools_keep_it_and_the_environment_comes_first() {
+    let service = Service::new();
+    let home = tempfile::tempdir().unwrap();
+    let (id, secret) = (service.sandbox.access_key_id(), service.sandbox.access_key_secret());
+    let found = |profile: &str| {
+        let mut enroll = doctor(&service, &[]);
+        enroll.command().env_remove("ALIBABA_CLOUD_ACCESS_KEY_ID").env_remove("ALIBABA_CLOUD_ACCESS_KEY_SECRET");
+        enroll.env("HOME", home.path()).env("ALIBABA_CLOUD_PROFILE", profile).end()
+    };
+    let ended = found("");
+    assert_eq!((ended.code, verdict(&ended, "credentials").as_str()), (Some(7), "fail"), "{ended:#?}");
+
+    std::fs::create_dir(home.path().join(".alibabacloud")).unwrap();
+    let ini = format!("[bank]\ntype = access_key\naccess_key_id = {id}\naccess_key_secret = {secret}\n");
+    std::fs::write(home.path().join(".alibabacloud/credentials"), ini).unwrap();
+    let ended = found("bank");
+    assert_eq!((ended.code, verdict(&ended, "signature").as_str()), (Some(0), "ok"), "{ended:#?}");
+    assert!(ended.stdout.contains("profile bank of"), "{}", ended.stdout);
+
+    // The CLI's comes before the SDKs'.
+    std::fs::create_dir(home.path().join(".aliyun")).unwrap();
+    let config = format!(
+        r#"{{"current": "bank", "profiles": [{{"name": "bank", "mode": "AK", "access_key_id": "{id}", "access_key_secret": "{secret}"}}]}}"#
+    );
+    std::fs::write(home.path().join(".aliyun/config.json"), config).unwrap();
+    let ended = found("");
+    assert_eq!((ended.code, verdict(&ended, "signature").as_str()), (Some(0), "ok"), "{ended:#?}");
+    assert!(ended.stdout.contains(".aliyun/config.json"), "{}", ended.stdout);
+    assert!(!ended.stdout.contains(&secret) && !ended.stderr.contains(&secret));
+
+    let ended = doctor(&service, &[]).env("HOME", home.path()).end();
+    assert!(ended.stdout.contains("from the environment"), "{}", ended.stdout);
+}
+
+#[test]
 fn wrong_clock_is_told_and_the_rest_is_looked_at_all_the_same() {
     let clock_offset = jiff::SignedDuration::from_hours(2);
     let service = Service::with(Settings { clock_offset, ..Settings::default() });

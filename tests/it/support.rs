@@ -172,6 +172,8 @@ impl Enroll {
                 command.env_remove(name);
             }
         }
+        // Nor the tester's own profiles.
+        command.env("HOME", "/nonexistent");
         command.arg(subcommand).stdin(Stdio::null());
         Self(command)
     }
