@@ -75,6 +75,12 @@ pub struct TalkArgs {
     /// Say it to this file too
     #[arg(long, global = true, env = "FACE_ENROLL_LOG_FILE", value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+    /// Settings: each key is a long flag [default: $XDG_CONFIG_HOME/face-enroll/config.toml, if it is there]
+    #[arg(long, global = true, env = "FACE_ENROLL_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The settings' [profile.NAME], before the rest of them
+    #[arg(long, global = true, env = "FACE_ENROLL_PROFILE", value_name = "NAME")]
+    pub profile: Option<String>,
     /// Colour on stderr
     #[arg(long, global = true, env = "FACE_ENROLL_COLOR", default_value = "auto")]
     pub color: When,

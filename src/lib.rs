@@ -16,6 +16,7 @@
 //! verify       the checkpoint held against the service; writes nothing
 //! report       progress, summary, exports
 //! sandbox      a local server of the API; it checks signatures by code of its own
+//! settings     a file of flags, in front of those that were typed
 //! commands     one file per subcommand; the only place where things are wired together
 //! ```
 //!
@@ -80,5 +81,6 @@ pub mod report;
 pub mod run;
 pub mod sandbox;
 pub mod secret;
+pub mod settings;
 pub mod telemetry;
 pub mod verify;

@@ -4,8 +4,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use face_enroll::{cli::Cli, commands, exit::Exit, telemetry};
+use clap::{CommandFactory, Parser};
+use face_enroll::{cli::Cli, commands, exit::Exit, settings, telemetry};
 
 /// Threads that read, check and encode photos; they wait for disks more than they work.
 const BLOCKING_THREADS: usize = 12;
@@ -22,8 +22,14 @@ fn keep_memory_private() {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
     keep_memory_private();
+    let cli = match settings::arguments(&Cli::command(), std::env::args_os().collect(), |name| std::env::var_os(name)) {
+        Ok(arguments) => Cli::parse_from(arguments),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Exit::Usage.into();
+        }
+    };
     if let Err(error) = telemetry::start(&cli.talk) {
         eprintln!("error: the log file can't be written: {error}");
         return Exit::Usage.into();

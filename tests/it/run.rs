@@ -752,3 +752,23 @@ fn metrics_file_holds_the_figures_of_the_run_and_its_code() {
     assert_eq!(ended.code, Some(2), "{ended:#?}");
     assert_eq!(service.calls(Action::AddFaceRecord), 3);
 }
+
+#[test]
+fn settings_file_stands_behind_the_environment_and_what_was_typed() {
+    let archive = Archive::of(6, 0);
+    let service = Service::new();
+    let folder = archive.path().join("config/face-enroll");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("config.toml"), "max-images = 1\n[profile.two]\nmax-images = 2\n").unwrap();
+    let home = archive.path().join("config");
+    service.run(&archive).env("XDG_CONFIG_HOME", &home).end().is(8, &[("calls", 1)]);
+    let mut run = service.run(&archive);
+    run.env("XDG_CONFIG_HOME", &home).env("FACE_ENROLL_PROFILE", "two").end().is(8, &[("calls", 2)]);
+    let mut run = service.run(&archive);
+    run.env("XDG_CONFIG_HOME", &home).env("FACE_ENROLL_MAX_IMAGES", "1").end().is(8, &[("calls", 1)]);
+    service.run(&archive).env("XDG_CONFIG_HOME", &home).args(["--max-images", "9"]).end().is(0, &[("calls", 2)]);
+    fs::write(folder.join("config.toml"), "maximages = 1\n").unwrap();
+    let ended = service.run(&archive).env("XDG_CONFIG_HOME", &home).end();
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    assert!(ended.stderr.contains("did you mean max-images?"), "{}", ended.stderr);
+}

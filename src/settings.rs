@@ -1,0 +1,277 @@
+//! The settings file: what would otherwise be typed, or put into the environment, each time.
+//!
+//! TOML; each key is a long flag without its dashes. `[profile.NAME]` overrides the rest where `--profile NAME` asks for
+//! it. A flag that was typed stands before the environment, that before the file, that before the default. The file's
+//! keys become arguments, so each value is read, and refused, exactly as if it had been typed.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use clap::{Arg, ArgAction, Command};
+use toml::{Table, Value};
+
+/// Names closer than this are suggested (Jaro-Winkler; clap's own measure for mistyped flags).
+const ALIKE: f64 = 0.7;
+/// Flags of every command that take a value; what follows one is no subcommand.
+const WITH_VALUE: [&str; 5] = ["--config", "--profile", "--log-format", "--log-file", "--color"];
+
+/// Why the settings can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file that was named can't be read.
+    #[error("the settings {} can't be read", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No TOML.
+    #[error("the settings {} are no TOML: {detail}", path.display())]
+    NoToml {
+        /// Which.
+        path: PathBuf,
+        /// With the line and the column.
+        detail: String,
+    },
+    /// No flag of this name.
+    #[error("the settings {} have a key that is no flag: {key}{}", path.display(), suggestion.as_ref().map(|name| format!(" (did you mean {name}?)")).unwrap_or_default())]
+    UnknownKey {
+        /// Which.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The nearest flag.
+        suggestion: Option<String>,
+    },
+    /// A flag that takes another kind of value.
+    #[error("the settings {} give {key} a value that no flag takes: {detail}", path.display())]
+    WrongValue {
+        /// Which.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What it takes.
+        detail: &'static str,
+    },
+    /// No such profile.
+    #[error("the settings {} have no profile {name}", path.display())]
+    NoProfile {
+        /// Which.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+}
+
+/// What was typed, with what the settings add to it.
+pub fn arguments(
+    cli: &Command,
+    typed: Vec<OsString>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Vec<OsString>, SettingsError> {
+    let named = typed_value(&typed, "--config").or_else(|| variable("FACE_ENROLL_CONFIG")).map(PathBuf::from);
+    let Some(path) = named.clone().or_else(|| usual_place(&variable)) else { return Ok(typed) };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => return Ok(typed),
+        Err(source) => return Err(SettingsError::Unreadable { path, source }),
+    };
+    let profile = typed_value(&typed, "--profile").or_else(|| variable("FACE_ENROLL_PROFILE"));
+    let profile = profile.map(|name| name.to_string_lossy().into_owned());
+    let settings = read(&path, &text, profile.as_deref())?;
+    let Some((at, command)) = subcommand(cli, &typed) else { return Ok(typed) };
+    let mut added = Vec::new();
+    for (key, value) in &settings {
+        if flag(cli, key).is_none() && !cli.get_subcommands().any(|command| flag(command, key).is_some()) {
+            let suggestion = nearest(cli, key);
+            return Err(SettingsError::UnknownKey { path, key: key.clone(), suggestion });
+        }
+        // Other commands' flags are theirs.
+        let Some(arg) = flag(command, key).or_else(|| flag(cli, key)) else { continue };
+        let is_set = arg.get_env().and_then(|name| name.to_str()).and_then(&variable).is_some();
+        if is_set || is_typed(&typed, arg) {
+            continue;
+        }
+        let values = as_arguments(arg, key, value).map_err(|detail| SettingsError::WrongValue {
+            path: path.clone(),
+            key: key.clone(),
+            detail,
+        })?;
+        added.extend(values.into_iter().map(OsString::from));
+    }
+    let mut all = typed;
+    all.splice(at + 1..at + 1, added);
+    Ok(all)
+}
+
+/// The file's keys, with the profile's before the others'.
+fn read(path: &Path, text: &str, profile: Option<&str>) -> Result<Table, SettingsError> {
+    let mut table: Table = text.parse().map_err(|error: toml::de::Error| SettingsError::NoToml {
+        path: path.to_owned(),
+        detail: error.to_string().trim_end().to_owned(),
+    })?;
+    let profiles = match table.remove("profile") {
+        None => Table::new(),
+        Some(Value::Table(profiles)) => profiles,
+        Some(_) => {
+            let detail = "profiles are tables: [profile.NAME]";
+            return Err(SettingsError::WrongValue { path: path.to_owned(), key: "profile".into(), detail });
+        }
+    };
+    let Some(name) = profile else { return Ok(table) };
+    match profiles.get(name) {
+        Some(Value::Table(own)) => table.extend(own.clone()),
+        Some(_) | None => {
+            return Err(SettingsError::NoProfile { path: path.to_owned(), name: name.to_owned() });
+        }
+    }
+    Ok(table)
+}
+
+fn usual_place(variable: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let of = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder = of("XDG_CONFIG_HOME").or_else(|| of("HOME").map(|home| home.join(".config")))?;
+    Some(folder.join("face-enroll/config.toml"))
+}
+
+/// `--name VALUE` or `--name=VALUE`.
+fn typed_value(typed: &[OsString], name: &str) -> Option<OsString> {
+    let mut words = typed.iter().take_while(|word| *word != "--");
+    while let Some(word) = words.next() {
+        if word == name {
+            return words.next().cloned();
+        }
+        let text = word.to_string_lossy();
+        if let Some(value) = text.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
+            return Some(value.into());
+        }
+    }
+    None
+}
+
+/// Where it stands, and which it is.
+fn subcommand<'a>(cli: &'a Command, typed: &[OsString]) -> Option<(usize, &'a Command)> {
+    let mut is_value = false;
+    for (at, word) in typed.iter().enumerate().skip(1) {
+        if !is_value && let Some(found) = cli.get_subcommands().find(|command| word == command.get_name()) {
+            return Some((at, found));
+        }
+        is_value = WITH_VALUE.iter().any(|flag| word == flag);
+    }
+    None
+}
+
+fn flag<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
+    // These two say where the settings are.
+    let is_ours = matches!(key, "config" | "profile");
+    command.get_arguments().filter(|_| !is_ours).find(|arg| arg.get_long() == Some(key))
+}
+
+fn is_typed(typed: &[OsString], arg: &Arg) -> bool {
+    let long = arg.get_long().map(|long| format!("--{long}")).unwrap_or_default();
+    typed.iter().take_while(|word| *word != "--").any(|word| {
+        let word = word.to_string_lossy();
+        let rest = word.strip_prefix(&long);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+            || arg
+                .get_short()
+                .is_some_and(|short| word.len() == 2 && word.strip_prefix('-') == Some(&short.to_string()))
+    })
+}
+
+fn as_arguments(arg: &Arg, key: &str, value: &Value) -> Result<Vec<String>, &'static str> {
+    let takes_none = matches!(arg.get_action(), ArgAction::SetTrue | ArgAction::SetFalse);
+    let needs_none = takes_none || arg.get_num_args().is_some_and(|range| range.min_values() == 0);
+    match value {
+        Value::Boolean(false) if needs_none => Ok(Vec::new()),
+        Value::Boolean(true) if needs_none => Ok(vec![format!("--{key}")]),
+        Value::Integer(times) if matches!(arg.get_action(), ArgAction::Count) => {
+            Ok((0..(*times).clamp(0, 3)).map(|_| format!("--{key}")).collect())
+        }
+        _ if takes_none => Err("it takes true or false"),
+        Value::String(text) => Ok(vec![format!("--{key}={text}")]),
+        Value::Integer(number) => Ok(vec![format!("--{key}={number}")]),
+        Value::Float(number) => Ok(vec![format!("--{key}={number}")]),
+        Value::Array(values) => {
+            let texts: Option<Vec<&str>> = values.iter().map(Value::as_str).collect();
+            let texts = texts.ok_or("a list is one of texts")?;
+            Ok(texts.into_iter().map(|text| format!("--{key}={text}")).collect())
+        }
+        Value::Boolean(_) | Value::Datetime(_) | Value::Table(_) => Err("it takes a text, a number or a list of texts"),
+    }
+}
+
+fn nearest(cli: &Command, key: &str) -> Option<String> {
+    let commands = std::iter::once(cli).chain(cli.get_subcommands());
+    let names = commands.flat_map(Command::get_arguments).filter_map(Arg::get_long);
+    let alike = names.map(|name| (strsim::jaro_winkler(key, name), name)).filter(|(alike, _)| *alike > ALIKE);
+    alike.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    fn with(settings: &str, typed: &str, environment: &[(&str, &str)]) -> Result<String, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        std::fs::write(&file, settings).unwrap();
+        let mut typed: Vec<OsString> = typed.split(' ').map(OsString::from).collect();
+        typed.insert(1, format!("--config={}", file.display()).into());
+        let variable =
+            |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
+        let cli = Cli::command();
+        let all = arguments(&cli, typed, variable).map_err(|error| error.to_string())?;
+        cli.try_get_matches_from(&all).map_err(|error| error.to_string())?;
+        Ok(all[2..].iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn keys_become_flags_behind_the_command_unless_typed_or_in_the_environment() {
+        let settings = "qps = 20\ngroup = \"g1\"\nsandbox = true\nprecheck = false\ncolumn = [\"path=photo\"]\n";
+        assert_eq!(
+            with(settings, "face-enroll run m.csv", &[]).unwrap(),
+            "run --column=path=photo --group=g1 --qps=20 --sandbox m.csv"
+        );
+        assert_eq!(
+            with(settings, "face-enroll -q run m.csv --qps 5", &[("FACE_ENROLL_GROUP", "g2")]).unwrap(),
+            "-q run --column=path=photo --sandbox m.csv --qps 5"
+        );
+        // Another command takes what it knows.
+        assert_eq!(with(settings, "face-enroll status m.csv", &[]).unwrap(), "status --sandbox m.csv");
+    }
+
+    #[test]
+    fn profile_stands_before_the_rest() {
+        let settings = "qps = 20\n[profile.night]\nqps = 40\nmax-duration = \"8h\"\n";
+        assert_eq!(
+            with(settings, "face-enroll --profile night run m.csv", &[]).unwrap(),
+            "--profile night run --max-duration=8h --qps=40 m.csv"
+        );
+        assert!(with(settings, "face-enroll --profile day run m.csv", &[]).unwrap_err().contains("no profile day"));
+    }
+
+    #[test]
+    fn sample_is_one() {
+        let sample = include_str!("../samples/config.toml");
+        let all = with(sample, "face-enroll --profile night run m.csv", &[]).unwrap();
+        assert!(all.contains("--region=ap-southeast-1") && all.contains("--exit-on=new"), "{all}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_the_nearest_flag_or_the_line() {
+        let error = |settings: &str| with(settings, "face-enroll run m.csv", &[]).unwrap_err();
+        assert!(error("max-durration = \"1h\"").contains("did you mean max-duration?"));
+        assert!(error("precheck = \"maybe\"").contains("true or false"));
+        assert!(error("a = [\nb").contains("line 2"), "{}", error("a = [\nb"));
+        assert!(error("qps = 0").contains("a rate is a number"));
+        assert!(error("access_key_secret = \"x\"").contains("no flag"));
+    }
+}
