@@ -52,6 +52,8 @@ pub enum Command {
     Erase(EraseArgs),
     /// Write items with their outcomes, as CSV or JSON Lines
     Export(ExportArgs),
+    /// Write one page (HTML) with the result: outcomes, reasons, pace, runs
+    Report(ReportArgs),
     /// Serve the API locally, for rehearsal and tests
     Sandbox(SandboxArgs),
     /// Print a completion script for a shell
@@ -408,6 +410,9 @@ pub struct StatusArgs {
     /// One JSON object on stdout
     #[arg(long)]
     pub json: bool,
+    /// Show it anew so often [default: 2s], until no run is going on
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_name = "D", value_parser = duration)]
+    pub watch: Option<Duration>,
 }
 
 /// Flags of `verify`.
@@ -522,6 +527,20 @@ pub struct ExportArgs {
     /// For a spreadsheet: an apostrophe before each cell that it would take for a formula (such a file is no manifest)
     #[arg(long)]
     pub for_spreadsheet: bool,
+    /// Where to; `-` is stdout
+    #[arg(short, long, default_value = "-", value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+/// Flags of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Which.
+    #[command(flatten)]
+    pub which: CheckpointArgs,
+    /// Name people by their whole ids, not by u*****07
+    #[arg(long)]
+    pub show_ids: bool,
     /// Where to; `-` is stdout
     #[arg(short, long, default_value = "-", value_name = "FILE")]
     pub output: PathBuf,

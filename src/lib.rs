@@ -14,7 +14,7 @@
 //! run          the engine
 //! check        the same reading, rules and fitting, and nothing sent
 //! verify       the checkpoint held against the service; writes nothing
-//! report       progress, summary, exports
+//! report       progress, summary, exports, the page of HTML
 //! sandbox      a local server of the API; it checks signatures by code of its own
 //! settings     a file of flags, in front of those that were typed
 //! commands     one file per subcommand; the only place where things are wired together

@@ -16,7 +16,7 @@ pub use error::StoreError;
 pub use lock::Lock;
 pub use sqlite::{Forget, Forgotten, Reader, SqliteStore};
 pub use store::{
-    Batch, Claimed, Doubt, EnrolledBefore, ExportRow, Found, Ingested, KnownPhoto, NewIntent, NewRun, PhotoLook,
-    RefusedBefore, Seen, Settlement, SourceId, Store,
+    Batch, Claimed, Doubt, EnrolledBefore, ExportRow, Found, Ingested, KnownPhoto, NewIntent, NewRun, Pace, PhotoLook,
+    RefusedBefore, RunRecord, Seen, Settlement, SourceId, Store,
 };
 pub use writer::Checkpoint;

@@ -3,12 +3,12 @@
 //! Every call is made between [`Store::begin`] and [`Store::commit`]; nothing is promised to anyone before the commit has
 //! returned. The first error ends the store: what lied once is not asked again.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::StoreError;
 use crate::domain::{
-    Counts, Digest, FaceGroupCode, FileStamp, Intent, Item, ItemId, ItemReport, ItemState, MerchantUserId, Outcome,
-    PictureRef, Removal, Replaces, RowError, RunId,
+    Binding, Counts, Digest, FaceGroupCode, FileStamp, Intent, Item, ItemId, ItemReport, ItemState, Latencies,
+    MerchantUserId, Outcome, PictureRef, Removal, Replaces, RowError, RunId, RunTotals,
 };
 
 /// A source's number in the checkpoint.
@@ -149,6 +149,15 @@ pub struct Settlement {
     pub outcome: Outcome,
     /// The photo's file, for a local refusal.
     pub stamp: Option<FileStamp>,
+    /// How long the service took, where it was asked.
+    pub latency: Option<Duration>,
+}
+
+impl Settlement {
+    /// Of no file, and without the service.
+    pub fn new(item: ItemId, before: ItemState, outcome: Outcome) -> Self {
+        Self { item, before, outcome, stamp: None, latency: None }
+    }
 }
 
 /// A run that begins.
@@ -160,6 +169,8 @@ pub struct NewRun {
     pub access_key: String,
     /// The rules for photos, in words of their own; none: nothing is to be sent.
     pub rules: Option<String>,
+    /// Calls a second that it may make; none: it sends nothing.
+    pub quota: Option<f64>,
 }
 
 /// What an opened checkpoint is found to hold.
@@ -225,6 +236,8 @@ pub trait Store: Send + 'static {
 
     /// How the rows stand.
     fn counts(&mut self) -> Result<Counts, StoreError>;
+    /// What the run has done so far, for whoever looks from elsewhere, or afterwards.
+    fn note_totals(&mut self, totals: &RunTotals, limited_by: Binding) -> Result<(), StoreError>;
     /// The rate that this run has learned; none: the service takes whatever it is given.
     fn learn_rate(&mut self, per_second: Option<f64>) -> Result<(), StoreError>;
 }
@@ -262,8 +275,71 @@ pub struct ExportRow {
     pub digest: Option<Digest>,
     /// Milliseconds since 1970.
     pub enrolled_ms: Option<i64>,
+    /// Of the last answer.
+    pub latency_ms: Option<u64>,
     /// What told us.
     pub confirmed_by: Option<crate::domain::ConfirmedBy>,
     /// The manifest's other fields.
     pub extra: crate::domain::Extra,
+}
+
+/// What a run did, as it noted it itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunRecord {
+    /// Its name.
+    pub run_id: String,
+    /// Milliseconds since 1970.
+    pub started_ms: i64,
+    /// None: it goes on, or it died.
+    pub ended_ms: Option<i64>,
+    /// None: it goes on, or it died.
+    pub exit_code: Option<u8>,
+    /// Why it ended so.
+    pub exit_reason: Option<String>,
+    /// Calls a second that it might make; none: it sent nothing.
+    pub quota: Option<f64>,
+    /// What kept it from going faster, when it noted it last.
+    pub limited_by: Option<String>,
+    /// Queries.
+    pub queries: u64,
+    /// How long answers took.
+    pub latencies: Latencies,
+    /// Its totals at moments, the last ones at its end.
+    pub paces: Vec<Pace>,
+}
+
+/// A run's totals at a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+    /// AddFaceRecord calls.
+    pub calls: u64,
+    /// Of them, throttled.
+    pub throttled: u64,
+    /// Rows enrolled.
+    pub newly_enrolled: u64,
+}
+
+impl RunRecord {
+    /// When it was last heard of: milliseconds since 1970.
+    pub fn last_ms(&self) -> i64 {
+        self.ended_ms.or_else(|| self.paces.last().map(|pace| pace.at_ms)).unwrap_or(self.started_ms)
+    }
+
+    /// When it noted its totals last: milliseconds since 1970.
+    pub fn last_pace_ms(&self) -> i64 {
+        self.totals().at_ms
+    }
+
+    /// Its totals.
+    pub fn totals(&self) -> Pace {
+        self.paces.last().copied().unwrap_or_default()
+    }
+
+    /// Calls a second between these moments.
+    pub fn rate(from: Pace, to: Pace) -> f64 {
+        let seconds = (to.at_ms - from.at_ms) as f64 / 1_000.0;
+        if seconds > 0.0 { to.calls.saturating_sub(from.calls) as f64 / seconds } else { 0.0 }
+    }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     crash,
-    domain::{Committed, Counts, Intent, ItemId, ItemReport, Removal},
+    domain::{Binding, Committed, Counts, Intent, ItemId, ItemReport, Removal, RunTotals},
 };
 
 /// Calls that may wait for the writer: more than all units of a run together make.
@@ -129,6 +129,11 @@ impl<S: Store> Checkpoint<S> {
     /// See [`Store::counts`].
     pub async fn counts(&self) -> Result<Counts, StoreError> {
         self.call(Store::counts).await
+    }
+
+    /// See [`Store::note_totals`].
+    pub async fn note_totals(&self, totals: RunTotals, limited_by: Binding) -> Result<(), StoreError> {
+        self.call(move |store| store.note_totals(&totals, limited_by)).await
     }
 
     /// See [`Store::learn_rate`].

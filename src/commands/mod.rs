@@ -9,6 +9,7 @@ mod forget;
 mod manual;
 mod place;
 mod reading;
+mod report;
 mod retry;
 mod run;
 mod sandbox;
@@ -37,6 +38,7 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Purge(args) => forget::purge(&args),
         Command::Erase(args) => forget::erase(&args),
         Command::Export(args) => export::export(&args),
+        Command::Report(args) => report::report(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man => manual::man(),
         Command::Sandbox(args) => sandbox::sandbox(args).await,

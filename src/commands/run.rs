@@ -28,7 +28,7 @@ use crate::{
     api::{Client, HttpTransport},
     checkpoint::{Checkpoint, Lock, NewRun, Reader, SqliteStore, StoreError},
     cli::{ExitOn, Json, RunArgs, Send, When},
-    domain::{Counts, DrainReason, Event, RunId, RunSummary, RunTotals},
+    domain::{Binding, Counts, DrainReason, Event, RunId, RunSummary, RunTotals},
     exit::Exit,
     pace::{Gate, Qps, RetryRules},
     picture,
@@ -45,6 +45,8 @@ const SETTLE: Duration = Duration::from_secs(30);
 const SANDBOX_SETTLE: Duration = Duration::from_secs(1);
 /// How often `--metrics-file` is written: collectors look every 15 s or so.
 const METRICS_EVERY: Duration = Duration::from_secs(10);
+/// How often what the run has done is noted in the checkpoint, for `status` and the curves of `report`: 3 MB in three days.
+const NOTE_EVERY: Duration = Duration::from_secs(5);
 /// How often the checkpoint's file is looked for.
 const GUARD_EVERY: Duration = Duration::from_secs(2);
 /// What is still open after a second signal is left to the next run.
@@ -113,7 +115,12 @@ impl Run<'_> {
         let run_id = RunId::new(jiff::Timestamp::now(), fastrand::u16(..));
         let mut settings = self.settings();
         let rules = format!("{:?}, outside the root: {}", settings.photo, settings.allow_outside_root);
-        let new = NewRun { id: run_id.clone(), access_key: key.clone(), rules: Some(rules) };
+        let new = NewRun {
+            id: run_id.clone(),
+            access_key: key.clone(),
+            rules: Some(rules),
+            quota: Some(self.args.sending.qps.get()),
+        };
         let found = checkpoint.start_run(new).await?;
         self.lock.remember(found.epoch);
         if !self.knows_all || found.has_forgotten {
@@ -174,7 +181,13 @@ impl Run<'_> {
                 read
             })
         };
-        let start = Snapshot { counts: found.counts.clone(), totals: engine.totals(), rate: engine.rate().get() };
+        checkpoint.note_totals(engine.totals(), engine.binding()).await?;
+        let start = Snapshot {
+            counts: found.counts.clone(),
+            totals: engine.totals(),
+            rate: engine.rate().get(),
+            binding: engine.binding(),
+        };
         self.write_metrics(&start, None).map_err(|error| {
             Failure::new(Exit::Usage, error).advise("--metrics-file can't be written: give another place for it")
         })?;
@@ -285,6 +298,7 @@ impl Run<'_> {
         // Items that were on their way are in doubt from here on, so the counts come after it.
         let counted = async {
             checkpoint.learn_rate(learned.map(Qps::get)).await?;
+            checkpoint.note_totals(totals.clone(), Binding::Rows).await?;
             checkpoint.end_run(Exit::Internal.code(), String::new()).await?;
             checkpoint.counts().await
         };
@@ -317,7 +331,8 @@ impl Run<'_> {
             }
             Err(error) => failure.or_else(|| Some(error.into())),
         };
-        let last = Snapshot { counts: counts.clone(), totals: summary.totals.clone(), rate: 0.0 };
+        let last =
+            Snapshot { counts: counts.clone(), totals: summary.totals.clone(), rate: 0.0, binding: Binding::Rows };
         if let Err(error) = self.write_metrics(&last, Some(summary.exit_code)) {
             tracing::warn!(%error, "the metrics could not be written");
         }
@@ -347,6 +362,7 @@ impl Watcher<'_> {
         let mut show = interval(self.progress.period());
         let mut status = self.status.map(interval);
         let mut metrics = self.run.args.show.metrics_file.as_ref().map(|_| interval(METRICS_EVERY));
+        let mut note = interval(NOTE_EVERY);
         let mut asked = signal(SignalKind::user_defined1()).ok();
         loop {
             let what = tokio::select! {
@@ -355,12 +371,18 @@ impl Watcher<'_> {
                     continue;
                 }
                 _ = show.tick() => What::View,
+                _ = note.tick() => {
+                    // Where it fails, it has failed for everyone, and the run ends with that.
+                    let _ = checkpoint.note_totals(engine.totals(), engine.binding()).await;
+                    continue;
+                }
                 Some(()) = tick(&mut status) => What::Status,
                 Some(()) = tick(&mut metrics) => What::Metrics,
                 Some(()) = signals::next(&mut asked) => What::Line,
             };
             let Ok(counts) = checkpoint.counts().await else { continue };
-            let snapshot = Snapshot { counts, totals: engine.totals(), rate: engine.rate().get() };
+            let snapshot =
+                Snapshot { counts, totals: engine.totals(), rate: engine.rate().get(), binding: engine.binding() };
             match what {
                 What::View => self.progress.show(&snapshot, Instant::now()),
                 What::Status => report::print_json(&Status::new(None, self.run.path, &[], &snapshot.counts)),
@@ -476,7 +498,7 @@ fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&Failure>, 
         }
         Exit::Success => "Every row is enrolled".into(),
         Exit::Internal | Exit::Usage | Exit::Source | Exit::Locked | Exit::Checkpoint => {
-            failure.map_or_else(of_drain, |failure| failure.to_string().replace('\n', ";"))
+            failure.map_or_else(of_drain, |failure| failure.to_string().replace("\n ", ";"))
         }
         Exit::Fatal | Exit::Limit | Exit::TimeUp | Exit::Signal(_) => of_drain(),
         Exit::InDoubt => rows(counts.in_doubt, "still in doubt"),

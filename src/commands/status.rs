@@ -1,5 +1,10 @@
 //! `face-enroll status`.
 
+use std::{
+    io::{IsTerminal, stdout},
+    path::Path,
+};
+
 use super::{Failure, place};
 use crate::{
     checkpoint::Reader,
@@ -8,18 +13,40 @@ use crate::{
     report::{self, Status},
 };
 
+/// Begins the terminal's screen anew: what was there is overwritten, not scrolled away.
+const FROM_THE_TOP: &str = "\x1b[H\x1b[2J";
+
 /// See the module.
 pub(super) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
     let path = place::to_look_into(&args.which)?;
-    let reader = Reader::open(&path)?;
-    let (counts, groups, run) = (reader.counts()?, reader.groups()?, reader.last_run()?);
-    if args.json {
-        report::print_json(&Status::new(run.as_deref(), &path, &groups, &counts));
-    } else {
-        let state = if reader.is_live() { "a run is going on" } else { "no run is going on" };
-        report::print(&format!("{} ({state})", path.display()));
-        report::print(&format!("  groups    {}", groups.join(", ")));
-        report::print(report::table(&counts).trim_end());
+    loop {
+        let reader = Reader::open(&path)?;
+        let screen = if args.watch.is_some() && stdout().is_terminal() && !args.json { FROM_THE_TOP } else { "" };
+        if args.json {
+            json(&reader, &path)?;
+        } else {
+            report::print(&format!("{screen}{}", text(&reader, &path)?.trim_end()));
+        }
+        match args.watch {
+            Some(period) if reader.is_live() => std::thread::sleep(period),
+            Some(_) | None => return Ok(Exit::Success),
+        }
     }
-    Ok(Exit::Success)
+}
+
+fn json(reader: &Reader, path: &Path) -> Result<(), Failure> {
+    let (counts, groups, run) = (reader.counts()?, reader.groups()?, reader.last_run()?);
+    report::print_json(&Status::new(run.as_deref(), path, &groups, &counts));
+    Ok(())
+}
+
+fn text(reader: &Reader, path: &Path) -> Result<String, Failure> {
+    let state = if reader.is_live() { "a run is going on" } else { "no run is going on" };
+    let counts = reader.counts()?;
+    let mut text = format!("{} ({state})\n  groups    {}\n", path.display(), reader.groups()?.join(", "));
+    text += &report::table(&counts);
+    if let Some(run) = reader.runs(1)?.last() {
+        text += &format!("  last run  {}\n", report::last_run(run, &counts, reader.is_live()));
+    }
+    Ok(text)
 }

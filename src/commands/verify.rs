@@ -58,7 +58,12 @@ async fn settle(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit,
     let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| Failure::new(Exit::Internal, error))?;
     let access_key = target.credentials.masked_id();
     let found = checkpoint
-        .start_run(NewRun { id: RunId::new(jiff::Timestamp::now(), fastrand::u16(..)), access_key, rules: None })
+        .start_run(NewRun {
+            id: RunId::new(jiff::Timestamp::now(), fastrand::u16(..)),
+            access_key,
+            rules: None,
+            quota: None,
+        })
         .await?;
     let stop = Stop::default();
     let _signals = signals::listen(stop.clone())?;

@@ -53,6 +53,39 @@ pub struct RunTotals {
     pub elapsed_s: f64,
     /// AddFaceRecord calls a second, between the first and the last of them.
     pub rate: f64,
+    /// How long its conclusive answers took.
+    pub latencies: Latencies,
+}
+
+/// How long answers took: (milliseconds, answers), in ascending order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Latencies(pub Vec<(u64, u64)>);
+
+impl Latencies {
+    /// Answers in all.
+    pub fn answers(&self) -> u64 {
+        self.0.iter().map(|(_, n)| n).sum()
+    }
+
+    /// Milliseconds within which this share of them came; none without an answer.
+    pub fn quantile(&self, share: f64) -> Option<u64> {
+        let wanted = (self.answers() as f64 * share).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        let reached = |(_, n): &&(u64, u64)| {
+            seen += n;
+            seen >= wanted
+        };
+        self.0.iter().find(reached).map(|(ms, _)| *ms)
+    }
+
+    /// Those of several runs together.
+    pub fn sum<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut sum = BTreeMap::new();
+        for (ms, n) in all.into_iter().flat_map(|latencies| &latencies.0) {
+            *sum.entry(*ms).or_default() += n;
+        }
+        Self(sum.into_iter().collect())
+    }
 }
 
 /// The last word of a run.
@@ -64,4 +97,18 @@ pub struct RunSummary {
     pub exit_code: u8,
     /// Why, in a sentence.
     pub exit_reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_all_answers() {
+        let one = Latencies(vec![(10, 98), (200, 1)]);
+        let both = Latencies::sum([&one, &Latencies(vec![(10, 1)])]);
+        assert_eq!(both, Latencies(vec![(10, 99), (200, 1)]));
+        assert_eq!([0.5, 0.99, 1.0].map(|share| both.quantile(share)), [Some(10), Some(10), Some(200)]);
+        assert_eq!(Latencies::default().quantile(0.5), None);
+    }
 }

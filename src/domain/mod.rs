@@ -3,6 +3,7 @@
 //! Pure data: no I/O, no async, and no import of another room. Everything else imports this.
 
 mod attempt;
+mod binding;
 mod counts;
 mod event;
 mod ids;
@@ -11,7 +12,8 @@ mod outcome;
 mod proof;
 
 pub use attempt::{Answer, Fatal, Fault, FaultKind, Intent, Receipt, Refusal, Removal, Replaces, Verdict};
-pub use counts::{Counts, RunSummary, RunTotals};
+pub use binding::Binding;
+pub use counts::{Counts, Latencies, RunSummary, RunTotals};
 pub use event::{DrainReason, Event, ItemReport};
 pub use ids::{ApiCode, Digest, FaceGroupCode, InvalidId, ItemId, MerchantUserId, RequestId, RunId};
 pub use item::{EXPORT_COLUMNS, Extra, FileStamp, Item, PictureRef, PictureUrl, RawFields, RowDefect, RowError};

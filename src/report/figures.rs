@@ -36,6 +36,11 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// A time in UTC, to the second, of milliseconds since 1970.
+pub(super) fn utc(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,6 +26,9 @@ pub fn metrics(snapshot: &Snapshot, quota: f64, exit_code: Option<u8>) -> String
     family("vanished_rows", "gauge", "Rows that are in no manifest any more.", &[("", counts.vanished as f64)]);
     family("calls_total", "counter", "Calls of AddFaceRecord by this run.", &[("", totals.calls as f64)]);
     family("throttled_total", "counter", "Of them, those that were throttled.", &[("", totals.throttled as f64)]);
+    let quantile = |share: f64| totals.latencies.quantile(share).map_or(f64::NAN, |ms| ms as f64 / 1_000.0);
+    let latencies = [("{quantile=\"0.5\"}", quantile(0.5)), ("{quantile=\"0.99\"}", quantile(0.99))];
+    family("answer_seconds", "gauge", "How long AddFaceRecord's answers took, by quantile.", &latencies);
     family("queries_total", "counter", "Queries by this run.", &[("", totals.queries as f64)]);
     family("newly_enrolled_total", "counter", "Rows enrolled by this run.", &[("", totals.newly_enrolled as f64)]);
     family("allowed_calls_per_second", "gauge", "Calls a second, as they may go now.", &[("", snapshot.rate)]);
@@ -42,7 +45,7 @@ pub fn metrics(snapshot: &Snapshot, quota: f64, exit_code: Option<u8>) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Counts, RunTotals};
+    use crate::domain::{Binding, Counts, RunTotals};
 
     #[test]
     fn figures_are_in_the_text_format() {
@@ -50,6 +53,7 @@ mod tests {
             counts: Counts { total: 3, enrolled: 2, pending: 1, ..Counts::default() },
             totals: RunTotals { calls: 2, newly_enrolled: 2, elapsed_s: 1.5, ..RunTotals::default() },
             rate: 49.5,
+            binding: Binding::Quota,
         };
         insta::assert_snapshot!(metrics(&snapshot, 50.0, Some(8)).lines().filter(|l| !l.starts_with('#')).collect::<Vec<_>>().join("\n"), @r#"
         face_enroll_rows{state="enrolled"} 2
@@ -61,6 +65,8 @@ mod tests {
         face_enroll_vanished_rows 0
         face_enroll_calls_total 2
         face_enroll_throttled_total 0
+        face_enroll_answer_seconds{quantile="0.5"} NaN
+        face_enroll_answer_seconds{quantile="0.99"} NaN
         face_enroll_queries_total 0
         face_enroll_newly_enrolled_total 2
         face_enroll_allowed_calls_per_second 49.5

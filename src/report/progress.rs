@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use console::{Term, truncate_str};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -13,10 +14,14 @@ use super::{
     figures::{duration, thousands},
     json::ItemLine,
 };
-use crate::domain::{Counts, DrainReason, Event, Outcome, RunTotals};
+use crate::domain::{Binding, Counts, DrainReason, Event, Outcome, RunTotals};
 
 /// The rate of now is that of so long: over less it would jump, and seem to step over the quota.
 const RATE_OVER: Duration = Duration::from_secs(5);
+/// Where the terminal does not tell its width.
+const COLUMNS: usize = 80;
+/// Of the bar.
+const BAR: usize = 20;
 /// How often the bar is drawn anew.
 const REDRAW: Duration = Duration::from_millis(500);
 
@@ -29,6 +34,8 @@ pub struct Snapshot {
     pub totals: RunTotals,
     /// Calls a second, as they may go.
     pub rate: f64,
+    /// What keeps it from going faster.
+    pub binding: Binding,
 }
 
 /// How a run is shown.
@@ -50,16 +57,19 @@ pub struct Progress {
     calls: VecDeque<(Instant, u64)>,
     rows: u64,
     is_throttled: bool,
+    /// When, and what.
+    last_problem: Option<String>,
 }
 
 impl Progress {
     /// Ready to watch.
     pub fn new(view: View) -> Self {
         if let Some(bar) = &view.bar {
-            let style = ProgressStyle::with_template("{bar:24} {percent:>3}% {wide_msg}").expect("a valid template");
+            let template = format!("{{bar:{BAR}}} {{percent:>3}}% {{msg}}");
+            let style = ProgressStyle::with_template(&template).expect("a valid template");
             bar.set_style(style.progress_chars("=> "));
         }
-        Self { view, calls: VecDeque::new(), rows: 0, is_throttled: false }
+        Self { view, calls: VecDeque::new(), rows: 0, is_throttled: false, last_problem: None }
     }
 
     /// How often it wants a snapshot.
@@ -90,8 +100,14 @@ impl Progress {
                 let (row, code) = (report.row, report.code().map(|code| code.0.as_str()).unwrap_or_default());
                 match &report.outcome {
                     Outcome::Enrolled { .. } | Outcome::Again { .. } => tracing::debug!(row, code, "enrolled or again"),
-                    Outcome::Rejected { message, .. } => tracing::debug!(row, code, message, "rejected"),
-                    Outcome::Failed { message, .. } => tracing::warn!(row, code, message, "failed"),
+                    Outcome::Rejected { message, .. } => {
+                        self.problem(format!("row {row} rejected: {code}, {message}"));
+                        tracing::debug!(row, code, message, "rejected");
+                    }
+                    Outcome::Failed { message, .. } => {
+                        self.problem(format!("row {row} failed: {code}, {message}"));
+                        tracing::warn!(row, code, message, "failed");
+                    }
                     Outcome::InDoubt { message, .. } => tracing::debug!(row, code, message, "in doubt"),
                 }
             }
@@ -102,6 +118,7 @@ impl Progress {
                     None => tracing::debug!(rate, "throttled"),
                 }
                 if !std::mem::replace(&mut self.is_throttled, true) {
+                    self.problem(format!("throttled: sending more slowly, {rate}/s"));
                     tracing::warn!(rate, "the service throttles: sending more slowly");
                 }
             }
@@ -114,6 +131,7 @@ impl Progress {
                 tracing::warn!(percent, "the service throttles this share of the calls at any rate: the rate stays");
             }
             Event::Away { pause, fault } => {
+                self.problem(format!("the service does not answer: {fault}"));
                 tracing::warn!(pause = duration(*pause), fault, "the service does not answer: waiting");
             }
             Event::Back => tracing::info!("the service answers again"),
@@ -150,7 +168,8 @@ impl Progress {
                 let counts = &snapshot.counts;
                 bar.set_length(counts.total.max(1));
                 bar.set_position(counts.total - counts.pending.min(counts.total));
-                bar.set_message(self.words(snapshot));
+                let columns = Term::stderr().size_checked().map_or(COLUMNS, |(_, columns)| usize::from(columns));
+                bar.set_message(self.words(snapshot, columns));
             }
             None => self.line(snapshot),
         }
@@ -161,7 +180,20 @@ impl Progress {
         let Counts { total, enrolled, rejected, failed, in_doubt, pending, .. } = snapshot.counts;
         let (throttled, rate) = (snapshot.totals.throttled, tenths(self.rate_now()));
         let left = self.left(snapshot).unwrap_or_default();
-        tracing::info!(enrolled, total, pending, rejected, failed, in_doubt, throttled, rate, left, "enrolling");
+        let limited_by = snapshot.binding.to_string();
+        tracing::info!(
+            enrolled,
+            total,
+            pending,
+            rejected,
+            failed,
+            in_doubt,
+            throttled,
+            rate,
+            limited_by,
+            left,
+            "enrolling"
+        );
     }
 
     /// The bar is done with.
@@ -171,21 +203,30 @@ impl Progress {
         }
     }
 
-    fn words(&self, snapshot: &Snapshot) -> String {
-        let counts = &snapshot.counts;
-        let mut words = vec![
-            format!("{} of {} enrolled", thousands(counts.enrolled), thousands(counts.total)),
-            format!("{:.1}/s of {}", self.rate_now(), self.view.quota),
+    /// Three lines, none of them wider than the terminal.
+    fn words(&self, snapshot: &Snapshot, columns: usize) -> String {
+        let (counts, totals) = (&snapshot.counts, &snapshot.totals);
+        let mut rows = vec![format!("{} of {} enrolled", thousands(counts.enrolled), thousands(counts.total))];
+        let several = [(counts.rejected, "rejected"), (counts.failed, "failed"), (counts.in_doubt, "in doubt")];
+        rows.extend(several.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", thousands(*n))));
+        let mut pace = vec![format!("{:.1}/s of {}", self.rate_now(), self.view.quota)];
+        pace.push(format!("{:.1}/s on average", totals.rate));
+        pace.extend((totals.throttled > 0).then(|| format!("{} throttled", thousands(totals.throttled))));
+        pace.extend(self.left(snapshot).map(|left| format!("{left} left")));
+        pace.push(format!("limited by {}", snapshot.binding));
+        let beside_the_bar = columns.saturating_sub(BAR + "  100% ".len());
+        let lines = [
+            (rows.join(" · "), beside_the_bar),
+            (pace.join(" · "), columns.saturating_sub(1)),
+            (self.last_problem.clone().unwrap_or_default(), columns.saturating_sub(1)),
         ];
-        let several = [
-            (counts.rejected, "rejected"),
-            (counts.failed, "failed"),
-            (counts.in_doubt, "in doubt"),
-            (snapshot.totals.throttled, "throttled"),
-        ];
-        words.extend(several.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", thousands(*n))));
-        words.extend(self.left(snapshot).map(|left| format!("{left} left")));
-        words.join(" · ")
+        let shown = lines.iter().filter(|(line, _)| !line.is_empty());
+        let cut: Vec<_> = shown.map(|(line, width)| truncate_str(line, *width, "…")).collect();
+        cut.join("\n")
+    }
+
+    fn problem(&mut self, what: String) {
+        self.last_problem = Some(format!("{} {what}", jiff::Timestamp::now().strftime("%H:%M:%SZ")));
     }
 
     /// Calls a second, lately.

@@ -54,9 +54,14 @@ pub fn lines(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> String {
     if totals.calls == 0 && counts.pending == 0 && counts.in_doubt == 0 {
         let _ = writeln!(text, "nothing to do: {} already enrolled, 0 calls ({elapsed}).", thousands(counts.enrolled));
     } else {
+        let latencies = &totals.latencies;
+        let answers = match (latencies.quantile(0.5), latencies.quantile(0.99)) {
+            (Some(half), Some(most)) => format!("; half of the answers within {half} ms, 99 % within {most} ms"),
+            (None, _) | (_, None) => String::new(),
+        };
         let _ = writeln!(
             text,
-            "{} enrolled in {elapsed}: {} calls at {:.1}/s, {} throttled, {} queries.",
+            "{} enrolled in {elapsed}: {} calls at {:.1}/s, {} throttled, {} queries{answers}.",
             thousands(totals.newly_enrolled),
             thousands(totals.calls),
             totals.rate,

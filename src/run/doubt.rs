@@ -220,7 +220,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     message: Some("the service had this id in this group already; its photo may be another one".into()),
                     request_id: None,
                 };
-                self.settle(Settlement { item, before: ItemState::Pending, outcome, stamp: None }, None).await?;
+                self.settle(Settlement::new(item, ItemState::Pending, outcome)).await?;
                 Err(End::Done)
             }
             Lookup::Throttled { .. } => Err(self.later(work)),
@@ -247,8 +247,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
     }
 
     async fn settle_doubt(&self, case: &OpenDoubt, outcome: Outcome) -> Result<(), StoreError> {
-        let settlement = Settlement { item: case.work.claimed.item, before: ItemState::InDoubt, outcome, stamp: None };
-        self.settle(settlement, None).await
+        self.settle(Settlement::new(case.work.claimed.item, ItemState::InDoubt, outcome)).await
     }
 
     /// Is it this group that the service does not know? Asked once a minute at most; no answer is no.

@@ -23,13 +23,14 @@ use super::{
     guards::{BadCertificates, KnownGroups, Streak, ThrottledOut},
     queue::Queue,
     replace::Replacement,
+    stages::Stages,
     stats::Stats,
     unit::{End, Work},
 };
 use crate::{
     api::{Client, Transport},
     checkpoint::{Checkpoint, Claimed, Store, StoreError},
-    domain::{DrainReason, Event, ItemId, RunTotals},
+    domain::{Binding, DrainReason, Event, ItemId, RunTotals},
     pace::{Gate, InDoubtPolicy, Qps, RetryBudget, RetryRules},
     picture::Rules,
 };
@@ -150,6 +151,7 @@ pub struct Engine<T, S> {
     /// Since when no query has been answered.
     pub(super) unanswered_since: Mutex<Option<Instant>>,
     pub(super) stats: Stats,
+    pub(super) stages: Stages,
 }
 
 impl<T: Transport, S: Store> Engine<T, S> {
@@ -179,6 +181,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             retries: Mutex::new(RetryBudget::new(Instant::now())),
             unanswered_since: Mutex::default(),
             stats: Stats::new(Instant::now()),
+            stages: Stages::default(),
             settings,
         }
     }
@@ -191,6 +194,14 @@ impl<T: Transport, S: Store> Engine<T, S> {
     /// Calls a second, as they may go now.
     pub fn rate(&self) -> Qps {
         self.add_gate.rate()
+    }
+
+    /// What keeps it from going faster.
+    pub fn binding(&self) -> Binding {
+        if self.admission.is_probing() && !self.admission.away_for(Instant::now()).is_zero() {
+            return Binding::Away;
+        }
+        self.stages.binding(self.add_gate.learned().is_some())
     }
 
     /// The rate that the next run is to begin with, where the service has brought it down.

@@ -24,6 +24,7 @@ mod guards;
 mod prepare;
 mod queue;
 mod replace;
+mod stages;
 mod stats;
 mod unit;
 mod upload;

@@ -123,7 +123,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             request_id: None,
         };
         let item = work.claimed.item;
-        self.settle(Settlement { item, before: ItemState::Pending, outcome, stamp: None }, None).await?;
+        self.settle(Settlement::new(item, ItemState::Pending, outcome)).await?;
         Ok(End::Done)
     }
 }

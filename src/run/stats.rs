@@ -1,13 +1,20 @@
 //! What a run has done so far.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::{domain::RunTotals, picture::Warning};
+use crate::{
+    domain::{Latencies, RunTotals},
+    picture::Warning,
+};
 
 /// See the module. Shared by all units.
 #[derive(Debug)]
@@ -23,6 +30,7 @@ pub(super) struct Stats {
     ended: AtomicU64,
     errors: AtomicU64,
     span: Mutex<Option<(Instant, Instant)>>,
+    latencies: Mutex<BTreeMap<u64, u64>>,
 }
 
 impl Stats {
@@ -38,6 +46,7 @@ impl Stats {
             ended: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             span: Mutex::new(None),
+            latencies: Mutex::default(),
         }
     }
 
@@ -45,6 +54,12 @@ impl Stats {
         self.calls.fetch_add(1, Relaxed);
         let mut span = self.span.lock().unwrap_or_else(PoisonError::into_inner);
         *span = Some((span.map_or(now, |(first, _)| first), now));
+    }
+
+    /// A conclusive answer has taken so long.
+    pub(super) fn answered(&self, latency: Duration) {
+        let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+        *latencies.entry(two_digits(latency.as_millis() as u64)).or_default() += 1;
     }
 
     pub(super) fn throttled(&self) {
@@ -89,7 +104,26 @@ impl Stats {
             newly_rejected: self.rejected.load(Relaxed),
             elapsed_s: (now - self.started).as_secs_f64(),
             // The gaps between the calls, not the calls: two calls a second apart are one a second.
+            latencies: Latencies(
+                self.latencies.lock().unwrap_or_else(PoisonError::into_inner).clone().into_iter().collect(),
+            ),
             rate: if seconds > 0.0 { calls.saturating_sub(1) as f64 / seconds } else { 0.0 },
         }
+    }
+}
+
+/// To two significant digits: a few hundred values hold every latency there is.
+fn two_digits(ms: u64) -> u64 {
+    let unit = 10_u64.pow(ms.checked_ilog10().unwrap_or(0).saturating_sub(1));
+    ms / unit * unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_are_kept_to_two_digits() {
+        assert_eq!([0, 7, 42, 99, 123, 1_999, 60_000].map(two_digits), [0, 7, 42, 99, 120, 1_900, 60_000]);
     }
 }

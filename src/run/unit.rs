@@ -9,14 +9,15 @@ use super::{
     engine::Engine,
     prepare::{Load, NotReady, Prepared},
     replace::{Asked, Replacement},
+    stages,
     upload::{UploadEnd, Uploaded},
 };
 use crate::{
     api::{Payload, Transport},
     checkpoint::{Claimed, NewIntent, Settlement, Store, StoreError},
     domain::{
-        Answer, ApiCode, ConfirmedBy, DrainReason, Event, Fatal, Fault, FaultKind, ItemId, ItemReport, ItemState,
-        Outcome, Refusal, Replaces, Stage, Verdict,
+        Answer, ApiCode, ConfirmedBy, DrainReason, Event, Fatal, Fault, FaultKind, ItemId, ItemState, Outcome, Refusal,
+        Replaces, Stage, Verdict,
     },
     pace::{Backoff, Change, Next},
 };
@@ -87,16 +88,18 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 Err(end) => return Ok(end),
             };
         }
-        let Prepared { load, file, warnings, _bytes } = match self.prepare(&work).await {
-            Ok(prepared) => prepared,
-            Err(NotReady::Defect(defect, stamp)) => {
-                let (code, message) = (defect.code(), defect.to_string());
-                let outcome = Outcome::Rejected { stage: Stage::Local, code, message, request_id: None };
-                self.settle(Settlement { item, before: ItemState::Pending, outcome, stamp }, None).await?;
-                return Ok(End::Done);
-            }
-            Err(NotReady::Machine(error)) => return self.read_again(work, &error).await,
-        };
+        let Prepared { load, file, warnings, _bytes } =
+            match self.staged(stages::Stage::Photo, self.prepare(&work)).await {
+                Ok(prepared) => prepared,
+                Err(NotReady::Defect(defect, stamp)) => {
+                    let (code, message) = (defect.code(), defect.to_string());
+                    let outcome = Outcome::Rejected { stage: Stage::Local, code, message, request_id: None };
+                    let settlement = Settlement::new(item, ItemState::Pending, outcome);
+                    self.settle(Settlement { stamp, ..settlement }).await?;
+                    return Ok(End::Done);
+                }
+                Err(NotReady::Machine(error)) => return self.read_again(work, &error).await,
+            };
         self.stats.warned(&warnings);
         let _in_flight = self.in_flight.acquire().await.expect("the semaphore is never closed");
         let Some(mut entry) = self.enter().await else { return Ok(End::Left) };
@@ -145,12 +148,12 @@ impl<T: Transport, S: Store> Engine<T, S> {
             stamp: file.stamp,
         };
         work.claimed.first_intent_ms.get_or_insert_with(|| jiff::Timestamp::now().as_millisecond());
-        let intent = self.checkpoint.intend(intent).await?;
+        let intent = self.staged(stages::Stage::Disk, self.checkpoint.intend(intent)).await?;
         let attempts = intent.get().attempt;
         let permit = tokio::select! {
             biased;
             () = self.stop.draining() => None,
-            permit = self.add_gate.permit() => Some(permit),
+            permit = self.staged(stages::Stage::Gate, self.add_gate.permit()) => Some(permit),
         };
         let permit = match permit {
             Some(Ok(permit)) => permit,
@@ -174,12 +177,18 @@ impl<T: Transport, S: Store> Engine<T, S> {
         };
         crate::crash::point("send.before");
         self.stats.called(Instant::now());
-        let answer = self.client.add_face_record(permit, intent, payload).await;
+        let answer = self.staged(stages::Stage::Answer, self.client.add_face_record(permit, intent, payload)).await;
         crate::crash::point("send.after");
         work.claimed.attempts = attempts;
         let end = self.conclude(work, answer).await;
         drop(probe);
         end
+    }
+
+    /// The item is in this stage until that is done.
+    async fn staged<R>(&self, stage: stages::Stage, work: impl Future<Output = R>) -> R {
+        let _in_stage = self.stages.enter(stage);
+        work.await
     }
 
     /// Waits for a place before the gate. None: the run drains.
@@ -196,6 +205,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let Answer { verdict, retry_after, latency } = answer;
         if let Some(pause) = retry_after {
             self.add_gate.pause(pause, now);
+        }
+        if matches!(verdict, Verdict::Enrolled(_) | Verdict::Refused(_)) {
+            self.stats.answered(latency);
         }
         let latency = Some(latency);
         let item = work.claimed.item;
@@ -343,19 +355,19 @@ impl<T: Transport, S: Store> Engine<T, S> {
 
     /// An outcome of what was being sent: on disk, then told.
     async fn settle_sent(&self, item: ItemId, outcome: Outcome, latency: Option<Duration>) -> Result<(), StoreError> {
-        let settlement = Settlement { item, before: ItemState::Sending, outcome, stamp: None };
-        self.settle(settlement, latency).await
+        let settlement = Settlement::new(item, ItemState::Sending, outcome);
+        self.settle(Settlement { latency, ..settlement }).await
     }
 
     /// What was not executed is pending again, and its attempt has not been one. Nothing that anyone needs to be told.
     async fn give_back(&self, item: ItemId) -> Result<(), StoreError> {
         let outcome = Outcome::Again { counts: false };
-        let settlement = Settlement { item, before: ItemState::Sending, outcome, stamp: None };
+        let settlement = Settlement::new(item, ItemState::Sending, outcome);
         self.checkpoint.settle(settlement).await.map(drop)
     }
 
     /// On disk, then counted and told.
-    pub(super) async fn settle(&self, settlement: Settlement, latency: Option<Duration>) -> Result<(), StoreError> {
+    pub(super) async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {
         let report = self.checkpoint.settle(settlement).await?;
         match report.outcome {
             Outcome::Enrolled { .. } => self.stats.enrolled(),
@@ -370,7 +382,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             }
             Outcome::InDoubt { .. } | Outcome::Again { .. } => {}
         }
-        self.tell(Event::Item(ItemReport { latency, ..report })).await;
+        self.tell(Event::Item(report)).await;
         Ok(())
     }
 }

@@ -134,7 +134,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
             }
         };
         let item = work.claimed.item;
-        self.settle(Settlement { item, before: ItemState::Pending, outcome, stamp: file.stamp }, None).await?;
+        let settlement = Settlement::new(item, ItemState::Pending, outcome);
+        self.settle(Settlement { stamp: file.stamp, ..settlement }).await?;
         Ok(End::Done)
     }
 }

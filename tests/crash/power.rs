@@ -39,7 +39,7 @@ fn open(folder: &Path) -> SqliteStore {
     let mut store = SqliteStore::open(&folder.join("c.sqlite"), "region:ap-southeast-1").unwrap();
     store.begin().unwrap();
     let rules = Some("those of the page".to_owned());
-    store.start_run(&NewRun { id: RunId("r".into()), access_key: "LTAI****".into(), rules }).unwrap();
+    store.start_run(&NewRun { id: RunId("r".into()), access_key: "LTAI****".into(), rules, quota: None }).unwrap();
     let source = store.open_source("/m.csv", Path::new("/photos")).unwrap();
     let item = |n: usize| Item {
         row: n as u64 + 2,
@@ -184,8 +184,7 @@ fn history(seed: u64, lies: bool) -> (u32, u32) {
                 continue;
             }
             let outcome = outcome(&mut history.random);
-            let settlement =
-                Settlement { item: ItemId(item), before: ItemState::Sending, outcome: outcome.clone(), stamp: None };
+            let settlement = Settlement::new(ItemId(item), ItemState::Sending, outcome.clone());
             let report = store.settle(&settlement).unwrap();
             next.insert(item, (outcome.state() as i64, report.attempts));
         }

@@ -51,7 +51,10 @@ async fn tokens() -> (Permit, Committed<Intent>) {
     let dir = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&dir.path().join("c.sqlite"), "test").unwrap();
     let (checkpoint, _writer) = Checkpoint::start(store).unwrap();
-    checkpoint.start_run(NewRun { id: RunId("r".into()), access_key: String::new(), rules: None }).await.unwrap();
+    checkpoint
+        .start_run(NewRun { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None })
+        .await
+        .unwrap();
     let feeding = checkpoint.clone();
     tokio::task::spawn_blocking(move || {
         let source = feeding.open_source("m".into(), "/".into()).unwrap();

@@ -15,6 +15,7 @@ fn new_run() -> NewRun {
         id: RunId(format!("run-{}", fastrand::u64(..))),
         access_key: "LTAI****".to_owned(),
         rules: Some("those of the page".to_owned()),
+        quota: Some(50.0),
     }
 }
 
@@ -103,7 +104,7 @@ impl Run {
     }
 
     fn settle(&mut self, item: ItemId, before: ItemState, outcome: Outcome) {
-        self.now(|store| store.settle(&Settlement { item, before, outcome, stamp: None }));
+        self.now(|store| store.settle(&Settlement::new(item, before, outcome)));
     }
 
     fn enrol(&mut self, user: &str) {
@@ -274,7 +275,7 @@ fn change_from_another_state_than_expected_is_refused() {
         (ItemState::InDoubt, Outcome::Again { counts: true }),
     ] {
         run.store.begin().unwrap();
-        let refused = run.store.settle(&Settlement { item, before, outcome, stamp: None });
+        let refused = run.store.settle(&Settlement::new(item, before, outcome));
         assert!(matches!(refused, Err(StoreError::IllegalChange { .. })), "{refused:?}");
         drop(run);
         run = Run::open(&path);

@@ -16,6 +16,7 @@ mod lifetime;
 mod model;
 mod nightly;
 mod rate;
+mod report;
 mod run;
 mod sandbox;
 mod scale;

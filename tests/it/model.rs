@@ -250,7 +250,8 @@ impl Archive {
         let store = SqliteStore::open(&self.path(), "model").unwrap();
         let (checkpoint, writer) = Checkpoint::start(store).unwrap();
         let rules = is_run.then(|| "those of the page".to_owned());
-        let new = NewRun { id: RunId(format!("r{}", fastrand::u64(..))), access_key: String::new(), rules };
+        let new =
+            NewRun { id: RunId(format!("r{}", fastrand::u64(..))), access_key: String::new(), rules, quota: None };
         checkpoint.start_run(new).await.unwrap();
         if is_run {
             let (feeding, rows) = (checkpoint.clone(), self.items());

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     crash,
-    domain::{ApiCode, Counts, FaultKind, Intent, ItemId, ItemReport, ItemState, Removal},
+    domain::{ApiCode, Binding, Counts, FaultKind, Intent, ItemId, ItemReport, ItemState, Removal, RunTotals},
 };
 
 /// An item that is to be sent again, as if for the first time.
@@ -214,8 +214,8 @@ impl Store for SqliteStore {
             let epoch = self.next_epoch()?;
             let learned_rate = self.setting("learned_rate")?.and_then(|text| text.parse().ok());
             self.run = self.db.query_row(
-                "INSERT INTO runs (run_id, access_key, started_at) VALUES (?1, ?2, ?3) RETURNING id",
-                (&run.id.0, &run.access_key, now_ms()),
+                "INSERT INTO runs (run_id, access_key, started_at, quota) VALUES (?1, ?2, ?3, ?4) RETURNING id",
+                (&run.id.0, &run.access_key, now_ms(), run.quota),
                 |row| row.get(0),
             )?;
             let counts = tally::counts(&self.db, true)?;
@@ -338,6 +338,31 @@ impl Store for SqliteStore {
             tally::counts(&store.db, true)
         };
         counts(self).map_err(StoreError::sqlite("counting"))
+    }
+
+    fn note_totals(&mut self, totals: &RunTotals, limited_by: Binding) -> Result<(), StoreError> {
+        let note = || {
+            let latencies = serde_json::to_string(&totals.latencies.0).expect("pairs of numbers are JSON");
+            let n = |n: u64| n as i64;
+            self.db.execute(
+                "UPDATE runs SET newly_enrolled = ?2, calls = ?3, throttled = ?4, queries = ?5, latencies = ?6,
+                 limited_by = ?7 WHERE id = ?1",
+                (
+                    self.run,
+                    n(totals.newly_enrolled),
+                    n(totals.calls),
+                    n(totals.throttled),
+                    n(totals.queries),
+                    latencies,
+                    limited_by.to_string(),
+                ),
+            )?;
+            self.db.execute(
+                "INSERT OR REPLACE INTO paces (run, at, calls, throttled, newly_enrolled) VALUES (?1, ?2, ?3, ?4, ?5)",
+                (self.run, now_ms(), n(totals.calls), n(totals.throttled), n(totals.newly_enrolled)),
+            )
+        };
+        note().map(drop).map_err(StoreError::sqlite("noting what the run has done"))
     }
 
     fn learn_rate(&mut self, per_second: Option<f64>) -> Result<(), StoreError> {

@@ -10,9 +10,15 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::{open, rows, tally};
 use crate::{
-    checkpoint::{Lock, StoreError, store::ExportRow},
-    domain::{Counts, ItemId, ItemState},
+    checkpoint::{
+        Lock, StoreError,
+        store::{ExportRow, Pace, RunRecord},
+    },
+    domain::{Counts, ItemId, ItemState, Latencies},
 };
+
+/// Schema from which on runs say what they did; looking does not migrate.
+const WITH_RUNS: i64 = 3;
 
 /// See the module.
 pub struct Reader {
@@ -50,6 +56,48 @@ impl Reader {
         self.db
             .query_row("SELECT max(run_id) FROM runs WHERE id = (SELECT max(id) FROM runs)", [], |row| row.get(0))
             .map_err(StoreError::sqlite("reading its runs"))
+    }
+
+    /// The last runs, the oldest first; those that sent nothing and never could are left out.
+    pub fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+        let runs = || -> rusqlite::Result<Vec<RunRecord>> {
+            let version: i64 = self.db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            if version < WITH_RUNS {
+                return Ok(Vec::new());
+            }
+            let mut select = self.db.prepare(
+                "SELECT * FROM (SELECT * FROM runs WHERE quota IS NOT NULL ORDER BY id DESC LIMIT ?1) ORDER BY id",
+            )?;
+            let mut paces =
+                self.db.prepare("SELECT at, calls, throttled, newly_enrolled FROM paces WHERE run = ?1 ORDER BY at")?;
+            let found = select.query_map([limit as i64], |row| {
+                let latencies: String = row.get("latencies")?;
+                let id: i64 = row.get("id")?;
+                let paces = paces.query_map([id], |row| {
+                    Ok(Pace {
+                        at_ms: row.get(0)?,
+                        calls: row.get(1)?,
+                        throttled: row.get(2)?,
+                        newly_enrolled: row.get(3)?,
+                    })
+                })?;
+                Ok(RunRecord {
+                    run_id: row.get("run_id")?,
+                    started_ms: row.get("started_at")?,
+                    ended_ms: row.get("ended_at")?,
+                    exit_code: row.get("exit_code")?,
+                    exit_reason: row.get("exit_reason")?,
+                    quota: row.get("quota")?,
+                    limited_by: row.get("limited_by")?,
+                    queries: row.get("queries")?,
+                    // Another's hand may have been at it: a curve is no reason to show nothing.
+                    latencies: Latencies(serde_json::from_str(&latencies).unwrap_or_default()),
+                    paces: paces.collect::<rusqlite::Result<_>>()?,
+                })
+            })?;
+            found.collect()
+        };
+        runs().map_err(StoreError::sqlite("reading its runs"))
     }
 
     /// The groups that it holds items of, in the order of their codes.
@@ -142,6 +190,69 @@ impl Reader {
         Ok(())
     }
 
+    /// Rows by state and code, the most frequent first; no code: an empty one.
+    pub fn reasons(&self) -> Result<Vec<(ItemState, String, u64)>, StoreError> {
+        let reasons = || -> rusqlite::Result<Vec<(ItemState, String, u64)>> {
+            self.db
+                .prepare("SELECT state, code, n FROM tally WHERE n > 0 ORDER BY n DESC, state, code")?
+                .query_map([], |row| Ok((self.seen_state(row.get(0)?)?, row.get(1)?, row.get(2)?)))?
+                .collect()
+        };
+        reasons().map_err(StoreError::sqlite("counting"))
+    }
+
+    /// Enrolled items by the quality that the service told of, where it did.
+    pub fn qualities(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let qualities = || -> rusqlite::Result<Vec<(String, u64)>> {
+            self.db
+                .prepare("SELECT coalesce(quality, ''), count(*) AS n FROM items WHERE state = 3 GROUP BY 1 ORDER BY n DESC, 1")?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        };
+        qualities().map_err(StoreError::sqlite("counting"))
+    }
+
+    /// Items that came to no good end: failed, in doubt, then rejected; then rows that could not become one.
+    pub fn not_enrolled(&self, limit: usize) -> Result<Vec<ExportRow>, StoreError> {
+        let mut found = self.items("WHERE i.state IN (1, 2, 4, 5) ORDER BY i.state = 4, i.id LIMIT ?1", limit)?;
+        let faults = || -> rusqlite::Result<Vec<ExportRow>> {
+            let sources = self.sources()?;
+            self.db
+                .prepare("SELECT * FROM row_faults ORDER BY source_id, row LIMIT ?1")?
+                .query_map([limit.saturating_sub(found.len()) as i64], |row| fault(row, &sources))?
+                .collect()
+        };
+        let faults = faults().map_err(StoreError::sqlite("reading its rows"))?;
+        found.extend(faults);
+        Ok(found)
+    }
+
+    /// Items whose last answer took longest.
+    pub fn slowest(&self, limit: usize) -> Result<Vec<ExportRow>, StoreError> {
+        self.items("WHERE i.latency_ms IS NOT NULL ORDER BY i.latency_ms DESC, i.id LIMIT ?1", limit)
+    }
+
+    fn items(&self, which: &str, limit: usize) -> Result<Vec<ExportRow>, StoreError> {
+        let items = || -> rusqlite::Result<Vec<ExportRow>> {
+            let sources = self.sources()?;
+            self.db
+                .prepare(&format!(
+                    "SELECT i.*, g.code AS group_code FROM items AS i JOIN face_groups AS g ON g.id = i.group_id {which}"
+                ))?
+                .query_map([limit as i64], |row| item(row, &sources, self.is_live))?
+                .collect()
+        };
+        items().map_err(StoreError::sqlite("reading its items"))
+    }
+
+    /// What is being sent by nobody any more is in doubt.
+    fn seen_state(&self, stored: i64) -> rusqlite::Result<ItemState> {
+        Ok(match rows::state(stored)? {
+            ItemState::Sending if !self.is_live => ItemState::InDoubt,
+            state => state,
+        })
+    }
+
     fn sources(&self) -> rusqlite::Result<Sources> {
         let mut select = self.db.prepare("SELECT id, name, root FROM sources")?;
         let found = select.query_map([], |row| {
@@ -176,6 +287,7 @@ fn item(row: &Row<'_>, sources: &Sources, is_live: bool) -> rusqlite::Result<Exp
         quality: row.get("quality")?,
         digest: rows::digest(row)?,
         enrolled_ms: row.get("enrolled_at")?,
+        latency_ms: row.get("latency_ms")?,
         confirmed_by: rows::confirmed_by(row.get("confirmed_by")?)?,
         extra: rows::extra(row.get("extra")?)?,
     })
@@ -199,6 +311,7 @@ fn fault(row: &Row<'_>, sources: &Sources) -> rusqlite::Result<ExportRow> {
         quality: None,
         digest: None,
         enrolled_ms: None,
+        latency_ms: None,
         confirmed_by: None,
         extra: rows::extra(row.get("extra")?)?,
     })

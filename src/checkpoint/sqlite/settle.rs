@@ -89,7 +89,7 @@ impl SqliteStore {
         let write = |db: &Connection| {
             db.prepare_cached(
                 "UPDATE items SET state = ?2, attempts = ?3, stage = ?4, code = ?5, message = ?6, request_id = ?7,
-                 quality = ?8, enrolled_at = ?9, confirmed_by = ?10,
+                 quality = ?8, enrolled_at = ?9, confirmed_by = ?10, latency_ms = coalesce(?13, latency_ms),
                  size = coalesce(?11, size), mtime_ns = coalesce(?12, mtime_ns),
                  changed = iif(?2 = 3, 0, changed), replaces = iif(?2 = 3 AND replaces = '[]', NULL, replaces)
                  WHERE id = ?1",
@@ -107,6 +107,7 @@ impl SqliteStore {
                 columns.confirmed_by,
                 settlement.stamp.map(|stamp| stamp.size as i64),
                 settlement.stamp.map(|stamp| stamp.mtime_ns),
+                settlement.latency.map(|latency| latency.as_millis() as i64),
             ])
         };
         write(&self.db).map_err(failed("writing an outcome"))?;
@@ -118,7 +119,7 @@ impl SqliteStore {
             attempts,
             before: before.state,
             outcome: settlement.outcome.clone(),
-            latency: None,
+            latency: settlement.latency,
         })
     }
 }

@@ -1,0 +1,31 @@
+//! `face-enroll report`.
+
+use std::{
+    io::{Write, stdout},
+    path::Path,
+};
+
+use super::{Failure, file, place};
+use crate::{
+    checkpoint::Reader,
+    cli::ReportArgs,
+    exit::Exit,
+    report::{ExportError, Ids, Page},
+};
+
+/// See the module.
+pub(super) fn report(args: &ReportArgs) -> Result<Exit, Failure> {
+    let path = place::to_look_into(&args.which)?;
+    let ids = if args.show_ids { Ids::Shown } else { Ids::Masked };
+    let page = Page::of(&Reader::open(&path)?, &path, ids)?.html(jiff::Timestamp::now().as_millisecond());
+    let written = if args.output == Path::new("-") {
+        stdout().lock().write_all(page.as_bytes())
+    } else {
+        file::replace(&args.output, file::PRIVATE, |file| file.write_all(page.as_bytes()))
+    };
+    match written.map_err(ExportError::Write) {
+        Ok(()) => Ok(Exit::Success),
+        Err(error) if error.is_closed_pipe() => Ok(Exit::Success),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,334 @@
+//! One page with the result, for whoever asked for the migration: no network, no script, readable on paper and in the dark.
+//!
+//! Ids are masked unless they are asked for, and paths, which often hold them, are left out.
+
+mod advice;
+mod charts;
+
+use std::path::Path;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use self::advice::what_to_do;
+use super::figures::{duration, thousands, utc};
+use crate::{
+    checkpoint::{ExportRow, Reader, RunRecord, StoreError},
+    domain::{Counts, ItemState, Latencies},
+};
+
+const STYLE: &str = include_str!("style.css");
+/// Runs that are drawn and listed: the last ones.
+const RUNS: usize = 60;
+/// Rows that are listed one by one; the rest is in the export.
+const ROWS: usize = 50;
+const SLOWEST: usize = 10;
+
+/// Whether the page may name people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ids {
+    /// `u*****07`
+    Masked,
+    /// As written.
+    Shown,
+}
+
+/// What the page says, as it was in the checkpoint.
+pub struct Page {
+    checkpoint: String,
+    binding: Option<String>,
+    groups: Vec<String>,
+    is_live: bool,
+    counts: Counts,
+    reasons: Vec<(ItemState, String, u64)>,
+    qualities: Vec<(String, u64)>,
+    runs: Vec<RunRecord>,
+    not_enrolled: Vec<ExportRow>,
+    slowest: Vec<ExportRow>,
+    ids: Ids,
+}
+
+impl Page {
+    /// Asks the checkpoint.
+    pub fn of(reader: &Reader, checkpoint: &Path, ids: Ids) -> Result<Self, StoreError> {
+        Ok(Self {
+            checkpoint: checkpoint.display().to_string(),
+            binding: reader.binding()?,
+            groups: reader.groups()?,
+            is_live: reader.is_live(),
+            counts: reader.counts()?,
+            reasons: reader.reasons()?,
+            qualities: reader.qualities()?,
+            runs: reader.runs(RUNS)?,
+            not_enrolled: reader.not_enrolled(ROWS)?,
+            slowest: reader.slowest(SLOWEST)?,
+            ids,
+        })
+    }
+
+    /// The page, as it is at a moment: milliseconds since 1970.
+    pub fn html(&self, now_ms: i64) -> String {
+        let page = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { "Face enrolment: " (thousands(self.counts.enrolled)) " of " (thousands(self.counts.total)) }
+                    style { (PreEscaped(STYLE)) }
+                }
+                body {
+                    (self.head(now_ms))
+                    (self.outcome())
+                    (self.reasons())
+                    (self.pace())
+                    (self.answers())
+                    (self.quality())
+                    (self.runs())
+                    (self.rows())
+                }
+            }
+        };
+        page.into_string()
+    }
+
+    fn head(&self, now_ms: i64) -> Markup {
+        html! {
+            h1 { "Face enrolment" }
+            p.soft {
+                "As of " (utc(now_ms)) @if self.is_live { ", while a run goes on" } ". "
+                @if self.groups.len() == 1 { "Face group " } @else { "Face groups " }
+                (self.groups.join(", "))
+                @if let Some(binding) = &self.binding { " at " (binding.trim_start_matches("region:")) }
+                ". Checkpoint " code { (self.checkpoint) } "."
+            }
+        }
+    }
+
+    fn outcome(&self) -> Markup {
+        let counts = &self.counts;
+        let states = [
+            (ItemState::Enrolled, counts.enrolled, "the service has the record"),
+            (ItemState::Rejected, counts.rejected, "this photo or row will not pass as it is"),
+            (ItemState::Failed, counts.failed, "attempts used up; trying again may help"),
+            (ItemState::InDoubt, counts.in_doubt, "sent, and the answer is not known yet"),
+            (ItemState::Pending, counts.pending, "not attempted yet"),
+        ];
+        let share = |n: u64| if counts.total == 0 { 0.0 } else { n as f64 * 100.0 / counts.total as f64 };
+        html! {
+            h2 { "Outcome" }
+            div.bar role="img" aria-label="Rows by state" {
+                @for (state, n, _) in states.iter().filter(|(_, n, _)| *n > 0) {
+                    span class=(state.name()) style=(format!("width:{:.3}%", share(*n))) {}
+                }
+            }
+            table {
+                @for (state, n, what) in states {
+                    tr {
+                        td { span class={ "dot " (state.name()) } {} (state.name().replace('_', " ")) }
+                        td.n { (thousands(n)) }
+                        td.n.soft { (format!("{:.1} %", share(n))) }
+                        td.soft { (what) }
+                    }
+                }
+                tr {
+                    th { "rows" }
+                    th.n { (thousands(counts.total)) }
+                    th {}
+                    th { @if !counts.is_balanced() { "does not add up: please report this" } }
+                }
+            }
+            @if counts.changed > 0 {
+                p { (thousands(counts.changed)) " are enrolled with another photo than the manifest's now." }
+            }
+            @if counts.vanished > 0 {
+                p { (thousands(counts.vanished)) " are in no manifest any more; they were kept, and are not sent." }
+            }
+        }
+    }
+
+    fn reasons(&self) -> Markup {
+        let reasons: Vec<_> =
+            self.reasons.iter().filter(|(state, code, _)| what_to_do(*state, code).is_some()).collect();
+        html! {
+            @if !reasons.is_empty() {
+                h2 { "Why, and what to do" }
+                div.scroll { table {
+                    tr { th { "state" } th { "reason" } th.n { "rows" } th { "what to do" } }
+                    @for (state, code, n) in reasons {
+                        tr {
+                            td { span class={ "dot " (state.name()) } {} (state.name().replace('_', " ")) }
+                            td { (code) }
+                            td.n { (thousands(*n)) }
+                            td { (what_to_do(*state, code).unwrap_or_default()) }
+                        }
+                    }
+                } }
+                @if self.counts.rejected + self.counts.failed > 0 {
+                    p.soft {
+                        "Every such row, as a manifest to be mended and run again: "
+                        code { "face-enroll export --status rejected,failed --checkpoint " (self.checkpoint) " -o mend.csv" }
+                    }
+                }
+            }
+        }
+    }
+
+    fn pace(&self) -> Markup {
+        let calls: u64 = self.runs.iter().map(|run| run.totals().calls).sum();
+        let throttled: u64 = self.runs.iter().map(|run| run.totals().throttled).sum();
+        let drawing = charts::pace(&self.runs);
+        html! {
+            @if let Some(drawing) = drawing {
+                h2 { "Pace" }
+                p.soft {
+                    (thousands(calls)) " calls in " (plural(self.runs.len() as u64, "run")) ", "
+                    (thousands(throttled)) " of them throttled (red). The line is the quota."
+                }
+                div.scroll { (drawing) }
+            }
+        }
+    }
+
+    fn answers(&self) -> Markup {
+        let all = Latencies::sum(self.runs.iter().map(|run| &run.latencies));
+        let within = |share: f64| all.quantile(share).unwrap_or_default();
+        html! {
+            @if let Some(drawing) = charts::latencies(&all) {
+                h2 { "Answers" }
+                p.soft {
+                    "Half of " (thousands(all.answers())) " answers came within " (within(0.5)) " ms, 90 % within "
+                    (within(0.9)) " ms, 99 % within " (within(0.99)) " ms."
+                }
+                div.scroll { (drawing) }
+            }
+            @if !self.slowest.is_empty() {
+                p.soft { "The slowest:" }
+                div.scroll { table {
+                    tr { th.n { "row" } th { "manifest" } th { "id" } th.n { "answer" } th { "state" } th { "request" } }
+                    @for row in &self.slowest {
+                        tr {
+                            td.n { (row.row) }
+                            td { (file_name(&row.source)) }
+                            td { (self.id(row)) }
+                            td.n { (thousands(row.latency_ms.unwrap_or_default())) " ms" }
+                            td { (row.state.name().replace('_', " ")) }
+                            td { code { (row.request_id.as_deref().unwrap_or_default()) } }
+                        }
+                    }
+                } }
+            }
+        }
+    }
+
+    fn quality(&self) -> Markup {
+        html! {
+            @if self.qualities.iter().any(|(quality, _)| !quality.is_empty()) {
+                h2 { "Quality, as the service sees it" }
+                table.few {
+                    @for (quality, n) in &self.qualities {
+                        tr {
+                            td { @if quality.is_empty() { span.soft { "not told" } } @else { (quality) } }
+                            td.n { (thousands(*n)) }
+                            td.n.soft { (format!("{:.1} %", *n as f64 * 100.0 / self.counts.enrolled.max(1) as f64)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn runs(&self) -> Markup {
+        html! {
+            @if let Some(drawing) = charts::timeline(&self.runs) {
+                h2 { "Runs" }
+                div.scroll { (drawing) }
+                div.scroll { table {
+                    tr { th { "began (UTC)" } th.n { "lasted" } th.n { "enrolled" } th.n { "calls" } th.n { "throttled" } th { "ended" } }
+                    @for run in &self.runs {
+                        tr {
+                            td { (utc(run.started_ms).replace('T', " ").trim_end_matches('Z')) }
+                            td.n { (duration(std::time::Duration::from_millis((run.last_ms() - run.started_ms).unsigned_abs()))) }
+                            td.n { (thousands(run.totals().newly_enrolled)) }
+                            td.n { (thousands(run.totals().calls)) }
+                            td.n { (thousands(run.totals().throttled)) }
+                            td { (self.ending(run)) }
+                        }
+                    }
+                } }
+            }
+        }
+    }
+
+    fn ending(&self, run: &RunRecord) -> String {
+        let is_last = self.runs.last().is_some_and(|last| last.run_id == run.run_id);
+        match (&run.exit_reason, run.exit_code) {
+            (Some(reason), Some(code)) => format!("{reason} (exit {code})"),
+            (_, _) if self.is_live && is_last => "it goes on".to_owned(),
+            (_, _) => "it died without a word; the next run went on where it was".to_owned(),
+        }
+    }
+
+    fn rows(&self) -> Markup {
+        let listed = self.not_enrolled.len() as u64;
+        let all = self.counts.rejected + self.counts.failed + self.counts.in_doubt;
+        html! {
+            @if listed > 0 {
+                h2 { "Rows that are not enrolled" }
+                @if all > listed { p.soft { "The first " (listed) " of " (thousands(all)) "; the rest is in the export." } }
+                div.scroll { table {
+                    tr { th.n { "row" } th { "manifest" } th { "id" } th { "state" } th { "reason" } th { "in words" } }
+                    @for row in &self.not_enrolled {
+                        tr {
+                            td.n { (row.row) }
+                            td { (file_name(&row.source)) }
+                            td { (self.id(row)) }
+                            td { span class={ "dot " (row.state.name()) } {} (row.state.name().replace('_', " ")) }
+                            td { (row.code.as_deref().unwrap_or_default()) }
+                            td { (row.message.as_deref().unwrap_or_default()) }
+                        }
+                    }
+                } }
+            }
+        }
+    }
+
+    fn id(&self, row: &ExportRow) -> String {
+        let id = row.user.as_deref().unwrap_or_default();
+        match self.ids {
+            Ids::Shown => id.to_owned(),
+            Ids::Masked => masked(id),
+        }
+    }
+}
+
+/// Enough to be recognised by who knows the row, and no more.
+fn masked(id: &str) -> String {
+    /// Shorter ids would be told by what is left of them.
+    const LEAST: usize = 6;
+    let chars: Vec<char> = id.chars().collect();
+    match chars.as_slice() {
+        [] => String::new(),
+        [first, middle @ .., before, last] if chars.len() >= LEAST => {
+            format!("{first}{}{before}{last}", "*".repeat(middle.len()))
+        }
+        all => "*".repeat(all.len()),
+    }
+}
+
+fn file_name(source: &str) -> &str {
+    Path::new(source).file_name().and_then(|name| name.to_str()).unwrap_or(source)
+}
+
+fn plural(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{} {what}s", thousands(n)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masked_ids_keep_their_length_and_little_else() {
+        assert_eq!(["", "u1", "user07", "\u{5f20}\u{4e09}"].map(masked), ["", "**", "u***07", "**"]);
+    }
+}

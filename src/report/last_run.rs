@@ -1,0 +1,88 @@
+//! The last run, as others see it: from another terminal while it goes on, or afterwards.
+
+use std::time::Duration;
+
+use super::figures::{duration, thousands, utc};
+use crate::{
+    checkpoint::{Pace, RunRecord},
+    domain::Counts,
+};
+
+/// The rate of now is that of so long: a run notes what it has done every 5 s.
+const LATELY_MS: i64 = 60_000;
+
+/// See the module. `is_live`: somebody holds the checkpoint.
+pub fn last_run(run: &RunRecord, counts: &Counts, is_live: bool) -> String {
+    let totals = run.totals();
+    let calls = format!("{} calls, {} throttled", thousands(totals.calls), thousands(totals.throttled));
+    let since = utc(run.started_ms);
+    match (&run.exit_reason, run.exit_code) {
+        (Some(reason), Some(code)) if run.ended_ms.is_some() && !is_live => {
+            let lasted = duration(Duration::from_millis((run.last_ms() - run.started_ms).unsigned_abs()));
+            format!("{since}, for {lasted}: {calls}\n            {reason} (exit {code})")
+        }
+        (_, _) if is_live && run.paces.len() < 2 => format!("since {since}: it has just begun"),
+        (_, _) if is_live => {
+            let rate = lately(&run.paces);
+            let mut words = vec![format!("{:.1}/s of {}", rate, run.quota.unwrap_or_default())];
+            let seconds = counts.pending as f64 / rate;
+            let left = Duration::try_from_secs_f64(seconds).ok().filter(|_| counts.pending > 0);
+            words.extend(left.map(|left| format!("{} left", duration(left))));
+            words.extend(run.limited_by.as_ref().map(|what| format!("limited by {what}")));
+            format!("since {since}: {calls}\n            {}", words.join(" · "))
+        }
+        (_, _) => format!(
+            "since {since}, last heard of at {}: {calls}\n            it died without a word; run again: what was in flight is asked about first",
+            utc(run.last_ms())
+        ),
+    }
+}
+
+/// Calls a second over the last minute that was noted.
+fn lately(paces: &[Pace]) -> f64 {
+    let Some(last) = paces.last() else { return 0.0 };
+    let first = paces.iter().find(|pace| pace.at_ms >= last.at_ms - LATELY_MS).unwrap_or(last);
+    RunRecord::rate(*first, *last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Latencies;
+
+    fn run() -> RunRecord {
+        let at =
+            |at_ms: i64, calls| Pace { at_ms: 1_790_000_000_000 + at_ms, calls, throttled: 3, newly_enrolled: calls };
+        RunRecord {
+            run_id: "r".into(),
+            started_ms: 1_790_000_000_000,
+            ended_ms: None,
+            exit_code: None,
+            exit_reason: None,
+            quota: Some(50.0),
+            limited_by: Some("the quota".into()),
+            queries: 0,
+            latencies: Latencies::default(),
+            paces: vec![at(0, 0), at(600_000, 10_000), at(660_000, 12_940)],
+        }
+    }
+
+    #[test]
+    fn last_run_goes_on_or_has_ended_or_died() {
+        let counts = Counts { pending: 490_000, ..Counts::default() };
+        insta::assert_snapshot!(last_run(&run(), &counts, true), @"
+        since 2026-09-21T14:13:20Z: 12,940 calls, 3 throttled
+                    49.0/s of 50 · 2h 46m left · limited by the quota
+        ");
+        insta::assert_snapshot!(last_run(&run(), &counts, false), @"
+        since 2026-09-21T14:13:20Z, last heard of at 2026-09-21T14:24:20Z: 12,940 calls, 3 throttled
+                    it died without a word; run again: what was in flight is asked about first
+        ");
+        let (exit_code, exit_reason) = (Some(10), Some("stopped by --max-duration; run again to go on".into()));
+        let ended = RunRecord { ended_ms: Some(1_790_000_700_000), exit_code, exit_reason, ..run() };
+        insta::assert_snapshot!(last_run(&ended, &counts, false), @"
+        2026-09-21T14:13:20Z, for 11m 40s: 12,940 calls, 3 throttled
+                    stopped by --max-duration; run again to go on (exit 10)
+        ");
+    }
+}

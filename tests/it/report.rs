@@ -1,0 +1,121 @@
+//! `status` from another terminal, and the page of `report`, also as a browser shows it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use face_enroll::sandbox::Action;
+
+use crate::support::{Archive, Enroll, Service};
+
+fn stdout_of(command: &mut Enroll) -> String {
+    let ended = command.end();
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    ended.stdout
+}
+
+/// People whose rows are of every kind: well, throttled on the way, refused by the service, and without a photo.
+fn archive_and_service() -> (Archive, Service) {
+    let archive = Archive::of(40, 3_000);
+    std::fs::remove_file(archive.path().join("photos/u00007.jpg")).unwrap();
+    let service = Service::failing(
+        r#"{"calls": [3, 4], "fault": "throttle"}
+           {"calls": [9], "fault": "code", "status": 400, "code": "NoFaceDetected", "message": "no face <b>was</b> found"}"#,
+    );
+    (archive, service)
+}
+
+#[test]
+fn page_has_every_outcome_and_names_nobody_unless_it_is_asked_to() {
+    let (archive, service) = archive_and_service();
+    service.run(&archive).args(["--max-images", "10"]).end().is(8, &[]);
+    service.run(&archive).end().is(6, &[("enrolled", 38), ("rejected", 2)]);
+    let report = |more: &[&str]| stdout_of(Enroll::new("report").arg(archive.manifest()).args(more));
+    let page = report(&[]);
+    for words in ["38", "95.0 %", "NoFaceDetected", "NotFound", "stopped by --max-images", "HIGH", "&lt;b&gt;was"] {
+        assert!(page.contains(words), "{words} is not on the page");
+    }
+    assert_eq!(page.matches("<svg").count(), 3, "the pace, the answers, the runs");
+    for (words, why) in
+        [("u00007", "an id"), ("<script", "a script"), ("src=", "something to be fetched"), ("@import", "the same")]
+    {
+        assert!(!page.contains(words), "{why} is on the page");
+    }
+    let links = page.match_indices("http").filter(|(at, _)| !page[*at..].starts_with("http://www.w3.org/2000/svg"));
+    assert_eq!(links.count(), 0, "the page speaks of another place");
+    assert!(report(&["--show-ids"]).contains("u00007"));
+
+    let file = archive.path().join("report.html");
+    assert_eq!(report(&["-o", file.to_str().unwrap()]), "");
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn page_is_readable_in_light_in_the_dark_on_paper_and_on_a_narrow_screen() {
+    let Some(browser) = browser() else {
+        eprintln!("skipped: no Chromium here (set FACE_ENROLL_CHROMIUM)");
+        return;
+    };
+    let (archive, service) = archive_and_service();
+    service.run(&archive).end().is(6, &[]);
+    let page = archive.path().join("report.html");
+    stdout_of(Enroll::new("report").arg(archive.manifest()).arg("-o").arg(&page));
+    let show = |name: &str, options: &[&str]| -> PathBuf {
+        let picture = archive.path().join(name);
+        let to = if name.ends_with(".pdf") { "--print-to-pdf" } else { "--screenshot" };
+        let shown = Command::new(&browser)
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
+            .arg(format!("--user-data-dir={}", archive.path().join("profile").display()))
+            .args(options)
+            .arg(format!("{to}={}", picture.display()))
+            .arg(format!("file://{}", page.display()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        assert!(shown.unwrap().success(), "the browser could not show it");
+        picture
+    };
+    let corner = |picture: &Path| {
+        let image = image::open(picture).unwrap().to_luma8();
+        let shades: std::collections::BTreeSet<u8> = image.pixels().map(|pixel| pixel.0[0]).collect();
+        assert!(shades.len() > 20, "there is nothing to see");
+        image.get_pixel(0, 0).0[0]
+    };
+    assert!(corner(&show("light.png", &["--window-size=1100,1600"])) > 240);
+    let dark = ["--window-size=1100,1600", "--blink-settings=preferredColorScheme=0"];
+    assert!(corner(&show("dark.png", &dark)) < 40);
+    assert!(corner(&show("narrow.png", &["--window-size=500,1600"])) > 240);
+    let paper = std::fs::read(show("paper.pdf", &[])).unwrap();
+    assert!(paper.starts_with(b"%PDF") && paper.len() > 10_000);
+}
+
+fn browser() -> Option<PathBuf> {
+    let named = std::env::var_os("FACE_ENROLL_CHROMIUM").map(PathBuf::from);
+    let path = std::env::var_os("PATH")?;
+    let places = ["chromium", "chromium-browser", "google-chrome"];
+    named.or_else(|| {
+        std::env::split_paths(&path).flat_map(|folder| places.map(|name| folder.join(name))).find(|file| file.exists())
+    })
+}
+
+#[test]
+fn status_of_a_run_that_goes_on_tells_its_pace_and_watching_ends_with_it() {
+    let archive = Archive::of(60, 2_000);
+    let service = Service::with_quota(50, Duration::from_millis(20));
+    let mut run = service.run(&archive).args(["--qps", "5", "--max-duration", "9s"]).spawn();
+    while service.calls(Action::AddFaceRecord) < 35 {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let status = |more: &[&str]| stdout_of(Enroll::new("status").arg(archive.manifest()).args(more));
+    let shown = status(&[]);
+    assert!(shown.contains("a run is going on") && shown.contains("limited by the quota"), "{shown}");
+    assert!(shown.contains("/s of 5") && shown.contains("left"), "{shown}");
+    let watched = status(&["--watch=500ms"]);
+    assert!(watched.matches("a run is going on").count() >= 1, "{watched}");
+    assert!(watched.contains("no run is going on") && watched.contains("stopped by --max-duration"), "{watched}");
+    assert!(!watched.contains('\x1b'), "cursor codes where there is no terminal");
+    assert_eq!(run.wait().unwrap().code(), Some(10));
+}
