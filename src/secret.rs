@@ -30,6 +30,11 @@ impl AccessKey {
         if length < 12 { "****".to_owned() } else { format!("{}****{}", part(0, 4), part(length - 4, 4)) }
     }
 
+    /// Is it this very key, of this very time?
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id && self.secret() == other.secret() && self.token() == other.token()
+    }
+
     /// The secret: for the signer alone.
     pub(crate) fn secret(&self) -> &str {
         self.secret.expose_secret()

@@ -11,8 +11,9 @@ use reqwest::Method;
 use tokio::time::Instant;
 
 use super::{
-    Credentials, Endpoint, GroupLookup, Lookup, Meaning, Payload, RawAnswer, RecordPage, Removed, Signable,
-    SignedRequest, Transport, TransportError, UploadTarget, authorization, classify, companion,
+    AccessKey, Credentials, Endpoint, GroupLookup, Lookup, Meaning, NoAnswer, Payload, RawAnswer, RecordPage, Removed,
+    Signable, SignedRequest, Transport, UploadTarget, authorization, classify, companion,
+    credentials::renewed,
     sign::{canonical_query, sha256_hex},
 };
 use crate::domain::{
@@ -35,6 +36,13 @@ pub(super) struct Call<'a> {
     pub(super) method: Method,
     pub(super) version: &'static str,
     pub(super) action: &'static str,
+}
+
+/// An answer, and to what.
+struct Heard {
+    answer: RawAnswer,
+    key: AccessKey,
+    signed_at: Timestamp,
 }
 
 /// See the module.
@@ -69,18 +77,12 @@ impl<T: Transport> Client<T> {
     /// AddFaceRecord. Consumes the proof that it is on disk and the right to call now.
     pub async fn add_face_record(&self, _permit: Permit, _intent: Committed<Intent>, payload: Payload) -> Answer {
         let started = Instant::now();
-        let signed_at = self.now();
         let Payload { body, sha256 } = payload;
-        let request = self.sign(self.call("AddFaceRecord"), "", (body, &sha256), signed_at).await;
-        let answer = self.transport.exchange(request).await;
-        let retry_after = answer.as_ref().ok().and_then(|answer| answer.retry_after);
-        let verdict = match answer {
-            Err(TransportError::NotSent(fault)) => Verdict::NotSent(fault),
-            Err(TransportError::MaybeSent(fault)) => Verdict::MaybeSent(fault),
-            Ok(answer) => match classify(&answer) {
-                Meaning::Verdict(verdict) => verdict,
-                Meaning::WrongClock(refusal) => self.correct_clock(&answer, signed_at, refusal),
-            },
+        let heard = self.send(self.call("AddFaceRecord"), "", (body, &sha256)).await;
+        let retry_after = heard.as_ref().ok().and_then(|heard| heard.answer.retry_after);
+        let verdict = match heard {
+            Err(none) => none.into(),
+            Ok(heard) => self.verdict(&heard).await,
         };
         Answer { verdict, retry_after, latency: started.elapsed() }
     }
@@ -117,68 +119,55 @@ impl<T: Transport> Client<T> {
     }
 
     /// A question: everything in the query, no body.
-    async fn ask(&self, action: &'static str, parameters: &[(&str, &str)]) -> Result<RawAnswer, TransportError> {
+    async fn ask(&self, action: &'static str, parameters: &[(&str, &str)]) -> Result<RawAnswer, NoAnswer> {
         self.ask_as(self.call(action), parameters).await
     }
 
-    pub(super) async fn ask_as(
-        &self,
-        call: Call<'_>,
-        parameters: &[(&str, &str)],
-    ) -> Result<RawAnswer, TransportError> {
+    pub(super) async fn ask_as(&self, call: Call<'_>, parameters: &[(&str, &str)]) -> Result<RawAnswer, NoAnswer> {
         self.exchange(call, &canonical_query(parameters), Bytes::new()).await
     }
 
-    /// A clock that is found wrong is corrected for the next one.
-    async fn exchange(&self, call: Call<'_>, query: &str, body: Bytes) -> Result<RawAnswer, TransportError> {
-        let signed_at = self.now();
+    /// A clock that is found wrong is corrected for the next one, and a key that has ended is renewed.
+    async fn exchange(&self, call: Call<'_>, query: &str, body: Bytes) -> Result<RawAnswer, NoAnswer> {
         let sha256 = sha256_hex(&body);
-        let request = self.sign(call, query, (body, &sha256), signed_at).await;
-        let answer = self.transport.exchange(request).await?;
-        if let Some(service) = told_time(&answer) {
+        let heard = self.send(call, query, (body, &sha256)).await?;
+        if let Some(service) = heard.answer.told_time() {
             let ahead = service.duration_since(Timestamp::now());
             self.seen_ahead_ms.store(ahead.as_millis() as i64, Ordering::Relaxed);
         }
-        if let Meaning::WrongClock(refusal) = classify(&answer)
-            && let Verdict::NotSent(fault) = self.correct_clock(&answer, signed_at, refusal)
-        {
-            return Err(TransportError::NotSent(fault));
+        match self.verdict(&heard).await {
+            Verdict::NotSent(fault) => Err(NoAnswer::NotSent(fault)),
+            // What it means as an answer to this question is for others to say.
+            Verdict::Enrolled(_)
+            | Verdict::Refused(_)
+            | Verdict::Throttled(_)
+            | Verdict::MaybeSent(_)
+            | Verdict::Fatal(_) => Ok(heard.answer),
         }
-        Ok(answer)
     }
 
-    /// Signed for this moment: a nonce and a date of its own.
-    async fn sign(
-        &self,
-        call: Call<'_>,
-        query: &str,
-        (body, sha256): (Bytes, &str),
-        signed_at: Timestamp,
-    ) -> SignedRequest {
-        let key = self.credentials.current().await;
-        let mut headers = vec![
-            ("host", call.to.host_header().to_owned()),
-            ("x-acs-action", call.action.to_owned()),
-            ("x-acs-version", call.version.to_owned()),
-            ("x-acs-date", signed_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
-            ("x-acs-signature-nonce", uuid::Uuid::new_v4().simple().to_string()),
-            ("x-acs-content-sha256", sha256.to_owned()),
-        ];
-        if !body.is_empty() {
-            headers.push(("content-type", FORM.to_owned()));
+    async fn send(&self, call: Call<'_>, query: &str, body: (Bytes, &str)) -> Result<Heard, NoAnswer> {
+        // Before the date: who has to wait for a key is not to be late besides.
+        let key = self.credentials.current().await?;
+        let signed_at = self.now();
+        let request = sign(call, query, body, (&key, signed_at));
+        let answer = self.transport.exchange(request).await?;
+        Ok(Heard { answer, key, signed_at })
+    }
+
+    /// What an answer means; some faults are mended for the next one.
+    async fn verdict(&self, heard: &Heard) -> Verdict {
+        match classify(&heard.answer) {
+            Meaning::WrongClock(refusal) => self.correct_clock(&heard.answer, heard.signed_at, refusal),
+            Meaning::Verdict(Verdict::Fatal(fatal @ Fatal::Credentials { .. })) => {
+                match self.credentials.refused(&heard.key).await {
+                    Ok(true) => Verdict::NotSent(renewed()),
+                    Ok(false) => Verdict::Fatal(fatal),
+                    Err(none) => none.into(),
+                }
+            }
+            Meaning::Verdict(verdict) => verdict,
         }
-        if let Some(token) = key.token() {
-            headers.push(("x-acs-accesskey-id", key.id().to_owned()));
-            headers.push(("x-acs-security-token", token.to_owned()));
-        }
-        let signed: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let request =
-            Signable { method: call.method.as_str(), path: "/", query, headers: &signed, body_sha256: sha256 };
-        let authorization = authorization(request, key.id(), key.secret());
-        // Not signed, like the official TypeScript SDK: something on the way may rewrite it.
-        headers.push(("accept", "application/json".to_owned()));
-        headers.push(("authorization", authorization));
-        SignedRequest { method: call.method, to: call.to.clone(), query: query.to_owned(), headers, body }
     }
 
     /// How far the service's clock is ahead of ours, as the last answer to a question had it, to the second.
@@ -196,7 +185,7 @@ impl<T: Transport> Client<T> {
     /// The service refused our date, and its `Date` says what time it is. Not executed; signed anew it may pass.
     fn correct_clock(&self, answer: &RawAnswer, signed_at: Timestamp, refusal: Refusal) -> Verdict {
         let Refusal { code, message, request_id } = refusal;
-        let Some(service) = told_time(answer) else { return Verdict::Fatal(Fatal::Clock { code, message }) };
+        let Some(service) = answer.told_time() else { return Verdict::Fatal(Fatal::Clock { code, message }) };
         let ahead = service.duration_since(Timestamp::now());
         let was_right = service.duration_since(signed_at).unsigned_abs() <= SAME_CLOCK;
         if was_right || ahead.unsigned_abs() > FURTHEST_CLOCK {
@@ -208,8 +197,33 @@ impl<T: Transport> Client<T> {
     }
 }
 
-/// `Date`.
-fn told_time(answer: &RawAnswer) -> Option<Timestamp> {
-    let date = httpdate::parse_http_date(answer.date.as_deref()?).ok()?;
-    Timestamp::try_from(date).ok()
+/// Signed for this moment: a nonce and a date of its own.
+fn sign(
+    call: Call<'_>,
+    query: &str,
+    (body, sha256): (Bytes, &str),
+    (key, signed_at): (&AccessKey, Timestamp),
+) -> SignedRequest {
+    let mut headers = vec![
+        ("host", call.to.host_header().to_owned()),
+        ("x-acs-action", call.action.to_owned()),
+        ("x-acs-version", call.version.to_owned()),
+        ("x-acs-date", signed_at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+        ("x-acs-signature-nonce", uuid::Uuid::new_v4().simple().to_string()),
+        ("x-acs-content-sha256", sha256.to_owned()),
+    ];
+    if !body.is_empty() {
+        headers.push(("content-type", FORM.to_owned()));
+    }
+    if let Some(token) = key.token() {
+        headers.push(("x-acs-accesskey-id", key.id().to_owned()));
+        headers.push(("x-acs-security-token", token.to_owned()));
+    }
+    let signed: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let request = Signable { method: call.method.as_str(), path: "/", query, headers: &signed, body_sha256: sha256 };
+    let authorization = authorization(request, key.id(), key.secret());
+    // Not signed, like the official TypeScript SDK: something on the way may rewrite it.
+    headers.push(("accept", "application/json".to_owned()));
+    headers.push(("authorization", authorization));
+    SignedRequest { method: call.method, to: call.to.clone(), query: query.to_owned(), headers, body }
 }

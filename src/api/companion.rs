@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{
-    RawAnswer, TransportError,
+    NoAnswer, RawAnswer,
     classify::{CodeKind, code_kind, fatal, shown},
 };
 use crate::domain::{ApiCode, Fatal, Fault, FaultKind};
@@ -138,7 +138,7 @@ enum NoPage {
 }
 
 /// What an answer to QueryFaceRecord says about this id.
-pub(super) fn lookup(answer: Result<RawAnswer, TransportError>, user: &str) -> Lookup {
+pub(super) fn lookup(answer: Result<RawAnswer, NoAnswer>, user: &str) -> Lookup {
     let page = match page(answer) {
         Ok(page) => page,
         Err(NoPage::Throttled(retry_after)) => return Lookup::Throttled { retry_after },
@@ -161,7 +161,7 @@ pub(super) fn lookup(answer: Result<RawAnswer, TransportError>, user: &str) -> L
 }
 
 /// What an answer to QueryFaceRecord without an id says.
-pub(super) fn record_page(answer: Result<RawAnswer, TransportError>) -> RecordPage {
+pub(super) fn record_page(answer: Result<RawAnswer, NoAnswer>) -> RecordPage {
     match page(answer) {
         Ok(page) => {
             let entries = page.items.unwrap_or_default();
@@ -176,7 +176,7 @@ pub(super) fn record_page(answer: Result<RawAnswer, TransportError>) -> RecordPa
 }
 
 /// What an answer to QueryFaceGroup says about this group.
-pub(super) fn group_lookup(answer: Result<RawAnswer, TransportError>, group: &str) -> GroupLookup {
+pub(super) fn group_lookup(answer: Result<RawAnswer, NoAnswer>, group: &str) -> GroupLookup {
     match page(answer) {
         Ok(page) => {
             let entries = page.items.unwrap_or_default();
@@ -195,7 +195,7 @@ pub(super) fn group_lookup(answer: Result<RawAnswer, TransportError>, group: &st
 }
 
 /// What an answer to DeleteFaceRecord says.
-pub(super) fn removed(answer: Result<RawAnswer, TransportError>) -> Removed {
+pub(super) fn removed(answer: Result<RawAnswer, NoAnswer>) -> Removed {
     match page(answer) {
         Ok(_) => Removed::Done,
         Err(NoPage::Throttled(retry_after)) => Removed::Throttled { retry_after },
@@ -204,9 +204,10 @@ pub(super) fn removed(answer: Result<RawAnswer, TransportError>) -> Removed {
     }
 }
 
-fn page(answer: Result<RawAnswer, TransportError>) -> Result<Page, NoPage> {
+fn page(answer: Result<RawAnswer, NoAnswer>) -> Result<Page, NoPage> {
     let answer = answer.map_err(|error| match error {
-        TransportError::NotSent(fault) | TransportError::MaybeSent(fault) => NoPage::Unanswered(fault),
+        NoAnswer::NotSent(fault) | NoAnswer::MaybeSent(fault) => NoPage::Unanswered(fault),
+        NoAnswer::Fatal(fatal) => NoPage::Fatal(fatal),
     })?;
     let body = answer.body.as_deref().and_then(|body| serde_json::from_slice::<Page>(body).ok());
     let Some(page) = body else {
@@ -245,7 +246,7 @@ fn unreadable(message: &str) -> Fault {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Result<RawAnswer, TransportError> {
+    fn answer(status: u16, body: &str) -> Result<RawAnswer, NoAnswer> {
         Ok(RawAnswer { status, body: Some(body.to_owned().into()), ..RawAnswer::default() })
     }
 

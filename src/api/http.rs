@@ -5,12 +5,12 @@ use std::{error::Error, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{
-    Certificate, Client, Response,
+    Certificate, Client, ClientBuilder, Response,
     header::{HeaderMap, HeaderName, HeaderValue},
     redirect, retry, tls,
 };
 
-use super::{Endpoint, RawAnswer, SignedRequest, Transport, TransportError, transport::BODY_CAP};
+use super::{RawAnswer, SignedRequest, Transport, TransportError, transport::BODY_CAP};
 use crate::domain::FaultKind;
 
 /// `x-acs-retry-after` is honoured up to this (the official SDK's cap).
@@ -77,32 +77,9 @@ pub enum SetupError {
 impl HttpTransport {
     /// Connects to nothing yet.
     pub fn new(settings: &TransportSettings) -> Result<Self, SetupError> {
-        // Another crate of the process may have chosen one already; then that one is used.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let roots = match settings.extra_roots.as_slice() {
-            [] => Vec::new(),
-            pem => match Certificate::from_pem_bundle(pem) {
-                Ok(roots) if !roots.is_empty() => roots,
-                Ok(_) | Err(_) => return Err(SetupError::NoCertificate),
-            },
-        };
-        let builder = || {
-            Client::builder()
-                .tls_certs_merge(roots.clone())
-                .user_agent(concat!("face-enroll/", env!("CARGO_PKG_VERSION")))
-                .http1_only()
-                .redirect(redirect::Policy::none())
-                .retry(retry::never())
-                .referer(false)
-                .tls_version_min(tls::Version::TLS_1_2)
-                .tcp_nodelay(true)
-                .connect_timeout(settings.connect)
-                .read_timeout(settings.read)
-                .pool_idle_timeout(settings.idle)
-                .pool_max_idle_per_host(settings.connections)
-        };
         // A proxy from the environment is the way out of many networks, and never the way to this machine.
-        let (outward, loopback) = (builder().https_only(true).build()?, builder().no_proxy().build()?);
+        let outward = builder(settings)?.https_only(true).build()?;
+        let loopback = builder(settings)?.no_proxy().build()?;
         Ok(Self { outward, loopback, settings: settings.clone() })
     }
 
@@ -110,6 +87,32 @@ impl HttpTransport {
         let sending = Duration::from_millis(body as u64 * 1_000 / self.settings.least_speed.max(1));
         (self.settings.total + sending).min(self.settings.total_cap)
     }
+}
+
+/// What every client here has in common.
+pub(super) fn builder(settings: &TransportSettings) -> Result<ClientBuilder, SetupError> {
+    // Another crate of the process may have chosen one already; then that one is used.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let roots = match settings.extra_roots.as_slice() {
+        [] => Vec::new(),
+        pem => match Certificate::from_pem_bundle(pem) {
+            Ok(roots) if !roots.is_empty() => roots,
+            Ok(_) | Err(_) => return Err(SetupError::NoCertificate),
+        },
+    };
+    Ok(Client::builder()
+        .tls_certs_merge(roots)
+        .user_agent(concat!("face-enroll/", env!("CARGO_PKG_VERSION")))
+        .http1_only()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .referer(false)
+        .tls_version_min(tls::Version::TLS_1_2)
+        .tcp_nodelay(true)
+        .connect_timeout(settings.connect)
+        .read_timeout(settings.read)
+        .pool_idle_timeout(settings.idle)
+        .pool_max_idle_per_host(settings.connections))
 }
 
 impl Transport for HttpTransport {
@@ -128,20 +131,13 @@ impl Transport for HttpTransport {
         let total = self.total(body.len());
         let client = if to.is_loopback() { &self.loopback } else { &self.outward };
         let sent = client.request(method, url).headers(map).body(body).timeout(total).send().await;
-        let response = sent.map_err(|error| failed(&error, &to))?;
-        let mut answer = RawAnswer {
-            status: response.status().as_u16(),
-            date: text(response.headers(), "date"),
-            retry_after: retry_after(response.headers()),
-            body: None,
-        };
-        answer.body = read(response).await;
-        Ok(answer)
+        let response = sent.map_err(|error| failed(&error, to.host_header()))?;
+        Ok(read(response).await)
     }
 }
 
 /// Which kind of failure, in words that name the host and the cause, and neither URL nor header.
-fn failed(error: &reqwest::Error, to: &Endpoint) -> TransportError {
+pub(super) fn failed(error: &reqwest::Error, host: &str) -> TransportError {
     let mut words = Vec::new();
     let mut is_certificate = false;
     let mut cause = error.source();
@@ -158,7 +154,7 @@ fn failed(error: &reqwest::Error, to: &Endpoint) -> TransportError {
         (false, false) => "connection lost to",
     };
     let why = if words.is_empty() { String::new() } else { format!(": {}", words.join(": ")) };
-    let message = format!("{what} {}{why}", to.host_header());
+    let message = format!("{what} {host}{why}");
     match (error.is_connect(), is_certificate) {
         (true, true) => TransportError::not_sent(FaultKind::CertificateRefused, message),
         (true, false) => TransportError::not_sent(FaultKind::ConnectFailed, message),
@@ -176,8 +172,18 @@ fn is_bad_certificate(error: &(dyn Error + 'static)) -> bool {
     held.is_some_and(|held| is_bad_certificate(held))
 }
 
+/// What came back.
+pub(super) async fn read(response: Response) -> RawAnswer {
+    RawAnswer {
+        status: response.status().as_u16(),
+        date: text(response.headers(), "date"),
+        retry_after: retry_after(response.headers()),
+        body: read_body(response).await,
+    }
+}
+
 /// The body, if all of it came and it is not more than an answer can be.
-async fn read(mut response: Response) -> Option<Bytes> {
+async fn read_body(mut response: Response) -> Option<Bytes> {
     let mut body = BytesMut::new();
     loop {
         match response.chunk().await {

@@ -13,7 +13,7 @@ mod companion;
 mod credentials;
 mod endpoint;
 mod http;
-mod profile;
+mod no_answer;
 mod sign;
 mod transport;
 mod upload;
@@ -29,4 +29,5 @@ pub use sign::{Signable, authorization, canonical_query};
 pub use transport::{RawAnswer, SignedRequest, Transport, TransportError};
 pub use upload::{FileAddress, Leave, UploadError, UploadTarget};
 
+use self::no_answer::NoAnswer;
 pub use crate::secret::AccessKey;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use reqwest::Method;
 
 use super::Endpoint;
@@ -36,6 +37,14 @@ pub struct RawAnswer {
     pub retry_after: Option<Duration>,
     /// The body, up to 64 KiB. None: there is more of it, or it broke off.
     pub body: Option<Bytes>,
+}
+
+impl RawAnswer {
+    /// `Date`: what time it is where it came from.
+    pub(super) fn told_time(&self) -> Option<Timestamp> {
+        let date = httpdate::parse_http_date(self.date.as_deref()?).ok()?;
+        Timestamp::try_from(date).ok()
+    }
 }
 
 /// Why nothing came back.

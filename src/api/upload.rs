@@ -13,7 +13,7 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use super::{
-    Client, Endpoint, RawAnswer, SignedRequest, Transport, TransportError,
+    Client, Endpoint, NoAnswer, RawAnswer, SignedRequest, Transport,
     classify::{CodeKind, code_kind, fatal, shown},
     client::Call,
 };
@@ -116,14 +116,14 @@ impl<T: Transport> Client<T> {
             query: String::new(),
             body: form(&boundary, leave, file),
         };
-        stored(self.transport.exchange(request).await)?;
+        stored(self.transport.exchange(request).await.map_err(NoAnswer::from))?;
         // Plain http and the plain endpoint, as the official SDKs write it: it is a name here, and read by the service.
         Ok(FileAddress(format!("http://{}.{}/{}", leave.bucket, leave.endpoint, leave.key)))
     }
 }
 
 /// What an answer to AuthorizeFileUpload says. It has no `Code` where it succeeds.
-fn leave(answer: Result<RawAnswer, TransportError>, now: Timestamp) -> Result<Leave, UploadError> {
+fn leave(answer: Result<RawAnswer, NoAnswer>, now: Timestamp) -> Result<Leave, UploadError> {
     let answer = answer.map_err(unsent)?;
     let body = answer.body.as_deref().unwrap_or_default();
     if (200..300).contains(&answer.status)
@@ -165,7 +165,7 @@ fn life(policy: &str, now: Timestamp) -> Option<Duration> {
 }
 
 /// What the object store says.
-fn stored(answer: Result<RawAnswer, TransportError>) -> Result<(), UploadError> {
+fn stored(answer: Result<RawAnswer, NoAnswer>) -> Result<(), UploadError> {
     let answer = answer.map_err(unsent)?;
     if (200..300).contains(&answer.status) {
         return Ok(());
@@ -185,9 +185,10 @@ fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     xml.split_once(&format!("<{name}>"))?.1.split_once("</").map(|(text, _)| text)
 }
 
-fn unsent(error: TransportError) -> UploadError {
+fn unsent(error: NoAnswer) -> UploadError {
     match error {
-        TransportError::NotSent(fault) | TransportError::MaybeSent(fault) => UploadError::Fault(fault),
+        NoAnswer::NotSent(fault) | NoAnswer::MaybeSent(fault) => UploadError::Fault(fault),
+        NoAnswer::Fatal(fatal) => UploadError::Fatal(fatal),
     }
 }
 
@@ -222,7 +223,7 @@ fn form(boundary: &str, leave: &Leave, file: &[u8]) -> Bytes {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Result<RawAnswer, TransportError> {
+    fn answer(status: u16, body: &str) -> Result<RawAnswer, NoAnswer> {
         Ok(RawAnswer { status, body: Some(body.to_owned().into()), ..RawAnswer::default() })
     }
 

@@ -135,7 +135,7 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, Failure> {
         Some(Ok(reader)) => reader.binding()?,
         Some(Err(_)) | None => None,
     };
-    match target::service(&args.service, belongs_to.as_deref()) {
+    match target::service(&args.service, belongs_to.as_deref()).await {
         Ok(target) => {
             findings
                 .ok("credentials", format!("{}, from {}", target.credentials.masked_id(), target.credentials.origin()));
@@ -146,7 +146,7 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, Failure> {
             }
         }
         Err(failure) => {
-            let is_key = failure.exit() == Exit::Fatal;
+            let is_key = failure.exit() != Exit::Usage;
             findings.fail(if is_key { "credentials" } else { "endpoint" }, &failure);
             for check in ["network", "clock", "signature", "group", "records", "upload"] {
                 findings.skip(check, "needs what failed before it");
@@ -181,8 +181,9 @@ async fn ask(args: &DoctorArgs, target: &Target, transport: HttpTransport, findi
     let group = args.group.clone();
     let asked = group.clone().unwrap_or_else(|| FaceGroupCode::parse("doctor").expect("a valid code"));
     let mut answer = client.query_face_group(permit!(), &asked).await;
-    if matches!(&answer, GroupLookup::Unanswered(fault) if fault.kind == FaultKind::ClockCorrected) {
-        // Signed with the service's own time it may be understood, as in a run.
+    if matches!(&answer, GroupLookup::Unanswered(fault) if matches!(fault.kind, FaultKind::ClockCorrected | FaultKind::KeyRenewed))
+    {
+        // Signed with the service's own time, or with another key, it may be understood, as in a run.
         answer = client.query_face_group(permit!(), &asked).await;
     }
     let is_reached = !matches!(&answer, GroupLookup::Unanswered(fault) if is_network(fault));
@@ -273,6 +274,7 @@ fn is_network(fault: &Fault) -> bool {
         | FaultKind::Service(_)
         | FaultKind::Interrupted
         | FaultKind::ClockCorrected
+        | FaultKind::KeyRenewed
         | FaultKind::NonceUsed
         | FaultKind::DownloadTimeout
         | FaultKind::UploadFailed => false,

@@ -121,7 +121,15 @@ impl From<EndpointError> for Failure {
 
 impl From<CredentialsError> for Failure {
     fn from(error: CredentialsError) -> Self {
-        Self::new(Exit::Fatal, error)
+        match &error {
+            CredentialsError::Setup(_) => Self::new(Exit::Usage, error),
+            CredentialsError::None(_) if error.is_absence() => Self::new(Exit::TimeUp, error)
+                .advise("whoever gives the key can't be reached: see to the network, or run again later"),
+            CredentialsError::None(_)
+            | CredentialsError::Half(_)
+            | CredentialsError::Malformed(_)
+            | CredentialsError::NotHere(_) => Self::new(Exit::Fatal, error),
+        }
     }
 }
 

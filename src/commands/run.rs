@@ -60,7 +60,10 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
     let path = place::of_sources(&args.read.sources, args.checkpoint.as_deref(), kind)?;
     // A source that is not there is told before anything is made for it.
     let readings = reading::open(&args.read, target::group(&args))?;
-    let service = (kind == Kind::Service).then(|| target::service(&args.service, None)).transpose()?;
+    let service = match kind {
+        Kind::Service => Some(target::service(&args.service, None).await?),
+        Kind::Sandbox => None,
+    };
     make_folder(&path)?;
     let lock = {
         let (path, wait) = (path.clone(), args.limits.wait_lock);

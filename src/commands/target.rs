@@ -28,12 +28,12 @@ pub(super) struct Target {
     pub(super) sandbox: Option<Sandbox>,
 }
 
-/// The real thing, found out without a call. Where no region is given, it is the one that the checkpoint belongs to.
-pub(super) fn service(args: &ServiceArgs, belongs_to: Option<&str>) -> Result<Target, Failure> {
+/// The real thing; no call but for the key of a role, where one is set up. Where no region is given, it is the one that the checkpoint belongs to.
+pub(super) async fn service(args: &ServiceArgs, belongs_to: Option<&str>) -> Result<Target, Failure> {
     let region = region(args)?.or_else(|| belongs_to?.strip_prefix("region:")?.parse().ok());
     let endpoint = endpoint(args, region)?;
     let upload = Endpoint::custom(&args.upload_endpoint)?;
-    let credentials = Credentials::find(|name| std::env::var(name).ok())?;
+    let credentials = Credentials::find(|name| std::env::var(name).ok(), &roots(args)?).await?;
     let binding = endpoint.binding();
     Ok(Target {
         endpoint,
@@ -46,14 +46,15 @@ pub(super) fn service(args: &ServiceArgs, belongs_to: Option<&str>) -> Result<Ta
 
 /// The network, with the certificates that it is to trust.
 pub(super) fn transport(args: &ServiceArgs, connections: usize) -> Result<HttpTransport, Failure> {
-    let usage = |error: Box<dyn std::error::Error + Send + Sync>| Failure::new(Exit::Usage, error);
-    let extra_roots = match &args.ca_file {
-        Some(file) => std::fs::read(file)
-            .map_err(|error| usage(format!("--ca-file {} can't be read: {error}", file.display()).into()))?,
-        None => Vec::new(),
-    };
-    let settings = TransportSettings { connections, extra_roots, ..TransportSettings::default() };
-    HttpTransport::new(&settings).map_err(|error| usage(error.into()))
+    let settings = TransportSettings { connections, extra_roots: roots(args)?, ..TransportSettings::default() };
+    HttpTransport::new(&settings).map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+/// `--ca-file`.
+fn roots(args: &ServiceArgs) -> Result<Vec<u8>, Failure> {
+    let Some(file) = &args.ca_file else { return Ok(Vec::new()) };
+    std::fs::read(file)
+        .map_err(|error| Failure::new(Exit::Usage, format!("--ca-file {} can't be read: {error}", file.display())))
 }
 
 /// Is it a rehearsal?

@@ -31,7 +31,7 @@ pub(super) async fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     let binding = Reader::open(&path)?.binding()?;
     let kind = if binding.as_deref() == Some(target::SANDBOX_BINDING) { Kind::Sandbox } else { Kind::Service };
     let target = match kind {
-        Kind::Service => target::service(&args.service, binding.as_deref())?,
+        Kind::Service => target::service(&args.service, binding.as_deref()).await?,
         Kind::Sandbox => target::sandbox(&args.service, args.qps, &path).await?,
     };
     let done = if args.all || args.sample.is_some() {

@@ -106,6 +106,8 @@ pub enum FaultKind {
     CertificateRefused,
     /// The clock was wrong and has been corrected.
     ClockCorrected,
+    /// The access key had ended, and there is another one now.
+    KeyRenewed,
     /// The service has seen this nonce before, so a copy of the request is on its way.
     NonceUsed,
     /// The service failed to read a link (`DownloadTimeout`).
@@ -132,6 +134,7 @@ impl FaultKind {
             Self::ConnectFailed
             | Self::CertificateRefused
             | Self::ClockCorrected
+            | Self::KeyRenewed
             | Self::NonceUsed
             | Self::DownloadTimeout
             | Self::Timeout

@@ -328,9 +328,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
     pub(super) async fn missed(&self, fault: &Fault) -> bool {
         match fault.kind {
             // It has answered; only this call was not to its liking.
-            FaultKind::ClockCorrected | FaultKind::NonceUsed | FaultKind::DownloadTimeout | FaultKind::UploadFailed => {
-                return false;
-            }
+            FaultKind::ClockCorrected
+            | FaultKind::KeyRenewed
+            | FaultKind::NonceUsed
+            | FaultKind::DownloadTimeout
+            | FaultKind::UploadFailed => return false,
             FaultKind::ConnectFailed
             | FaultKind::CertificateRefused
             | FaultKind::Timeout

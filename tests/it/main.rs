@@ -8,6 +8,7 @@
 mod api;
 mod check;
 mod checkpoint;
+mod credentials;
 mod delivery;
 mod doctor;
 mod faults;

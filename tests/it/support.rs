@@ -172,8 +172,8 @@ impl Enroll {
                 command.env_remove(name);
             }
         }
-        // Nor the tester's own profiles.
-        command.env("HOME", "/nonexistent");
+        // Nor the tester's own profiles, nor the role of the machine that it runs on.
+        command.env("HOME", "/nonexistent").env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true");
         command.arg(subcommand).stdin(Stdio::null());
         Self(command)
     }

@@ -24,10 +24,10 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::support::{Archive, Ended, Service};
 
-/// An authority, and a server behind a certificate of its making, which passes everything on to a sandbox.
-struct Tls {
-    authority: PathBuf,
-    address: SocketAddr,
+/// An authority, and a server behind a certificate of its making, which passes everything on.
+pub struct Tls {
+    pub authority: PathBuf,
+    pub address: SocketAddr,
     connections: Arc<AtomicUsize>,
     _dir: tempfile::TempDir,
     _runtime: Runtime,
@@ -35,6 +35,10 @@ struct Tls {
 
 impl Tls {
     fn before(service: &Service, name: &str, not_after: i32) -> Self {
+        Self::before_address(service.sandbox.address(), name, not_after)
+    }
+
+    pub fn before_address(behind: SocketAddr, name: &str, not_after: i32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -53,7 +57,7 @@ impl Tls {
 
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let (address, behind) = (listener.local_addr().unwrap(), service.sandbox.address());
+        let address = listener.local_addr().unwrap();
         let connections = Arc::<AtomicUsize>::default();
         let counted = connections.clone();
         runtime.spawn(async move {
@@ -62,8 +66,8 @@ impl Tls {
                 let acceptor = acceptor.clone();
                 tokio::spawn(async move {
                     let mut stream = acceptor.accept(stream).await.ok()?;
-                    let mut sandbox = TcpStream::connect(behind).await.ok()?;
-                    copy_bidirectional(&mut stream, &mut sandbox).await.ok()
+                    let mut behind = TcpStream::connect(behind).await.ok()?;
+                    copy_bidirectional(&mut stream, &mut behind).await.ok()
                 });
             }
         });
@@ -75,7 +79,7 @@ impl Tls {
     }
 }
 
-const VALID: i32 = 2_100;
+pub const VALID: i32 = 2_100;
 const EXPIRED: i32 = 2_020;
 
 fn run(service: &Service, archive: &Archive, endpoint: &str, args: &[&str]) -> Ended {

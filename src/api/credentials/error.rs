@@ -1,0 +1,95 @@
+//! Why there is no key.
+
+use std::fmt;
+
+use super::{
+    environment::{ID, SECRET, TOKEN},
+    origin::Place,
+};
+use crate::{
+    api::{NoAnswer, http::SetupError},
+    domain::{ApiCode, Fatal, Fault, FaultKind},
+};
+
+/// Why a source gave no key. Without any secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FetchError {
+    /// Whoever gives keys did not answer, or asks for patience: it may go better soon.
+    #[error("{}", .0.message)]
+    Away(Fault),
+    /// Whoever gives keys has refused.
+    #[error("refused ({code}): {message}")]
+    Refused { code: ApiCode, message: String },
+    /// What is set up can't be used.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl From<FetchError> for NoAnswer {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Away(fault) => Self::NotSent(fault),
+            FetchError::Refused { code, message } => Self::Fatal(Fatal::Credentials { code, message }),
+            FetchError::Unusable(message) => {
+                Self::Fatal(Fatal::Credentials { code: ApiCode("NoCredentials".to_owned()), message })
+            }
+        }
+    }
+}
+
+/// A place that was looked at in vain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InVain {
+    pub(super) place: Place,
+    /// None: nothing is set up there.
+    pub(super) why: Option<FetchError>,
+}
+
+impl fmt::Display for InVain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.why {
+            Some(why) => write!(f, "{}: {why}", self.place),
+            None => write!(f, "{}: nothing there", self.place),
+        }
+    }
+}
+
+/// Why there are none.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// No place has given any.
+    #[error(
+        "no credentials: set {ID} and {SECRET} (and {TOKEN} with a temporary key), or make a profile with `aliyun configure`; looked at {}",
+        .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    )]
+    None(Vec<InVain>),
+    /// One half of a key.
+    #[error("half of the credentials is missing: {0} is not set")]
+    Half(&'static str),
+    /// A value that no header can carry.
+    #[error("{0} has a character that no request can carry: was it copied with its line end?")]
+    Malformed(&'static str),
+    /// A stand-in for tests that is not on this machine.
+    #[error("{0} is for tests: only an address of this machine goes, such as http://127.0.0.1:8470")]
+    NotHere(&'static str),
+    /// The network can't be set up.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+}
+
+impl CredentialsError {
+    /// Was a role set up, and nobody there to give its key? Then it may go better soon. That there is no metadata service
+    /// is no absence: most machines have none. Nor is a certificate that is not to be trusted.
+    pub fn is_absence(&self) -> bool {
+        let is_away = |found: &InVain| match &found.why {
+            Some(FetchError::Away(fault)) => {
+                found.place != Place::Metadata && fault.kind != FaultKind::CertificateRefused
+            }
+            Some(FetchError::Refused { .. } | FetchError::Unusable(_)) | None => false,
+        };
+        match self {
+            Self::None(places) => places.iter().any(is_away),
+            Self::Half(_) | Self::Malformed(_) | Self::NotHere(_) | Self::Setup(_) => false,
+        }
+    }
+}
