@@ -1,0 +1,82 @@
+//! `face-enroll config show`: what a run would be given, and by whom.
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, parser::ValueSource};
+
+use super::Failure;
+use crate::{
+    api::Credentials,
+    cli::{Cli, TalkArgs},
+    exit::Exit,
+    report, settings,
+};
+
+/// See the module.
+pub(super) async fn show(talk: &TalkArgs) -> Result<Exit, Failure> {
+    let cli = Cli::command();
+    let typed = as_typed(talk);
+    let variable = |name: &str| std::env::var_os(name);
+    let file = settings::file(&typed, variable);
+    let usage = |error: Box<dyn std::error::Error + Send + Sync>| Failure::new(Exit::Usage, error);
+    let arguments = settings::arguments(&cli, typed.clone(), variable).map_err(|error| usage(error.into()))?;
+    let from_file: Vec<String> = arguments
+        .iter()
+        .filter(|word| !typed.contains(word))
+        .map(|word| word.to_string_lossy().trim_start_matches('-').split('=').next().unwrap_or_default().to_owned())
+        .collect();
+    // clap's own words, with what is wrong and where.
+    let matches = cli.clone().try_get_matches_from(&arguments).map_err(|error| usage(error.to_string().into()))?;
+    let (_, run) = matches.subcommand().expect("a run was typed");
+    let run_command = cli.find_subcommand("run").expect("there is a command run");
+    match &file {
+        Some(file) => report::print(&format!("settings file  {}", file.display())),
+        None => report::print("settings file  none"),
+    }
+    for arg in run_command.get_arguments() {
+        let (Some(long), id) = (arg.get_long(), arg.get_id().as_str()) else { continue };
+        let values: Vec<String> =
+            run.get_raw(id).into_iter().flatten().map(|value| without_password(&value.to_string_lossy())).collect();
+        let value = if values.is_empty() { "-".to_owned() } else { values.join(",") };
+        let from = match run.value_source(id) {
+            Some(ValueSource::EnvVariable) => {
+                arg.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+            }
+            Some(ValueSource::CommandLine) if from_file.iter().any(|key| key == long) => "file".to_owned(),
+            Some(ValueSource::CommandLine) => "typed".to_owned(),
+            Some(_) | None => "default".to_owned(),
+        };
+        report::print(&format!("{long:<20} {value:<34} {from}"));
+    }
+    let credentials = match Credentials::find(|name| std::env::var(name).ok(), &[]).await {
+        Ok(found) => format!("{:<20} {:<34} {}", "access key", found.masked_id(), found.origin()),
+        Err(error) => format!("{:<20} {:<34} {error}", "access key", "-"),
+    };
+    report::print(&credentials);
+    Ok(Exit::Success)
+}
+
+/// A run, typed with nothing but what says where the settings are.
+fn as_typed(talk: &TalkArgs) -> Vec<OsString> {
+    let mut typed: Vec<OsString> = vec!["face-enroll".into()];
+    let given = [
+        ("--config", talk.config.as_ref().map(|path| path.clone().into_os_string())),
+        ("--profile", talk.profile.as_ref().map(OsString::from)),
+    ];
+    for (name, value) in given.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        typed.extend([name.into(), value]);
+    }
+    typed.extend(["run".into(), "-".into()]);
+    typed
+}
+
+/// An address may carry one; it is shown to nobody.
+fn without_password(text: &str) -> String {
+    match url::Url::parse(text) {
+        Ok(mut url) if url.password().is_some() => {
+            let _ = url.set_password(Some("****"));
+            url.to_string()
+        }
+        Ok(_) | Err(_) => text.to_owned(),
+    }
+}
