@@ -15,7 +15,7 @@ use crate::{
     manifest::{ColumnName, IdFrom, InputFormat, Pattern},
     pace::{InDoubtPolicy, Qps, QuotaUse},
     picture::{Fit, Landscape},
-    run::{MaxErrors, OnChange},
+    run::{MaxErrors, OnChange, Window},
 };
 
 /// Enrols an archive of face photos into Alibaba Cloud ID Verification face groups: every photo with a known outcome,
@@ -56,10 +56,20 @@ pub enum Command {
     Report(ReportArgs),
     /// Serve the API locally, for rehearsal and tests
     Sandbox(SandboxArgs),
+    /// Show every setting, and whether it was typed, is in the environment, in the file, or the default
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print the manual page
     Man,
+}
+
+/// What to do with the settings.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Show each flag of `run` with its value and where that comes from
+    Show,
 }
 
 /// Flags of every command.
@@ -284,6 +294,12 @@ pub struct LimitArgs {
     /// Stop after so many photos sent
     #[arg(long, env = "FACE_ENROLL_MAX_IMAGES", value_name = "N")]
     pub max_images: Option<NonZeroU64>,
+    /// Send so many photos, say what became of them, and stop: 0 if all of them are enrolled
+    #[arg(long, env = "FACE_ENROLL_CANARY", value_name = "N", conflicts_with = "max_images")]
+    pub canary: Option<NonZeroU64>,
+    /// Send only in these hours, by this machine's clock; the run waits for them
+    #[arg(long, env = "FACE_ENROLL_WINDOW", value_name = "HH:MM-HH:MM")]
+    pub window: Option<Window>,
     /// Stop after so many rows rejected or failed
     #[arg(long, env = "FACE_ENROLL_MAX_ERRORS", value_name = "N|N%")]
     pub max_errors: Option<MaxErrors>,
@@ -326,6 +342,12 @@ pub struct ShowArgs {
     /// Keep the run's figures in this file, for Prometheus: replaced whole, every 10 s and at the end
     #[arg(long, env = "FACE_ENROLL_METRICS_FILE", value_name = "FILE")]
     pub metrics_file: Option<PathBuf>,
+    /// Serve them to Prometheus at this address; a port alone is one of this machine only
+    #[arg(long, env = "FACE_ENROLL_METRICS_ADDR", value_name = "[ADDR:]PORT", value_parser = metrics_address)]
+    pub metrics_addr: Option<SocketAddr>,
+    /// Hand the summary (JSON) to this shell command when the run has ended
+    #[arg(long, env = "FACE_ENROLL_ON_FINISH", value_name = "COMMAND")]
+    pub on_finish: Option<String>,
 }
 
 /// Flags of `check`.
@@ -607,6 +629,11 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     humantime::parse_duration(text).map_err(|_| "a duration such as 90s, 5m, 2h30m or 1d".to_owned())
+}
+
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse().map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port)));
+    port.or_else(|_| text.parse()).map_err(|_| "a port, or an address and a port such as 127.0.0.1:9187".to_owned())
 }
 
 fn user(text: &str) -> Result<MerchantUserId, String> {

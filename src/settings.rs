@@ -67,6 +67,12 @@ pub enum SettingsError {
     },
 }
 
+/// The settings file: the one that was named, or the usual one if it is there.
+pub fn file(typed: &[OsString], variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let named = typed_value(typed, "--config").or_else(|| variable("FACE_ENROLL_CONFIG")).map(PathBuf::from);
+    named.or_else(|| usual_place(&variable).filter(|path| path.exists()))
+}
+
 /// What was typed, with what the settings add to it.
 pub fn arguments(
     cli: &Command,

@@ -1,18 +1,22 @@
 //! One file per subcommand; the only place where things are wired together, and where errors get their advice.
 
 mod check;
+mod config;
 mod doctor;
 mod export;
 mod failure;
 mod file;
+mod finish;
 mod forget;
 mod manual;
+mod metrics;
 mod place;
 mod reading;
 mod report;
 mod retry;
 mod run;
 mod sandbox;
+mod sibling;
 mod signals;
 mod status;
 mod target;
@@ -21,7 +25,7 @@ mod verify;
 pub use failure::Failure;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, ConfigCommand},
     exit::Exit,
 };
 
@@ -39,6 +43,7 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Erase(args) => forget::erase(&args),
         Command::Export(args) => export::export(&args),
         Command::Report(args) => report::report(&args),
+        Command::Config(ConfigCommand::Show) => config::show(&cli.talk).await,
         Command::Completions(args) => manual::completions(&args),
         Command::Man => manual::man(),
         Command::Sandbox(args) => sandbox::sandbox(args).await,

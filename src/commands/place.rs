@@ -15,7 +15,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn ending(self) -> &'static str {
+    pub(super) fn ending(self) -> &'static str {
         match self {
             Self::Service => ".enroll.sqlite",
             Self::Sandbox => ".sandbox.sqlite",

@@ -1,14 +1,15 @@
 //! `face-enroll run`.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -19,9 +20,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Failure,
     failure::advice,
-    file,
+    finish,
+    metrics::Metrics,
     place::{self, Kind},
-    reading, signals,
+    reading, sibling, signals,
     target::{self, Target},
 };
 use crate::{
@@ -43,8 +45,8 @@ const EVENTS: usize = 1_024;
 const SETTLE: Duration = Duration::from_secs(30);
 /// The same in the sandbox, which dies with the process that might have left something behind.
 const SANDBOX_SETTLE: Duration = Duration::from_secs(1);
-/// How often `--metrics-file` is written: collectors look every 15 s or so.
-const METRICS_EVERY: Duration = Duration::from_secs(10);
+/// How often the figures for Prometheus are renewed: collectors look every 15 s or so.
+const METRICS_EVERY: Duration = Duration::from_secs(5);
 /// How often what the run has done is noted in the checkpoint, for `status` and the curves of `report`: 3 MB in three days.
 const NOTE_EVERY: Duration = Duration::from_secs(5);
 /// How often the checkpoint's file is looked for.
@@ -78,14 +80,30 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
         Err(StoreError::Restored { .. }) if args.after_restore || args.sending.precheck => false,
         known => known?,
     };
+    let is_new = store.epoch()? == 0;
+    if is_new
+        && args.checkpoint.is_none()
+        && let Some(other) = sibling::of(&path, kind, &target.binding, target::group(&args).as_ref())
+    {
+        tracing::warn!(
+            other = %other.display(),
+            "this begins a new checkpoint beside one that holds the same group: whoever is in that one is enrolled a second \
+             time. If it is the same archive, give --checkpoint with that file; if not, --precheck asks before each send"
+        );
+    }
     let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| Failure::new(Exit::Internal, error))?;
-    let ended =
-        Run { args: &args, path: &path, lock: &lock, knows_all, is_quiet }.go(&target, readings, checkpoint).await;
+    let summary = OnceLock::new();
+    let run = Run { args: &args, path: &path, lock: &lock, knows_all, is_quiet, summary: &summary };
+    let ended = run.go(&target, readings, checkpoint).await;
     if let Some(sandbox) = target.sandbox {
         sandbox.shutdown().await;
     }
     // What is of importance has been committed. After a second signal a reader may still hold the writer up.
     let _ = tokio::time::timeout(LEAVING, tokio::task::spawn_blocking(move || writer.join())).await;
+    drop(lock);
+    if let (Some(command), Some(summary)) = (&args.show.on_finish, summary.get()) {
+        finish::hand_over(command, summary).await;
+    }
     ended
 }
 
@@ -105,6 +123,8 @@ struct Run<'a> {
     /// False: what is not enrolled in the checkpoint may be at the service all the same.
     knows_all: bool,
     is_quiet: bool,
+    /// The last word, as JSON, once it has been said.
+    summary: &'a OnceLock<String>,
 }
 
 impl Run<'_> {
@@ -191,10 +211,15 @@ impl Run<'_> {
             rate: engine.rate().get(),
             binding: engine.binding(),
         };
-        self.write_metrics(&start, None).map_err(|error| {
+        let show = &self.args.show;
+        let metrics = Metrics::start(show.metrics_file.as_deref(), show.metrics_addr).await.map_err(|error| {
+            Failure::new(Exit::Usage, error).advise("--metrics-addr can't be had: give another port")
+        })?;
+        metrics.publish(self.metrics(&start, None)).map_err(|error| {
             Failure::new(Exit::Usage, error).advise("--metrics-file can't be written: give another place for it")
         })?;
-        let mut watcher = self.watcher(heard);
+        tell_systemd(NotifyState::Ready);
+        let mut watcher = self.watcher(heard, &metrics);
         let pages = found.was_killed.then(|| self.check_pages(stop.clone()));
         let _guard = AbortOnDropHandle::new(tokio::spawn(guard_file(self.path.to_owned(), stop.clone())));
         let working = async {
@@ -211,6 +236,7 @@ impl Run<'_> {
             () = watcher.watch(&engine, &checkpoint) => unreachable!("it watches for as long as it is let"),
         };
         watcher.finish();
+        tell_systemd(NotifyState::Stopping);
         let (totals, learned) = (engine.totals(), engine.learned_rate());
         drop(engine);
         let damage = match pages {
@@ -218,7 +244,12 @@ impl Run<'_> {
             Some(pages) if pages.is_finished() => pages.await.ok().and_then(Result::err),
             Some(_) | None => None,
         };
-        self.end(Ended { ran, read, damage, totals, learned, stop, run_id, before: found.counts }, &checkpoint).await
+        self.end(
+            Ended { ran, read, damage, totals, learned, stop, run_id, before: found.counts },
+            &checkpoint,
+            &metrics,
+        )
+        .await
     }
 
     /// After a kill: beside the first calls, not before them.
@@ -246,17 +277,22 @@ impl Run<'_> {
             rules: RetryRules { attempts: sending.retries },
             in_doubt: sending.in_doubt,
             settle: sending.settle.unwrap_or(if *sandbox { SANDBOX_SETTLE } else { SETTLE }),
-            limits: Limits { duration: limits.max_duration, images: limits.max_images, errors: limits.max_errors },
+            limits: Limits {
+                duration: limits.max_duration,
+                images: limits.canary.or(limits.max_images),
+                errors: limits.max_errors,
+            },
             give_up_after: limits.give_up_after,
             keep_going: limits.keep_going,
             photo: reading::rules(&self.args.photos, picture::Poor::Allow),
             precheck: if sending.precheck { Precheck::FirstSends } else { Precheck::Off },
             uploads_all: self.args.photos.send == Send::Upload,
             allow_outside_root: self.args.read.allow_outside_root,
+            window: limits.window,
         }
     }
 
-    fn watcher(&self, heard: mpsc::Receiver<Event>) -> Watcher<'_> {
+    fn watcher<'w>(&'w self, heard: mpsc::Receiver<Event>, metrics: &'w Metrics<'w>) -> Watcher<'w> {
         let bar = self.bar();
         if let Some(bar) = &bar {
             telemetry::scroll_above(bar);
@@ -264,13 +300,11 @@ impl Run<'_> {
         let show = &self.args.show;
         let items = show.json == Some(Json::Items);
         let view = View { bar, every: show.stats, items, quota: self.args.sending.qps.get() };
-        Watcher { progress: Progress::new(view), heard, run: self, status: show.json.map(|_| show.stats) }
+        Watcher { progress: Progress::new(view), heard, run: self, metrics, status: show.json.map(|_| show.stats) }
     }
 
-    fn write_metrics(&self, snapshot: &Snapshot, exit_code: Option<u8>) -> std::io::Result<()> {
-        let Some(path) = &self.args.show.metrics_file else { return Ok(()) };
-        let text = report::metrics(snapshot, self.args.sending.qps.get(), exit_code);
-        file::replace(path, file::PUBLIC, |file| file.write_all(text.as_bytes()))
+    fn metrics(&self, snapshot: &Snapshot, exit_code: Option<u8>) -> String {
+        report::metrics(snapshot, self.args.sending.qps.get(), exit_code)
     }
 
     fn bar(&self) -> Option<ProgressBar> {
@@ -283,7 +317,12 @@ impl Run<'_> {
     }
 
     /// The last words: what the checkpoint holds, and the code.
-    async fn end(&self, ended: Ended, checkpoint: &Checkpoint<SqliteStore>) -> Result<Exit, Failure> {
+    async fn end(
+        &self,
+        ended: Ended,
+        checkpoint: &Checkpoint<SqliteStore>,
+        metrics: &Metrics<'_>,
+    ) -> Result<Exit, Failure> {
         let Ended { ran, read, damage, totals, learned, stop, run_id, before } = ended;
         let nothing_parses = || {
             Failure::new(Exit::Source, "no row of the source could be read as a photo to enrol")
@@ -316,15 +355,20 @@ impl Run<'_> {
         // What was rejected before is known: neither another item, nor more rows that are none.
         let is_known =
             self.args.limits.exit_on == ExitOn::New && totals.newly_rejected == 0 && counts.rejected <= before.rejected;
-        let exit = Exit::gravest(
-            failure
-                .as_ref()
-                .map(Failure::exit)
-                .into_iter()
-                .chain(stop.reason().map(of_reason))
-                .chain(of_counts(&counts).filter(|exit| *exit != Exit::Rejected || !is_known)),
-        );
-        let exit_reason = reason(exit, stop.reason(), failure.as_ref(), &counts);
+        let canary = match (self.args.limits.canary, stop.reason()) {
+            (Some(sent), Some(DrainReason::MaxImages)) => {
+                Some(Canary { sent: sent.get(), totals: &totals, before: &before })
+            }
+            (_, _) => None,
+        };
+        let of_the_run =
+            stop.reason().map(|reason| canary.as_ref().map_or_else(|| of_reason(reason), |it| it.exit(&counts)));
+        let of_the_rows = of_counts(&counts).filter(|exit| canary.is_none() && (*exit != Exit::Rejected || !is_known));
+        let exit = Exit::gravest(failure.as_ref().map(Failure::exit).into_iter().chain(of_the_run).chain(of_the_rows));
+        let exit_reason = match &canary {
+            Some(canary) if failure.is_none() => canary.verdict(),
+            Some(_) | None => reason(exit, stop.reason(), failure.as_ref(), &counts),
+        };
         let summary = RunSummary { totals, exit_code: exit.code(), exit_reason };
         let ended = checkpoint.end_run(summary.exit_code, summary.exit_reason.clone()).await;
         let failure = match ended {
@@ -336,13 +380,15 @@ impl Run<'_> {
         };
         let last =
             Snapshot { counts: counts.clone(), totals: summary.totals.clone(), rate: 0.0, binding: Binding::Rows };
-        if let Err(error) = self.write_metrics(&last, Some(summary.exit_code)) {
+        if let Err(error) = metrics.publish(self.metrics(&last, Some(summary.exit_code))) {
             tracing::warn!(%error, "the metrics could not be written");
         }
+        let groups = Reader::open(self.path).and_then(|reader| reader.groups()).unwrap_or_default();
+        let object = Summary::new(Status::new(Some(&run_id.0), self.path, &groups, &counts), &summary);
         if self.args.show.json.is_some() {
-            let groups = Reader::open(self.path).and_then(|reader| reader.groups()).unwrap_or_default();
-            report::print_json(&Summary::new(Status::new(Some(&run_id.0), self.path, &groups, &counts), &summary));
+            report::print_json(&object);
         }
+        let _ = self.summary.set(serde_json::to_string(&object).expect("our own objects are JSON"));
         if !self.is_quiet {
             telemetry::plain(&report::lines(&counts, &summary, self.path));
         }
@@ -355,6 +401,7 @@ struct Watcher<'a> {
     progress: Progress,
     heard: mpsc::Receiver<Event>,
     run: &'a Run<'a>,
+    metrics: &'a Metrics<'a>,
     /// A `status` object on stdout so often.
     status: Option<Duration>,
 }
@@ -364,7 +411,9 @@ impl Watcher<'_> {
     async fn watch(&mut self, engine: &RunEngine, checkpoint: &Checkpoint<SqliteStore>) {
         let mut show = interval(self.progress.period());
         let mut status = self.status.map(interval);
-        let mut metrics = self.run.args.show.metrics_file.as_ref().map(|_| interval(METRICS_EVERY));
+        let mut metrics = self.metrics.are_wanted().then(|| interval(METRICS_EVERY));
+        // Half of what systemd allows for.
+        let mut alive = sd_notify::watchdog_enabled().map(|allowed| interval(allowed / 2));
         let mut note = interval(NOTE_EVERY);
         let mut asked = signal(SignalKind::user_defined1()).ok();
         loop {
@@ -381,6 +430,7 @@ impl Watcher<'_> {
                 }
                 Some(()) = tick(&mut status) => What::Status,
                 Some(()) = tick(&mut metrics) => What::Metrics,
+                Some(()) = tick(&mut alive) => What::Alive,
                 Some(()) = signals::next(&mut asked) => What::Line,
             };
             let Ok(counts) = checkpoint.counts().await else { continue };
@@ -390,10 +440,12 @@ impl Watcher<'_> {
                 What::View => self.progress.show(&snapshot, Instant::now()),
                 What::Status => report::print_json(&Status::new(None, self.run.path, &[], &snapshot.counts)),
                 What::Metrics => {
-                    if let Err(error) = self.run.write_metrics(&snapshot, None) {
+                    if let Err(error) = self.metrics.publish(self.run.metrics(&snapshot, None)) {
                         tracing::warn!(%error, "the metrics could not be written");
                     }
                 }
+                // The writer has answered: nothing hangs.
+                What::Alive => tell_systemd(NotifyState::Watchdog),
                 What::Line => self.progress.line(&snapshot),
             }
         }
@@ -412,7 +464,13 @@ enum What {
     View,
     Status,
     Metrics,
+    Alive,
     Line,
+}
+
+/// Where systemd started us as a service of the type notify; else nobody hears it.
+fn tell_systemd(state: NotifyState<'_>) {
+    let _ = sd_notify::notify(&[state]);
 }
 
 /// First after one period, not at once.
@@ -427,6 +485,40 @@ async fn tick(interval: &mut Option<Interval>) -> Option<()> {
             Some(())
         }
         None => std::future::pending().await,
+    }
+}
+
+/// What `--canary` has shown.
+struct Canary<'a> {
+    sent: u64,
+    totals: &'a RunTotals,
+    before: &'a Counts,
+}
+
+impl Canary<'_> {
+    fn is_well(&self) -> bool {
+        self.totals.newly_enrolled >= self.sent
+    }
+
+    /// Of those that were sent, not of all rows.
+    fn exit(&self, counts: &Counts) -> Exit {
+        match () {
+            () if self.is_well() => Exit::Success,
+            () if counts.in_doubt > 0 => Exit::InDoubt,
+            () if counts.failed > self.before.failed => Exit::Failed,
+            () => Exit::Rejected,
+        }
+    }
+
+    fn verdict(&self) -> String {
+        let (enrolled, sent) = (report::thousands(self.totals.newly_enrolled), report::thousands(self.sent));
+        if self.is_well() {
+            format!("canary: all {sent} that were sent are enrolled; run without --canary for the rest")
+        } else {
+            format!(
+                "canary: {enrolled} of {sent} that were sent are enrolled; see why the others are not before the rest goes"
+            )
+        }
     }
 }
 

@@ -139,6 +139,7 @@ fn settings(args: &VerifyArgs) -> Settings {
         precheck: Precheck::Off,
         uploads_all: false,
         allow_outside_root: false,
+        window: None,
     }
 }
 

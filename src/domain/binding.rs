@@ -9,6 +9,8 @@ pub enum Binding {
     Quota,
     /// The service throttles: the rate is below `--qps`.
     Throttled,
+    /// `--window` is closed.
+    Window,
     /// The service is not answering.
     Away,
     /// The service's answers are slow: every place in flight is taken.
@@ -26,6 +28,7 @@ impl fmt::Display for Binding {
         f.write_str(match self {
             Self::Quota => "the quota",
             Self::Throttled => "throttling",
+            Self::Window => "the hours of --window",
             Self::Away => "the service, which does not answer",
             Self::Answers => "slow answers (--concurrency)",
             Self::Disk => "the checkpoint's disk",

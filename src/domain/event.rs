@@ -42,6 +42,13 @@ pub enum Event {
     },
     /// The service answers again.
     Back,
+    /// `--window` is closed: nothing is sent before it opens.
+    Closed {
+        /// In so long.
+        opens_in: Duration,
+    },
+    /// `--window` is open again.
+    Opened,
     /// No new sends from here on.
     Draining(DrainReason),
 }

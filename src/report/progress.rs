@@ -135,6 +135,10 @@ impl Progress {
                 tracing::warn!(pause = duration(*pause), fault, "the service does not answer: waiting");
             }
             Event::Back => tracing::info!("the service answers again"),
+            Event::Closed { opens_in } => {
+                tracing::info!(opens_in = duration(*opens_in), "outside the hours of --window: waiting")
+            }
+            Event::Opened => tracing::info!("within the hours of --window: sending"),
             Event::Draining(reason) => match reason {
                 DrainReason::Fatal(_)
                 | DrainReason::SourceBroken

@@ -4,7 +4,10 @@ use std::{
     any::Any,
     num::NonZeroUsize,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,6 +29,7 @@ use super::{
     stages::Stages,
     stats::Stats,
     unit::{End, Work},
+    window::Window,
 };
 use crate::{
     api::{Client, Transport},
@@ -39,6 +43,8 @@ use crate::{
 const DRAIN: Duration = Duration::from_secs(25);
 /// Items fetched from the checkpoint at once.
 const CLAIM: usize = 256;
+/// How often the clock is looked at while `--window` is closed.
+const LOOK_AT_THE_CLOCK: Duration = Duration::from_secs(60);
 /// Questions under way at once.
 const ASKING: usize = 16;
 
@@ -91,6 +97,8 @@ pub struct Settings {
     pub uploads_all: bool,
     /// May a photo lie elsewhere than beneath its source's root?
     pub allow_outside_root: bool,
+    /// `--window`: the hours in which it sends.
+    pub window: Option<Window>,
 }
 
 /// What a run works with.
@@ -152,6 +160,7 @@ pub struct Engine<T, S> {
     pub(super) unanswered_since: Mutex<Option<Instant>>,
     pub(super) stats: Stats,
     pub(super) stages: Stages,
+    is_closed: AtomicBool,
 }
 
 impl<T: Transport, S: Store> Engine<T, S> {
@@ -182,6 +191,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             unanswered_since: Mutex::default(),
             stats: Stats::new(Instant::now()),
             stages: Stages::default(),
+            is_closed: AtomicBool::new(false),
             settings,
         }
     }
@@ -200,6 +210,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
     pub fn binding(&self) -> Binding {
         if self.admission.is_probing() && !self.admission.away_for(Instant::now()).is_zero() {
             return Binding::Away;
+        }
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Binding::Window;
         }
         self.stages.binding(self.add_gate.learned().is_some())
     }
@@ -222,6 +235,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let deadline = self.settings.limits.duration.map(|limit| Instant::now() + limit);
         while !self.stop.is_draining() {
             let now = Instant::now();
+            let opens_at = self.keep_to_window(now);
+            let room = if opens_at.is_some() { 0 } else { room };
             while units.len() < room
                 && let Some(work) = queue.next_work(now)
             {
@@ -250,7 +265,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             // What is due and finds no room waits for room, not for its time: a time that has passed would spin.
             let work_due = queue.work_due().filter(|_| units.len() < room);
             let case_due = queue.case_due().filter(|_| asks.len() < ASKING);
-            let wake_at = work_due.into_iter().chain(case_due).chain(deadline).min();
+            let wake_at = work_due.into_iter().chain(case_due).chain(deadline).chain(opens_at).min();
             tokio::select! {
                 Some(end) = units.next(), if !units.is_empty() => self.sort(end.map_err(panicked)??, &mut queue),
                 Some(end) = asks.next(), if !asks.is_empty() => {
@@ -372,6 +387,23 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 }
             }
         }
+    }
+
+    /// Outside the hours of `--window` nobody goes, and nobody is fetched to wait. Some: until then.
+    fn keep_to_window(&self, now: Instant) -> Option<Instant> {
+        let closed = self.settings.window?.closed_for(jiff::Zoned::now().time());
+        let was_closed = self.is_closed.swap(closed.is_some(), Ordering::Relaxed);
+        let event = match closed {
+            Some(opens_in) if !was_closed => Some(Event::Closed { opens_in }),
+            None if was_closed => Some(Event::Opened),
+            Some(_) | None => None,
+        };
+        // As with the end: the queue may be full, and nobody waits for it.
+        let _ = event.map(|event| self.events.try_send(event));
+        let opens_in = closed?;
+        self.add_gate.pause(opens_in, now);
+        // A clock that is set meanwhile is noticed within the minute.
+        Some(now + opens_in.min(LOOK_AT_THE_CLOCK))
     }
 
     /// No new sends from here on. Told once.

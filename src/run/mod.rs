@@ -28,7 +28,9 @@ mod stages;
 mod stats;
 mod unit;
 mod upload;
+mod window;
 
 pub use control::{Limits, MaxErrors, Stop, is_ignored};
 pub use engine::{Deps, Engine, Precheck, RunError, Settings};
 pub use feed::{Feed, FeedError, FeedState, OnChange, Reading};
+pub use window::Window;

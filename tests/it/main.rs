@@ -21,6 +21,7 @@ mod report;
 mod run;
 mod sandbox;
 mod scale;
+mod services;
 mod supply;
 mod support;
 mod tls;

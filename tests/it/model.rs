@@ -308,6 +308,7 @@ impl Archive {
                 precheck: Precheck::Off,
                 uploads_all: false,
                 allow_outside_root: false,
+                window: None,
             },
         )
     }
