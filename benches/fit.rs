@@ -5,6 +5,11 @@
 //! taskset -c 1 cargo bench --bench fit            # PILLOW_PYTHON=/path/to/python for one that has Pillow
 //! ```
 
+#![allow(unreachable_pub)]
+
+#[path = "common/camera.rs"]
+mod camera;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -12,13 +17,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use camera::{SIZE, photo};
 use face_enroll::picture::{self, Rules};
-use fast_image_resize::{PixelType, Resizer, images::Image};
-use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 const PHOTOS: usize = 10;
 const ROUNDS: usize = 5;
-const SIZE: (u32, u32) = (3_024, 4_032);
 
 const PILLOW: &str = "
 import sys
@@ -32,7 +35,7 @@ for path in sys.argv[2:]:
 fn main() {
     let dir = tempfile::tempdir().expect("a folder for the photos");
     for (name, progressive) in [("baseline", false), ("progressive", true)] {
-        let photos: Vec<PathBuf> = (0..PHOTOS).map(|n| make(dir.path(), n, progressive)).collect();
+        let photos: Vec<PathBuf> = (0..PHOTOS).map(|n| photo(dir.path(), n, progressive)).collect();
         let bytes: u64 = photos.iter().map(|path| fs::metadata(path).expect("it was written").len()).sum();
         println!("{name}: {PHOTOS} photos of {}x{}, {:.1} MB each", SIZE.0, SIZE.1, bytes as f64 / 1e6 / PHOTOS as f64);
         let mut times = [Vec::new(), Vec::new(), Vec::new()];
@@ -54,26 +57,6 @@ fn main() {
             }
         }
     }
-}
-
-/// The real portrait, enlarged, with the noise of a sensor, as a camera saves it.
-fn make(dir: &Path, n: usize, progressive: bool) -> PathBuf {
-    let portrait = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/photos/portrait.jpg");
-    let mut decoder = jpeg_decoder::Decoder::new(fs::File::open(portrait).expect("the portrait is in the repository"));
-    let pixels = decoder.decode().expect("the portrait can be decoded");
-    let source = Image::from_vec_u8(720, 960, pixels, PixelType::U8x3).expect("720 x 960 pixels");
-    let mut large = Image::new(SIZE.0, SIZE.1, PixelType::U8x3);
-    Resizer::new().resize(&source, &mut large, None).expect("it can be enlarged");
-    let mut random = fastrand::Rng::with_seed(n as u64);
-    for value in large.buffer_mut() {
-        *value = value.saturating_add_signed(random.i8(-6..=6));
-    }
-    let path = dir.join(format!("{n}.jpg"));
-    let mut encoder = Encoder::new_file(&path, 92).expect("the folder can be written");
-    encoder.set_sampling_factor(SamplingFactor::R_4_2_0);
-    encoder.set_progressive(progressive);
-    encoder.encode(large.buffer(), SIZE.0 as u16, SIZE.1 as u16, ColorType::Rgb).expect("it can be encoded");
-    path
 }
 
 fn ours(dir: &Path, photos: &[PathBuf]) -> Duration {

@@ -66,6 +66,11 @@ impl Payload {
         &self.body
     }
 
+    /// Of these bytes, in hexadecimal: what the signature covers.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
     /// Parameters in the order of their names, as the official SDKs have them.
     fn new(group: &FaceGroupCode, user: &MerchantUserId, capacity: usize, picture: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut form = Vec::with_capacity(capacity);

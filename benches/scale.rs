@@ -1,0 +1,274 @@
+//! What grows with the manifest, and what must not: rows into the checkpoint, `status`, the next batch, a run with
+//! nothing to do, the first call; and what a start, a file and a slow run cost.
+//!
+//! ```sh
+//! cargo bench --bench scale                       # -- --rows 10000000
+//! ```
+//!
+//! Linux; the `sqlite3` shell's `.import` of the same file stands beside where it is at hand.
+
+#![allow(unreachable_pub, missing_docs, dead_code)]
+
+#[path = "common/child.rs"]
+mod child;
+#[path = "common/ours.rs"]
+mod ours;
+#[path = "common/photos.rs"]
+mod photos;
+#[path = "common/stub.rs"]
+mod stub;
+
+use std::{
+    fs::{self, File},
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use child::{Usage, measure, median};
+use face_enroll::{
+    checkpoint::{SqliteStore, Store},
+    domain::ItemId,
+};
+use stub::Stub;
+
+/// Photos that are there: the first ones, and the last. Nothing asks for any other.
+const PHOTOS: usize = 2_000;
+const BYTES: usize = 80_000;
+
+/// How the ids of a manifest follow one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ids {
+    Ordered,
+    Random,
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+    stub: Stub,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let number = |name: &str, default| {
+        let value = args.iter().skip_while(|arg| *arg != name).nth(1);
+        value.map_or(default, |value| value.parse().expect("a number"))
+    };
+    let rows: usize = number("--rows", 1_000_000);
+    let bench = Bench::new();
+    bench.small_things();
+    let mut size = 10_000;
+    while size < rows {
+        bench.ingest(size, Ids::Ordered);
+        size *= 10;
+    }
+    for ids in [Ids::Ordered, Ids::Random] {
+        let manifest = bench.ingest(rows, ids);
+        bench.import(&manifest, rows);
+        bench.later(&manifest, rows);
+    }
+    bench.check(number("--check", 200_000));
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / (1 << 20) as f64
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        photos::write(&folder.path().join("photos"), PHOTOS, BYTES);
+        let stub = Stub::start(&folder.path().join("authority.pem"));
+        Self { folder, stub }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// So many rows. The n-th names the n-th photo.
+    fn manifest(&self, rows: usize, ids: Ids) -> PathBuf {
+        let path = self.path(&format!("{ids:?}-{rows}.csv"));
+        let mut file = BufWriter::new(File::create(&path).expect("the folder can be written"));
+        let mut random = fastrand::Rng::with_seed(7);
+        writeln!(file, "path,merchant_user_id").expect("the disk has room");
+        for n in 0..rows {
+            let id = match ids {
+                Ids::Ordered => n as u64,
+                Ids::Random => random.u64(..),
+            };
+            // The last one's photo is there too.
+            let photo = if n + 1 == rows { 0 } else { n };
+            writeln!(file, "photos/{},{id:016x}", photos::name(photo)).expect("the disk has room");
+        }
+        file.into_inner().expect("the disk has room");
+        path
+    }
+
+    fn run(&self, manifest: &Path) -> Command {
+        let endpoint = format!("http://{}", self.stub.plain);
+        let mut command = ours::run(manifest, &manifest.with_extension("sqlite"), &endpoint);
+        command.args(["--qps", "1000"]).stderr(Stdio::null());
+        command
+    }
+
+    fn small_things(&self) {
+        let binary = Path::new(env!("CARGO_BIN_EXE_face-enroll"));
+        let starts = (0..20).map(|_| {
+            let started = Instant::now();
+            let ended = Command::new(binary).arg("--version").stdout(Stdio::null()).status();
+            assert!(ended.is_ok_and(|status| status.success()));
+            started.elapsed()
+        });
+        println!("`--version`: {:.1} ms", ms(median(starts)));
+        let stripped = self.path("stripped");
+        fs::copy(binary, &stripped).expect("the folder can be written");
+        let _ = Command::new("strip").arg(&stripped).status();
+        println!("binary, stripped: {:.1} MB", fs::metadata(&stripped).expect("it is there").len() as f64 / 1e6);
+
+        let manifest = self.manifest(1_000, Ids::Ordered);
+        let usage = measure(self.run(&manifest).args(["--qps", "50"]), || false);
+        let share = usage.cpu.as_secs_f64() / usage.elapsed.as_secs_f64() * 100.0;
+        println!(
+            "1,000 photos at 50/s: {:.1} s, {share:.1} % of a core, peak {:.0} MiB",
+            usage.elapsed.as_secs_f64(),
+            mib(usage.peak)
+        );
+    }
+
+    /// Every row into the checkpoint, and one photo sent.
+    fn ingest(&self, rows: usize, ids: Ids) -> PathBuf {
+        let manifest = self.manifest(rows, ids);
+        let checkpoint = manifest.with_extension("sqlite");
+        ours::remove(&checkpoint);
+        self.stub.take_answered();
+        let (started, mut first_call) = (Instant::now(), None);
+        let mut command = self.run(&manifest);
+        let usage = child::measure_any(command.args(["--max-images", "1"]), || {
+            if first_call.is_none() && self.stub.was_called() {
+                first_call = Some(started.elapsed());
+            }
+            false
+        });
+        let size = fs::metadata(&checkpoint).expect("the run made it").len();
+        println!(
+            "{rows} rows, ids {}: {:.2} s, {:.2} us a row, peak {:.0} MiB, {:.0} bytes a row ({:.2} GB), first call after {:.0} ms",
+            format!("{ids:?}").to_lowercase(),
+            usage.elapsed.as_secs_f64(),
+            usage.elapsed.as_secs_f64() * 1e6 / rows as f64,
+            mib(usage.peak),
+            size as f64 / rows as f64,
+            size as f64 / 1e9,
+            ms(first_call.expect("one photo was sent")),
+        );
+        manifest
+    }
+
+    /// What users would do instead: the same file into a plain table.
+    fn import(&self, manifest: &Path, rows: usize) {
+        let file = self.path("import.sqlite");
+        ours::remove(&file);
+        let import = format!(".import --csv '{}' rows", manifest.display());
+        let mut command = Command::new("sqlite3");
+        command.arg(&file).arg(import);
+        if Command::new("sqlite3").arg("--version").stdout(Stdio::null()).status().is_ok() {
+            let Usage { elapsed, peak, .. } = measure(&mut command, || false);
+            let mut index = Command::new("sqlite3");
+            index.arg(&file).arg("CREATE UNIQUE INDEX by_id ON rows (merchant_user_id)");
+            let indexed = measure(&mut index, || false).elapsed;
+            println!(
+                "  sqlite3 .import of its {rows} rows: {:.2} s, and {:.2} s for a unique index, peak {:.0} MiB",
+                elapsed.as_secs_f64(),
+                indexed.as_secs_f64(),
+                mib(peak)
+            );
+        }
+    }
+
+    /// `status`, the next batch, and later runs, of a checkpoint that holds everything.
+    fn later(&self, manifest: &Path, rows: usize) {
+        let checkpoint = manifest.with_extension("sqlite");
+        let status = || measure(ours::command("status").arg("--checkpoint").arg(&checkpoint), || false).elapsed;
+        println!("  status: {:.1} ms", ms(median((0..5).map(|_| status()))));
+        let mut store = SqliteStore::open(&checkpoint, &self.binding(&checkpoint)).expect("it is ours");
+        let mut claim = |after: usize| {
+            let started = Instant::now();
+            store.begin().expect("nobody else writes");
+            let claimed = store.claim(ItemId(after as i64), 256).expect("it can be read");
+            store.commit().expect("nothing has changed");
+            assert_eq!(claimed.len(), 256);
+            started.elapsed()
+        };
+        println!("  next 256 pending: {:.2} ms", ms(median((0..9).map(|tenth| claim(rows / 10 * tenth + 1)))));
+        drop(store);
+        enrol_all_but_the_last(&checkpoint, rows);
+        self.stub.take_answered();
+        let (started, mut first_call) = (Instant::now(), None);
+        measure(&mut self.run(manifest), || {
+            if first_call.is_none() && self.stub.was_called() {
+                first_call = Some(started.elapsed());
+            }
+            false
+        });
+        println!(
+            "  run with only the last row to do: {:.2} s, its call after {:.2} s",
+            started.elapsed().as_secs_f64(),
+            first_call.expect("one photo was sent").as_secs_f64()
+        );
+        let usage = measure(&mut self.run(manifest), || false);
+        println!("  run with nothing to do: {:.2} s, peak {:.0} MiB", usage.elapsed.as_secs_f64(), mib(usage.peak));
+    }
+
+    fn binding(&self, checkpoint: &Path) -> String {
+        let db = rusqlite::Connection::open(checkpoint).expect("it is there");
+        db.query_row("SELECT value FROM settings WHERE name = 'binding'", [], |row| row.get(0)).expect("it is bound")
+    }
+
+    /// Headers of so many photos in a warm cache: hard links to fewer files.
+    fn check(&self, photos: usize) {
+        let folder = self.path("many");
+        fs::create_dir(&folder).expect("the folder can be made");
+        for n in 0..photos {
+            let original = self.path("photos").join(photos::name(n % PHOTOS));
+            fs::hard_link(original, folder.join(format!("{n}.jpg"))).expect("the file system has links");
+        }
+        let check = || {
+            let report = self.path("report.csv");
+            let mut command = ours::command("check");
+            command.arg(&folder).args(["--headers-only", "--group", ours::GROUP, "--progress", "never", "--report"]);
+            child::measure_any(command.arg(&report), || false)
+        };
+        let best = (0..3).map(|_| check()).min_by_key(|usage| usage.elapsed).expect("three of them");
+        println!(
+            "check --headers-only of {photos} photos ({PHOTOS} files and links to them): {:.2} s, {:.0} a second, peak {:.0} MiB",
+            best.elapsed.as_secs_f64(),
+            photos as f64 / best.elapsed.as_secs_f64(),
+            mib(best.peak)
+        );
+    }
+}
+
+/// As a run would leave it after days.
+fn enrol_all_but_the_last(checkpoint: &Path, rows: usize) {
+    let db = rusqlite::Connection::open(checkpoint).expect("it is there");
+    let last = "(SELECT max(id) FROM items)";
+    let changed = db.execute(
+        &format!(
+            "UPDATE items SET state = 3, confirmed_by = 0, attempts = 1, enrolled_at = 1, first_intent_at = 1, quality = 'HIGH',
+             sha256 = randomblob(32), size = {BYTES}, mtime_ns = 1, request_id = '7F1C9F4C-9C5D-5E4B-8B77-0A6D3F1E2B11'
+             WHERE id <> {last}"
+        ),
+        [],
+    );
+    assert_eq!(changed.expect("nobody else writes"), rows - 1);
+    db.execute_batch(&format!(
+        "DELETE FROM tally; INSERT INTO tally VALUES (0, '', 1), (3, '', {}); PRAGMA wal_checkpoint(TRUNCATE)",
+        rows - 1
+    ))
+    .expect("nobody else writes");
+}

@@ -1,0 +1,147 @@
+//! The stages of a photo's way, one by one: `cargo bench --bench stages`. What a commit takes is the disk's to say.
+
+#![allow(unreachable_pub, missing_docs, dead_code)]
+
+#[path = "common/camera.rs"]
+mod camera;
+#[path = "common/photos.rs"]
+mod photos;
+
+use std::{fs, hint::black_box, path::Path, time::Duration};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use face_enroll::{
+    api::{Payload, RawAnswer, Signable, authorization, classify},
+    checkpoint::{Batch, Claimed, NewIntent, NewRun, Settlement, SqliteStore, Store},
+    domain::{FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PictureRef, RunId},
+    picture::{self, Original, Rules},
+};
+
+const BYTES: usize = 80_000;
+/// Rows that the engine claims at once.
+const CLAIM: usize = 256;
+
+fn group() -> FaceGroupCode {
+    FaceGroupCode::parse("sgl0001uc").expect("it is a code")
+}
+
+fn user(n: usize) -> MerchantUserId {
+    MerchantUserId::parse(format!("employee-{n:08}")).expect("it is an id")
+}
+
+fn photo() -> Vec<u8> {
+    let portrait = fs::read(photos::PORTRAIT).expect("the samples are in the repository");
+    photos::photo(&portrait, 1, BYTES)
+}
+
+fn wire(bench: &mut Criterion) {
+    let (photo, group, user) = (photo(), group(), user(1));
+    let mut stage = bench.benchmark_group("80 KB");
+    stage.throughput(Throughput::Bytes(BYTES as u64));
+    stage.bench_function("body, hashed", |b| b.iter(|| Payload::with_picture(&group, &user, black_box(&photo))));
+    stage.bench_function("header", |b| b.iter(|| picture::probe(black_box(&photo))));
+    let read = |bytes| Original::of(bytes, &Rules::default());
+    stage.bench_function("header, hashed", |b| b.iter_batched(|| photo.clone(), read, BatchSize::SmallInput));
+    stage.finish();
+
+    let payload = Payload::with_picture(&group, &user, &photo);
+    let headers = [
+        ("host", "cloudauth-intl.ap-southeast-1.aliyuncs.com"),
+        ("x-acs-action", "AddFaceRecord"),
+        ("x-acs-version", "2022-08-09"),
+        ("x-acs-date", "2026-01-01T00:00:00Z"),
+        ("x-acs-signature-nonce", "5f5b3a3f1d5e4c6a9e0d6d3b8a7c1e42"),
+        ("x-acs-content-sha256", payload.sha256()),
+        ("content-type", "application/x-www-form-urlencoded"),
+    ];
+    let call = Signable { method: "POST", path: "/", query: "", headers: &headers, body_sha256: payload.sha256() };
+    bench.bench_function("signature", |b| b.iter(|| authorization(black_box(call), "LTAIkey", "secret")));
+
+    let body = br#"{"RequestId":"7F1C","Code":"Success","Message":"success","Result":{"Passed":"Y","ExtFaceInfo":"{\"faceQuality\":\"HIGH\"}"}}"#;
+    let answer = RawAnswer { status: 200, body: Some(body.as_slice().into()), ..RawAnswer::default() };
+    bench.bench_function("classification", |b| b.iter(|| classify(black_box(&answer))));
+}
+
+/// A checkpoint with so many rows that are pending.
+fn checkpoint(folder: &Path, rows: usize) -> SqliteStore {
+    let mut store = SqliteStore::open(&folder.join(format!("{rows}.sqlite")), "bench").expect("it can be made");
+    let mut all = || {
+        store.begin()?;
+        store.start_run(&NewRun { id: RunId("r".into()), access_key: String::new(), rules: None })?;
+        let source = store.open_source("m.csv", Path::new("/photos"))?;
+        for from in (0..rows).step_by(10_000) {
+            let item = |n: usize| Item {
+                row: n as u64 + 2,
+                group: group(),
+                user: user(n),
+                picture: PictureRef::Path(format!("/photos/{n}.jpg").into()),
+                extra: Vec::new(),
+            };
+            store.ingest(&Batch { source, rows: (from..rows.min(from + 10_000)).map(item).map(Ok).collect() })?;
+        }
+        store.finish_ingest()?;
+        store.commit()
+    };
+    all().expect("the disk has room");
+    store
+}
+
+/// An intent, and that it was given back: two changes of one row.
+fn change(store: &mut SqliteStore, claimed: &[Claimed]) {
+    let commit = |store: &mut SqliteStore, apply: &dyn Fn(&mut SqliteStore, &Claimed)| {
+        store.begin().expect("nobody else writes");
+        claimed.iter().for_each(|claimed| apply(store, claimed));
+        store.commit().expect("the disk has room");
+    };
+    commit(store, &|store, claimed| {
+        let Claimed { item, group, user, .. } = claimed.clone();
+        let intent = NewIntent { item, group, user, digest: None, sent: None, stamp: None };
+        store.intend(&intent).expect("it is pending");
+    });
+    commit(store, &|store, claimed| {
+        let outcome = Outcome::Again { counts: false };
+        let settlement = Settlement { item: claimed.item, before: ItemState::Sending, outcome, stamp: None };
+        store.settle(&settlement).expect("it is being sent");
+    });
+}
+
+fn store(bench: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a folder");
+    for rows in [100_000, 1_000_000] {
+        let mut store = checkpoint(folder.path(), rows);
+        let mut claim = |after: usize, limit: usize| {
+            store.begin().expect("nobody else writes");
+            let claimed = store.claim(ItemId(after as i64), limit).expect("it can be read");
+            store.commit().expect("nothing has changed");
+            claimed
+        };
+        let name = format!("claim of {CLAIM} of {rows} rows");
+        bench.bench_function(&name, |b| b.iter(|| assert_eq!(claim(rows / 2, CLAIM).len(), CLAIM)));
+        if rows == 100_000 {
+            let claimed = claim(0, 50);
+            let mut stage = bench.benchmark_group("intent and outcome");
+            for size in [1, 50] {
+                stage.throughput(Throughput::Elements(size as u64));
+                let name = format!("in groups of {size}");
+                stage.bench_function(&name, |b| b.iter(|| change(&mut store, &claimed[..size])));
+            }
+            stage.finish();
+        }
+    }
+}
+
+fn fit(bench: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let photo = camera::photo(folder.path(), 0, false);
+    let mut stage = bench.benchmark_group("12 megapixels");
+    stage.sample_size(20);
+    stage.bench_function("fit", |b| b.iter(|| picture::load(&photo, &Rules::default()).expect("it can be fitted")));
+    stage.finish();
+}
+
+fn quick() -> Criterion {
+    Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2))
+}
+
+criterion_group!(name = stages; config = quick(); targets = wire, store, fit);
+criterion_main!(stages);
