@@ -11,7 +11,7 @@ use bytes::Bytes;
 use percent_encoding::utf8_percent_encode;
 
 use super::{
-    FileAddress,
+    FileAddress, buffer,
     sign::{UNRESERVED, sha256_hex},
 };
 use crate::domain::{FaceGroupCode, MerchantUserId, PictureUrl};
@@ -73,7 +73,7 @@ impl Payload {
 
     /// Parameters in the order of their names, as the official SDKs have them.
     fn new(group: &FaceGroupCode, user: &MerchantUserId, capacity: usize, picture: impl FnOnce(&mut Vec<u8>)) -> Self {
-        let mut form = Vec::with_capacity(capacity);
+        let mut form = buffer::take(capacity);
         form.extend_from_slice(b"FaceGroupCode=");
         push_text(&mut form, group.as_str());
         form.push(b'&');
@@ -82,7 +82,7 @@ impl Payload {
         push_text(&mut form, user.as_str());
         form.extend_from_slice(b"&ProductCode=FACE_ENROLL");
         let sha256 = sha256_hex(&form);
-        Self { body: form.into(), sha256 }
+        Self { body: buffer::into_bytes(form), sha256 }
     }
 }
 

@@ -7,6 +7,7 @@
 //! it can change something, the proof that its intent is on disk.
 
 mod body;
+mod buffer;
 mod classify;
 mod client;
 mod companion;
