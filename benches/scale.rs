@@ -241,7 +241,7 @@ impl Bench {
             let report = self.path("report.csv");
             let mut command = ours::command("check");
             command.arg(&folder).args(["--headers-only", "--group", ours::GROUP, "--progress", "never", "--report"]);
-            child::measure_any(command.arg(&report), || false)
+            child::measure_any(command.arg(&report).stderr(Stdio::null()), || false)
         };
         let best = (0..3).map(|_| check()).min_by_key(|usage| usage.elapsed).expect("three of them");
         println!(

@@ -1,5 +1,6 @@
-//! A photo from a file, in three steps, so that each can be waited for: [`read`] (checked before it is read, read once,
-//! hashed as it was read), [`Original::plan`] (from the header alone), [`Original::carry_out`] (the work). All block.
+//! A photo from a file, in three steps, so that each can be waited for: [`read`] (checked before it is read, read once),
+//! [`Original::plan`] (from the header alone), [`Original::carry_out`] (the work, and the digest of what was read). All
+//! block.
 
 use std::{
     fs::{File, Metadata, OpenOptions},
@@ -23,8 +24,6 @@ pub struct Original {
     bytes: Vec<u8>,
     kind: Kind,
     facts: Facts,
-    /// Of the file's bytes.
-    pub digest: Digest,
     /// The file, as it was when it was opened.
     pub stamp: FileStamp,
 }
@@ -95,7 +94,7 @@ impl Original {
             kind => decode::probe(&bytes, kind)?,
         };
         let stamp = FileStamp { size: bytes.len() as u64, mtime_ns: 0 };
-        Ok(Self { digest: digest_of(&bytes), bytes, kind, facts, stamp })
+        Ok(Self { bytes, kind, facts, stamp })
     }
 
     /// What is to be done with it.
@@ -120,7 +119,8 @@ impl Original {
     /// Does it.
     pub fn carry_out(self, plan: &Plan, rules: &Rules) -> Result<Picture, Defect> {
         let mut warnings = self.warnings();
-        let Self { bytes, kind, facts, digest, stamp } = self;
+        let Self { bytes, kind, facts, stamp } = self;
+        let digest = digest_of(&bytes);
         let mut judge = |pixels: &decode::Pixels| match (rules.poor, quality::judge(pixels)) {
             (Poor::Allow, _) | (Poor::Warn | Poor::Reject, None) => Ok(()),
             (Poor::Warn, Some(warning)) => {
