@@ -40,8 +40,13 @@ fn wire(bench: &mut Criterion) {
     stage.throughput(Throughput::Bytes(BYTES as u64));
     stage.bench_function("body, hashed", |b| b.iter(|| Payload::with_picture(&group, &user, black_box(&photo))));
     stage.bench_function("header", |b| b.iter(|| picture::probe(black_box(&photo))));
-    let read = |bytes| Original::of(bytes, &Rules::default());
-    stage.bench_function("header, hashed", |b| b.iter_batched(|| photo.clone(), read, BatchSize::SmallInput));
+    let rules = Rules::default();
+    let prepare = |bytes| {
+        let original = Original::of(bytes, &rules).expect("it is a photo");
+        let plan = original.plan(&rules).expect("it meets the rules");
+        original.carry_out(&plan, &rules)
+    };
+    stage.bench_function("header, plan, digest", |b| b.iter_batched(|| photo.clone(), prepare, BatchSize::SmallInput));
     stage.finish();
 
     let payload = Payload::with_picture(&group, &user, &photo);
