@@ -399,7 +399,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
             Some(_) | None => None,
         };
         // As with the end: the queue may be full, and nobody waits for it.
-        let _ = event.map(|event| self.events.try_send(event));
+        if let Some(event) = event {
+            let _ = self.events.try_send(event);
+        }
         let opens_in = closed?;
         self.add_gate.pause(opens_in, now);
         // A clock that is set meanwhile is noticed within the minute.
