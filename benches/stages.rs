@@ -72,7 +72,7 @@ fn checkpoint(folder: &Path, rows: usize) -> SqliteStore {
     let mut store = SqliteStore::open(&folder.join(format!("{rows}.sqlite")), "bench").expect("it can be made");
     let mut all = || {
         store.begin()?;
-        store.start_run(&NewRun { id: RunId("r".into()), access_key: String::new(), rules: None })?;
+        store.start_run(&NewRun { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None })?;
         let source = store.open_source("m.csv", Path::new("/photos"))?;
         for from in (0..rows).step_by(10_000) {
             let item = |n: usize| Item {
@@ -105,7 +105,7 @@ fn change(store: &mut SqliteStore, claimed: &[Claimed]) {
     });
     commit(store, &|store, claimed| {
         let outcome = Outcome::Again { counts: false };
-        let settlement = Settlement { item: claimed.item, before: ItemState::Sending, outcome, stamp: None };
+        let settlement = Settlement::new(claimed.item, ItemState::Sending, outcome);
         store.settle(&settlement).expect("it is being sent");
     });
 }

@@ -4,12 +4,14 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     os::unix::net::UnixDatagram,
+    path::Path,
+    process::Command,
     time::Duration,
 };
 
 use face_enroll::sandbox::Action;
 
-use crate::support::{Archive, Enroll, GROUP, Service};
+use crate::support::{Archive, Enroll, GROUP, Service, python_with_sdk};
 
 /// Hours, by the clock of a process whose zone is UTC: from so many hours hence, for one.
 fn window(from_hours: i64) -> String {
@@ -81,13 +83,15 @@ fn systemd_hears_when_it_begins_that_it_lives_and_when_it_ends() {
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut run = service.run(&archive);
-    run.args(["--qps", "10"]).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000").spawn();
+    run.args(["--qps", "10"]).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
+    let mut child = run.spawn();
     let mut heard = Vec::new();
     let mut buffer = [0; 512];
     while heard.last().is_none_or(|word| word != "STOPPING=1") {
         let length = socket.recv(&mut buffer).expect("a word within 10 s");
         heard.push(String::from_utf8_lossy(&buffer[..length]).trim().to_owned());
     }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(heard.first().map(String::as_str), Some("READY=1"));
     assert!(heard.iter().filter(|word| *word == "WATCHDOG=1").count() >= 3, "{heard:?}");
 }
@@ -141,5 +145,66 @@ fn every_setting_is_shown_with_where_it_comes_from_and_no_secret() {
         &["access", "key", "LTAI****0001", "the", "environment"],
     ] {
         assert!(has(words), "{words:?} in {}", shown.stdout);
+    }
+}
+
+/// Where the tool is not to be had, says so.
+fn passes(tool: &mut Command) {
+    let name = tool.get_program().to_string_lossy().into_owned();
+    let Ok(output) = tool.output() else {
+        eprintln!("skipped: no {name} here");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {said}");
+}
+
+#[test]
+fn samples_for_services_are_taken_by_the_tools_that_know_their_formats() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/services");
+    let dir = tempfile::tempdir().unwrap();
+    let unit = std::fs::read_to_string(samples.join("face-enroll.service")).unwrap();
+    let here = dir.path().join("face-enroll.service");
+    // systemd looks whether the program is there.
+    std::fs::write(&here, unit.replace("/usr/local/bin/face-enroll", env!("CARGO_BIN_EXE_face-enroll"))).unwrap();
+    let timer = dir.path().join("face-enroll.timer");
+    std::fs::copy(samples.join("face-enroll.timer"), &timer).unwrap();
+    passes(Command::new("systemd-analyze").arg("verify").args([&here, &timer]));
+    // Debian's; others have no dry run.
+    if Path::new("/etc/debian_version").exists() {
+        passes(Command::new("crontab").arg("-n").arg(samples.join("face-enroll.cron")));
+    }
+    if let Some(python) = python_with_sdk() {
+        let yaml = samples.join("cronjob.yaml");
+        let known = Command::new(&python).args(["-c", "import kubernetes_validate"]).output().unwrap().status.success();
+        if known {
+            passes(Command::new(python).args(["-m", "kubernetes_validate", "--strict"]).arg(yaml));
+        } else {
+            eprintln!("skipped: no kubernetes-validate beside the official SDK");
+        }
+    }
+}
+
+#[test]
+fn samples_for_services_are_flags_that_a_run_takes() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/services");
+    let read = |name: &str| std::fs::read_to_string(samples.join(name)).unwrap();
+    let cron = read("face-enroll.cron").lines().last().unwrap().split_once("face-enroll ").unwrap().1.to_owned();
+    let service = read("face-enroll.service")
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/face-enroll ").map(str::to_owned))
+        .unwrap();
+    let yaml = read("cronjob.yaml");
+    let pod = yaml.split("args:").nth(1).unwrap().split("env:").next().unwrap().replace("- ", "");
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/config.toml");
+    for words in [cron, service, pod] {
+        let mut words = words.split_whitespace();
+        // With a source that is not there: what was typed is understood, and that is the only thing wrong.
+        let ended = Enroll::new(words.next().unwrap())
+            .args(words)
+            .env("FACE_ENROLL_CONFIG", &config)
+            .env("FACE_ENROLL_LOG_FILE", "/dev/null")
+            .end();
+        assert_eq!(ended.code, Some(3), "{ended:#?}");
     }
 }
