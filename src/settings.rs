@@ -12,8 +12,8 @@ use std::{
 use clap::{Arg, ArgAction, Command};
 use toml::{Table, Value};
 
-/// Names closer than this are suggested (Jaro-Winkler; clap's own measure for mistyped flags).
-const ALIKE: f64 = 0.7;
+use crate::domain::most_similar;
+
 /// Flags of every command that take a value; what follows one is no subcommand.
 const WITH_VALUE: [&str; 5] = ["--config", "--profile", "--log-format", "--log-file", "--color"];
 
@@ -21,7 +21,7 @@ const WITH_VALUE: [&str; 5] = ["--config", "--profile", "--log-format", "--log-f
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file that was named can't be read.
-    #[error("the settings {} can't be read", path.display())]
+    #[error("the settings {} can't be read: {source}", path.display())]
     Unreadable {
         /// Which.
         path: PathBuf,
@@ -214,8 +214,7 @@ fn as_arguments(arg: &Arg, key: &str, value: &Value) -> Result<Vec<String>, &'st
 fn nearest(cli: &Command, key: &str) -> Option<String> {
     let commands = std::iter::once(cli).chain(cli.get_subcommands());
     let names = commands.flat_map(Command::get_arguments).filter_map(Arg::get_long);
-    let alike = names.map(|name| (strsim::jaro_winkler(key, name), name)).filter(|(alike, _)| *alike > ALIKE);
-    alike.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name.to_owned())
+    most_similar(key, names).map(str::to_owned)
 }
 
 #[cfg(test)]

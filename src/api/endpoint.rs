@@ -4,6 +4,8 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use url::{Host, Url};
 
+use crate::domain::suggestion;
+
 /// The regions that serve AddFaceRecord (API page). Data is kept apart between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Region {
@@ -64,7 +66,7 @@ impl FromStr for Network {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// Not one of the four.
-    #[error("{id} is no region of this API: give ap-southeast-1, ap-southeast-5, cn-hongkong or ap-southeast-3")]
+    #[error("{id} is no region of this API{}: give ap-southeast-1, ap-southeast-5, cn-hongkong or ap-southeast-3", suggestion(id, Region::ALL.map(Region::id)))]
     UnknownRegion {
         /// What was given.
         id: String,

@@ -77,10 +77,7 @@ impl Findings {
     }
 
     fn fail(&mut self, check: &'static str, failure: &Failure) {
-        let words = failure.to_string();
-        let (detail, remedy) = words.split_once("\n  ").unwrap_or((&words, ""));
-        let remedy = Some(remedy.to_owned()).filter(|remedy| !remedy.is_empty());
-        self.add(check, Verdict::Fail, detail.to_owned(), remedy, failure.exit());
+        self.add(check, Verdict::Fail, failure.words(), failure.advice().map(str::to_owned), failure.exit());
     }
 
     fn add(&mut self, check: &'static str, verdict: Verdict, detail: String, remedy: Option<String>, exit: Exit) {

@@ -31,6 +31,28 @@ impl Failure {
         Self { advice: Some(advice), ..self }
     }
 
+    /// What failed, and why.
+    pub(super) fn words(&self) -> String {
+        let mut words = self.cause.to_string();
+        let mut said = words.clone();
+        let mut source = self.cause.source();
+        while let Some(cause) = source {
+            let more = cause.to_string();
+            // A wrapper that repeats its cause adds nothing.
+            if !said.ends_with(&more) {
+                words = format!("{words}: {more}");
+            }
+            said = more;
+            source = cause.source();
+        }
+        words
+    }
+
+    /// What to do, where there is something.
+    pub(super) fn advice(&self) -> Option<&'static str> {
+        self.advice
+    }
+
     /// How the program ends.
     pub fn exit(&self) -> Exit {
         self.exit
@@ -39,18 +61,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.cause)?;
-        let mut said = self.cause.to_string();
-        let mut source = self.cause.source();
-        while let Some(cause) = source {
-            let words = cause.to_string();
-            // A wrapper that repeats its cause adds nothing.
-            if !said.ends_with(&words) {
-                write!(f, ": {words}")?;
-            }
-            said = words;
-            source = cause.source();
-        }
+        f.write_str(&self.words())?;
         self.advice.map_or(Ok(()), |advice| write!(f, "\n  {advice}"))
     }
 }
@@ -77,6 +88,12 @@ impl From<StoreError> for Failure {
                 (Exit::Checkpoint, Some("give another --checkpoint"))
             }
             StoreError::NetworkFileSystem { .. } => (Exit::Checkpoint, Some("give a --checkpoint on a local disk")),
+            StoreError::Corrupt { detail } if detail.contains("not a database") => (
+                Exit::Checkpoint,
+                Some(
+                    "if it never was one, give another --checkpoint; else keep it and its -wal as they are; nothing was sent",
+                ),
+            ),
             StoreError::Corrupt { .. } | StoreError::Unreadable { .. } => {
                 (Exit::Checkpoint, Some("keep the file and its -wal as they are; nothing more was sent"))
             }

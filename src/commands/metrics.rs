@@ -14,7 +14,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::file;
+use super::{Failure, file};
+use crate::exit::Exit;
 
 /// Prometheus' own name for its text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -27,13 +28,19 @@ pub(super) struct Metrics<'a> {
 }
 
 impl<'a> Metrics<'a> {
-    /// Fails where the address can't be had.
-    pub(super) async fn start(file: Option<&'a Path>, address: Option<SocketAddr>) -> io::Result<Self> {
+    /// Fails where the file can't be written, or the address can't be had.
+    pub(super) async fn start(file: Option<&'a Path>, address: Option<SocketAddr>) -> Result<Self, Failure> {
+        let usage = |what: String, error: io::Error| Failure::new(Exit::Usage, format!("{what}: {error}"));
+        if let Some(path) = file {
+            file::replace(path, file::PUBLIC, |_empty| Ok(()))
+                .map_err(|error| usage(format!("--metrics-file {} can't be written", path.display()), error))?;
+        }
         let published = Arc::<Mutex<String>>::default();
         let server = match address {
             Some(address) => {
-                let listener = TcpListener::bind(address).await?;
-                tracing::info!(address = %listener.local_addr()?, "figures for Prometheus at /metrics");
+                let had = |error| usage(format!("--metrics-addr {address} can't be had"), error);
+                let listener = TcpListener::bind(address).await.map_err(had)?;
+                tracing::info!(address = %listener.local_addr().map_err(had)?, "figures for Prometheus at /metrics");
                 Some(AbortOnDropHandle::new(tokio::spawn(serve(listener, Arc::clone(&published)))))
             }
             None => None,

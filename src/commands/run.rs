@@ -144,6 +144,10 @@ impl Run<'_> {
             rules: Some(rules),
             quota: Some(self.args.sending.qps.get()),
         };
+        // Whatever can still be wrong with what was typed is found before the run begins.
+        let client = self.client(target)?;
+        let show = &self.args.show;
+        let metrics = Metrics::start(show.metrics_file.as_deref(), show.metrics_addr).await?;
         let found = checkpoint.start_run(new).await?;
         self.lock.remember(found.epoch);
         if !self.knows_all || found.has_forgotten {
@@ -173,7 +177,7 @@ impl Run<'_> {
         let (feed_state, feed_watch) = watch::channel(FeedState::default());
         let engine = Arc::new(Engine::new(
             Deps {
-                client: self.client(target)?,
+                client,
                 checkpoint: checkpoint.clone(),
                 add_gate: gate(sending.qps, learned),
                 query_gate: gate(sending.query_qps, None),
@@ -211,13 +215,9 @@ impl Run<'_> {
             rate: engine.rate().get(),
             binding: engine.binding(),
         };
-        let show = &self.args.show;
-        let metrics = Metrics::start(show.metrics_file.as_deref(), show.metrics_addr).await.map_err(|error| {
-            Failure::new(Exit::Usage, error).advise("--metrics-addr can't be had: give another port")
-        })?;
-        metrics.publish(self.metrics(&start, None)).map_err(|error| {
-            Failure::new(Exit::Usage, error).advise("--metrics-file can't be written: give another place for it")
-        })?;
+        if let Err(error) = metrics.publish(self.metrics(&start, None)) {
+            tracing::warn!(%error, "the metrics could not be written");
+        }
         tell_systemd(NotifyState::Ready);
         let mut watcher = self.watcher(heard, &metrics);
         let pages = found.was_killed.then(|| self.check_pages(stop.clone()));

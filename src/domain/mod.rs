@@ -10,6 +10,7 @@ mod ids;
 mod item;
 mod outcome;
 mod proof;
+mod similar;
 
 pub use attempt::{Answer, Fatal, Fault, FaultKind, Intent, Receipt, Refusal, Removal, Replaces, Verdict};
 pub use binding::Binding;
@@ -19,3 +20,4 @@ pub use ids::{ApiCode, Digest, FaceGroupCode, InvalidId, ItemId, MerchantUserId,
 pub use item::{EXPORT_COLUMNS, Extra, FileStamp, Item, PictureRef, PictureUrl, RawFields, RowDefect, RowError};
 pub use outcome::{ConfirmedBy, ItemState, Outcome, Stage};
 pub use proof::{Committed, Permit};
+pub use similar::{most_similar, suggestion};

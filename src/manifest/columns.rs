@@ -3,7 +3,7 @@
 use csv::StringRecord;
 
 use super::fields::{ColumnName, Field, plain};
-use crate::domain::EXPORT_COLUMNS;
+use crate::domain::{EXPORT_COLUMNS, most_similar, suggestion};
 
 /// The columns of one table.
 #[derive(Debug)]
@@ -34,7 +34,13 @@ pub(super) fn understand(header: &StringRecord, given: &[ColumnName]) -> Result<
         let wanted = super::fields::plain(name);
         match plain.iter().position(|known| *known == wanted) {
             Some(at) => ours[at] = Some(field.name()),
-            None => return Err(format!("there is no column {name} to be the {field}: found {}", written.join(", "))),
+            None => {
+                let meant = suggestion(name, written.iter().copied());
+                return Err(format!(
+                    "there is no column {name} to be the {field}{meant}: found {}",
+                    written.join(", ")
+                ));
+            }
         }
     }
     for field in Field::ALL.into_iter().filter(|field| given.iter().all(|given| given.field != *field)) {
@@ -58,8 +64,10 @@ pub(super) fn understand(header: &StringRecord, given: &[ColumnName]) -> Result<
             [only] if only.contains('\t') => " (it seems to be separated by tabs: name it .tsv)",
             _ => "",
         };
+        let alike = written.iter().find(|name| most_similar(name, ["path", "url"]).is_some());
+        let name = alike.copied().filter(|_| hint.is_empty()).unwrap_or("NAME");
         return Err(format!(
-            "no column is the photo: found {}; needed is path or url (or --column path=NAME){hint}",
+            "no column is the photo: found {}; needed is path or url (or --column path={name}){hint}",
             written.join(", ")
         ));
     }

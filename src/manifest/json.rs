@@ -62,13 +62,18 @@ impl Iterator for Lines {
     }
 }
 
+/// serde's words; a row is one line, so the column is all that they need to say of the place.
+fn in_the_row(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", " at column ")
+}
+
 fn row(line: &[u8], span: Span, names: &mut Names, rules: &Rules) -> Result<Item, RowError> {
     let unreadable = |message: String| bare(span.first, RowDefect::UnreadableRow, message, None);
     let text = str::from_utf8(line).map_err(|broken| {
         unreadable(format!("it is no UTF-8 from its byte {} on: save the file as UTF-8", broken.valid_up_to() + 1))
     })?;
-    let Object(members) =
-        serde_json::from_str(text).map_err(|error| unreadable(format!("it is no JSON object: {error}")))?;
+    let Object(members) = serde_json::from_str(text)
+        .map_err(|error| unreadable(format!("it is no JSON object: {}", in_the_row(&error))))?;
     let is_export = ["status", "confirmed_by"].iter().all(|name| members.iter().any(|(key, _)| key == name));
     let mut said = Vec::with_capacity(members.len());
     for (key, value) in &members {

@@ -11,6 +11,7 @@ mod checkpoint;
 mod credentials;
 mod delivery;
 mod doctor;
+mod errors;
 mod faults;
 mod house;
 mod lifetime;

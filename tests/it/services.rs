@@ -52,10 +52,18 @@ fn figures_are_served_to_whoever_scrapes_while_the_run_goes_on() {
     let line = said.by_ref().map(Result::unwrap).find(|line| line.contains("/metrics")).unwrap();
     let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
     assert!(address.starts_with("127.0.0.1:"), "a port alone is one of this machine only: {line}");
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let scrape = || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let mut answer = scrape();
+    // The address is there a moment before the first figures are.
+    while !answer.contains("face_enroll") {
+        answer = scrape();
+    }
     assert!(answer.contains("text/plain; version=0.0.4") && answer.contains("face_enroll_running 1"), "{answer}");
     said.for_each(drop);
     assert_eq!(run.wait().unwrap().code(), Some(0));

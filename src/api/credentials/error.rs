@@ -59,8 +59,8 @@ impl fmt::Display for InVain {
 pub enum CredentialsError {
     /// No place has given any.
     #[error(
-        "no credentials: set {ID} and {SECRET} (and {TOKEN} with a temporary key), or make a profile with `aliyun configure`; looked at {}",
-        .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        "no credentials: set {ID} and {SECRET} (and {TOKEN} with a temporary key), or make a profile with `aliyun configure`; looked at{}",
+        .0.iter().map(|place| format!("\n    {place}")).collect::<String>()
     )]
     None(Vec<InVain>),
     /// One half of a key.

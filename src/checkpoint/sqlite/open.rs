@@ -39,10 +39,7 @@ pub(super) fn read_write(path: &Path) -> Result<Connection, StoreError> {
     let open = |source: io::Error| StoreError::Open { path: path.to_owned(), source: Arc::new(source) };
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_made) => {}
-        Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => {
-            check_file(path)?;
-            close_to_others(path).map_err(open)?;
-        }
+        Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => check_file(path)?,
         Err(other) => return Err(open(other)),
     }
     check_file_system(path)?;
@@ -52,6 +49,8 @@ pub(super) fn read_write(path: &Path) -> Result<Connection, StoreError> {
     db.busy_timeout(BUSY).map_err(StoreError::sqlite("setting it up"))?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     check_identity(&db, path, Access::Write)?;
+    // Only now is it known to be ours. A file that was just made is for its owner alone already.
+    close_to_others(path).map_err(open)?;
     keep_what_is_migrated(&db, path)?;
     set_up(&db).map_err(StoreError::sqlite("setting it up"))?;
     MIGRATIONS.to_latest(&mut db).map_err(|failed| match failed {
