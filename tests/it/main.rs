@@ -18,6 +18,7 @@ mod lifetime;
 mod model;
 mod nightly;
 mod rate;
+mod recording;
 mod report;
 mod run;
 mod sandbox;

@@ -98,7 +98,7 @@ impl Page {
                 "As of " (utc(now_ms)) @if self.is_live { ", while a run goes on" } ". "
                 @if self.groups.len() == 1 { "Face group " } @else { "Face groups " }
                 (self.groups.join(", "))
-                @if let Some(binding) = &self.binding { " at " (binding.trim_start_matches("region:")) }
+                @if let Some(binding) = &self.binding { " at " (binding.trim_start_matches("region:").trim_start_matches("endpoint:")) }
                 ". Checkpoint " code { (self.checkpoint) } "."
             }
         }
