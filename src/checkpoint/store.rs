@@ -283,6 +283,9 @@ pub struct ExportRow {
     pub extra: crate::domain::Extra,
 }
 
+/// The rate of now is that of so long: a run notes what it has done every 5 s.
+const LATELY_MS: i64 = 60_000;
+
 /// What a run did, as it noted it itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunRecord {
@@ -337,9 +340,11 @@ impl RunRecord {
         self.paces.last().copied().unwrap_or_default()
     }
 
-    /// Calls a second between these moments.
-    pub fn rate(from: Pace, to: Pace) -> f64 {
-        let seconds = (to.at_ms - from.at_ms) as f64 / 1_000.0;
-        if seconds > 0.0 { to.calls.saturating_sub(from.calls) as f64 / seconds } else { 0.0 }
+    /// Calls a second over the last minute that it noted.
+    pub fn rate_lately(&self) -> f64 {
+        let last = self.totals();
+        let first = self.paces.iter().find(|pace| pace.at_ms >= last.at_ms - LATELY_MS).copied().unwrap_or(last);
+        let seconds = (last.at_ms - first.at_ms) as f64 / 1_000.0;
+        if seconds > 0.0 { last.calls.saturating_sub(first.calls) as f64 / seconds } else { 0.0 }
     }
 }

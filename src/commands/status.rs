@@ -36,7 +36,12 @@ pub(super) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
 
 fn json(reader: &Reader, path: &Path) -> Result<(), Failure> {
     let (counts, groups, run) = (reader.counts()?, reader.groups()?, reader.last_run()?);
-    report::print_json(&Status::new(run.as_deref(), path, &groups, &counts));
+    let runs = reader.runs(1)?;
+    let status = Status::new(run.as_deref(), path, &groups, &counts);
+    report::print_json(&match runs.last() {
+        Some(last) => status.with_run(last, reader.is_live()),
+        None => status,
+    });
     Ok(())
 }
 

@@ -4,7 +4,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::domain::{Counts, ItemReport, Outcome, RunSummary};
+use super::figures::utc;
+use crate::{
+    checkpoint::RunRecord,
+    domain::{Counts, ItemReport, Outcome, RunSummary},
+};
 
 /// `{"type": "status", …}`
 #[derive(Debug, Serialize)]
@@ -22,6 +26,24 @@ pub struct Status<'a> {
     changed: u64,
     vanished: u64,
     by_code: &'a std::collections::BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_run: Option<LastRun<'a>>,
+}
+
+/// The last run, as it noted it itself: of `status` only.
+#[derive(Debug, Serialize)]
+struct LastRun<'a> {
+    is_live: bool,
+    started_at: String,
+    ended_at: Option<String>,
+    calls: u64,
+    throttled: u64,
+    newly_enrolled: u64,
+    quota: Option<f64>,
+    rate: f64,
+    limited_by: Option<&'a str>,
+    exit_code: Option<u8>,
+    exit_reason: Option<&'a str>,
 }
 
 impl<'a> Status<'a> {
@@ -41,7 +63,27 @@ impl<'a> Status<'a> {
             changed: counts.changed,
             vanished: counts.vanished,
             by_code: &counts.by_code,
+            last_run: None,
         }
+    }
+
+    /// With what the last run did.
+    pub fn with_run(self, run: &'a RunRecord, is_live: bool) -> Self {
+        let totals = run.totals();
+        let last_run = LastRun {
+            is_live,
+            started_at: utc(run.started_ms),
+            ended_at: run.ended_ms.filter(|_| !is_live).map(utc),
+            calls: totals.calls,
+            throttled: totals.throttled,
+            newly_enrolled: totals.newly_enrolled,
+            quota: run.quota,
+            rate: if is_live { run.rate_lately() } else { 0.0 },
+            limited_by: run.limited_by.as_deref().filter(|_| is_live),
+            exit_code: run.exit_code.filter(|_| !is_live),
+            exit_reason: run.exit_reason.as_deref().filter(|_| !is_live),
+        };
+        Self { last_run: Some(last_run), ..self }
     }
 }
 

@@ -3,13 +3,7 @@
 use std::time::Duration;
 
 use super::figures::{duration, thousands, utc};
-use crate::{
-    checkpoint::{Pace, RunRecord},
-    domain::Counts,
-};
-
-/// The rate of now is that of so long: a run notes what it has done every 5 s.
-const LATELY_MS: i64 = 60_000;
+use crate::{checkpoint::RunRecord, domain::Counts};
 
 /// See the module. `is_live`: somebody holds the checkpoint.
 pub fn last_run(run: &RunRecord, counts: &Counts, is_live: bool) -> String {
@@ -23,7 +17,7 @@ pub fn last_run(run: &RunRecord, counts: &Counts, is_live: bool) -> String {
         }
         (_, _) if is_live && run.paces.len() < 2 => format!("since {since}: it has just begun"),
         (_, _) if is_live => {
-            let rate = lately(&run.paces);
+            let rate = run.rate_lately();
             let mut words = vec![format!("{:.1}/s of {}", rate, run.quota.unwrap_or_default())];
             let seconds = counts.pending as f64 / rate;
             let left = Duration::try_from_secs_f64(seconds).ok().filter(|_| counts.pending > 0);
@@ -38,17 +32,10 @@ pub fn last_run(run: &RunRecord, counts: &Counts, is_live: bool) -> String {
     }
 }
 
-/// Calls a second over the last minute that was noted.
-fn lately(paces: &[Pace]) -> f64 {
-    let Some(last) = paces.last() else { return 0.0 };
-    let first = paces.iter().find(|pace| pace.at_ms >= last.at_ms - LATELY_MS).unwrap_or(last);
-    RunRecord::rate(*first, *last)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Latencies;
+    use crate::{checkpoint::Pace, domain::Latencies};
 
     fn run() -> RunRecord {
         let at =

@@ -55,7 +55,8 @@ pub struct Progress {
     view: View,
     /// Calls made, at the snapshots of the last [`RATE_OVER`].
     calls: VecDeque<(Instant, u64)>,
-    rows: u64,
+    /// Rows read so far; none: every one is in.
+    reading: Option<u64>,
     is_throttled: bool,
     /// When, and what.
     last_problem: Option<String>,
@@ -69,7 +70,13 @@ impl Progress {
             let style = ProgressStyle::with_template(&template).expect("a valid template");
             bar.set_style(style.progress_chars("=> "));
         }
-        Self { view, calls: VecDeque::new(), rows: 0, is_throttled: false, last_problem: None }
+        Self {
+            view,
+            calls: VecDeque::from([(Instant::now(), 0)]),
+            reading: Some(0),
+            is_throttled: false,
+            last_problem: None,
+        }
     }
 
     /// How often it wants a snapshot.
@@ -88,7 +95,7 @@ impl Progress {
     fn tell(&mut self, event: &Event) {
         match event {
             Event::Ingested { rows, done } => {
-                self.rows = *rows;
+                self.reading = Some(*rows).filter(|_| !done);
                 if *done {
                     tracing::debug!(rows, "every row is in");
                 }
@@ -183,7 +190,8 @@ impl Progress {
     pub fn line(&self, snapshot: &Snapshot) {
         let Counts { total, enrolled, rejected, failed, in_doubt, pending, .. } = snapshot.counts;
         let (throttled, rate) = (snapshot.totals.throttled, tenths(self.rate_now()));
-        let left = self.left(snapshot).unwrap_or_default();
+        let left = self.left(snapshot);
+        let left = left.as_deref();
         let limited_by = snapshot.binding.to_string();
         tracing::info!(
             enrolled,
@@ -211,6 +219,7 @@ impl Progress {
     fn words(&self, snapshot: &Snapshot, columns: usize) -> String {
         let (counts, totals) = (&snapshot.counts, &snapshot.totals);
         let mut rows = vec![format!("{} of {} enrolled", thousands(counts.enrolled), thousands(counts.total))];
+        rows.extend(self.reading.map(|read| format!("reading: {} rows so far", thousands(read))));
         let several = [(counts.rejected, "rejected"), (counts.failed, "failed"), (counts.in_doubt, "in doubt")];
         rows.extend(several.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", thousands(*n))));
         let mut pace = vec![format!("{:.1}/s of {}", self.rate_now(), self.view.quota)];

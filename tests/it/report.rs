@@ -113,6 +113,9 @@ fn status_of_a_run_that_goes_on_tells_its_pace_and_watching_ends_with_it() {
     let shown = status(&[]);
     assert!(shown.contains("a run is going on") && shown.contains("limited by the quota"), "{shown}");
     assert!(shown.contains("/s of 5") && shown.contains("left"), "{shown}");
+    let object: serde_json::Value = serde_json::from_str(&status(&["--json"])).unwrap();
+    let rate = object["last_run"]["rate"].as_f64().unwrap();
+    assert!(object["last_run"]["is_live"] == true && (3.0..=5.0).contains(&rate), "{object}");
     let watched = status(&["--watch=500ms"]);
     assert!(watched.matches("a run is going on").count() >= 1, "{watched}");
     assert!(watched.contains("no run is going on") && watched.contains("stopped by --max-duration"), "{watched}");
