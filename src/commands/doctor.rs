@@ -259,7 +259,7 @@ async fn ask(args: &DoctorArgs, target: &Target, transport: HttpTransport, findi
             findings.warn("upload", fatal.to_string(), "only photos above 1 MB with --fit never need it");
         }
     }
-    findings.skip("enrolling", "AddFaceRecord is not tried: it would make a record; try run --max-images 1");
+    findings.skip("enrolling", "AddFaceRecord is not tried: it would make a record; try run --canary 1");
 }
 
 fn is_network(fault: &Fault) -> bool {
