@@ -17,7 +17,7 @@ pub(super) fn purge(args: &PurgeArgs) -> Result<Exit, Failure> {
     let before =
         jiff::Timestamp::now().as_millisecond() - i64::try_from(args.older_than.as_millis()).unwrap_or(i64::MAX);
     let Forgotten { rows, .. } = forget(&path, &Forget::EnrolledBefore(before))?;
-    report::print(&format!("{} enrolled rows removed from {}", report::thousands(rows), path.display()));
+    report::print(&format!("{} removed from {}", report::plural(rows, "enrolled row"), path.display()));
     if rows > 0 {
         report::print("Every later run with this checkpoint asks the service before each send.");
     }
@@ -28,7 +28,7 @@ pub(super) fn purge(args: &PurgeArgs) -> Result<Exit, Failure> {
 pub(super) fn erase(args: &EraseArgs) -> Result<Exit, Failure> {
     let path = place::to_look_into(&args.which)?;
     let Forgotten { rows, groups } = forget(&path, &Forget::User(args.user.clone(), args.group.clone()))?;
-    report::print(&format!("{} rows removed from {}", report::thousands(rows), path.display()));
+    report::print(&format!("{} removed from {}", report::plural(rows, "row"), path.display()));
     for group in groups {
         // With its group: without, the service removes the id from every group.
         report::print(&format!(

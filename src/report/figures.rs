@@ -15,6 +15,11 @@ pub fn thousands(n: u64) -> String {
     text
 }
 
+/// `1 row`, `1,234 rows`.
+pub fn plural(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{} {what}s", thousands(n)) }
+}
+
 /// `999 B`, `38 KB`, `1.2 MB`, `9,641 MB`: decimal units, as the service's limits are.
 pub fn bytes(bytes: u64) -> String {
     match bytes {

@@ -14,7 +14,7 @@ mod summary;
 
 pub use check::{CheckReport, CheckSummary, lines as check_lines};
 pub use export::{ExportError, Exporter};
-pub use figures::{bytes, duration, thousands};
+pub use figures::{bytes, duration, plural, thousands};
 pub use html::{Ids, Page};
 pub use json::{Status, Summary};
 pub use last_run::last_run;

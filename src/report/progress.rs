@@ -153,9 +153,11 @@ impl Progress {
                 | DrainReason::CheckpointGone => {
                     tracing::error!("stopping; what is in flight is heard out")
                 }
+                // As it was asked for: nobody needs to be woken.
+                DrainReason::MaxDuration | DrainReason::MaxImages => {
+                    tracing::info!("stopping; what is in flight is heard out (a signal leaves at once)");
+                }
                 DrainReason::Signal(_)
-                | DrainReason::MaxDuration
-                | DrainReason::MaxImages
                 | DrainReason::MaxErrors
                 | DrainReason::ServiceAway(_)
                 | DrainReason::ThrottledOut(_) => {

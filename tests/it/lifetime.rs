@@ -96,7 +96,7 @@ fn erased_person_is_nowhere_in_the_file_and_is_not_enrolled_a_second_time() {
     assert!(traces("u00017") > 0);
     let ended = on(&archive.checkpoint(), "erase", &["--user", "u00017"]);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
-    assert!(ended.stdout.contains("1 rows removed"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("1 row removed"), "{}", ended.stdout);
     assert!(ended.stdout.contains("--FaceGroupCode sgl0001uc --MerchantUserId 'u00017'"), "{}", ended.stdout);
     assert_eq!(traces("u00017"), 0, "something of it is left");
     assert!(traces("u00018") > 0);

@@ -10,7 +10,7 @@ use std::path::Path;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::advice::what_to_do;
-use super::figures::{duration, thousands, utc};
+use super::figures::{duration, plural, thousands, utc};
 use crate::{
     checkpoint::{ExportRow, Reader, RunRecord, StoreError},
     domain::{Counts, ItemState, Latencies},
@@ -317,10 +317,6 @@ fn masked(id: &str) -> String {
 
 fn file_name(source: &str) -> &str {
     Path::new(source).file_name().and_then(|name| name.to_str()).unwrap_or(source)
-}
-
-fn plural(n: u64, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{} {what}s", thousands(n)) }
 }
 
 #[cfg(test)]
