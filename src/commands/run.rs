@@ -388,7 +388,10 @@ impl Run<'_> {
         if self.args.show.json.is_some() {
             report::print_json(&object);
         }
-        let _ = self.summary.set(serde_json::to_string(&object).expect("our own objects are JSON"));
+        // Whoever told it twice to leave does not wait for a command.
+        if !stop.is_leaving() {
+            let _ = self.summary.set(serde_json::to_string(&object).expect("our own objects are JSON"));
+        }
         if !self.is_quiet {
             telemetry::plain(&report::lines(&counts, &summary, self.path));
         }

@@ -155,7 +155,7 @@ impl Progress {
                 }
                 // As it was asked for: nobody needs to be woken.
                 DrainReason::MaxDuration | DrainReason::MaxImages => {
-                    tracing::info!("stopping; what is in flight is heard out (a signal leaves at once)");
+                    tracing::info!("stopping; what is in flight is heard out (a second signal leaves at once)");
                 }
                 DrainReason::Signal(_)
                 | DrainReason::MaxErrors

@@ -55,6 +55,11 @@ impl Stop {
         self.drain.is_cancelled()
     }
 
+    /// Is it to leave at once?
+    pub fn is_leaving(&self) -> bool {
+        self.leave.is_cancelled()
+    }
+
     /// Returns when the run is to drain.
     pub async fn draining(&self) {
         self.drain.cancelled().await;

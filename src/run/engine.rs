@@ -402,10 +402,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
         if let Some(event) = event {
             let _ = self.events.try_send(event);
         }
-        let opens_in = closed?;
-        self.add_gate.pause(opens_in, now);
-        // A clock that is set meanwhile is noticed within the minute.
-        Some(now + opens_in.min(LOOK_AT_THE_CLOCK))
+        // A clock that is set meanwhile is noticed within the minute. The gate stays shut a little longer than it takes to look.
+        let look_in = closed?.min(LOOK_AT_THE_CLOCK);
+        self.add_gate.pause(look_in + Duration::from_secs(1), now);
+        Some(now + look_in)
     }
 
     /// No new sends from here on. Told once.

@@ -61,8 +61,7 @@ impl Reader {
     /// The last runs, the oldest first; those that sent nothing and never could are left out.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
         let runs = || -> rusqlite::Result<Vec<RunRecord>> {
-            let version: i64 = self.db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-            if version < WITH_RUNS {
+            if !self.knows_runs()? {
                 return Ok(Vec::new());
             }
             let mut select = self.db.prepare(
@@ -229,6 +228,9 @@ impl Reader {
 
     /// Items whose last answer took longest.
     pub fn slowest(&self, limit: usize) -> Result<Vec<ExportRow>, StoreError> {
+        if !self.knows_runs().map_err(StoreError::sqlite("reading its header"))? {
+            return Ok(Vec::new());
+        }
         self.items("WHERE i.latency_ms IS NOT NULL ORDER BY i.latency_ms DESC, i.id LIMIT ?1", limit)
     }
 
@@ -243,6 +245,10 @@ impl Reader {
                 .collect()
         };
         items().map_err(StoreError::sqlite("reading its items"))
+    }
+
+    fn knows_runs(&self) -> rusqlite::Result<bool> {
+        self.db.pragma_query_value(None, "user_version", |row| Ok(row.get::<_, i64>(0)? >= WITH_RUNS))
     }
 
     /// What is being sent by nobody any more is in doubt.
@@ -287,7 +293,11 @@ fn item(row: &Row<'_>, sources: &Sources, is_live: bool) -> rusqlite::Result<Exp
         quality: row.get("quality")?,
         digest: rows::digest(row)?,
         enrolled_ms: row.get("enrolled_at")?,
-        latency_ms: row.get("latency_ms")?,
+        // A checkpoint of an older shape has none; looking does not migrate it.
+        latency_ms: row.get("latency_ms").or_else(|error| match error {
+            rusqlite::Error::InvalidColumnName(_) => Ok(None),
+            other => Err(other),
+        })?,
         confirmed_by: rows::confirmed_by(row.get("confirmed_by")?)?,
         extra: rows::extra(row.get("extra")?)?,
     })
