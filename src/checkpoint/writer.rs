@@ -4,7 +4,10 @@
 //! only after the commit that holds it has returned. The first error is everyone's: the thread stops with it, and
 //! nothing is tried again on a file that failed once.
 
-use std::thread::JoinHandle;
+use std::{
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -58,7 +61,15 @@ impl<S: Store> Checkpoint<S> {
 
     /// See [`Store::ingest`]. Blocks.
     pub fn ingest(&self, batch: Batch) -> Result<Ingested, StoreError> {
-        self.call_blocking(move |store| store.ingest(&batch))
+        self.begin_ingest(batch)?.wait().map(|(ingested, _took)| ingested)
+    }
+
+    /// The same, and the caller reads on meanwhile. Says too how long the writer had nothing else to do.
+    pub fn begin_ingest(&self, batch: Batch) -> Result<Begun<(Ingested, Duration)>, StoreError> {
+        self.begin_blocking(move |store| {
+            let began = Instant::now();
+            Ok((store.ingest(&batch)?, began.elapsed()))
+        })
     }
 
     /// See [`Store::finish_ingest`]. Blocks.
@@ -155,10 +166,29 @@ impl<S: Store> Checkpoint<S> {
         &self,
         apply: impl FnOnce(&mut S) -> Result<R, StoreError> + Send + 'static,
     ) -> Result<R, StoreError> {
+        self.begin_blocking(apply)?.wait()
+    }
+
+    fn begin_blocking<R: Send + 'static>(
+        &self,
+        apply: impl FnOnce(&mut S) -> Result<R, StoreError> + Send + 'static,
+    ) -> Result<Begun<R>, StoreError> {
         let (reply, answer) = oneshot::channel();
         let call = Box::new(OneCall { apply: Some(apply), result: None, reply });
         self.calls.blocking_send(call).map_err(|_| StoreError::Stopped)?;
-        answer.blocking_recv().map_err(|_| StoreError::Stopped)?
+        Ok(Begun { answer })
+    }
+}
+
+/// A change that the writer has been told of.
+pub struct Begun<R> {
+    answer: oneshot::Receiver<Result<R, StoreError>>,
+}
+
+impl<R> Begun<R> {
+    /// Until it is on disk. Blocks.
+    pub fn wait(self) -> Result<R, StoreError> {
+        self.answer.blocking_recv().map_err(|_| StoreError::Stopped)?
     }
 }
 

@@ -1,18 +1,23 @@
 //! Reads the sources into the checkpoint, beside the sending, on a thread of its own.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    checkpoint::{Batch, Checkpoint, EnrolledBefore, KnownPhoto, PhotoLook, Seen, Store, StoreError},
+    checkpoint::{Batch, Begun, Checkpoint, EnrolledBefore, Ingested, KnownPhoto, PhotoLook, Seen, Store, StoreError},
     domain::{Event, Item, RowError},
     manifest::{self, SourceError},
     picture::{self, LoadError, Rules},
 };
 
-/// Rows in a transaction: a few milliseconds of the writer's time, so that no intent waits longer behind them.
-const BATCH: usize = 256;
+/// Rows in the first transaction, and the fewest in any.
+const FEWEST: usize = 256;
+/// The most: what memory they may take.
+const MOST: usize = 4_096;
+/// What a batch may take of the writer's time, as no intent is written meanwhile. One that took less than half of it is
+/// followed by a larger one.
+const TURN: Duration = Duration::from_millis(20);
 
 /// How far the reading has come.
 #[derive(Debug, Clone, Default)]
@@ -70,6 +75,23 @@ pub struct Feed<S> {
     pub events: mpsc::Sender<Event>,
 }
 
+/// A batch that is being taken in, and how far the reading has come with it.
+struct Taking {
+    batch: Begun<(Ingested, Duration)>,
+    state: FeedState,
+}
+
+/// Of the batch after one that took so long.
+fn next_size(size: usize, took: Duration) -> usize {
+    if took > TURN {
+        (size / 2).max(FEWEST)
+    } else if took < TURN / 2 {
+        (size * 2).min(MOST)
+    } else {
+        size
+    }
+}
+
 /// Why the reading ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {
@@ -85,28 +107,35 @@ impl<S: Store> Feed<S> {
     /// Reads everything. Blocks.
     pub fn read(mut self) -> Result<FeedState, FeedError> {
         let mut state = FeedState::default();
+        let mut size = FEWEST;
+        // One batch is taken in while the next is read.
+        let mut begun: Option<Taking> = None;
         for Reading { mut source, root } in std::mem::take(&mut self.readings) {
             let id = self.checkpoint.open_source(source.name().to_owned(), root)?;
             loop {
-                let rows = source.by_ref().take(BATCH).collect::<Result<Vec<Result<Item, RowError>>, SourceError>>()?;
+                let rows = source.by_ref().take(size).collect::<Result<Vec<Result<Item, RowError>>, SourceError>>()?;
                 if rows.is_empty() {
                     break;
                 }
                 state.rows += rows.len() as u64;
                 state.parsed += rows.iter().filter(|row| row.is_ok()).count() as u64;
-                self.take_in(Batch { source: id, rows })?;
-                self.tell(&state);
+                let batch = self.checkpoint.begin_ingest(Batch { source: id, rows })?;
+                if let Some(before) = begun.replace(Taking { batch, state: state.clone() }) {
+                    size = next_size(size, self.take_in(before)?);
+                }
             }
         }
+        begun.map(|last| self.take_in(last)).transpose()?;
         self.checkpoint.finish_ingest()?;
         state.is_done = true;
         self.tell(&state);
         Ok(state)
     }
 
-    /// One batch; and items that were refused before go back to the queue if their photo is another one now.
-    fn take_in(&self, batch: Batch) -> Result<(), StoreError> {
-        let ingested = self.checkpoint.ingest(batch)?;
+    /// One batch; and items that were refused before go back to the queue if their photo is another one now. Gives what
+    /// it took of the writer's time.
+    fn take_in(&self, Taking { batch, state }: Taking) -> Result<Duration, StoreError> {
+        let (ingested, took) = batch.wait()?;
         let looks: Vec<PhotoLook> = ingested.enrolled_before.iter().filter_map(|before| self.look(before)).collect();
         if !looks.is_empty() {
             self.checkpoint.note_photos(looks)?;
@@ -117,7 +146,11 @@ impl<S: Store> Feed<S> {
             .filter(|refused| picture::stamp(&refused.path).ok() != refused.stamp)
             .map(|refused| refused.item)
             .collect::<Vec<_>>();
-        if changed.is_empty() { Ok(()) } else { self.checkpoint.reopen_blocking(changed) }
+        if !changed.is_empty() {
+            self.checkpoint.reopen_blocking(changed)?;
+        }
+        self.tell(&state);
+        Ok(took)
     }
 
     /// None: as far as can be told without reading it, it is the photo that was sent.

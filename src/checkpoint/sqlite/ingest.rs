@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, OptionalExtension, Result, Row, types::Value};
+use rusqlite::{
+    Connection, OptionalExtension, Result, Row,
+    types::{ToSqlOutput, Value, ValueRef},
+};
 
 use super::{SqliteStore, reopened, rows};
 use crate::{
@@ -157,32 +160,33 @@ impl SqliteStore {
         let group = self.group_id(&item.group)?;
         let (path, url) = match &item.picture {
             PictureRef::Path(path) => (rows::path_value(path, &self.source(source).root), None),
-            PictureRef::Url(url) => (Value::Null, Some(url.0.clone())),
+            PictureRef::Url(url) => (ValueRef::Null, Some(url.0.as_str())),
         };
         let extra = rows::extra_text(&item.extra);
         let row = i64::try_from(item.row).unwrap_or(i64::MAX);
-        let added = self
-            .db
-            .prepare_cached(
-                "INSERT INTO items (user, group_id, source_id, row, path, url, extra) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-                 ON CONFLICT (user, group_id) DO NOTHING RETURNING id",
-            )?
-            .query_row((item.user.as_str(), group, source.0, row, &path, &url, &extra), |row| row.get(0).map(ItemId))
-            .optional()?;
-        if let Some(id) = added {
-            self.seen.mark(id);
-            self.of_source.named(source);
-            self.of_source.moved(None, source);
-            self.tally.add(ItemState::Pending, None, 1);
-            return Ok(());
+        // A row mostly fares as the one before it did: a new manifest is taken in, an old one is found again.
+        let mut known = if self.expects_known { self.find(item, group)? } else { None };
+        if known.is_none() {
+            // Without RETURNING, which builds a table for each row.
+            let added = self
+                .db
+                .prepare_cached(
+                    "INSERT INTO items (user, group_id, source_id, row, path, url, extra)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (user, group_id) DO NOTHING",
+                )?
+                .execute((item.user.as_str(), group, source.0, row, ToSqlOutput::Borrowed(path), url, &extra))?;
+            if added == 1 {
+                self.expects_known = false;
+                self.seen.mark(ItemId(self.db.last_insert_rowid()));
+                self.of_source.named(source);
+                self.of_source.moved(None, source);
+                self.tally.add(ItemState::Pending, None, 1);
+                return Ok(());
+            }
+            known = self.find(item, group)?;
         }
-        let known = self
-            .db
-            .prepare_cached(
-                "SELECT id, state, code, source_id, row, path, url, extra, size, mtime_ns, sha256 FROM items
-                 WHERE user = ?1 AND group_id = ?2",
-            )?
-            .query_row((item.user.as_str(), group), |row| Known::try_from(row))?;
+        self.expects_known = true;
+        let known = known.expect("what stands in the way of a row is there");
         if self.seen.mark(known.item) {
             return self.ingest_duplicate(source, item, &known);
         }
@@ -195,21 +199,21 @@ impl SqliteStore {
                 .prepare_cached("UPDATE items SET source_id = ?2, row = ?3, extra = ?4 WHERE id = ?1")?
                 .execute((known.item.0, source.0, row, &extra))?;
         }
-        let names_another = (&known.path, &known.url) != (&path, &url);
+        let names_another = (ValueRef::from(&known.path), known.url.as_deref()) != (path, url);
         match known.state {
             // What may have been sent is asked about first.
             ItemState::Sending | ItemState::InDoubt => {}
             ItemState::Enrolled => {
                 let photo = known.photo(&item.picture, names_another);
                 if names_another {
-                    self.point_to(known.item, &path, url.as_deref())?;
+                    self.point_to(known.item, path, url)?;
                 }
                 ingested.enrolled_before.extend(photo.map(|photo| EnrolledBefore { item: known.item, photo }));
             }
-            ItemState::Pending if names_another => self.point_to(known.item, &path, url.as_deref())?,
+            ItemState::Pending if names_another => self.point_to(known.item, path, url)?,
             ItemState::Pending => {}
             ItemState::Rejected | ItemState::Failed if names_another => {
-                self.point_to(known.item, &path, url.as_deref())?;
+                self.point_to(known.item, path, url)?;
                 self.reopen_item(known.item, known.state, known.code.as_deref())?;
             }
             ItemState::Rejected => {
@@ -309,10 +313,20 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn point_to(&self, item: ItemId, path: &Value, url: Option<&str>) -> Result<()> {
+    fn find(&self, item: &Item, group: i64) -> Result<Option<Known>> {
+        self.db
+            .prepare_cached(
+                "SELECT id, state, code, source_id, row, path, url, extra, size, mtime_ns, sha256 FROM items
+                 WHERE user = ?1 AND group_id = ?2",
+            )?
+            .query_row((item.user.as_str(), group), |row| Known::try_from(row))
+            .optional()
+    }
+
+    fn point_to(&self, item: ItemId, path: ValueRef<'_>, url: Option<&str>) -> Result<()> {
         self.db
             .prepare_cached("UPDATE items SET path = ?2, url = ?3 WHERE id = ?1")?
-            .execute((item.0, path, url))
+            .execute((item.0, ToSqlOutput::Borrowed(path), url))
             .map(drop)
     }
 

@@ -61,6 +61,8 @@ pub struct SqliteStore {
     of_source: OfSource,
     seen: Seen,
     is_ingesting: bool,
+    /// Was the last row of an item that is known?
+    expects_known: bool,
 }
 
 impl SqliteStore {
@@ -99,6 +101,7 @@ impl SqliteStore {
             of_source: OfSource::default(),
             seen: Seen::default(),
             is_ingesting: true,
+            expects_known: false,
         }
     }
 

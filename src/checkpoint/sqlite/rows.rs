@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{
     Result, Row,
-    types::{FromSqlError, Type, Value, ValueRef},
+    types::{FromSqlError, Type, ValueRef},
 };
 
 use crate::domain::{
@@ -66,12 +66,12 @@ pub(super) fn user(row: &Row<'_>, column: &str) -> Result<MerchantUserId> {
 }
 
 /// A path as it is stored: beneath the root without the root, and as text where it is text.
-pub(super) fn path_value(path: &Path, root: &Path) -> Value {
+pub(super) fn path_value<'a>(path: &'a Path, root: &Path) -> ValueRef<'a> {
     use std::os::unix::ffi::OsStrExt;
     let kept = path.strip_prefix(root).unwrap_or(path);
     match kept.to_str() {
-        Some(text) => Value::Text(text.to_owned()),
-        None => Value::Blob(kept.as_os_str().as_bytes().to_vec()),
+        Some(text) => ValueRef::Text(text.as_bytes()),
+        None => ValueRef::Blob(kept.as_os_str().as_bytes()),
     }
 }
 
