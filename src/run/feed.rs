@@ -5,8 +5,11 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    checkpoint::{Batch, Begun, Checkpoint, EnrolledBefore, Ingested, KnownPhoto, PhotoLook, Seen, Store, StoreError},
-    domain::{Event, Item, RowError},
+    checkpoint::{
+        Batch, Begun, Checkpoint, EnrolledBefore, Ingested, KnownPhoto, PhotoLook, Relook, Remembered, Seen, Store,
+        StoreError,
+    },
+    domain::{Event, Item, ItemId, RowError},
     manifest::{self, SourceError},
     picture::{self, LoadError, Rules},
 };
@@ -104,14 +107,57 @@ pub enum FeedError {
 }
 
 impl<S: Store> Feed<S> {
-    /// Reads everything. Blocks.
+    /// Reads everything, unless it has been read before as it is. Blocks.
     pub fn read(mut self) -> Result<FeedState, FeedError> {
+        let mut state = match self.recognise()? {
+            Some(known) => self.look_again(known)?,
+            None => self.read_rows()?,
+        };
+        state.is_done = true;
+        self.tell(&state);
+        Ok(state)
+    }
+
+    /// Are these the very sources that were read before, to be understood as they were then?
+    fn recognise(&self) -> Result<Option<Remembered>, StoreError> {
+        let names = self.readings.iter().map(|reading| reading.source.name().to_owned()).collect();
+        let known = self.checkpoint.remembered(names)?;
+        Ok(known.filter(|known| manifest::mark_of_files(&self.sources()) == Some(known.mark)))
+    }
+
+    fn sources(&self) -> Vec<&manifest::Source> {
+        self.readings.iter().map(|reading| &reading.source).collect()
+    }
+
+    /// All that they name is in the checkpoint: what is pending goes at once, and the photos of the others are looked at
+    /// beside it.
+    fn look_again(&self, known: Remembered) -> Result<FeedState, FeedError> {
+        tracing::info!(rows = known.rows, "the manifest has not changed since it was read");
+        let state = FeedState { rows: known.rows, parsed: known.items, is_done: false };
+        self.tell(&state);
+        let mut next = Some(self.checkpoint.begin_relook(ItemId(0), MOST)?);
+        while let Some(begun) = next {
+            let Relook { found, after } = begun.wait()?;
+            next = after.map(|after| self.checkpoint.begin_relook(after, MOST)).transpose()?;
+            self.look_at(found)?;
+        }
+        self.checkpoint.finish_ingest()?;
+        Ok(state)
+    }
+
+    fn read_rows(&mut self) -> Result<FeedState, FeedError> {
         let mut state = FeedState::default();
         let mut size = FEWEST;
         // One batch is taken in while the next is read.
         let mut begun: Option<Taking> = None;
-        for Reading { mut source, root } in std::mem::take(&mut self.readings) {
-            let id = self.checkpoint.open_source(source.name().to_owned(), root)?;
+        let mut readings = std::mem::take(&mut self.readings);
+        // All of them, before anything is claimed: what a later one has named before waits until it names it again.
+        let mut ids = Vec::with_capacity(readings.len());
+        for Reading { source, root } in &readings {
+            ids.push(self.checkpoint.open_source(source.name().to_owned(), root.clone())?);
+        }
+        self.state.send_replace(state.clone());
+        for (Reading { source, .. }, id) in readings.iter_mut().zip(ids) {
             loop {
                 let rows = source.by_ref().take(size).collect::<Result<Vec<Result<Item, RowError>>, SourceError>>()?;
                 if rows.is_empty() {
@@ -127,15 +173,23 @@ impl<S: Store> Feed<S> {
         }
         begun.map(|last| self.take_in(last)).transpose()?;
         self.checkpoint.finish_ingest()?;
-        state.is_done = true;
-        self.tell(&state);
+        self.readings = readings;
+        if let Some(mark) = manifest::mark_as_read(&self.sources()) {
+            self.checkpoint.remember(mark)?;
+        }
         Ok(state)
     }
 
-    /// One batch; and items that were refused before go back to the queue if their photo is another one now. Gives what
-    /// it took of the writer's time.
+    /// One batch. Gives what it took of the writer's time.
     fn take_in(&self, Taking { batch, state }: Taking) -> Result<Duration, StoreError> {
         let (ingested, took) = batch.wait()?;
+        self.look_at(ingested)?;
+        self.tell(&state);
+        Ok(took)
+    }
+
+    /// What was refused before goes back to the queue if its photo is another one now.
+    fn look_at(&self, ingested: Ingested) -> Result<(), StoreError> {
         let looks: Vec<PhotoLook> = ingested.enrolled_before.iter().filter_map(|before| self.look(before)).collect();
         if !looks.is_empty() {
             self.checkpoint.note_photos(looks)?;
@@ -146,11 +200,7 @@ impl<S: Store> Feed<S> {
             .filter(|refused| picture::stamp(&refused.path).ok() != refused.stamp)
             .map(|refused| refused.item)
             .collect::<Vec<_>>();
-        if !changed.is_empty() {
-            self.checkpoint.reopen_blocking(changed)?;
-        }
-        self.tell(&state);
-        Ok(took)
+        if changed.is_empty() { Ok(()) } else { self.checkpoint.reopen_blocking(changed) }
     }
 
     /// None: as far as can be told without reading it, it is the photo that was sent.

@@ -67,7 +67,8 @@ impl Queue {
             doubts: doubts.into_iter().map(|(what, at)| Due { at, what }).collect(),
             gone: HashSet::new(),
             cursor: ItemId(0),
-            pass: Pass::Beside { has_more: true },
+            // Until it is known what the sources name, nothing is claimed: what they no longer name is not to go.
+            pass: Pass::Beside { has_more: false },
         }
     }
 
@@ -243,6 +244,13 @@ mod tests {
         }
     }
 
+    /// The sources have been opened, and rows are coming in.
+    fn begun(doubts: Vec<(Case, Instant)>) -> Queue {
+        let mut queue = Queue::new(doubts);
+        queue.rows_came(&FeedState::default());
+        queue
+    }
+
     fn all_in() -> FeedState {
         FeedState { is_done: true, ..FeedState::default() }
     }
@@ -252,8 +260,14 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_searched_before_it_is_known_what_the_sources_name() {
+        assert!(Queue::new(Vec::new()).next_search().is_none());
+        assert!(begun(Vec::new()).next_search().is_some());
+    }
+
+    #[test]
     fn item_that_is_on_its_way_is_not_taken_twice() {
-        let mut queue = Queue::new(Vec::new());
+        let mut queue = begun(Vec::new());
         let search = queue.next_search().unwrap();
         queue.found(search, vec![claimed(1), claimed(2)]);
         assert_eq!(take(&mut queue), [1, 2]);
@@ -266,7 +280,7 @@ mod tests {
 
     #[test]
     fn item_that_came_to_its_end_while_the_search_ran_is_not_taken_again() {
-        let mut queue = Queue::new(Vec::new());
+        let mut queue = begun(Vec::new());
         let search = queue.next_search().unwrap();
         queue.found(search, vec![claimed(1)]);
         assert_eq!(take(&mut queue), [1]);
@@ -281,7 +295,7 @@ mod tests {
     #[test]
     fn item_that_was_in_doubt_and_is_to_be_sent_again_is_not_taken_by_a_search_too() {
         let doubt = Case::Doubt(OpenDoubt::new(Work::new(claimed(1)), "Timeout".into()));
-        let mut queue = Queue::new(vec![(doubt, Instant::now())]);
+        let mut queue = begun(vec![(doubt, Instant::now())]);
         queue.next_case(Instant::now()).unwrap();
         let search = queue.next_search().unwrap();
         // Found to be absent, and pending on disk; the search sees that before we hear of it.
@@ -292,7 +306,7 @@ mod tests {
 
     #[test]
     fn search_from_before_the_last_row_does_not_end_the_final_pass() {
-        let mut queue = Queue::new(Vec::new());
+        let mut queue = begun(Vec::new());
         let early = queue.next_search().unwrap();
         queue.rows_came(&all_in());
         queue.found(early, Vec::new());

@@ -77,7 +77,7 @@ impl SqliteStore {
         self.db.execute_batch(
             "UPDATE sources SET items = items - (SELECT count(*) FROM items AS i
                WHERE i.source_id = sources.id AND i.id IN (SELECT id FROM temp.gone));
-             UPDATE sources SET vanished = min(vanished, items);
+             UPDATE sources SET vanished = min(vanished, items), mark = NULL;
              DELETE FROM items WHERE id IN (SELECT id FROM temp.gone);
              DROP TABLE temp.gone;",
         )?;
