@@ -68,11 +68,14 @@ impl OfSource {
         *self.named.entry(source).or_default() += 1;
     }
 
-    fn moved(&mut self, from: Option<SourceId>, to: SourceId) {
-        if let Some(from) = from {
-            *self.moved.entry(from).or_default() -= 1;
-            self.bereft.insert(from);
-        }
+    fn added(&mut self, source: SourceId, items: i64) {
+        *self.named.entry(source).or_default() += items;
+        *self.moved.entry(source).or_default() += items;
+    }
+
+    fn moved(&mut self, from: SourceId, to: SourceId) {
+        *self.moved.entry(from).or_default() -= 1;
+        self.bereft.insert(from);
         *self.moved.entry(to).or_default() += 1;
     }
 
@@ -136,6 +139,18 @@ impl Known {
     }
 }
 
+/// The path or the link, as its column has it.
+fn stored<'a>(picture: &'a PictureRef, root: &Path) -> (ValueRef<'a>, Option<&'a str>) {
+    match picture {
+        PictureRef::Path(path) => (rows::path_value(path, root), None),
+        PictureRef::Url(url) => (ValueRef::Null, Some(url.0.as_str())),
+    }
+}
+
+fn row_number(row: u64) -> i64 {
+    i64::try_from(row).unwrap_or(i64::MAX)
+}
+
 impl SqliteStore {
     pub(super) fn open_source_row(&mut self, name: &str, root: &Path) -> Result<SourceId> {
         let id: i64 = self.db.query_row(
@@ -152,54 +167,74 @@ impl SqliteStore {
         Ok(SourceId(id))
     }
 
+    /// A row mostly fares as the one before it did: a new manifest is taken in, an old one is found again.
     pub(super) fn ingest_rows(&mut self, batch: &Batch) -> Result<Ingested> {
         let mut ingested = Ingested::default();
-        for row in &batch.rows {
-            match row {
-                Ok(item) => self.ingest_item(batch.source, item, &mut ingested)?,
-                Err(error) => self.ingest_fault(batch.source, error)?,
-            }
+        let mut rest = batch.rows.as_slice();
+        while let Some(row) = rest.first() {
+            let taken = match row {
+                Err(error) => {
+                    self.ingest_fault(batch.source, error)?;
+                    1
+                }
+                Ok(item) => {
+                    let known = if self.expects_known { self.find(item)? } else { None };
+                    if let Some(known) = known {
+                        self.ingest_known(batch.source, item, &known, &mut ingested)?;
+                        1
+                    } else {
+                        let added = self.insert_new(batch.source, rest)?;
+                        self.expects_known = rest.get(added).is_some_and(Result::is_ok);
+                        added
+                    }
+                }
+            };
+            rest = &rest[taken..];
         }
         Ok(ingested)
     }
 
-    fn ingest_item(&mut self, source: SourceId, item: &Item, ingested: &mut Ingested) -> Result<()> {
-        let group = self.group_id(&item.group)?;
-        let (path, url) = match &item.picture {
-            PictureRef::Path(path) => (rows::path_value(path, &self.source(source).root), None),
-            PictureRef::Url(url) => (ValueRef::Null, Some(url.0.as_str())),
-        };
-        let extra = rows::extra_text(&item.extra);
-        let row = i64::try_from(item.row).unwrap_or(i64::MAX);
-        // A row mostly fares as the one before it did: a new manifest is taken in, an old one is found again.
-        let mut known = if self.expects_known { self.find(item, group)? } else { None };
-        if known.is_none() {
-            // Without RETURNING, which builds a table for each row.
-            let added = self
-                .db
-                .prepare_cached(
-                    "INSERT INTO items (user, group_id, source_id, row, path, url, extra)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (user, group_id) DO NOTHING",
-                )?
-                .execute((item.user.as_str(), group, source.0, row, ToSqlOutput::Borrowed(path), url, &extra))?;
-            if added == 1 {
-                self.expects_known = false;
-                self.seen.mark(ItemId(self.db.last_insert_rowid()));
-                self.of_source.named(source);
-                self.of_source.moved(None, source);
-                self.tally.add(ItemState::Pending, None, 1);
-                return Ok(());
+    /// Takes in rows for as long as they are new, and says how many.
+    fn insert_new(&mut self, source: SourceId, rows: &[Result<Item, RowError>]) -> Result<usize> {
+        let mut groups = Vec::with_capacity(rows.len());
+        for item in rows.iter().map_while(|row| row.as_ref().ok()) {
+            groups.push(self.group_id(&item.group)?);
+        }
+        // Without RETURNING, which builds a table for each row.
+        let mut insert = self.db.prepare_cached(
+            "INSERT INTO items (user, group_id, source_id, row, path, url, extra)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (user, group_id) DO NOTHING",
+        )?;
+        let root = &self.source(source).root;
+        let mut new = Vec::with_capacity(groups.len());
+        for (item, group) in rows.iter().flatten().zip(groups) {
+            let (path, url) = stored(&item.picture, root);
+            let (row, extra) = (row_number(item.row), rows::extra_text(&item.extra));
+            let path = ToSqlOutput::Borrowed(path);
+            if insert.execute((item.user.as_str(), group, source.0, row, path, url, &extra))? == 0 {
+                break;
             }
-            known = self.find(item, group)?;
+            new.push(ItemId(self.db.last_insert_rowid()));
         }
-        self.expects_known = true;
-        let known = known.expect("what stands in the way of a row is there");
+        drop(insert);
+        let added = new.len();
+        for item in new {
+            self.seen.mark(item);
+        }
+        self.of_source.added(source, added as i64);
+        self.tally.add(ItemState::Pending, None, added as i64);
+        Ok(added)
+    }
+
+    fn ingest_known(&mut self, source: SourceId, item: &Item, known: &Known, ingested: &mut Ingested) -> Result<()> {
         if self.seen.mark(known.item) {
-            return self.ingest_duplicate(source, item, &known);
+            return self.ingest_duplicate(source, item, known);
         }
+        let (path, url) = stored(&item.picture, &self.source(source).root);
+        let (row, extra) = (row_number(item.row), rows::extra_text(&item.extra));
         self.of_source.named(source);
         if known.source != source.0 {
-            self.of_source.moved(Some(SourceId(known.source)), source);
+            self.of_source.moved(SourceId(known.source), source);
         }
         if (known.source, known.row, &known.extra) != (source.0, row, &extra) {
             self.db
@@ -265,7 +300,7 @@ impl SqliteStore {
     }
 
     fn ingest_fault(&mut self, source: SourceId, error: &RowError) -> Result<()> {
-        let row = i64::try_from(error.row).unwrap_or(i64::MAX);
+        let row = row_number(error.row);
         let code = error.defect.code();
         let before: Option<String> = self
             .db
@@ -320,7 +355,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn find(&self, item: &Item, group: i64) -> Result<Option<Known>> {
+    fn find(&mut self, item: &Item) -> Result<Option<Known>> {
+        let group = self.group_id(&item.group)?;
         self.db
             .prepare_cached(
                 "SELECT id, state, code, source_id, row, path, url, extra, size, mtime_ns, sha256 FROM items
