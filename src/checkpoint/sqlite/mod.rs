@@ -57,6 +57,14 @@ macro_rules! claimed_columns {
 }
 use claimed_columns;
 
+/// That it is one of two states is said as the index `items_open` says it: else SQLite reads every item.
+const DOUBT_WHAT_WAS_BEING_SENT: &str =
+    "UPDATE items SET state = 2, code = ?1, message = 'the process ended before the answer came'
+     WHERE state = 1 AND state IN (1, 2)";
+/// The same.
+const DOUBTS: &str =
+    concat!(claimed_columns!(), "WHERE i.state = 2 AND i.state IN (1, 2) AND i.id > ?1 ORDER BY i.id LIMIT ?2");
+
 /// See the module.
 pub struct SqliteStore {
     db: Connection,
@@ -143,10 +151,7 @@ impl SqliteStore {
     /// What was being sent by a process, or a part of one, that is gone: it may have been executed.
     fn doubt_what_was_being_sent(&mut self) -> rusqlite::Result<()> {
         let code = FaultKind::Interrupted.code();
-        let changed = self.db.execute(
-            "UPDATE items SET state = 2, code = ?1, message = 'the process ended before the answer came' WHERE state = 1",
-            [&code.0],
-        )?;
+        let changed = self.db.execute(DOUBT_WHAT_WAS_BEING_SENT, [&code.0])?;
         self.tally.add(ItemState::Sending, None, -(changed as i64));
         self.tally.add(ItemState::InDoubt, Some(&code.0), changed as i64);
         Ok(())
@@ -322,7 +327,7 @@ impl Store for SqliteStore {
     fn doubts(&mut self, after: ItemId, limit: usize) -> Result<Vec<Doubt>, StoreError> {
         let doubts = || -> rusqlite::Result<Vec<Doubt>> {
             self.db
-                .prepare_cached(concat!(claimed_columns!(), "WHERE i.state = 2 AND i.id > ?1 ORDER BY i.id LIMIT ?2"))?
+                .prepare_cached(DOUBTS)?
                 .query_map((after.0, limit as i64), |row| {
                     Ok(Doubt { claimed: Claimed::try_from(row)?, code: ApiCode(row.get("code")?) })
                 })?
@@ -426,4 +431,22 @@ impl TryFrom<&Row<'_>> for Claimed {
 /// Milliseconds since 1970.
 fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_doubt_is_found_without_reading_what_is_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("c.sqlite"), "test").unwrap();
+        for statement in [DOUBT_WHAT_WAS_BEING_SENT, DOUBTS] {
+            let mut explained = store.db.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+            let nulls = vec![None::<i64>; explained.parameter_count()];
+            let steps = explained.query_map(rusqlite::params_from_iter(nulls), |row| row.get::<_, String>("detail"));
+            let steps: Vec<String> = steps.unwrap().map(Result::unwrap).collect();
+            assert!(steps[0].contains("USING INDEX items_open"), "{steps:?}");
+        }
+    }
 }
