@@ -295,7 +295,7 @@ pub struct LimitArgs {
     #[arg(long, env = "FACE_ENROLL_MAX_IMAGES", value_name = "N")]
     pub max_images: Option<NonZeroU64>,
     /// Send so many photos, say what became of them, and stop: 0 if all of them are enrolled
-    #[arg(long, env = "FACE_ENROLL_CANARY", value_name = "N", conflicts_with = "max_images")]
+    #[arg(long, env = "FACE_ENROLL_CANARY", value_name = "N")]
     pub canary: Option<NonZeroU64>,
     /// Send only in these hours, by this machine's clock; the run waits for them
     #[arg(long, env = "FACE_ENROLL_WINDOW", value_name = "HH:MM-HH:MM")]
@@ -339,7 +339,7 @@ pub struct ShowArgs {
     /// How often to say how it stands, where there is no bar
     #[arg(long, env = "FACE_ENROLL_STATS", default_value = "1m", value_name = "D", value_parser = duration)]
     pub stats: Duration,
-    /// Keep the run's figures in this file, for Prometheus: replaced whole, every 10 s and at the end
+    /// Keep the run's figures in this file, for Prometheus: replaced whole, every 5 s and at the end
     #[arg(long, env = "FACE_ENROLL_METRICS_FILE", value_name = "FILE")]
     pub metrics_file: Option<PathBuf>,
     /// Serve them to Prometheus at this address; a port alone is one of this machine only

@@ -18,7 +18,8 @@ static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 pub(super) fn take(room: usize) -> Vec<u8> {
     let spare = if room <= LARGEST { SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop() } else { None };
     let mut buffer = spare.unwrap_or_default();
-    buffer.reserve(room);
+    // More than it takes would soon be too large to be kept.
+    buffer.reserve_exact(room);
     buffer
 }
 

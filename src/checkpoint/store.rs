@@ -336,11 +336,13 @@ pub struct RunRecord {
     pub quota: Option<f64>,
     /// What kept it from going faster, when it noted it last.
     pub limited_by: Option<String>,
-    /// Queries.
-    pub queries: u64,
+    /// Does it go on?
+    pub is_live: bool,
+    /// What it has done, when it noted it last.
+    pub totals: Pace,
     /// How long answers took.
     pub latencies: Latencies,
-    /// Its totals at moments, the last ones at its end.
+    /// Its totals at moments.
     pub paces: Vec<Pace>,
 }
 
@@ -360,22 +362,12 @@ pub struct Pace {
 impl RunRecord {
     /// When it was last heard of: milliseconds since 1970.
     pub fn last_ms(&self) -> i64 {
-        self.ended_ms.or_else(|| self.paces.last().map(|pace| pace.at_ms)).unwrap_or(self.started_ms)
-    }
-
-    /// When it noted its totals last: milliseconds since 1970.
-    pub fn last_pace_ms(&self) -> i64 {
-        self.totals().at_ms
-    }
-
-    /// Its totals.
-    pub fn totals(&self) -> Pace {
-        self.paces.last().copied().unwrap_or_default()
+        self.ended_ms.unwrap_or(self.totals.at_ms)
     }
 
     /// Calls a second over the last minute that it noted.
     pub fn rate_lately(&self) -> f64 {
-        let last = self.totals();
+        let Some(last) = self.paces.last().copied() else { return 0.0 };
         let first = self.paces.iter().find(|pace| pace.at_ms >= last.at_ms - LATELY_MS).copied().unwrap_or(last);
         let seconds = (last.at_ms - first.at_ms) as f64 / 1_000.0;
         if seconds > 0.0 { last.calls.saturating_sub(first.calls) as f64 / seconds } else { 0.0 }

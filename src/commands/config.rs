@@ -1,4 +1,4 @@
-//! `face-enroll config show`: what a run would be given, and by whom.
+//! `face-enroll config show`: what a run would be given, and by whom. A role is asked for its key, as a run would ask.
 
 use std::ffi::OsString;
 
@@ -48,7 +48,10 @@ pub(super) async fn show(talk: &TalkArgs) -> Result<Exit, Failure> {
         };
         report::print(&format!("{long:<20} {value:<34} {from}"));
     }
-    let credentials = match Credentials::find(|name| std::env::var(name).ok(), &[]).await {
+    let ca_file = run.get_one::<std::path::PathBuf>("ca_file");
+    let roots = ca_file.map(std::fs::read).transpose().map_err(|error| usage(format!("--ca-file: {error}").into()))?;
+    let roots = roots.unwrap_or_default();
+    let credentials = match Credentials::find(|name| std::env::var(name).ok(), &roots).await {
         Ok(found) => format!("{:<20} {:<34} {}", "access key", found.masked_id(), found.origin()),
         Err(error) => format!("{:<20} {:<34} {error}", "access key", "-"),
     };

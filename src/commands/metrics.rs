@@ -6,11 +6,12 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use http_body_util::Full;
 use hyper::{Response, body::Bytes, header::CONTENT_TYPE, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -19,12 +20,14 @@ use crate::exit::Exit;
 
 /// Prometheus' own name for its text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Where no connection can be taken.
+const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 
 /// See the module. Whoever scrapes is told what was published last.
 pub(super) struct Metrics<'a> {
     file: Option<&'a Path>,
     published: Arc<Mutex<String>>,
-    _server: Option<AbortOnDropHandle<()>>,
+    server: Option<AbortOnDropHandle<()>>,
 }
 
 impl<'a> Metrics<'a> {
@@ -45,34 +48,40 @@ impl<'a> Metrics<'a> {
             }
             None => None,
         };
-        Ok(Self { file, published, _server: server })
+        Ok(Self { file, published, server })
     }
 
     /// Is there anybody to publish for?
     pub(super) fn are_wanted(&self) -> bool {
-        self.file.is_some() || self._server.is_some()
+        self.file.is_some() || self.server.is_some()
     }
 
     /// From now on these are the figures.
-    pub(super) fn publish(&self, text: String) -> io::Result<()> {
-        if let Some(path) = self.file {
-            file::replace(path, file::PUBLIC, |file| file.write_all(text.as_bytes()))?;
-        }
-        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = text;
-        Ok(())
+    pub(super) async fn publish(&self, text: String) -> io::Result<()> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&text);
+        let Some(path) = self.file.map(Path::to_owned) else { return Ok(()) };
+        // A slow disk is not to hold up the sending.
+        let write = move || file::replace(&path, file::PUBLIC, |file| file.write_all(text.as_bytes()));
+        tokio::task::spawn_blocking(write).await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
     }
 }
 
 async fn serve(listener: TcpListener, published: Arc<Mutex<String>>) {
     loop {
-        // Out of descriptors, for one: the next scrape may have better luck.
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, for one: the next scrape may have better luck.
+            tokio::time::sleep(BETWEEN_TRIES).await;
+            continue;
+        };
         let published = Arc::clone(&published);
         let answer = service_fn(move |_request| {
             let text = published.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let answer = Response::builder().header(CONTENT_TYPE, TEXT_FORMAT).body(Full::new(Bytes::from(text)));
             async move { Ok::<_, Infallible>(answer.expect("a header of ours is a header")) }
         });
-        tokio::spawn(async move { drop(http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await) });
+        // One answer each, within hyper's time limit for the head: who connects and says nothing is not kept.
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).keep_alive(false);
+        tokio::spawn(async move { drop(server.serve_connection(TokioIo::new(stream), answer).await) });
     }
 }

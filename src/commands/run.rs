@@ -215,7 +215,7 @@ impl Run<'_> {
             rate: engine.rate().get(),
             binding: engine.binding(),
         };
-        if let Err(error) = metrics.publish(self.metrics(&start, None)) {
+        if let Err(error) = metrics.publish(self.metrics(&start, None)).await {
             tracing::warn!(%error, "the metrics could not be written");
         }
         tell_systemd(NotifyState::Ready);
@@ -356,13 +356,15 @@ impl Run<'_> {
         let is_known =
             self.args.limits.exit_on == ExitOn::New && totals.newly_rejected == 0 && counts.rejected <= before.rejected;
         let canary = match (self.args.limits.canary, stop.reason()) {
-            (Some(sent), Some(DrainReason::MaxImages)) => {
-                Some(Canary { sent: sent.get(), totals: &totals, before: &before })
+            (Some(_), None | Some(DrainReason::MaxImages)) if totals.sent > 0 => {
+                Some(Canary { totals: &totals, before: &before })
             }
             (_, _) => None,
         };
-        let of_the_run =
-            stop.reason().map(|reason| canary.as_ref().map_or_else(|| of_reason(reason), |it| it.exit(&counts)));
+        let of_the_run = match &canary {
+            Some(canary) => Some(canary.exit(&counts)),
+            None => stop.reason().map(of_reason),
+        };
         let of_the_rows = of_counts(&counts).filter(|exit| canary.is_none() && (*exit != Exit::Rejected || !is_known));
         let exit = Exit::gravest(failure.as_ref().map(Failure::exit).into_iter().chain(of_the_run).chain(of_the_rows));
         let exit_reason = match &canary {
@@ -380,7 +382,7 @@ impl Run<'_> {
         };
         let last =
             Snapshot { counts: counts.clone(), totals: summary.totals.clone(), rate: 0.0, binding: Binding::Rows };
-        if let Err(error) = metrics.publish(self.metrics(&last, Some(summary.exit_code))) {
+        if let Err(error) = metrics.publish(self.metrics(&last, Some(summary.exit_code))).await {
             tracing::warn!(%error, "the metrics could not be written");
         }
         let groups = Reader::open(self.path).and_then(|reader| reader.groups()).unwrap_or_default();
@@ -443,7 +445,7 @@ impl Watcher<'_> {
                 What::View => self.progress.show(&snapshot, Instant::now()),
                 What::Status => report::print_json(&Status::new(None, self.run.path, &[], &snapshot.counts)),
                 What::Metrics => {
-                    if let Err(error) = self.metrics.publish(self.run.metrics(&snapshot, None)) {
+                    if let Err(error) = self.metrics.publish(self.run.metrics(&snapshot, None)).await {
                         tracing::warn!(%error, "the metrics could not be written");
                     }
                 }
@@ -491,31 +493,25 @@ async fn tick(interval: &mut Option<Interval>) -> Option<()> {
     }
 }
 
-/// What `--canary` has shown.
+/// What `--canary` has shown: of what it sent, whatever else is in the checkpoint.
 struct Canary<'a> {
-    sent: u64,
     totals: &'a RunTotals,
     before: &'a Counts,
 }
 
 impl Canary<'_> {
-    fn is_well(&self) -> bool {
-        self.totals.newly_enrolled >= self.sent
-    }
-
-    /// Of those that were sent, not of all rows.
     fn exit(&self, counts: &Counts) -> Exit {
         match () {
-            () if self.is_well() => Exit::Success,
-            () if counts.in_doubt > 0 => Exit::InDoubt,
+            () if self.totals.sent_enrolled == self.totals.sent => Exit::Success,
+            () if counts.in_doubt > self.before.in_doubt => Exit::InDoubt,
             () if counts.failed > self.before.failed => Exit::Failed,
             () => Exit::Rejected,
         }
     }
 
     fn verdict(&self) -> String {
-        let (enrolled, sent) = (report::thousands(self.totals.newly_enrolled), report::thousands(self.sent));
-        if self.is_well() {
+        let [enrolled, sent] = [self.totals.sent_enrolled, self.totals.sent].map(report::thousands);
+        if enrolled == sent {
             format!("canary: all {sent} that were sent are enrolled; run without --canary for the rest")
         } else {
             format!(

@@ -13,14 +13,6 @@ use crate::{
 
 /// The first signal drains, the second leaves. What was ignored at the start stays ignored.
 pub(super) fn listen(stop: Stop) -> Result<AbortOnDropHandle<()>, Failure> {
-    let open = |kind: SignalKind| -> Result<Option<Signal>, Failure> {
-        let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
-        if is_ignored(number) {
-            Ok(None)
-        } else {
-            signal(kind).map(Some).map_err(|error| Failure::new(Exit::Internal, error))
-        }
-    };
     let (mut hangup, mut interrupt, mut terminate) =
         (open(SignalKind::hangup())?, open(SignalKind::interrupt())?, open(SignalKind::terminate())?);
     Ok(AbortOnDropHandle::new(tokio::spawn(async move {
@@ -48,5 +40,28 @@ pub(super) async fn next(signal: &mut Option<Signal>) -> Option<()> {
     match signal {
         Some(signal) => signal.recv().await,
         None => pending().await,
+    }
+}
+
+/// Returns when any of the signals that end a run has come.
+pub(super) async fn any() {
+    let hear = |kind| open(kind).unwrap_or_default();
+    let (mut hangup, mut interrupt, mut terminate) =
+        (hear(SignalKind::hangup()), hear(SignalKind::interrupt()), hear(SignalKind::terminate()));
+    tokio::select! {
+        Some(()) = next(&mut hangup) => {}
+        Some(()) = next(&mut interrupt) => {}
+        Some(()) = next(&mut terminate) => {}
+        else => pending().await,
+    }
+}
+
+/// None: it was ignored when the process began.
+fn open(kind: SignalKind) -> Result<Option<Signal>, Failure> {
+    let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
+    if is_ignored(number) {
+        Ok(None)
+    } else {
+        signal(kind).map(Some).map_err(|error| Failure::new(Exit::Internal, error))
     }
 }

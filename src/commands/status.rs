@@ -1,8 +1,9 @@
 //! `face-enroll status`.
 
 use std::{
-    io::{IsTerminal, stdout},
+    io::{IsTerminal, Write, stdout},
     path::Path,
+    time::Duration,
 };
 
 use super::{Failure, place};
@@ -16,33 +17,34 @@ use crate::{
 /// Begins the terminal's screen anew: what was there is overwritten, not scrolled away.
 const FROM_THE_TOP: &str = "\x1b[H\x1b[2J";
 
+/// Looking more often would only be in the run's way.
+const LEAST: Duration = Duration::from_millis(100);
+
 /// See the module.
 pub(super) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
     let path = place::to_look_into(&args.which)?;
     loop {
         let reader = Reader::open(&path)?;
         let screen = if args.watch.is_some() && stdout().is_terminal() && !args.json { FROM_THE_TOP } else { "" };
-        if args.json {
-            json(&reader, &path)?;
-        } else {
-            report::print(&format!("{screen}{}", text(&reader, &path)?.trim_end()));
-        }
+        let shown = if args.json { json(&reader, &path)? } else { text(&reader, &path)? };
+        // Whoever watched may have seen enough.
+        let is_heard = writeln!(stdout(), "{screen}{}", shown.trim_end()).is_ok();
         match args.watch {
-            Some(period) if reader.is_live() => std::thread::sleep(period),
+            Some(period) if reader.is_live() && is_heard => std::thread::sleep(period.max(LEAST)),
             Some(_) | None => return Ok(Exit::Success),
         }
     }
 }
 
-fn json(reader: &Reader, path: &Path) -> Result<(), Failure> {
+fn json(reader: &Reader, path: &Path) -> Result<String, Failure> {
     let (counts, groups, run) = (reader.counts()?, reader.groups()?, reader.last_run()?);
     let runs = reader.runs(1)?;
     let status = Status::new(run.as_deref(), path, &groups, &counts);
-    report::print_json(&match runs.last() {
-        Some(last) => status.with_run(last, reader.is_live()),
+    let status = match runs.last() {
+        Some(last) => status.with_run(last),
         None => status,
-    });
-    Ok(())
+    };
+    Ok(serde_json::to_string(&status).expect("our own objects are JSON"))
 }
 
 fn text(reader: &Reader, path: &Path) -> Result<String, Failure> {
@@ -51,7 +53,7 @@ fn text(reader: &Reader, path: &Path) -> Result<String, Failure> {
     let mut text = format!("{} ({state})\n  groups    {}\n", path.display(), reader.groups()?.join(", "));
     text += &report::table(&counts);
     if let Some(run) = reader.runs(1)?.last() {
-        text += &format!("  last run  {}\n", report::last_run(run, &counts, reader.is_live()));
+        text += &format!("  last run  {}\n", report::last_run(run, &counts));
     }
     Ok(text)
 }

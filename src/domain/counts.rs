@@ -39,6 +39,10 @@ impl Counts {
 pub struct RunTotals {
     /// Items that became `enrolled` in this run.
     pub newly_enrolled: u64,
+    /// Items that were sent, however often.
+    pub sent: u64,
+    /// Of them, those that are enrolled.
+    pub sent_enrolled: u64,
     /// AddFaceRecord calls made.
     pub calls: u64,
     /// Of them, answered by a throttle.

@@ -33,6 +33,7 @@ pub struct Status<'a> {
 /// The last run, as it noted it itself: of `status` only.
 #[derive(Debug, Serialize)]
 struct LastRun<'a> {
+    run_id: &'a str,
     is_live: bool,
     started_at: String,
     ended_at: Option<String>,
@@ -68,9 +69,10 @@ impl<'a> Status<'a> {
     }
 
     /// With what the last run did.
-    pub fn with_run(self, run: &'a RunRecord, is_live: bool) -> Self {
-        let totals = run.totals();
+    pub fn with_run(self, run: &'a RunRecord) -> Self {
+        let (totals, is_live) = (run.totals, run.is_live);
         let last_run = LastRun {
+            run_id: &run.run_id,
             is_live,
             started_at: utc(run.started_ms),
             ended_at: run.ended_ms.filter(|_| !is_live).map(utc),

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::figures::{duration, thousands, utc};
 use crate::{checkpoint::RunRecord, domain::Counts};
 
-/// See the module. `is_live`: somebody holds the checkpoint.
-pub fn last_run(run: &RunRecord, counts: &Counts, is_live: bool) -> String {
-    let totals = run.totals();
+/// See the module.
+pub fn last_run(run: &RunRecord, counts: &Counts) -> String {
+    let (totals, is_live) = (run.totals, run.is_live);
     let calls = format!("{} calls, {} throttled", thousands(totals.calls), thousands(totals.throttled));
     let since = utc(run.started_ms);
     match (&run.exit_reason, run.exit_code) {
@@ -48,7 +48,8 @@ mod tests {
             exit_reason: None,
             quota: Some(50.0),
             limited_by: Some("the quota".into()),
-            queries: 0,
+            is_live: false,
+            totals: at(660_000, 12_940),
             latencies: Latencies::default(),
             paces: vec![at(0, 0), at(600_000, 10_000), at(660_000, 12_940)],
         }
@@ -57,17 +58,17 @@ mod tests {
     #[test]
     fn last_run_goes_on_or_has_ended_or_died() {
         let counts = Counts { pending: 490_000, ..Counts::default() };
-        insta::assert_snapshot!(last_run(&run(), &counts, true), @"
+        insta::assert_snapshot!(last_run(&RunRecord { is_live: true, ..run() }, &counts), @"
         since 2026-09-21T14:13:20Z: 12,940 calls, 3 throttled
                     49.0/s of 50 · 2h 46m left · limited by the quota
         ");
-        insta::assert_snapshot!(last_run(&run(), &counts, false), @"
+        insta::assert_snapshot!(last_run(&run(), &counts), @"
         since 2026-09-21T14:13:20Z, last heard of at 2026-09-21T14:24:20Z: 12,940 calls, 3 throttled
                     it died without a word; run again: what was in flight is asked about first
         ");
         let (exit_code, exit_reason) = (Some(10), Some("stopped by --max-duration; run again to go on".into()));
         let ended = RunRecord { ended_ms: Some(1_790_000_700_000), exit_code, exit_reason, ..run() };
-        insta::assert_snapshot!(last_run(&ended, &counts, false), @"
+        insta::assert_snapshot!(last_run(&ended, &counts), @"
         2026-09-21T14:13:20Z, for 11m 40s: 12,940 calls, 3 throttled
                     stopped by --max-duration; run again to go on (exit 10)
         ");

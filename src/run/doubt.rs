@@ -247,6 +247,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
     }
 
     async fn settle_doubt(&self, case: &OpenDoubt, outcome: Outcome) -> Result<(), StoreError> {
+        if case.work.is_counted && matches!(outcome, Outcome::Enrolled { .. }) {
+            self.stats.sent_is_enrolled();
+        }
         self.settle(Settlement::new(case.work.claimed.item, ItemState::InDoubt, outcome)).await
     }
 

@@ -236,8 +236,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
         while !self.stop.is_draining() {
             let now = Instant::now();
             let opens_at = self.keep_to_window(now);
-            let room = if opens_at.is_some() { 0 } else { room };
-            while units.len() < room
+            // What is to be done is looked for all the same, so that a run with nothing to do ends.
+            let work_room = if opens_at.is_some() { 0 } else { room };
+            while units.len() < work_room
                 && let Some(work) = queue.next_work(now)
             {
                 units.push(self.unit(work));
@@ -263,7 +264,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 return Ok(());
             }
             // What is due and finds no room waits for room, not for its time: a time that has passed would spin.
-            let work_due = queue.work_due().filter(|_| units.len() < room);
+            let work_due = queue.work_due().filter(|_| units.len() < work_room);
             let case_due = queue.case_due().filter(|_| asks.len() < ASKING);
             let wake_at = work_due.into_iter().chain(case_due).chain(deadline).chain(opens_at).min();
             tokio::select! {

@@ -25,6 +25,8 @@ pub(super) struct Stats {
     queries: AtomicU64,
     small: AtomicU64,
     enrolled: AtomicU64,
+    sent: AtomicU64,
+    sent_enrolled: AtomicU64,
     rejected: AtomicU64,
     /// Rows of this run that came to an end, and of them those that did not end well.
     ended: AtomicU64,
@@ -42,6 +44,8 @@ impl Stats {
             queries: AtomicU64::new(0),
             small: AtomicU64::new(0),
             enrolled: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            sent_enrolled: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -60,6 +64,16 @@ impl Stats {
     pub(super) fn answered(&self, latency: Duration) {
         let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
         *latencies.entry(two_digits(latency.as_millis() as u64)).or_default() += 1;
+    }
+
+    /// An item goes for the first time in this run.
+    pub(super) fn sent(&self) {
+        self.sent.fetch_add(1, Relaxed);
+    }
+
+    /// One of them is enrolled.
+    pub(super) fn sent_is_enrolled(&self) {
+        self.sent_enrolled.fetch_add(1, Relaxed);
     }
 
     pub(super) fn throttled(&self) {
@@ -97,6 +111,8 @@ impl Stats {
         let seconds = span.map_or(0.0, |(first, last)| (last - first).as_secs_f64());
         RunTotals {
             newly_enrolled: self.enrolled.load(Relaxed),
+            sent: self.sent.load(Relaxed),
+            sent_enrolled: self.sent_enrolled.load(Relaxed),
             calls,
             throttled: self.throttled.load(Relaxed),
             queries: self.queries.load(Relaxed),

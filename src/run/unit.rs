@@ -35,7 +35,7 @@ pub(super) struct Work {
     /// Where its photo is, if it has been uploaded.
     pub(super) uploaded: Option<Uploaded>,
     /// Has it taken one of `--max-images`?
-    is_counted: bool,
+    pub(super) is_counted: bool,
 }
 
 impl Work {
@@ -134,10 +134,13 @@ impl<T: Transport, S: Store> Engine<T, S> {
         if let Some(deferred) = self.add_gate.deferred(Instant::now()) {
             return Ok(End::Again(work, deferred.until));
         }
-        if !work.is_counted && !self.images.take() {
-            return Ok(End::NotTaken);
+        if !work.is_counted {
+            if !self.images.take() {
+                return Ok(End::NotTaken);
+            }
+            self.stats.sent();
+            work.is_counted = true;
         }
-        work.is_counted = true;
         let Claimed { group, user, .. } = &work.claimed;
         let intent = NewIntent {
             item,
@@ -206,13 +209,13 @@ impl<T: Transport, S: Store> Engine<T, S> {
         if let Some(pause) = retry_after {
             self.add_gate.pause(pause, now);
         }
-        if matches!(verdict, Verdict::Enrolled(_) | Verdict::Refused(_)) {
-            self.stats.answered(latency);
-        }
-        let latency = Some(latency);
+        // Of an answer; a call that was given up on had none.
+        let latency = matches!(verdict, Verdict::Enrolled(_) | Verdict::Refused(_)).then_some(latency);
         let item = work.claimed.item;
+        latency.inspect(|latency| self.stats.answered(*latency));
         match verdict {
             Verdict::Enrolled(receipt) => {
+                self.stats.sent_is_enrolled();
                 self.heard(false).await?;
                 self.retries.lock().unwrap_or_else(PoisonError::into_inner).earn(now);
                 self.streak.broken();
@@ -233,6 +236,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 self.give_back(item).await?;
                 let rate = self.add_gate.rate().get();
                 self.tell(Event::Throttled { rate, pause: retry_after }).await;
+                Ok(self.later(work))
+            }
+            // Nothing left: its key ended while it waited for its turn. No attempt, and nobody's fault.
+            Verdict::NotSent(Fault { kind: FaultKind::KeyRenewed, .. }) => {
+                self.give_back(item).await?;
                 Ok(self.later(work))
             }
             Verdict::NotSent(fault) => {

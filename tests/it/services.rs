@@ -29,6 +29,8 @@ fn nothing_is_sent_outside_the_window_and_everything_within() {
     ended.is(10, &[("pending", 4), ("calls", 0)]);
     assert!(ended.stderr.contains("outside the hours of --window"), "{ended:#?}");
     service.run(&archive).env("TZ", "UTC").args(["--window", &window(-1)]).end().is(0, &[("enrolled", 4)]);
+    // With nothing to do, nothing is waited for.
+    service.run(&archive).env("TZ", "UTC").args(["--window", &window(3)]).end().is(0, &[("calls", 0)]);
 }
 
 #[test]
@@ -39,8 +41,10 @@ fn canary_stops_with_a_verdict_on_what_it_sent() {
     assert!(well["exit_reason"].as_str().unwrap().contains("all 5 that were sent are enrolled"), "{well}");
     let ill = service.run(&archive).args(["--canary", "5"]).end().is(6, &[("enrolled", 9), ("calls", 5)]);
     assert!(ill["exit_reason"].as_str().unwrap().contains("4 of 5 that were sent"), "{ill}");
-    // Fewer than that are left: an ordinary end.
-    service.run(&archive).args(["--canary", "5"]).end().is(6, &[("enrolled", 11), ("calls", 2)]);
+    // Fewer than that are left, and one was refused before: what counts is what was sent.
+    service.run(&archive).args(["--canary", "5"]).end().is(0, &[("enrolled", 11), ("calls", 2), ("rejected", 1)]);
+    // Nothing is left to judge by.
+    service.run(&archive).args(["--canary", "5"]).end().is(6, &[("calls", 0)]);
 }
 
 #[test]

@@ -151,6 +151,9 @@ fn row_number(row: u64) -> i64 {
     i64::try_from(row).unwrap_or(i64::MAX)
 }
 
+/// Rows that are taken for new after one that was, among known ones.
+const AHEAD: usize = 64;
+
 impl SqliteStore {
     pub(super) fn open_source_row(&mut self, name: &str, root: &Path) -> Result<SourceId> {
         let id: i64 = self.db.query_row(
@@ -183,7 +186,9 @@ impl SqliteStore {
                         self.ingest_known(batch.source, item, &known, &mut ingested)?;
                         1
                     } else {
-                        let added = self.insert_new(batch.source, rest)?;
+                        // Where known and new ones take turns, few are made ready at once.
+                        let ahead = if self.expects_known { AHEAD.min(rest.len()) } else { rest.len() };
+                        let added = self.insert_new(batch.source, &rest[..ahead])?;
                         self.expects_known = rest.get(added).is_some_and(Result::is_ok);
                         added
                     }
@@ -272,7 +277,11 @@ impl SqliteStore {
     /// The same id twice in one manifest: the first row keeps it.
     fn ingest_duplicate(&mut self, source: SourceId, item: &Item, first: &Known) -> Result<()> {
         let elsewhere = match self.sources.iter().find(|open| open.id.0 == first.source) {
-            Some(open) if open.id != source => format!(" of {}", open.name),
+            // Its name alone: a report may be read by others.
+            Some(open) if open.id != source => {
+                let name = Path::new(&open.name).file_name().unwrap_or_default();
+                format!(" of {}", name.to_string_lossy())
+            }
             Some(_) | None => String::new(),
         };
         let (path, url) = match &item.picture {

@@ -221,23 +221,26 @@ mod tests {
     }
 
     #[test]
-    fn checkpoint_of_the_second_shape_is_looked_into_as_it_is() {
+    fn checkpoint_of_an_older_shape_is_looked_into_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c.sqlite");
-        let mut db = Connection::open(&path).unwrap();
-        db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-        Migrations::from_slice(&SCHEMA[..2]).to_latest(&mut db).unwrap();
-        db.execute_batch(
-            "INSERT INTO sources (name, root) VALUES ('m.csv', '/');
-             INSERT INTO face_groups (code) VALUES ('g');
-             INSERT INTO items (user, group_id, source_id, row, path, state, stage) VALUES ('u', 1, 1, 2, 'a.jpg', 4, 0);",
-        )
-        .unwrap();
-        let reader = super::super::Reader::open(&path).unwrap();
-        assert!(reader.runs(1).unwrap().is_empty() && reader.slowest(1).unwrap().is_empty());
-        assert_eq!(reader.not_enrolled(9).unwrap().len(), 1);
-        let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-        assert_eq!(version, 2);
+        for shape in 1..SCHEMA.len() {
+            let path = dir.path().join(format!("{shape}.sqlite"));
+            let mut db = Connection::open(&path).unwrap();
+            db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+            Migrations::from_slice(&SCHEMA[..shape]).to_latest(&mut db).unwrap();
+            db.execute_batch(
+                "INSERT INTO sources (name, root) VALUES ('m.csv', '/');
+                 INSERT INTO face_groups (code) VALUES ('g');
+                 INSERT INTO items (user, group_id, source_id, row, path, state, stage) VALUES ('u', 1, 1, 2, 'a.jpg', 4, 0);
+                 INSERT INTO tally (state, code, n) VALUES (4, '', 1);",
+            )
+            .unwrap();
+            let reader = super::super::Reader::open(&path).unwrap();
+            assert!(reader.runs(1).unwrap().is_empty() && reader.slowest(1).unwrap().is_empty());
+            assert_eq!((reader.not_enrolled(9).unwrap().len(), reader.counts().unwrap().rejected), (1, 1));
+            let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+            assert_eq!(version, shape as i64);
+        }
     }
 
     #[test]

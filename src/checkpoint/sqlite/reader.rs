@@ -65,7 +65,8 @@ impl Reader {
                 return Ok(Vec::new());
             }
             let mut select = self.db.prepare(
-                "SELECT * FROM (SELECT * FROM runs WHERE quota IS NOT NULL ORDER BY id DESC LIMIT ?1) ORDER BY id",
+                "SELECT *, ended_at IS NULL AND id = (SELECT max(id) FROM runs) AS is_open
+                 FROM (SELECT * FROM runs WHERE quota IS NOT NULL ORDER BY id DESC LIMIT ?1) ORDER BY id",
             )?;
             let mut paces =
                 self.db.prepare("SELECT at, calls, throttled, newly_enrolled FROM paces WHERE run = ?1 ORDER BY at")?;
@@ -80,18 +81,26 @@ impl Reader {
                         newly_enrolled: row.get(3)?,
                     })
                 })?;
+                let paces = paces.collect::<rusqlite::Result<Vec<Pace>>>()?;
+                let started_ms = row.get("started_at")?;
                 Ok(RunRecord {
                     run_id: row.get("run_id")?,
-                    started_ms: row.get("started_at")?,
+                    started_ms,
                     ended_ms: row.get("ended_at")?,
                     exit_code: row.get("exit_code")?,
                     exit_reason: row.get("exit_reason")?,
                     quota: row.get("quota")?,
                     limited_by: row.get("limited_by")?,
-                    queries: row.get("queries")?,
+                    is_live: self.is_live && row.get("is_open")?,
+                    totals: Pace {
+                        at_ms: paces.last().map_or(started_ms, |pace| pace.at_ms),
+                        calls: row.get("calls")?,
+                        throttled: row.get("throttled")?,
+                        newly_enrolled: row.get("newly_enrolled")?,
+                    },
                     // Another's hand may have been at it: a curve is no reason to show nothing.
                     latencies: Latencies(serde_json::from_str(&latencies).unwrap_or_default()),
-                    paces: paces.collect::<rusqlite::Result<_>>()?,
+                    paces,
                 })
             })?;
             found.collect()
@@ -213,7 +222,10 @@ impl Reader {
 
     /// Items that came to no good end: failed, in doubt, then rejected; then rows that could not become one.
     pub fn not_enrolled(&self, limit: usize) -> Result<Vec<ExportRow>, StoreError> {
-        let mut found = self.items("WHERE i.state IN (1, 2, 4, 5) ORDER BY i.state = 4, i.id LIMIT ?1", limit)?;
+        // What a live run is sending is on its best way.
+        let which = if self.is_live { "2, 4, 5" } else { "1, 2, 4, 5" };
+        let mut found =
+            self.items(&format!("WHERE i.state IN ({which}) ORDER BY i.state = 4, i.id LIMIT ?1"), limit)?;
         let faults = || -> rusqlite::Result<Vec<ExportRow>> {
             let sources = self.sources()?;
             self.db

@@ -6,6 +6,9 @@ use rusqlite::Connection;
 
 use crate::domain::{Counts, ItemState};
 
+/// Schema that knows of changed photos; looking does not migrate.
+const WITH_CHANGES: i64 = 2;
+
 /// What this transaction changes in the tally.
 #[derive(Debug, Default)]
 pub(super) struct TallyDelta(HashMap<(ItemState, String), i64>);
@@ -55,6 +58,10 @@ pub(super) fn counts(db: &Connection, is_live: bool) -> rusqlite::Result<Counts>
         .try_into()
         .unwrap_or(0);
     let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
+    let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version < WITH_CHANGES {
+        return Ok(counts);
+    }
     // Each of few rows, by an index of their own.
     counts.changed = count("SELECT count(*) FROM items WHERE changed = 1")?;
     counts.to_remove = count("SELECT count(*) FROM items WHERE replaces IS NOT NULL AND state = 3")?;

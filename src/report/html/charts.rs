@@ -62,7 +62,7 @@ fn stretches(runs: &[RunRecord]) -> Vec<Stretch> {
         let Some(first) = run.paces.first() else { continue };
         let mut start = first;
         for pace in &run.paces[1..] {
-            let is_last = pace.at_ms == run.last_pace_ms();
+            let is_last = run.paces.last() == Some(pace);
             let long = seconds(pace.at_ms - start.at_ms);
             if long <= 0.0 || (long < width && !is_last) {
                 continue;
@@ -203,6 +203,7 @@ pub(super) fn timeline(runs: &[RunRecord]) -> Option<Markup> {
             let row = rows - at as f64;
             let end = run.last_ms().max(run.started_ms + least);
             let colour = match run.exit_code {
+                _ if run.is_live => CALLS,
                 Some(0 | 6) => WELL,
                 Some(_) => STOPPED,
                 None => THROTTLED,
@@ -243,7 +244,8 @@ mod tests {
             exit_reason: None,
             quota: Some(50.0),
             limited_by: None,
-            queries: 0,
+            is_live: false,
+            totals: Pace::default(),
             latencies: Latencies::default(),
             paces: paces.iter().map(pace).collect(),
         }

@@ -1,6 +1,6 @@
 //! One page with the result, for whoever asked for the migration: no network, no script, readable on paper and in the dark.
 //!
-//! Ids are masked unless they are asked for, and paths, which often hold them, are left out.
+//! Ids are masked unless they are asked for, and the photos' paths, which often hold them, are left out.
 
 mod advice;
 mod charts;
@@ -174,8 +174,8 @@ impl Page {
     }
 
     fn pace(&self) -> Markup {
-        let calls: u64 = self.runs.iter().map(|run| run.totals().calls).sum();
-        let throttled: u64 = self.runs.iter().map(|run| run.totals().throttled).sum();
+        let calls: u64 = self.runs.iter().map(|run| run.totals.calls).sum();
+        let throttled: u64 = self.runs.iter().map(|run| run.totals.throttled).sum();
         let drawing = charts::pace(&self.runs);
         html! {
             @if let Some(drawing) = drawing {
@@ -248,10 +248,10 @@ impl Page {
                         tr {
                             td { (utc(run.started_ms).replace('T', " ").trim_end_matches('Z')) }
                             td.n { (duration(std::time::Duration::from_millis((run.last_ms() - run.started_ms).unsigned_abs()))) }
-                            td.n { (thousands(run.totals().newly_enrolled)) }
-                            td.n { (thousands(run.totals().calls)) }
-                            td.n { (thousands(run.totals().throttled)) }
-                            td { (self.ending(run)) }
+                            td.n { (thousands(run.totals.newly_enrolled)) }
+                            td.n { (thousands(run.totals.calls)) }
+                            td.n { (thousands(run.totals.throttled)) }
+                            td { (Self::ending(run)) }
                         }
                     }
                 } }
@@ -259,11 +259,10 @@ impl Page {
         }
     }
 
-    fn ending(&self, run: &RunRecord) -> String {
-        let is_last = self.runs.last().is_some_and(|last| last.run_id == run.run_id);
+    fn ending(run: &RunRecord) -> String {
         match (&run.exit_reason, run.exit_code) {
+            (_, _) if run.is_live => "it goes on".to_owned(),
             (Some(reason), Some(code)) => format!("{reason} (exit {code})"),
-            (_, _) if self.is_live && is_last => "it goes on".to_owned(),
             (_, _) => "it died without a word; the next run went on where it was".to_owned(),
         }
     }
