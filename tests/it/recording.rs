@@ -28,10 +28,10 @@ const AT_THE_END: Duration = Duration::from_secs(6);
 /// What is typed, and shown as if it were: killed in the middle, then gone on with.
 const SESSION: &str = r#"
 say() { printf '\033[1m$ %s\033[0m\n' "$1"; sleep 0.6; }
-say 'face-enroll run samples/manifest.csv --sandbox --qps 2'
-sh -c 'timeout -s KILL 3.6 face-enroll run samples/manifest.csv --sandbox --qps 2; sleep 1'
-say 'face-enroll run samples/manifest.csv --sandbox --qps 4'
-face-enroll run samples/manifest.csv --sandbox --qps 4
+say 'face-enroll run samples/manifest.csv --sandbox --checkpoint people.sqlite --qps 2'
+sh -c 'timeout -s KILL 3.6 face-enroll run samples/manifest.csv --sandbox --checkpoint people.sqlite --qps 2; sleep 1'
+say 'face-enroll run samples/manifest.csv --sandbox --checkpoint people.sqlite --qps 4'
+face-enroll run samples/manifest.csv --sandbox --checkpoint people.sqlite --qps 4
 sleep 0.6
 "#;
 
@@ -40,15 +40,11 @@ fn pictures() -> PathBuf {
 }
 
 #[test]
-#[ignore = "draws a picture of the README anew"]
+#[ignore = "writes a picture of the README: it tests nothing, and takes a terminal or a browser"]
 fn terminal_in_which_a_run_is_killed_and_goes_on() {
-    // A short name: it is seen.
-    let dir = tempfile::Builder::new().prefix("archive").rand_bytes(0).tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
     assert!(Command::new("cp").arg("-r").arg(&samples).arg(dir.path()).status().unwrap().success());
-    for old in ["sqlite", "sqlite-wal", "sqlite-shm", "sqlite.lock", "sqlite.records.jsonl"] {
-        let _ = std::fs::remove_file(dir.path().join(format!("samples/manifest.csv.sandbox.{old}")));
-    }
     let binary = Path::new(env!("CARGO_BIN_EXE_face-enroll"));
     let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let typed = format!("stty cols {COLUMNS} rows {ROWS}; {SESSION}");
@@ -165,7 +161,7 @@ fn animated(frames: &[(Duration, String)]) -> String {
 }
 
 #[test]
-#[ignore = "draws a picture of the README anew"]
+#[ignore = "writes a picture of the README: it tests nothing, and takes a terminal or a browser"]
 fn page_of_a_report() {
     let archive = Archive::of(2_000, 2_000);
     for gone in ["u00007", "u00311"] {
