@@ -36,6 +36,19 @@ pub(super) struct Told {
     expiration: String,
 }
 
+/// What the metadata service and a credentials URI answer with: none, where it is no success.
+pub(super) fn successful(body: &[u8]) -> Option<Told> {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(rename = "Code")]
+        code: String,
+        #[serde(flatten)]
+        told: Told,
+    }
+    let Answer { code, told } = serde_json::from_slice(body).ok()?;
+    (code == "Success").then_some(told)
+}
+
 impl Grant {
     /// What was told. `from`: when it was asked for.
     pub(super) fn told(

@@ -4,13 +4,12 @@
 //! without (v1), unless that is forbidden.
 
 use reqwest::{Method, Url};
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{
     environment::Environment,
     error::FetchError,
-    grant::{Grant, Told},
+    grant::{Grant, successful},
     wire::{Peer, Wire, unreadable},
 };
 use crate::{api::RawAnswer, domain::FaultKind};
@@ -64,13 +63,6 @@ impl Metadata {
     }
 
     async fn fetch_with(&self, token: Option<&str>, wire: &Wire) -> Result<Grant, FetchError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            #[serde(rename = "Code")]
-            code: String,
-            #[serde(flatten)]
-            told: Told,
-        }
         let from = Instant::now();
         let role = match &self.role {
             Some(role) => role.clone(),
@@ -81,12 +73,8 @@ impl Metadata {
         };
         let answer = self.ask(&format!("{ROLES}{role}"), token, wire).await?;
         let body = answer.body.as_deref().filter(|_| answer.status == 200).ok_or_else(|| refused(&answer))?;
-        match serde_json::from_slice::<Answer>(body) {
-            Ok(Answer { code, told }) if code == "Success" => {
-                Grant::told(told, Some(format!("ECS RAM role {role}")), &answer, from)
-            }
-            Ok(_) | Err(_) => Err(unreadable(WHO, answer.status)),
-        }
+        let told = successful(body).ok_or_else(|| unreadable(WHO, answer.status))?;
+        Grant::told(told, Some(format!("ECS RAM role {role}")), &answer, from)
     }
 
     async fn ask(&self, path: &str, token: Option<&str>, wire: &Wire) -> Result<RawAnswer, FetchError> {

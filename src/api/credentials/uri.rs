@@ -1,12 +1,11 @@
 //! A key from a credentials URI: a local program that gives keys, or one behind TLS.
 
 use reqwest::{Method, Url};
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{
     error::FetchError,
-    grant::{Grant, Told},
+    grant::{Grant, successful},
     wire::{self, Peer, Wire, unreadable},
 };
 
@@ -31,23 +30,12 @@ impl CredentialsUri {
     }
 
     pub(super) async fn fetch(&self, wire: &Wire) -> Result<Grant, FetchError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            #[serde(rename = "Code")]
-            code: String,
-            #[serde(flatten)]
-            told: Told,
-        }
         let from = Instant::now();
         let answer = wire.ask(wire::peer(&self.0), Method::GET, self.0.clone(), &[]).await?;
         let host = self.0.host_str().unwrap_or_default();
         let body = answer.body.as_deref().filter(|_| answer.status == 200);
-        match body.and_then(|body| serde_json::from_slice::<Answer>(body).ok()) {
-            Some(Answer { code, told }) if code == "Success" => {
-                Grant::told(told, Some(format!("the key of {host}")), &answer, from)
-            }
-            Some(_) | None => Err(unreadable(host, answer.status)),
-        }
+        let told = body.and_then(successful).ok_or_else(|| unreadable(host, answer.status))?;
+        Grant::told(told, Some(format!("the key of {host}")), &answer, from)
     }
 }
 
