@@ -90,6 +90,8 @@ pub fn arguments(
     let profile = profile.map(|name| name.to_string_lossy().into_owned());
     let settings = read(&path, &text, profile.as_deref())?;
     let Some((at, command)) = subcommand(cli, &typed) else { return Ok(typed) };
+    // The server's flags of these names mean something else: its own quota, its own way to count.
+    let is_server = command.get_name() == "sandbox";
     let mut added = Vec::new();
     for (key, value) in &settings {
         if flag(cli, key).is_none() && !cli.get_subcommands().any(|command| flag(command, key).is_some()) {
@@ -97,7 +99,8 @@ pub fn arguments(
             return Err(SettingsError::UnknownKey { path, key: key.clone(), suggestion });
         }
         // Other commands' flags are theirs.
-        let Some(arg) = flag(command, key).or_else(|| flag(cli, key)) else { continue };
+        let own = flag(command, key).filter(|_| !is_server);
+        let Some(arg) = own.or_else(|| flag(cli, key)) else { continue };
         let is_set = arg.get_env().and_then(|name| name.to_str()).and_then(&variable).is_some();
         if is_set || is_typed(&typed, arg) {
             continue;
@@ -251,6 +254,8 @@ mod tests {
         );
         // Another command takes what it knows.
         assert_eq!(with(settings, "face-enroll status m.csv", &[]).unwrap(), "status --sandbox m.csv");
+        // But for the server, whose flags of these names are others.
+        assert_eq!(with(settings, "face-enroll sandbox", &[]).unwrap(), "sandbox");
     }
 
     #[test]
