@@ -3,6 +3,7 @@
 use std::io::{Write, stdout};
 
 use clap::CommandFactory;
+use clap_complete::Shell;
 
 use super::Failure;
 use crate::{
@@ -15,6 +16,10 @@ use crate::{
 pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "face-enroll", &mut script);
+    if args.shell == Shell::Bash {
+        // clap_complete 4.6 names the commands of a program with a hyphen in one way and looks for them in another.
+        script = String::from_utf8_lossy(&script).replace("face__subcmd__enroll", "face__enroll").into_bytes();
+    }
     print(&script)
 }
 

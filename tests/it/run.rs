@@ -738,6 +738,22 @@ fn completions_and_the_manual_name_every_command() {
 }
 
 #[test]
+fn bash_completes_the_flags_of_a_command() {
+    let script = Enroll::new("completions").arg("bash").end().stdout;
+    // As bash calls it: the word that is being typed, and the one before.
+    let typed =
+        "COMP_WORDS=(face-enroll run --precheck --wind); COMP_CWORD=3; _face__enroll face-enroll --wind --precheck";
+    let shell = std::process::Command::new("bash")
+        .args(["-c", &format!("{script}\n{typed}; echo \"${{COMPREPLY[*]}}\"")])
+        .output();
+    let Ok(output) = shell else {
+        eprintln!("skipped: no bash here");
+        return;
+    };
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--window", "{output:?}");
+}
+
+#[test]
 fn metrics_file_holds_the_figures_of_the_run_and_its_code() {
     let archive = Archive::of(5, 0);
     let service = Service::new();
