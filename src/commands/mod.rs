@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod doctor;
+mod ending;
 mod export;
 mod failure;
 mod file;
@@ -21,6 +22,7 @@ mod signals;
 mod status;
 mod target;
 mod verify;
+mod watcher;
 
 pub use failure::Failure;
 

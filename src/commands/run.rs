@@ -11,20 +11,20 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use sd_notify::NotifyState;
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
-    time::{Instant, Interval},
+    time::Instant,
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Failure,
-    failure::advice,
+    ending::{Canary, of_counts, of_reason, reason},
     finish,
     metrics::Metrics,
     place::{self, Kind},
     reading, sibling, signals,
     target::{self, Target},
+    watcher::{Watcher, tell_systemd},
 };
 use crate::{
     api::{Client, HttpTransport},
@@ -45,16 +45,10 @@ const EVENTS: usize = 1_024;
 const SETTLE: Duration = Duration::from_secs(30);
 /// The same in the sandbox, which dies with the process that might have left something behind.
 const SANDBOX_SETTLE: Duration = Duration::from_secs(1);
-/// How often the figures for Prometheus are renewed: collectors look every 15 s or so.
-const METRICS_EVERY: Duration = Duration::from_secs(5);
-/// How often what the run has done is noted in the checkpoint, for `status` and the curves of `report`: 3 MB in three days.
-const NOTE_EVERY: Duration = Duration::from_secs(5);
 /// How often the checkpoint's file is looked for.
 const GUARD_EVERY: Duration = Duration::from_secs(2);
 /// What is still open after a second signal is left to the next run.
 const LEAVING: Duration = Duration::from_secs(1);
-
-type RunEngine = Engine<HttpTransport, SqliteStore>;
 
 /// See the module.
 pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> {
@@ -300,7 +294,14 @@ impl Run<'_> {
         let show = &self.args.show;
         let items = show.json == Some(Json::Items);
         let view = View { bar, every: show.stats, items, quota: self.args.sending.qps.get() };
-        Watcher { progress: Progress::new(view), heard, run: self, metrics, status: show.json.map(|_| show.stats) }
+        Watcher {
+            progress: Progress::new(view),
+            heard,
+            checkpoint: self.path,
+            quota: self.args.sending.qps,
+            metrics,
+            status: show.json.map(|_| show.stats),
+        }
     }
 
     fn metrics(&self, snapshot: &Snapshot, exit_code: Option<u8>) -> String {
@@ -401,126 +402,6 @@ impl Run<'_> {
     }
 }
 
-/// Shows a run.
-struct Watcher<'a> {
-    progress: Progress,
-    heard: mpsc::Receiver<Event>,
-    run: &'a Run<'a>,
-    metrics: &'a Metrics<'a>,
-    /// A `status` object on stdout so often.
-    status: Option<Duration>,
-}
-
-impl Watcher<'_> {
-    /// For as long as it lasts.
-    async fn watch(&mut self, engine: &RunEngine, checkpoint: &Checkpoint<SqliteStore>) {
-        let mut show = interval(self.progress.period());
-        let mut status = self.status.map(interval);
-        let mut metrics = self.metrics.are_wanted().then(|| interval(METRICS_EVERY));
-        // Half of what systemd allows for.
-        let mut alive = sd_notify::watchdog_enabled().map(|allowed| interval(allowed / 2));
-        let mut note = interval(NOTE_EVERY);
-        let mut asked = signal(SignalKind::user_defined1()).ok();
-        loop {
-            let what = tokio::select! {
-                Some(event) = self.heard.recv() => {
-                    self.progress.hear(&event, &mut self.heard);
-                    continue;
-                }
-                _ = show.tick() => What::View,
-                _ = note.tick() => {
-                    // Where it fails, it has failed for everyone, and the run ends with that.
-                    let _ = checkpoint.note_totals(engine.totals(), engine.binding()).await;
-                    continue;
-                }
-                Some(()) = tick(&mut status) => What::Status,
-                Some(()) = tick(&mut metrics) => What::Metrics,
-                Some(()) = tick(&mut alive) => What::Alive,
-                Some(()) = signals::next(&mut asked) => What::Line,
-            };
-            let Ok(counts) = checkpoint.counts().await else { continue };
-            let snapshot =
-                Snapshot { counts, totals: engine.totals(), rate: engine.rate().get(), binding: engine.binding() };
-            match what {
-                What::View => self.progress.show(&snapshot, Instant::now()),
-                What::Status => report::print_json(&Status::new(None, self.run.path, &[], &snapshot.counts)),
-                What::Metrics => {
-                    if let Err(error) = self.metrics.publish(self.run.metrics(&snapshot, None)).await {
-                        tracing::warn!(%error, "the metrics could not be written");
-                    }
-                }
-                // The writer has answered: nothing hangs.
-                What::Alive => tell_systemd(NotifyState::Watchdog),
-                What::Line => self.progress.line(&snapshot),
-            }
-        }
-    }
-
-    /// What was told last, and no bar any more.
-    fn finish(&mut self) {
-        while let Ok(event) = self.heard.try_recv() {
-            self.progress.hear(&event, &mut self.heard);
-        }
-        self.progress.finish();
-    }
-}
-
-enum What {
-    View,
-    Status,
-    Metrics,
-    Alive,
-    Line,
-}
-
-/// Where systemd started us as a service of the type notify; else nobody hears it.
-fn tell_systemd(state: NotifyState<'_>) {
-    let _ = sd_notify::notify(&[state]);
-}
-
-/// First after one period, not at once.
-fn interval(period: Duration) -> Interval {
-    tokio::time::interval_at(Instant::now() + period, period.max(Duration::from_millis(1)))
-}
-
-async fn tick(interval: &mut Option<Interval>) -> Option<()> {
-    match interval {
-        Some(interval) => {
-            interval.tick().await;
-            Some(())
-        }
-        None => std::future::pending().await,
-    }
-}
-
-/// What `--canary` has shown: of what it sent, whatever else is in the checkpoint.
-struct Canary<'a> {
-    totals: &'a RunTotals,
-    before: &'a Counts,
-}
-
-impl Canary<'_> {
-    fn exit(&self, counts: &Counts) -> Exit {
-        match () {
-            () if self.totals.sent_enrolled == self.totals.sent => Exit::Success,
-            () if counts.in_doubt > self.before.in_doubt => Exit::InDoubt,
-            () if counts.failed > self.before.failed => Exit::Failed,
-            () => Exit::Rejected,
-        }
-    }
-
-    fn verdict(&self) -> String {
-        let [enrolled, sent] = [self.totals.sent_enrolled, self.totals.sent].map(report::thousands);
-        if enrolled == sent {
-            format!("canary: all {sent} that were sent are enrolled; run without --canary for the rest")
-        } else {
-            format!(
-                "canary: {enrolled} of {sent} that were sent are enrolled; see why the others are not before the rest goes"
-            )
-        }
-    }
-}
-
 struct Ended {
     ran: Result<(), RunError>,
     read: Option<Result<FeedState, FeedError>>,
@@ -532,73 +413,6 @@ struct Ended {
     run_id: RunId,
     /// The rows as the run found them.
     before: Counts,
-}
-
-/// What the reason to drain makes of the exit code.
-fn of_reason(reason: &DrainReason) -> Exit {
-    match reason {
-        DrainReason::Signal(number) => Exit::Signal(*number),
-        DrainReason::MaxDuration | DrainReason::ServiceAway(_) | DrainReason::ThrottledOut(_) => Exit::TimeUp,
-        DrainReason::MaxImages | DrainReason::MaxErrors => Exit::Limit,
-        DrainReason::Fatal(_) => Exit::Fatal,
-        DrainReason::SourceBroken => Exit::Source,
-        DrainReason::Damaged | DrainReason::CheckpointGone => Exit::Checkpoint,
-    }
-}
-
-/// What the rows make of it.
-fn of_counts(counts: &Counts) -> impl Iterator<Item = Exit> {
-    let all = [
-        (counts.to_remove, Exit::TimeUp),
-        (counts.in_doubt, Exit::InDoubt),
-        (counts.failed, Exit::Failed),
-        (counts.rejected, Exit::Rejected),
-    ];
-    all.into_iter().filter(|(n, _)| *n > 0).map(|(_, exit)| exit)
-}
-
-/// Why it ended so, in a sentence.
-fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&Failure>, counts: &Counts) -> String {
-    let of_drain = || {
-        match drained {
-        Some(DrainReason::Signal(number)) => format!("stopped by signal {number}; run again to go on"),
-        Some(DrainReason::MaxDuration) => "stopped by --max-duration; run again to go on".into(),
-        Some(DrainReason::MaxImages) => "stopped by --max-images; run again to go on".into(),
-        Some(DrainReason::MaxErrors) => "stopped by --max-errors".into(),
-        Some(DrainReason::ServiceAway(away)) => {
-            format!("the service did not answer for {}; run again to go on", report::duration(*away))
-        }
-        Some(DrainReason::Fatal(fatal)) => format!("stopped: {fatal}; {}", advice(fatal)),
-        Some(DrainReason::ThrottledOut(lasted)) => format!(
-            "nearly every call was throttled for {}, at one every two seconds: others use the quota, or it is lower than that; run again later",
-            report::duration(*lasted)
-        ),
-        Some(DrainReason::CheckpointGone) => {
-            "the checkpoint was removed or replaced while the run used it; the next run asks about everyone before sending".into()
-        }
-        Some(DrainReason::SourceBroken | DrainReason::Damaged) => "stopped".into(),
-        None => format!(
-            "{} replaced photos still have their old records at the service; run again to remove them",
-            report::thousands(counts.to_remove)
-        ),
-    }
-    };
-    let rows = |n: u64, what: &str| {
-        format!("{} {what}", if n == 1 { "1 row is".to_owned() } else { format!("{} rows are", report::thousands(n)) })
-    };
-    match exit {
-        Exit::Success if counts.rejected > 0 => {
-            format!("Finished; {}", rows(counts.rejected, "rejected, all of them by earlier runs"))
-        }
-        Exit::Success => "Every row is enrolled".into(),
-        Exit::Internal | Exit::Usage | Exit::Source | Exit::Locked | Exit::Checkpoint => {
-            failure.map_or_else(of_drain, |failure| failure.to_string().replace("\n ", ";"))
-        }
-        Exit::Fatal | Exit::Limit | Exit::TimeUp | Exit::Signal(_) => of_drain(),
-        Exit::InDoubt => rows(counts.in_doubt, "still in doubt"),
-        Exit::Failed => format!("Finished; {}", rows(counts.failed, "failed: a retry may help")),
-        Exit::Rejected => format!("Finished; {}", rows(counts.rejected, "rejected: running again does not help")),
-    }
 }
 
 fn make_folder(checkpoint: &Path) -> Result<(), Failure> {

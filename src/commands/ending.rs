@@ -1,0 +1,103 @@
+//! How a run ended: its exit code, and why, in a sentence.
+
+use super::{Failure, failure::advice};
+use crate::{
+    domain::{Counts, DrainReason, RunTotals},
+    exit::Exit,
+    report,
+};
+
+/// What the reason to drain makes of the exit code.
+pub(super) fn of_reason(reason: &DrainReason) -> Exit {
+    match reason {
+        DrainReason::Signal(number) => Exit::Signal(*number),
+        DrainReason::MaxDuration | DrainReason::ServiceAway(_) | DrainReason::ThrottledOut(_) => Exit::TimeUp,
+        DrainReason::MaxImages | DrainReason::MaxErrors => Exit::Limit,
+        DrainReason::Fatal(_) => Exit::Fatal,
+        DrainReason::SourceBroken => Exit::Source,
+        DrainReason::Damaged | DrainReason::CheckpointGone => Exit::Checkpoint,
+    }
+}
+
+/// What the rows make of it.
+pub(super) fn of_counts(counts: &Counts) -> impl Iterator<Item = Exit> {
+    let all = [
+        (counts.to_remove, Exit::TimeUp),
+        (counts.in_doubt, Exit::InDoubt),
+        (counts.failed, Exit::Failed),
+        (counts.rejected, Exit::Rejected),
+    ];
+    all.into_iter().filter(|(n, _)| *n > 0).map(|(_, exit)| exit)
+}
+
+/// Why it ended so, in a sentence.
+pub(super) fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&Failure>, counts: &Counts) -> String {
+    let of_drain = || {
+        match drained {
+        Some(DrainReason::Signal(number)) => format!("stopped by signal {number}; run again to go on"),
+        Some(DrainReason::MaxDuration) => "stopped by --max-duration; run again to go on".into(),
+        Some(DrainReason::MaxImages) => "stopped by --max-images; run again to go on".into(),
+        Some(DrainReason::MaxErrors) => "stopped by --max-errors".into(),
+        Some(DrainReason::ServiceAway(away)) => {
+            format!("the service did not answer for {}; run again to go on", report::duration(*away))
+        }
+        Some(DrainReason::Fatal(fatal)) => format!("stopped: {fatal}; {}", advice(fatal)),
+        Some(DrainReason::ThrottledOut(lasted)) => format!(
+            "nearly every call was throttled for {}, at one every two seconds: others use the quota, or it is lower than that; run again later",
+            report::duration(*lasted)
+        ),
+        Some(DrainReason::CheckpointGone) => {
+            "the checkpoint was removed or replaced while the run used it; the next run asks about everyone before sending".into()
+        }
+        Some(DrainReason::SourceBroken | DrainReason::Damaged) => "stopped".into(),
+        None => format!(
+            "{} replaced photos still have their old records at the service; run again to remove them",
+            report::thousands(counts.to_remove)
+        ),
+    }
+    };
+    let rows = |n: u64, what: &str| {
+        format!("{} {what}", if n == 1 { "1 row is".to_owned() } else { format!("{} rows are", report::thousands(n)) })
+    };
+    match exit {
+        Exit::Success if counts.rejected > 0 => {
+            format!("Finished; {}", rows(counts.rejected, "rejected, all of them by earlier runs"))
+        }
+        Exit::Success => "Every row is enrolled".into(),
+        Exit::Internal | Exit::Usage | Exit::Source | Exit::Locked | Exit::Checkpoint => {
+            failure.map_or_else(of_drain, |failure| failure.to_string().replace("\n ", ";"))
+        }
+        Exit::Fatal | Exit::Limit | Exit::TimeUp | Exit::Signal(_) => of_drain(),
+        Exit::InDoubt => rows(counts.in_doubt, "still in doubt"),
+        Exit::Failed => format!("Finished; {}", rows(counts.failed, "failed: a retry may help")),
+        Exit::Rejected => format!("Finished; {}", rows(counts.rejected, "rejected: running again does not help")),
+    }
+}
+
+/// What `--canary` has shown: of what it sent, whatever else is in the checkpoint.
+pub(super) struct Canary<'a> {
+    pub(super) totals: &'a RunTotals,
+    pub(super) before: &'a Counts,
+}
+
+impl Canary<'_> {
+    pub(super) fn exit(&self, counts: &Counts) -> Exit {
+        match () {
+            () if self.totals.sent_enrolled == self.totals.sent => Exit::Success,
+            () if counts.in_doubt > self.before.in_doubt => Exit::InDoubt,
+            () if counts.failed > self.before.failed => Exit::Failed,
+            () => Exit::Rejected,
+        }
+    }
+
+    pub(super) fn verdict(&self) -> String {
+        let [enrolled, sent] = [self.totals.sent_enrolled, self.totals.sent].map(report::thousands);
+        if enrolled == sent {
+            format!("canary: all {sent} that were sent are enrolled; run without --canary for the rest")
+        } else {
+            format!(
+                "canary: {enrolled} of {sent} that were sent are enrolled; see why the others are not before the rest goes"
+            )
+        }
+    }
+}
