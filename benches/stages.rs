@@ -81,6 +81,7 @@ fn checkpoint(folder: &Path, rows: usize) -> SqliteStore {
                 user: user(n),
                 picture: PictureRef::Path(format!("/photos/{n}.jpg").into()),
                 extra: Vec::new(),
+                origin: None,
             };
             store.ingest(&Batch { source, rows: (from..rows.min(from + 10_000)).map(item).map(Ok).collect() })?;
         }

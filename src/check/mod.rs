@@ -226,7 +226,7 @@ fn fields(item: Item) -> Box<RawFields> {
     };
     let group = Some(item.group.to_string()).filter(|group| group != NO_GROUP);
     let user = Some(item.user.to_string());
-    Box::new(RawFields { path, url, user, group, extra: item.extra })
+    Box::new(RawFields { path, url, user, group, extra: item.extra, origin: None })
 }
 
 fn findings(task: Task, found: Found, source: &str) -> Vec<Finding> {

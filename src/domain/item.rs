@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use super::{ApiCode, FaceGroupCode, MerchantUserId};
 
 /// The columns of an export, in its order (contract.md); the manifest's own other fields follow. An export is itself a
-/// manifest, which reads of these the photo, the id and the group, and passes over the rest.
+/// manifest, which reads of these the photo, the id and the group, and which row it is; it passes over the rest.
 pub const EXPORT_COLUMNS: [&str; 16] = [
     "row",
     "source",
@@ -67,6 +67,15 @@ impl fmt::Debug for PictureUrl {
     }
 }
 
+/// The row of an earlier manifest that a row of an export stands for: mended, it takes that one's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The manifest, as the checkpoint names it.
+    pub source: String,
+    /// The row in it.
+    pub row: u64,
+}
+
 /// A row that parsed: one photo to enrol under one id in one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
@@ -80,6 +89,8 @@ pub struct Item {
     pub picture: PictureRef,
     /// The manifest's other fields.
     pub extra: Extra,
+    /// Of a row of an export.
+    pub origin: Option<Box<Origin>>,
 }
 
 /// Why a row could not become an item. The name of each is the `code` of its refusal.
@@ -151,6 +162,8 @@ pub struct RawFields {
     pub group: Option<String>,
     /// the others
     pub extra: Extra,
+    /// `source` and `row`, of a row of an export
+    pub origin: Option<Box<Origin>>,
 }
 
 #[cfg(test)]

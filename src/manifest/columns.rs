@@ -14,6 +14,8 @@ pub(super) struct Columns {
     pub(super) extra: Vec<(usize, String)>,
     /// Can rows name a group?
     pub(super) has_group: bool,
+    /// Of an export: which columns say where its rows come from, `source` and `row`.
+    pub(super) origin: Option<(usize, usize)>,
 }
 
 /// Understands a header, with what `--column` says of it; or says what is wrong with it.
@@ -75,10 +77,12 @@ pub(super) fn understand(header: &StringRecord, given: &[ColumnName]) -> Result<
     let is_extra = |at: usize| {
         ours[at].is_none() && !plain[at].is_empty() && !(is_export && EXPORT_COLUMNS.contains(&plain[at].as_str()))
     };
+    let own = |name: &str| plain.iter().position(|known| known == name).filter(|_| is_export);
     Ok(Columns {
         names: ours.iter().map(|field| field.unwrap_or("")).collect(),
         extra: (0..plain.len()).filter(|&at| is_extra(at)).map(|at| (at, written[at].to_owned())).collect(),
         has_group: ours.contains(&Some("face_group_code")),
+        origin: own("source").zip(own("row")),
     })
 }
 
@@ -125,7 +129,10 @@ mod tests {
     fn export_of_ours_carries_nothing_of_its_own_along() {
         let mut header: Vec<&str> = EXPORT_COLUMNS.to_vec();
         header.push("department");
-        assert_eq!(of(&header).unwrap().extra, [(16, "department".to_owned())]);
+        let columns = of(&header).unwrap();
+        assert_eq!(columns.extra, [(16, "department".to_owned())]);
+        assert_eq!(columns.origin, Some((1, 0)));
+        assert_eq!(of(&["path", "row", "source"]).unwrap().origin, None, "not an export: they are theirs");
         assert_eq!(of(&["path", "status"]).unwrap().extra, [(1, "status".to_owned())], "not an export: it is theirs");
     }
 

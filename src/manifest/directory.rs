@@ -6,7 +6,7 @@ use globset::{Glob, GlobMatcher};
 use walkdir::{DirEntry, WalkDir};
 
 use super::{
-    row::{Fields, Rules, bare},
+    row::{Fields, Others, Rules, bare},
     source::{At, Rows, Settings, SourceError},
 };
 use crate::domain::RowDefect;
@@ -95,7 +95,7 @@ pub(super) fn rows(at: &At<'_>, settings: &Settings) -> Result<Rows, SourceError
         } else if !kind.is_file() {
             Err(bare(row, RowDefect::NotAFile, "it is a pipe, a socket or a device".to_owned(), Some(path)))
         } else if let Some(text) = path.to_str() {
-            rules.item(row, &Fields { path: Some(text), ..Fields::default() }, Vec::new())
+            rules.item(row, &Fields { path: Some(text), ..Fields::default() }, Others::default())
         } else {
             let message = "its name is no UTF-8, so it gives no id: rename it".to_owned();
             Err(bare(row, RowDefect::UnreadableRow, message, Some(path)))

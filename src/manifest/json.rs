@@ -9,7 +9,7 @@ use super::{
     fields::{ColumnName, Field, plain},
     framing::{Framer, Piece, RECORD_CAP, Span},
     input::Input,
-    row::{Fields, Rules, bare},
+    row::{Fields, Others, Rules, bare, origin},
     source::{At, Rows, Settings, SourceError},
     table::skip_mark,
 };
@@ -17,6 +17,9 @@ use crate::domain::{EXPORT_COLUMNS, Extra, Item, RowDefect, RowError};
 
 /// Names that are remembered; objects that each have others are a strange manifest, and must not cost memory.
 const NAMES: usize = 10_000;
+
+/// What no object of our own export is without.
+const ALWAYS_EXPORTED: [&str; 4] = ["row", "source", "status", "attempts"];
 
 /// Begins to read.
 pub(super) fn rows(input: Input, at: &At<'_>, settings: &Settings) -> Result<Rows, SourceError> {
@@ -74,7 +77,7 @@ fn row(line: &[u8], span: Span, names: &mut Names, rules: &Rules) -> Result<Item
     })?;
     let Object(members) = serde_json::from_str(text)
         .map_err(|error| unreadable(format!("it is no JSON object: {}", in_the_row(&error))))?;
-    let is_export = ["status", "confirmed_by"].iter().all(|name| members.iter().any(|(key, _)| key == name));
+    let is_export = ALWAYS_EXPORTED.iter().all(|name| members.iter().any(|(key, _)| key == name));
     let mut said = Vec::with_capacity(members.len());
     for (key, value) in &members {
         if let Some(text) = text_of(value).map_err(|error| unreadable(format!("its field {key}: {error}")))? {
@@ -105,7 +108,9 @@ fn row(line: &[u8], span: Span, names: &mut Names, rules: &Rules) -> Result<Item
         merchant_user_id: ours[Field::MerchantUserId as usize],
         face_group_code: ours[Field::FaceGroupCode as usize],
     };
-    rules.item(span.first, &fields, extra)
+    let own = |name: &str| said.iter().find(|(key, ..)| key.as_str() == name).filter(|_| is_export);
+    let origin = own("source").zip(own("row")).and_then(|((_, source, _), (_, row, _))| origin(source, row));
+    rules.item(span.first, &fields, Others { extra, origin })
 }
 
 /// What a value says as text: null and nothing are absent, a text is itself, anything else its JSON.
@@ -178,7 +183,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
 #[cfg(test)]
 mod tests {
     use crate::{
-        domain::{FaceGroupCode, Item, PictureRef, RowError},
+        domain::{FaceGroupCode, Item, Origin, PictureRef, RowError},
         manifest::{Settings, SourceError, open},
     };
 
@@ -261,11 +266,12 @@ mod tests {
     #[test]
     fn export_of_ours_is_a_manifest() {
         let text = br#"{"row":2,"source":"m.csv","path":"a.jpg","merchant_user_id":"u","face_group_code":"g2",
-            "status":"rejected","confirmed_by":null,"attempts":0,"dept":"x"}"#;
+            "status":"rejected","attempts":0,"dept":"x"}"#;
         let line: Vec<u8> = text.iter().copied().filter(|&byte| byte != b'\n').collect();
         let rows = read_as("m.ndjson", &line, &settings()).unwrap();
         let item = rows[0].as_ref().unwrap();
         assert_eq!((item.group.as_str(), &item.extra[..]), ("g2", &[("dept".to_owned(), "x".to_owned())][..]));
+        assert_eq!(item.origin.as_deref(), Some(&Origin { source: "m.csv".into(), row: 2 }));
     }
 
     #[test]

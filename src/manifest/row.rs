@@ -7,7 +7,7 @@ use super::{
     source::{At, Settings},
 };
 use crate::domain::{
-    Extra, FaceGroupCode, Item, MerchantUserId, PictureRef, PictureUrl, RawFields, RowDefect, RowError,
+    Extra, FaceGroupCode, Item, MerchantUserId, Origin, PictureRef, PictureUrl, RawFields, RowDefect, RowError,
 };
 
 /// The fields of a row as they were written; empty ones are absent.
@@ -21,6 +21,19 @@ pub(super) struct Fields<'a> {
     pub(super) merchant_user_id: Option<&'a str>,
     #[serde(borrow, default)]
     pub(super) face_group_code: Option<&'a str>,
+}
+
+/// What else stands in a row.
+#[derive(Default)]
+pub(super) struct Others {
+    pub(super) extra: Extra,
+    pub(super) origin: Option<Box<Origin>>,
+}
+
+/// Where a row of an export says that it comes from.
+pub(super) fn origin(source: &str, row: &str) -> Option<Box<Origin>> {
+    let row = row.parse().ok()?;
+    Some(Box::new(Origin { source: source.to_owned(), row }))
 }
 
 /// What rows are read with.
@@ -45,10 +58,13 @@ impl Rules {
     }
 
     /// See the module.
-    pub(super) fn item(&self, row: u64, fields: &Fields<'_>, extra: Extra) -> Result<Item, RowError> {
+    pub(super) fn item(&self, row: u64, fields: &Fields<'_>, others: Others) -> Result<Item, RowError> {
         match self.parts(fields) {
-            Ok((group, user, picture)) => Ok(Item { row, group, user, picture, extra }),
-            Err((defect, message)) => Err(RowError { row, defect, message, fields: self.raw(fields, extra) }),
+            Ok((group, user, picture)) => {
+                let Others { extra, origin } = others;
+                Ok(Item { row, group, user, picture, extra, origin })
+            }
+            Err((defect, message)) => Err(RowError { row, defect, message, fields: self.raw(fields, others) }),
         }
     }
 
@@ -97,7 +113,7 @@ impl Rules {
     }
 
     /// As written, so that an export can give it back for mending.
-    fn raw(&self, fields: &Fields<'_>, extra: Extra) -> Box<RawFields> {
+    fn raw(&self, fields: &Fields<'_>, Others { extra, origin }: Others) -> Box<RawFields> {
         let group = fields.face_group_code.map(str::to_owned);
         Box::new(RawFields {
             path: fields.path.map(str::to_owned),
@@ -105,6 +121,7 @@ impl Rules {
             user: fields.merchant_user_id.map(str::to_owned),
             group: group.or_else(|| self.group.as_ref().map(ToString::to_string)),
             extra,
+            origin,
         })
     }
 }

@@ -11,7 +11,7 @@ use super::{
     columns::{self, Columns},
     framing::{Framer, Piece, RECORD_CAP, Span},
     input::Input,
-    row::{Fields, Rules, bare},
+    row::{Fields, Others, Rules, bare, origin},
     source::{At, Rows, Settings, SourceError},
 };
 use crate::domain::{Item, RawFields, RowDefect, RowError};
@@ -92,8 +92,9 @@ impl<R: Read> Table<R> {
         };
         let extra = self.columns.extra.iter().filter(|(at, _)| !record[*at].is_empty());
         let extra = extra.map(|(at, name)| (name.clone(), record[*at].to_owned())).collect();
+        let origin = self.columns.origin.and_then(|(source, row)| origin(&record[source], &record[row]));
         match record.deserialize::<Fields<'_>>(Some(&self.columns.names)) {
-            Ok(fields) => self.rules.item(span.first, &fields, extra),
+            Ok(fields) => self.rules.item(span.first, &fields, Others { extra, origin }),
             Err(error) => Err(bare(span.first, RowDefect::UnreadableRow, error.to_string(), None)),
         }
     }
@@ -110,7 +111,7 @@ impl<R: Read> Table<R> {
             url: field("url"),
             user: field("merchant_user_id"),
             group: field("face_group_code"),
-            extra: Vec::new(),
+            ..RawFields::default()
         });
         RowError { row: span.first, defect, message, fields }
     }

@@ -109,6 +109,7 @@ async fn photo_costs_few_allocations_no_copy_and_a_small_share_of_a_commit() {
         user: MerchantUserId::parse(user).unwrap(),
         picture: PictureRef::Path(archive.path().join(format!("photos/{user}.jpg"))),
         extra: Vec::new(),
+        origin: None,
     };
     let rows = archive.users.iter().enumerate().map(item).map(Ok).collect();
     let (feeding, root) = (checkpoint.clone(), archive.path().to_owned());

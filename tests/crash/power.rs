@@ -47,6 +47,7 @@ fn open(folder: &Path) -> SqliteStore {
         user: user(n),
         picture: PictureRef::Path(PathBuf::from(format!("/photos/u{n:05}.jpg"))),
         extra: vec![("department".into(), "R&D".into())],
+        origin: None,
     };
     store.ingest(&Batch { source, rows: (0..PEOPLE).map(|n| Ok(item(n))).collect() }).unwrap();
     store.finish_ingest().unwrap();

@@ -59,7 +59,7 @@ async fn tokens() -> (Permit, Committed<Intent>) {
     tokio::task::spawn_blocking(move || {
         let source = feeding.open_source("m".into(), "/".into()).unwrap();
         let picture = PictureRef::Path("/p".into());
-        let item = Item { row: 2, group: group(), user: user(), picture, extra: Vec::new() };
+        let item = Item { row: 2, group: group(), user: user(), picture, extra: Vec::new(), origin: None };
         feeding.ingest(Batch { source, rows: vec![Ok(item)] }).unwrap();
     })
     .await

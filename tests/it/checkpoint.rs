@@ -30,6 +30,7 @@ fn item(row: u64, user: &str, path: &str) -> Item {
         user: MerchantUserId::parse(user).unwrap(),
         picture: PictureRef::Path(Path::new("/photos").join(path)),
         extra: vec![("department".into(), "R&D".into())],
+        origin: None,
     }
 }
 

@@ -229,6 +229,7 @@ impl Archive {
                 self.links.get(&n).unwrap_or(&0)
             ))),
             extra: Vec::new(),
+            origin: None,
         };
         (0..self.rows).map(item).collect()
     }

@@ -95,6 +95,7 @@ impl SqliteStore {
                 }
             }
             self.db.execute(&format!("DELETE FROM row_faults WHERE {faulty}"), params![user.as_str(), group])?;
+            self.db.execute("DELETE FROM mended_rows WHERE user = ?1", [user.as_str()])?;
         }
         self.tally.flush(&self.db)?;
         if rows > 0 {

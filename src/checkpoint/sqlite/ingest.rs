@@ -91,11 +91,11 @@ impl OfSource {
 }
 
 /// An item as it was before this row.
-struct Known {
-    item: ItemId,
+pub(super) struct Known {
+    pub(super) item: ItemId,
     state: ItemState,
     code: Option<String>,
-    source: i64,
+    pub(super) source: i64,
     row: i64,
     path: Value,
     url: Option<String>,
@@ -176,6 +176,7 @@ impl SqliteStore {
         let mut rest = batch.rows.as_slice();
         while let Some(row) = rest.first() {
             let taken = match row {
+                row if self.ingest_mended(batch.source, row)? => 1,
                 Err(error) => {
                     self.ingest_fault(batch.source, error)?;
                     1
@@ -188,7 +189,12 @@ impl SqliteStore {
                     } else {
                         // Where known and new ones take turns, few are made ready at once.
                         let ahead = if self.expects_known { AHEAD.min(rest.len()) } else { rest.len() };
-                        let added = self.insert_new(batch.source, &rest[..ahead])?;
+                        // Whatever a row of an export stands for is looked for first, one by one.
+                        let is_plain = |row: &&std::result::Result<Item, RowError>| {
+                            row.as_ref().is_ok_and(|item| item.origin.is_none())
+                        };
+                        let plain = 1 + rest[1..ahead].iter().take_while(is_plain).count();
+                        let added = self.insert_new(batch.source, &rest[..plain])?;
                         self.expects_known = rest.get(added).is_some_and(Result::is_ok);
                         added
                     }
@@ -202,7 +208,7 @@ impl SqliteStore {
     /// Takes in rows for as long as they are new, and says how many.
     fn insert_new(&mut self, source: SourceId, rows: &[Result<Item, RowError>]) -> Result<usize> {
         let mut groups = Vec::with_capacity(rows.len());
-        for item in rows.iter().map_while(|row| row.as_ref().ok()) {
+        for item in rows.iter().flatten() {
             groups.push(self.group_id(&item.group)?);
         }
         // Without RETURNING, which builds a table for each row.
@@ -276,14 +282,6 @@ impl SqliteStore {
 
     /// The same id twice in one manifest: the first row keeps it.
     fn ingest_duplicate(&mut self, source: SourceId, item: &Item, first: &Known) -> Result<()> {
-        let elsewhere = match self.sources.iter().find(|open| open.id.0 == first.source) {
-            // Its name alone: a report may be read by others.
-            Some(open) if open.id != source => {
-                let name = Path::new(&open.name).file_name().unwrap_or_default();
-                format!(" of {}", name.to_string_lossy())
-            }
-            Some(_) | None => String::new(),
-        };
         let (path, url) = match &item.picture {
             PictureRef::Path(path) => (Some(path.to_string_lossy().into_owned()), None),
             PictureRef::Url(url) => (None, Some(url.0.clone())),
@@ -293,24 +291,43 @@ impl SqliteStore {
             &RowError {
                 row: item.row,
                 defect: RowDefect::DuplicateUserId,
-                message: format!(
-                    "row {}{elsewhere} has the same id in the same group: give this one another id, or remove one of the two",
-                    first.row
-                ),
+                message: self.duplicate_message(source, first),
                 fields: Box::new(RawFields {
                     path,
                     url,
                     user: Some(item.user.to_string()),
                     group: Some(item.group.to_string()),
                     extra: item.extra.clone(),
+                    origin: None,
                 }),
             },
         )
     }
 
+    pub(super) fn duplicate_message(&self, source: SourceId, first: &Known) -> String {
+        let is_open = self.sources.iter().any(|open| open.id.0 == first.source);
+        let elsewhere = if is_open && first.source != source.0 {
+            format!(" of {}", self.name_of(SourceId(first.source)))
+        } else {
+            String::new()
+        };
+        format!(
+            "row {}{elsewhere} has the same id in the same group: give this one another id, or remove one of the two",
+            first.row
+        )
+    }
+
+    /// An open source's name alone, without its folder: a report may be read by others.
+    pub(super) fn name_of(&self, source: SourceId) -> String {
+        Path::new(&self.source(source).name).file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     fn ingest_fault(&mut self, source: SourceId, error: &RowError) -> Result<()> {
         let row = row_number(error.row);
         let code = error.defect.code();
+        if self.is_mended(source, row, &error.fields)? {
+            return Ok(());
+        }
         let before: Option<String> = self
             .db
             .prepare_cached("SELECT code FROM row_faults WHERE source_id = ?1 AND row = ?2")?
@@ -319,7 +336,7 @@ impl SqliteStore {
         if let Some(before) = before {
             self.tally.add(ItemState::Rejected, Some(&before), -1);
         }
-        let RawFields { path, url, user, group, extra } = &*error.fields;
+        let RawFields { path, url, user, group, extra, origin: _ } = &*error.fields;
         self.db
             .prepare_cached(
                 "INSERT OR REPLACE INTO row_faults
@@ -364,7 +381,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    fn find(&mut self, item: &Item) -> Result<Option<Known>> {
+    pub(super) fn find(&mut self, item: &Item) -> Result<Option<Known>> {
         let group = self.group_id(&item.group)?;
         self.db
             .prepare_cached(

@@ -2,6 +2,7 @@
 
 mod forget;
 mod ingest;
+mod mend;
 mod open;
 mod reader;
 mod remember;

@@ -1,0 +1,123 @@
+//! An export of what was refused is mended and run: each row takes the place of the one that it stands for.
+
+use std::{fs, path::PathBuf};
+
+use crate::support::{Archive, Ended, Enroll, Service, codes, export, photo};
+
+/// An archive whose rows 5 to 8 can't become an item: too long an id, a duplicate, a path that leads out, no photo at all.
+struct Refused {
+    archive: Archive,
+    service: Service,
+    original: String,
+}
+
+impl Refused {
+    fn new() -> Self {
+        let (archive, service) = (Archive::of(3, 0), Service::new());
+        for name in ["d", "e"] {
+            fs::write(archive.path().join(format!("photos/{name}.jpg")), photo(name, 0)).unwrap();
+        }
+        let long = "x".repeat(40);
+        let original = fs::read_to_string(archive.manifest()).unwrap()
+            + &format!("photos/d.jpg,{long}\nphotos/e.jpg,u00001\n../f.jpg,u6\n,u7\n");
+        archive.write(&original);
+        let refused = Self { archive, service, original };
+        let ended = refused.service.run(&refused.archive).end();
+        ended.is(6, &[("total", 7), ("enrolled", 3), ("rejected", 4)]);
+        refused
+    }
+
+    /// What was refused, as an export that stands beside the manifest, with these changes.
+    fn mended(&self, format: &str, changes: &[(&str, &str)]) -> PathBuf {
+        let file = self.archive.path().join(format!("mended.{format}"));
+        let mut enroll = Enroll::new("export");
+        enroll.args(["--status", "rejected", "--format", format, "--checkpoint"]).arg(self.archive.checkpoint());
+        assert_eq!(enroll.arg("-o").arg(&file).end().code, Some(0));
+        let mut text = fs::read_to_string(&file).unwrap();
+        for (from, to) in changes {
+            assert!(text.contains(from), "{from} in {text}");
+            text = text.replace(from, to);
+        }
+        fs::write(&file, text).unwrap();
+        file
+    }
+
+    fn run(&self, file: &std::path::Path) -> Ended {
+        let mut enroll = self.service.run_source(file);
+        enroll.arg("--checkpoint").arg(self.archive.checkpoint()).args(["--on-change", "replace"]).end()
+    }
+}
+
+#[test]
+fn mended_row_of_an_export_takes_the_place_of_the_refused_one() {
+    for format in ["csv", "jsonl"] {
+        let refused = Refused::new();
+        let long = "x".repeat(40);
+        let mended = refused.mended(
+            format,
+            &[
+                (long.as_str(), "u4"),
+                ("u00001", "u5"),
+                ("../f.jpg", "photos/u00001.jpg"),
+                if format == "csv" {
+                    (",,,u7", ",photos/u00002.jpg,,u7")
+                } else {
+                    ("\"u7\"", "\"u7\",\"path\":\"photos/u00002.jpg\"")
+                },
+            ],
+        );
+        refused.run(&mended).is(0, &[("total", 7), ("enrolled", 7), ("rejected", 0), ("newly_enrolled", 4)]);
+        // Again, and the manifest as it was: recognised, read anew under another flag, and read anew because it has grown.
+        refused.run(&mended).is(0, &[("total", 7), ("calls", 0)]);
+        let manifest = refused.archive.manifest();
+        refused.run(&manifest).is(0, &[("total", 7), ("calls", 0)]);
+        let again = refused.service.run(&refused.archive).args(["--column", "path=path"]).end();
+        again.is(0, &[("total", 7), ("enrolled", 7), ("calls", 0)]);
+        refused.archive.write(&(refused.original.clone() + "photos/u00003.jpg,u8\n"));
+        refused.run(&manifest).is(0, &[("total", 8), ("enrolled", 8), ("calls", 1)]);
+        assert!(refused.service.records().values().all(|records| *records == 1));
+        // Another row in the place of a mended one is not mended.
+        refused.archive.write(&refused.original.replace(",u7\n", ",u9\n"));
+        refused.run(&manifest).is(6, &[("rejected", 1)]);
+    }
+}
+
+#[test]
+fn row_that_is_not_mended_stays_refused_where_it_was_and_takes_nobodys_place() {
+    let refused = Refused::new();
+    let before = refused.service.sandbox.records();
+    // One as it was, one with the id of somebody else, one with another fault, one mended.
+    let long = "x".repeat(40);
+    let mended = refused.mended(
+        "csv",
+        &[(long.as_str(), "u00002"), ("u6", &long), ("../f.jpg", "photos/d.jpg"), (",,,u7", ",photos/d.jpg,,u7")],
+    );
+    let text = fs::read_to_string(&mended).unwrap();
+    assert!(text.contains(",u00001,"), "{text}");
+    for calls in [1, 0] {
+        let ended = refused.run(&mended);
+        ended.is(6, &[("total", 7), ("enrolled", 4), ("rejected", 3), ("calls", calls), ("changed", 0)]);
+    }
+    let records = refused.service.sandbox.records();
+    assert!(before.iter().all(|record| records.iter().any(|now| now.id == record.id)), "a record was replaced");
+    let rows = export(&refused.archive.checkpoint(), &["--status", "rejected"]);
+    assert_eq!(codes(&rows), ["DuplicateUserId", "InvalidUserId"].into());
+    // Each where it was, with what is wrong with it now.
+    let found = |row: u64| rows.iter().find(|found| found["row"] == row).unwrap();
+    let said = |row: u64| found(row)["message"].as_str().unwrap();
+    assert!(said(5).starts_with("row 2 of mended.csv: row 3 has the same id"), "{}", said(5));
+    assert!(said(6).contains("row 2 has the same id"), "{}", said(6));
+    assert!(said(7).starts_with("row 4 of mended.csv: its merchant_user_id can't be used"), "{}", said(7));
+    assert!(rows.iter().all(|row| row["source"].as_str().unwrap().ends_with("manifest.csv")), "{rows:#?}");
+}
+
+#[test]
+fn two_mended_rows_with_one_id_are_one_person_and_a_duplicate() {
+    let refused = Refused::new();
+    let long = "x".repeat(40);
+    let mended = refused.mended("csv", &[(long.as_str(), "u4"), ("u6", "u4"), ("../f.jpg", "photos/e.jpg")]);
+    refused.run(&mended).is(6, &[("total", 7), ("enrolled", 4), ("rejected", 3), ("calls", 1)]);
+    let rows = export(&refused.archive.checkpoint(), &["--status", "rejected"]);
+    let row = rows.iter().find(|row| row["row"] == 7).unwrap();
+    assert_eq!(row["code"], "DuplicateUserId", "{row:#}");
+}
