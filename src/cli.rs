@@ -191,8 +191,9 @@ pub struct ReadArgs {
     #[arg(long, env = "FACE_ENROLL_EXCLUDE", value_name = "GLOB")]
     pub exclude: Vec<Pattern>,
     /// Which part of a photo's path is the id of a row that names none: its name, its folder's, or the whole path
-    #[arg(long, env = "FACE_ENROLL_ID_FROM", value_name = "name|parent|path", default_value = "name")]
-    pub id_from: IdFrom,
+    /// [default: name]
+    #[arg(long, env = "FACE_ENROLL_ID_FROM", value_name = "name|parent|path")]
+    pub id_from: Option<IdFrom>,
 }
 
 /// What becomes of the photos.

@@ -14,6 +14,8 @@ pub(super) struct Columns {
     pub(super) extra: Vec<(usize, String)>,
     /// Can rows name a group?
     pub(super) has_group: bool,
+    /// Can rows name an id?
+    pub(super) has_id: bool,
     /// Of an export: which columns say where its rows come from, `source` and `row`.
     pub(super) origin: Option<(usize, usize)>,
 }
@@ -82,6 +84,7 @@ pub(super) fn understand(header: &StringRecord, given: &[ColumnName]) -> Result<
         names: ours.iter().map(|field| field.unwrap_or("")).collect(),
         extra: (0..plain.len()).filter(|&at| is_extra(at)).map(|at| (at, written[at].to_owned())).collect(),
         has_group: ours.contains(&Some("face_group_code")),
+        has_id: ours.contains(&Some("merchant_user_id")),
         origin: own("source").zip(own("row")),
     })
 }

@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn id_is_the_folder_or_the_path_where_that_is_wanted() {
         let dir = archive();
-        let with = |id_from| shown(dir.path(), Settings { id_from, ..Settings::default() });
+        let with = |id_from| shown(dir.path(), Settings { id_from: Some(id_from), ..Settings::default() });
         assert_eq!(with(IdFrom::Parent), ["1 MissingUserId", "2 a", "3 a", "4 b"]);
         assert_eq!(with(IdFrom::Path), ["1 0", "2 a/1", "3 a/4", "4 b/2"]);
     }

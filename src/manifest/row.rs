@@ -53,7 +53,7 @@ impl Rules {
             root: at.root.to_owned(),
             group: settings.group.clone(),
             may_lead_out: settings.allow_outside_root,
-            id_from: settings.id_from,
+            id_from: settings.id_from.unwrap_or_default(),
         }
     }
 

@@ -29,8 +29,8 @@ pub struct Settings {
     pub format: Option<InputFormat>,
     /// What columns are called in it.
     pub columns: Vec<ColumnName>,
-    /// Which part of a path is the id of a row that names none.
-    pub id_from: IdFrom,
+    /// Which part of a path is the id of a row that names none; none: its name, and nobody has said so.
+    pub id_from: Option<IdFrom>,
     /// Which files of a directory.
     pub files: Files,
 }

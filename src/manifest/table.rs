@@ -44,6 +44,16 @@ pub(super) fn rows(input: Input, delimiter: u8, at: &At<'_>, settings: &Settings
     if !columns.has_group && settings.group.is_none() {
         return Err(SourceError::NoGroup { path: path.to_owned() });
     }
+    if !columns.has_id && settings.id_from.is_none() && !columns.extra.is_empty() {
+        // One of the others may be the id by a name of its own; then everyone would be enrolled as somebody else.
+        let others: Vec<&str> = columns.extra.iter().map(|(_, name)| name.as_str()).collect();
+        tracing::warn!(
+            source = %path.display(),
+            "no column is the id, so the photos' names are taken as ids: if it is one of {}, give --column \
+             merchant_user_id=NAME; if this is meant, --id-from name",
+            others.join(", ")
+        );
+    }
     let rules = Rules::new(at, settings);
     Ok(Box::new(Table { path: path.to_owned(), framer, parser, columns, rules, open_quotes: 0, is_over: false }))
 }
