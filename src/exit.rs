@@ -32,6 +32,29 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Every code with what it means, as the manual page and the README have it.
+    pub const TABLE: [(&'static str, &'static str); 13] = [
+        ("0", "every row is enrolled (nothing to do counts)"),
+        ("1", "internal error: please report it"),
+        ("2", "usage or configuration"),
+        ("3", "source missing or unreadable, or no row of it parses"),
+        ("5", "finished; some rows failed: trying again may help"),
+        ("6", "finished; some rows are rejected: trying again does not help"),
+        (
+            "7",
+            "stopped: credentials, permission, account, unknown group, endpoint, TLS, or the same refusal again and again",
+        ),
+        ("8", "--max-images or --max-errors reached"),
+        (
+            "10",
+            "--max-duration reached, the service stayed away too long, or old records are still to be removed: run again",
+        ),
+        ("11", "another run holds the checkpoint"),
+        ("12", "something is still in doubt, or verify --all found a difference"),
+        ("13", "the checkpoint can't be trusted or written"),
+        ("129, 130, 143", "SIGHUP, SIGINT, SIGTERM, after a clean drain; a second signal leaves at once"),
+    ];
+
     /// The number.
     pub fn code(self) -> u8 {
         match self {
@@ -103,6 +126,14 @@ mod tests {
             assert_eq!(Exit::gravest(order[at..].iter().rev().copied()), *grave);
         }
         assert_eq!(Exit::gravest([]), Exit::Success);
+    }
+
+    #[test]
+    fn readme_has_every_code_in_the_same_words() {
+        let readme = include_str!("../README.md").replace('`', "");
+        for (code, meaning) in Exit::TABLE {
+            assert!(readme.contains(&format!("| {code} | {meaning} |")), "{code}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
     print(&script)
 }
 
-/// The manual page on stdout: the program, then each of its commands.
+/// The manual page on stdout: the program, then each of its commands, then how it ends.
 pub(super) fn man() -> Result<Exit, Failure> {
     let mut page = Vec::new();
     let mut command = Cli::command();
@@ -36,6 +36,13 @@ pub(super) fn man() -> Result<Exit, Failure> {
             man.render_synopsis_section(&mut page)?;
             man.render_options_section(&mut page)
         })
+    });
+    let written = written.and_then(|()| {
+        writeln!(page, ".SH \"EXIT STATUS\"")?;
+        // None of these words begins with what roff would take for a request.
+        Exit::TABLE
+            .iter()
+            .try_for_each(|(code, meaning)| writeln!(page, ".TP\n\\fB{code}\\fR\n{}", meaning.replace('-', "\\-")))
     });
     written.map_err(|error| Failure::from(ExportError::Write(error)))?;
     print(&page)
