@@ -92,6 +92,8 @@ pub fn arguments(
     let Some((at, command)) = subcommand(cli, &typed) else { return Ok(typed) };
     // The server's flags of these names mean something else: its own quota, its own way to count.
     let is_server = command.get_name() == "sandbox";
+    // Nor is a rehearsal that is asked for held up by where the real runs go.
+    let is_rehearsal = flag(command, "sandbox").is_some_and(|arg| is_typed(&typed, arg) || is_set(arg, &variable));
     let mut added = Vec::new();
     for (key, value) in &settings {
         if flag(cli, key).is_none() && !cli.get_subcommands().any(|command| flag(command, key).is_some()) {
@@ -101,8 +103,7 @@ pub fn arguments(
         // Other commands' flags are theirs.
         let own = flag(command, key).filter(|_| !is_server);
         let Some(arg) = own.or_else(|| flag(cli, key)) else { continue };
-        let is_set = arg.get_env().and_then(|name| name.to_str()).and_then(&variable).is_some();
-        if is_set || is_typed(&typed, arg) {
+        if is_set(arg, &variable) || is_typed(&typed, arg) || (is_rehearsal && key == "endpoint") {
             continue;
         }
         let values = as_arguments(arg, key, value).map_err(|detail| SettingsError::WrongValue {
@@ -178,6 +179,10 @@ fn flag<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
     // These two say where the settings are.
     let is_ours = matches!(key, "config" | "profile");
     command.get_arguments().filter(|_| !is_ours).find(|arg| arg.get_long() == Some(key))
+}
+
+fn is_set(arg: &Arg, variable: &impl Fn(&str) -> Option<OsString>) -> bool {
+    arg.get_env().and_then(|name| name.to_str()).and_then(variable).is_some()
 }
 
 fn is_typed(typed: &[OsString], arg: &Arg) -> bool {
@@ -256,6 +261,10 @@ mod tests {
         assert_eq!(with(settings, "face-enroll status m.csv", &[]).unwrap(), "status --sandbox m.csv");
         // But for the server, whose flags of these names are others.
         assert_eq!(with(settings, "face-enroll sandbox", &[]).unwrap(), "sandbox");
+        // A rehearsal has an endpoint of its own.
+        let settings = "endpoint = \"https://example.com\"\nqps = 5\n";
+        let rehearsal = "run --qps=5 m.csv --sandbox";
+        assert_eq!(with(settings, "face-enroll run m.csv --sandbox", &[]).unwrap(), rehearsal);
     }
 
     #[test]
