@@ -76,8 +76,8 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
     };
     let is_new = store.epoch()? == 0;
     if is_new
-        && args.checkpoint.is_none()
-        && let Some(other) = sibling::of(&path, kind, &target.binding, target::group(&args).as_ref())
+        && kind == Kind::Service
+        && let Some(other) = sibling::of(&path, &target.binding, target::group(&args).as_ref())
     {
         tracing::warn!(
             other = %other.display(),

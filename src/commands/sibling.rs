@@ -2,19 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use super::place::Kind;
 use crate::{checkpoint::Reader, domain::FaceGroupCode};
 
 /// Checkpoints that are looked into: a folder of hundreds has told its story by then.
 const LOOKS: usize = 100;
 
+/// What the names of checkpoints end in, whoever named them: those of `place` do too.
+const ENDING: &str = ".sqlite";
+
 /// Another checkpoint in the same folder that belongs to the same place and holds this group.
-pub(super) fn of(checkpoint: &Path, kind: Kind, binding: &str, group: Option<&FaceGroupCode>) -> Option<PathBuf> {
+pub(super) fn of(checkpoint: &Path, binding: &str, group: Option<&FaceGroupCode>) -> Option<PathBuf> {
     let group = group?.as_str();
     let folder = std::path::absolute(checkpoint).ok()?.parent()?.to_owned();
     let files = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
-    let is_one =
-        |file: &PathBuf| file.file_name() != checkpoint.file_name() && file.to_string_lossy().ends_with(kind.ending());
+    let is_one = |file: &PathBuf| {
+        file.file_name() != checkpoint.file_name() && file.to_string_lossy().ends_with(ENDING) && Reader::is_one(file)
+    };
     files.filter(is_one).take(LOOKS).find(|file| {
         let holds = || -> Option<bool> {
             let reader = Reader::open(file).ok()?;

@@ -81,6 +81,17 @@ fn keep_what_is_migrated(db: &Connection, path: &Path) -> Result<(), StoreError>
     Ok(())
 }
 
+/// Where a database's header has the application id (sqlite.org/fileformat2.html, 1.3), big-endian.
+const APPLICATION_ID_AT: u64 = 68;
+
+/// Is the file marked as ours? Told without opening it as a database, which another program's might not bear.
+pub(super) fn is_marked(path: &Path) -> bool {
+    use std::os::unix::fs::FileExt;
+    let mut found = [0; 4];
+    let read = std::fs::File::open(path).and_then(|file| file.read_exact_at(&mut found, APPLICATION_ID_AT));
+    read.is_ok() && i64::from(u32::from_be_bytes(found)) == APPLICATION_ID
+}
+
 /// Opens the file for looking, which must not disturb a live run.
 pub(super) fn read_only(path: &Path) -> Result<Connection, StoreError> {
     if !path.try_exists().unwrap_or(false) {
@@ -204,6 +215,7 @@ mod tests {
         )
         .unwrap();
         drop(db);
+        assert!(is_marked(&path) && !is_marked(dir.path()));
         let db = read_write(&path).unwrap();
         let (user, state, changed): (String, i64, i64) = db
             .query_row(

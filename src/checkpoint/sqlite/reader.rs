@@ -32,6 +32,11 @@ impl Reader {
         Ok(Self { db: open::read_only(path)?, is_live: Lock::is_held(path) })
     }
 
+    /// Is the file marked as a checkpoint? Opens no database.
+    pub fn is_one(path: &Path) -> bool {
+        open::is_marked(path)
+    }
+
     /// Does a live run hold it?
     pub fn is_live(&self) -> bool {
         self.is_live
