@@ -154,9 +154,17 @@ impl From<ExportError> for Failure {
     fn from(error: ExportError) -> Self {
         match error {
             ExportError::Store(error) => error.into(),
+            ExportError::Write(cause) if is_misplaced(&cause) => Self::new(Exit::Usage, ExportError::Write(cause))
+                .advise("give a file that can be written with --output"),
             ExportError::Write(_) => Self::new(Exit::Internal, error),
         }
     }
+}
+
+/// Is there something wrong with the place, and not with the writing?
+fn is_misplaced(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), IsADirectory | NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem)
 }
 
 /// What a person is to do.

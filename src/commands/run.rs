@@ -329,6 +329,7 @@ impl Run<'_> {
             Failure::new(Exit::Source, "no row of the source could be read as a photo to enrol")
                 .advise("see what is wrong with each: face-enroll export --status rejected --checkpoint FILE")
         };
+        let has_no_rows = matches!(&read, Some(Ok(state)) if state.rows == 0);
         let failure = match (ran, read) {
             // The writer stops with the first error; whoever comes after it hears only that it has stopped.
             (Err(RunError::Store(StoreError::Stopped)), Some(Err(cause))) => Some(Failure::from(cause)),
@@ -338,6 +339,9 @@ impl Run<'_> {
             (Ok(()), Some(Ok(_)) | None) => None,
         };
         let failure = failure.or(damage.map(Failure::from));
+        if has_no_rows {
+            tracing::warn!("there is no row in the source: nothing is enrolled by it");
+        }
         // Items that were on their way are in doubt from here on, so the counts come after it.
         let counted = async {
             checkpoint.learn_rate(learned.map(Qps::get)).await?;
@@ -397,6 +401,8 @@ impl Run<'_> {
         }
         if !self.is_quiet {
             telemetry::plain(&report::lines(&counts, &summary, self.path));
+        } else if matches!(exit, Exit::Rejected | Exit::Failed | Exit::InDoubt) {
+            telemetry::plain(&report::verdict(&counts, &summary, self.path));
         }
         failure.map_or(Ok(exit), Err)
     }
@@ -418,9 +424,14 @@ struct Ended {
 fn make_folder(checkpoint: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
     let Some(folder) = checkpoint.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    if folder.is_dir() {
+        return Ok(());
+    }
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
         Failure::new(Exit::Checkpoint, error).advise("the checkpoint's folder can't be made: give another --checkpoint")
-    })
+    })?;
+    tracing::info!(folder = %folder.display(), "the checkpoint's folder was not there: it is made");
+    Ok(())
 }
 
 /// A file that is removed or replaced while it is used takes with it all that is written from then on.

@@ -76,7 +76,12 @@ pub fn lines(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> String {
             thousands(totals.small)
         );
     }
-    let _ = writeln!(text, "{} (exit {}).", run.exit_reason, run.exit_code);
+    text + &verdict(counts, run, checkpoint)
+}
+
+/// The end of it: why it ended so, and where to look next.
+pub fn verdict(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> String {
+    let mut text = format!("{} (exit {}).\n", run.exit_reason, run.exit_code);
     let checkpoint = checkpoint.display();
     if counts.rejected > 0 {
         let _ = writeln!(
