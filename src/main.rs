@@ -34,8 +34,10 @@ fn main() -> ExitCode {
         eprintln!("error: the log file can't be written: {error}");
         return Exit::Usage.into();
     }
+    // One thread does all the waiting: what works for long has threads of its own, and waking another one costs more than
+    // what there is to do.
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build();
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
