@@ -1,7 +1,7 @@
 //! How fast everything but the service is: photos a second against a stub that answers at once, the quota lifted.
 //!
 //! ```sh
-//! cargo bench --bench pipeline                    # -- --photos 5000 --rounds 5
+//! cargo bench --bench pipeline                    # -- --photos 5000 --rounds 5 --only face-enroll
 //! ```
 //!
 //! The whole pipeline (durable intents and outcomes, retries, events) beside bare loops that have none of it, and beside
@@ -107,7 +107,9 @@ fn main() {
     };
     let (all, rounds) = (number("--photos", 5_000), number("--rounds", 5));
     let bench = Bench::new(all);
-    let here: Vec<Client> = CLIENTS.into_iter().filter(|client| bench.has(*client)).collect();
+    let only: Option<&String> = args.iter().skip_while(|arg| *arg != "--only").nth(1);
+    let is_wanted = |client: &Client| only.is_none_or(|only| client.name().contains(only.as_str()));
+    let here: Vec<Client> = CLIENTS.into_iter().filter(|client| is_wanted(client) && bench.has(*client)).collect();
     let mut taken = vec![Vec::new(); here.len()];
     for _ in 0..rounds {
         for (client, taken) in here.iter().zip(&mut taken) {
