@@ -9,20 +9,25 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex as Turn, MutexGuard, Semaphore, SemaphorePermit},
+    sync::{Mutex as Turn, MutexGuard, Semaphore},
     time::Instant,
 };
 
 use crate::pace::{Breaker, Qps};
 
-/// Time that the antechamber bridges: an intent's commit takes up to about 10 ms, on a slow disk more.
-const BRIDGED: Duration = Duration::from_millis(100);
-/// At least one waits while the next one writes its intent.
-const LEAST: usize = 2;
+/// Time that one group bridges while the next one writes its intents: a commit takes up to about 10 ms, on a slow disk
+/// more.
+const BRIDGED: Duration = Duration::from_millis(60);
+/// Groups before the gate: while one goes through it, the next one's intents are written, in one commit.
+const GROUPS: usize = 2;
 
 /// See the module.
 pub(super) struct Admission {
     antechamber: Semaphore,
+    /// Places that are let in together.
+    group: usize,
+    /// Places that have been given back, and wait until they are a group.
+    given_back: Mutex<usize>,
     probe: Turn<()>,
     breaker: Mutex<Breaker>,
 }
@@ -32,7 +37,7 @@ pub(super) enum Entry<'a> {
     /// One of several; to be dropped at the gate.
     Open {
         /// The place before the gate.
-        place: SemaphorePermit<'a>,
+        place: Place<'a>,
     },
     /// The only one; to be kept until the answer is known.
     Probe {
@@ -41,11 +46,29 @@ pub(super) enum Entry<'a> {
     },
 }
 
+/// A place before the gate.
+pub(super) struct Place<'a>(&'a Admission);
+
+impl Drop for Place<'_> {
+    /// Whoever holds one comes to the gate without those who wait for one: in the end there is always a group.
+    fn drop(&mut self) {
+        let Admission { antechamber, group, given_back, .. } = self.0;
+        let mut given_back = given_back.lock().unwrap_or_else(PoisonError::into_inner);
+        *given_back += 1;
+        if *given_back == *group {
+            *given_back = 0;
+            antechamber.add_permits(*group);
+        }
+    }
+}
+
 impl Admission {
     pub(super) fn new(quota: Qps) -> Self {
-        let places = (quota.get() * BRIDGED.as_secs_f64()).ceil() as usize;
+        let group = (quota.get() * BRIDGED.as_secs_f64()).ceil().max(1.0) as usize;
         Self {
-            antechamber: Semaphore::new(places.max(LEAST)),
+            antechamber: Semaphore::new(GROUPS * group),
+            group,
+            given_back: Mutex::default(),
             probe: Turn::new(()),
             breaker: Mutex::new(Breaker::default()),
         }
@@ -60,7 +83,8 @@ impl Admission {
                     return Entry::Probe { turn };
                 }
             } else {
-                let place = self.antechamber.acquire().await.expect("the semaphore is never closed");
+                self.antechamber.acquire().await.expect("the semaphore is never closed").forget();
+                let place = Place(self);
                 if !self.is_probing() {
                     return Entry::Open { place };
                 }
@@ -107,8 +131,21 @@ mod tests {
         assert!(admission.enter().now_or_never().is_none(), "a second call before the first is answered");
         admission.answered();
         drop(first);
-        let places: Vec<_> = (0..5).map_while(|_| admission.enter().now_or_never()).collect();
-        assert_eq!(places.len(), 5);
-        assert!(admission.enter().now_or_never().is_none(), "more intents at the gate than 100 ms of calls");
+        let mut places: Vec<_> = (0..6).map_while(|_| admission.enter().now_or_never()).collect();
+        assert_eq!(places.len(), 6);
+        assert!(admission.enter().now_or_never().is_none(), "more intents at the gate than 120 ms of calls");
+        // A group goes in together, so that its intents share a commit.
+        places.truncate(4);
+        assert!(admission.enter().now_or_never().is_none(), "two are no group");
+        places.truncate(3);
+        places.extend((0..3).map_while(|_| admission.enter().now_or_never()));
+        assert_eq!(places.len(), 6);
+        assert!(admission.enter().now_or_never().is_none());
+        // However they leave, nobody waits for ever.
+        for _ in 0..100 {
+            places.remove(0);
+            places.extend(std::iter::from_fn(|| admission.enter().now_or_never()));
+            assert!(places.len() > 3, "{}", places.len());
+        }
     }
 }

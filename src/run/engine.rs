@@ -45,6 +45,9 @@ const DRAIN: Duration = Duration::from_secs(25);
 const CLAIM: usize = 256;
 /// How often the clock is looked at while `--window` is closed.
 const LOOK_AT_THE_CLOCK: Duration = Duration::from_secs(60);
+/// Units are begun so many at once that the room for them is filled in as many bursts: their photos are read one after the
+/// other, while what that takes is at hand.
+const BURSTS: usize = 16;
 /// Questions under way at once.
 const ASKING: usize = 16;
 
@@ -232,16 +235,19 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let mut search = OptionFuture::default();
         let mut is_searching = false;
         let room = 2 * self.settings.concurrency.get();
+        let burst = (room / BURSTS).max(1);
         let deadline = self.settings.limits.duration.map(|limit| Instant::now() + limit);
         while !self.stop.is_draining() {
             let now = Instant::now();
             let opens_at = self.keep_to_window(now);
             // What is to be done is looked for all the same, so that a run with nothing to do ends.
             let work_room = if opens_at.is_some() { 0 } else { room };
-            while units.len() < work_room
-                && let Some(work) = queue.next_work(now)
-            {
-                units.push(self.unit(work));
+            if units.len() + burst <= work_room {
+                while units.len() < work_room
+                    && let Some(work) = queue.next_work(now)
+                {
+                    units.push(self.unit(work));
+                }
             }
             while asks.len() < ASKING
                 && let Some(case) = queue.next_case(now)
@@ -264,7 +270,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 return Ok(());
             }
             // What is due and finds no room waits for room, not for its time: a time that has passed would spin.
-            let work_due = queue.work_due().filter(|_| units.len() < work_room);
+            let work_due = queue.work_due().filter(|_| units.len() + burst <= work_room);
             let case_due = queue.case_due().filter(|_| asks.len() < ASKING);
             let wake_at = work_due.into_iter().chain(case_due).chain(deadline).chain(opens_at).min();
             tokio::select! {
