@@ -4,14 +4,12 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
+use super::look;
 use crate::{
-    checkpoint::{
-        Batch, Begun, Checkpoint, EnrolledBefore, Ingested, KnownPhoto, PhotoLook, Relook, Remembered, Seen, Store,
-        StoreError,
-    },
+    checkpoint::{Batch, Begun, Checkpoint, Ingested, Relook, Remembered, Store, StoreError},
     domain::{Event, Item, ItemId, RowError},
     manifest::{self, SourceError},
-    picture::{self, LoadError, Rules},
+    picture::Rules,
 };
 
 /// Rows in the first transaction, and the fewest in any.
@@ -190,43 +188,12 @@ impl<S: Store> Feed<S> {
 
     /// What was refused before goes back to the queue if its photo is another one now.
     fn look_at(&self, ingested: Ingested) -> Result<(), StoreError> {
-        let looks: Vec<PhotoLook> = ingested.enrolled_before.iter().filter_map(|before| self.look(before)).collect();
+        let looks = look::at_enrolled(&ingested.enrolled_before, self.on_change, &self.rules);
         if !looks.is_empty() {
             self.checkpoint.note_photos(looks)?;
         }
-        let changed = ingested
-            .refused_before
-            .into_iter()
-            .filter(|refused| picture::stamp(&refused.path).ok() != refused.stamp)
-            .map(|refused| refused.item)
-            .collect::<Vec<_>>();
+        let changed = look::at_refused(&ingested.refused_before);
         if changed.is_empty() { Ok(()) } else { self.checkpoint.reopen_blocking(changed) }
-    }
-
-    /// None: as far as can be told without reading it, it is the photo that was sent.
-    fn look(&self, before: &EnrolledBefore) -> Option<PhotoLook> {
-        let other = match self.on_change {
-            OnChange::Keep => Seen::Other,
-            OnChange::Replace => Seen::Replacement,
-        };
-        let seen = match &before.photo {
-            KnownPhoto::Other => other,
-            KnownPhoto::File { path, stamp, digest } => {
-                let found = picture::stamp(path).ok()?;
-                if Some(found) == *stamp || digest.is_none() {
-                    return None;
-                }
-                match picture::digest(path, &self.rules) {
-                    Ok((found, stamp)) if Some(found) == *digest => Seen::Same(stamp),
-                    Ok(_) | Err(LoadError::Defect(_)) => other,
-                    Err(LoadError::Io(error)) => {
-                        tracing::warn!(%error, "a photo that has changed can't be read just now");
-                        return None;
-                    }
-                }
-            }
-        };
-        Some(PhotoLook { item: before.item, seen })
     }
 
     fn tell(&self, state: &FeedState) {

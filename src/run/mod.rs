@@ -21,6 +21,7 @@ mod doubt;
 mod engine;
 mod feed;
 mod guards;
+mod look;
 mod prepare;
 mod queue;
 mod replace;
