@@ -44,6 +44,15 @@ enum Ids {
     Random,
 }
 
+impl Ids {
+    fn of(self, n: usize, random: &mut fastrand::Rng) -> u64 {
+        match self {
+            Self::Ordered => n as u64,
+            Self::Random => random.u64(..),
+        }
+    }
+}
+
 struct Bench {
     folder: tempfile::TempDir,
     stub: Stub,
@@ -66,7 +75,7 @@ fn main() {
     for ids in [Ids::Ordered, Ids::Random] {
         let manifest = bench.ingest(rows, ids);
         bench.import(&manifest, rows);
-        bench.later(&manifest, rows);
+        bench.later(&manifest, rows, ids);
     }
     bench.check(number("--check", 200_000));
 }
@@ -98,10 +107,7 @@ impl Bench {
         let mut random = fastrand::Rng::with_seed(7);
         writeln!(file, "path,merchant_user_id").expect("the disk has room");
         for n in 0..rows {
-            let id = match ids {
-                Ids::Ordered => n as u64,
-                Ids::Random => random.u64(..),
-            };
+            let id = ids.of(n, &mut random);
             // The last one's photo is there too.
             let photo = if n + 1 == rows { 0 } else { n };
             writeln!(file, "photos/{},{id:016x}", photos::name(photo)).expect("the disk has room");
@@ -191,7 +197,7 @@ impl Bench {
     }
 
     /// `status`, the next batch, and later runs, of a checkpoint that holds everything.
-    fn later(&self, manifest: &Path, rows: usize) {
+    fn later(&self, manifest: &Path, rows: usize, ids: Ids) {
         let checkpoint = manifest.with_extension("sqlite");
         let status = || measure(ours::command("status").arg("--checkpoint").arg(&checkpoint), || false).elapsed;
         println!("  status: {:.1} ms", ms(median((0..5).map(|_| status()))));
@@ -222,6 +228,32 @@ impl Bench {
         );
         let usage = measure(&mut self.run(manifest), || false);
         println!("  run with nothing to do: {:.2} s, peak {:.0} MiB", usage.elapsed.as_secs_f64(), mib(usage.peak));
+        self.grow(manifest, rows, ids);
+        self.stub.take_answered();
+        let (started, mut first_call) = (Instant::now(), None);
+        let usage = child::measure_any(self.run(manifest).args(["--max-images", "1"]), || {
+            if first_call.is_none() && self.stub.was_called() {
+                first_call = Some(started.elapsed());
+            }
+            false
+        });
+        println!(
+            "  grown by 1 %, all of it read: {:.2} s, peak {:.0} MiB, first call after {:.2} s",
+            usage.elapsed.as_secs_f64(),
+            mib(usage.peak),
+            first_call.expect("one photo was sent").as_secs_f64()
+        );
+    }
+
+    /// One row more for each hundred, at the end.
+    fn grow(&self, manifest: &Path, rows: usize, ids: Ids) {
+        let mut file = BufWriter::new(fs::OpenOptions::new().append(true).open(manifest).expect("it is there"));
+        let mut random = fastrand::Rng::with_seed(8);
+        for n in rows..rows + rows / 100 {
+            let id = ids.of(n, &mut random);
+            writeln!(file, "photos/{},{id:016x}", photos::name(0)).expect("the disk has room");
+        }
+        file.flush().expect("the disk has room");
     }
 
     fn binding(&self, checkpoint: &Path) -> String {
@@ -256,7 +288,7 @@ impl Bench {
 /// As a run would leave it after days.
 fn enrol_all_but_the_last(checkpoint: &Path, rows: usize) {
     let db = rusqlite::Connection::open(checkpoint).expect("it is there");
-    let last = "(SELECT max(id) FROM items)";
+    let last = "(SELECT id FROM items ORDER BY row DESC LIMIT 1)";
     let changed = db.execute(
         &format!(
             "UPDATE items SET state = 3, confirmed_by = 0, attempts = 1, enrolled_at = 1, first_intent_at = 1, quality = 'HIGH',

@@ -189,6 +189,12 @@ impl Run<'_> {
             checkpoint: checkpoint.clone(),
             rules: settings.photo,
             on_change: sending.on_change,
+            folder: self
+                .path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty())
+                .unwrap_or(Path::new("."))
+                .to_owned(),
             state: feed_state,
             events,
         };

@@ -4,7 +4,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
-use super::look;
+use super::{look, order::InOrder};
 use crate::{
     checkpoint::{Batch, Begun, Checkpoint, Ingested, Relook, Remembered, Store, StoreError},
     domain::{Event, Item, ItemId, RowError},
@@ -70,6 +70,8 @@ pub struct Feed<S> {
     pub rules: Rules,
     /// What becomes of those that are others now.
     pub on_change: OnChange,
+    /// Where rows are kept that are to be put into order: the checkpoint's folder.
+    pub folder: PathBuf,
     /// Told after each batch.
     pub state: watch::Sender<FeedState>,
     /// Told after each batch.
@@ -102,6 +104,9 @@ pub enum FeedError {
     /// The checkpoint broke.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The disk broke, or is full.
+    #[error("rows can't be kept beside the checkpoint while they are put into order")]
+    Order(#[source] std::io::Error),
 }
 
 impl<S: Store> Feed<S> {
@@ -156,8 +161,9 @@ impl<S: Store> Feed<S> {
         }
         self.state.send_replace(state.clone());
         for (Reading { source, .. }, id) in readings.iter_mut().zip(ids) {
+            let mut in_order = InOrder::new(source, self.folder.clone());
             loop {
-                let rows = source.by_ref().take(size).collect::<Result<Vec<Result<Item, RowError>>, SourceError>>()?;
+                let rows = in_order.by_ref().take(size).collect::<Result<Vec<Result<Item, RowError>>, FeedError>>()?;
                 if rows.is_empty() {
                     break;
                 }

@@ -8,7 +8,7 @@ use std::{
 
 use face_enroll::sandbox::Action;
 
-use crate::support::{Archive, Ended, GROUP, Service, photo};
+use crate::support::{Archive, Ended, GROUP, Service, export, photo};
 
 const ROWS: usize = 100_000;
 
@@ -57,4 +57,39 @@ fn hundred_thousand_rows_take_less_than_60_mib_and_a_resumed_run_calls_within_a_
     println!("peak {peak} MiB, first call after {first_call:?}");
     assert!((1..60).contains(&peak), "{peak} MiB");
     assert!(first_call < Duration::from_secs(1), "{first_call:?}");
+}
+
+#[test]
+fn ids_in_no_order_are_taken_in_whole_also_after_a_kill_and_the_first_row_keeps_its_id() {
+    let archive = Archive::of(0, 0);
+    fs::write(archive.path().join("photos/one.jpg"), photo("one", 0)).unwrap();
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut ids: Vec<String> = (0..30_000).map(|_| format!("{:016x}", random.u64(..))).collect();
+    // One id twice among the rows that go as they come, one across, one twice behind them; and a row that is none.
+    for (first, again) in [(2, 11), (5, 20_000), (21_000, 29_000)] {
+        ids[again] = ids[first].clone();
+    }
+    ids[25_000] = "x".repeat(40);
+    let manifest =
+        ids.iter().fold(String::from("path,merchant_user_id\n"), |text, id| text + "photos/one.jpg," + id + "\n");
+    archive.write(&manifest);
+    let service = Service::new();
+    let killed =
+        service.run(&archive).args(["--max-images", "40"]).env("FACE_ENROLL_CRASH", "ingest.before_commit:9").end();
+    assert_eq!(killed.code, None, "it was not killed: {killed:#?}");
+    for _ in 0..2 {
+        let ended = service.run(&archive).args(["--max-images", "40"]).end();
+        ended.is(8, &[("total", 30_000), ("rejected", 4), ("vanished", 0)]);
+        let rows = export(&archive.checkpoint(), &["--status", "rejected"]);
+        let refused: Vec<_> =
+            rows.iter().map(|row| (row["row"].as_u64().unwrap(), row["code"].as_str().unwrap())).collect();
+        let expected = [
+            (13, "DuplicateUserId"),
+            (20_002, "DuplicateUserId"),
+            (25_002, "InvalidUserId"),
+            (29_002, "DuplicateUserId"),
+        ];
+        assert_eq!(refused, expected);
+    }
+    assert!(service.records().values().all(|records| *records == 1));
 }
