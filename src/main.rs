@@ -5,10 +5,11 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use face_enroll::{cli::Cli, commands, exit::Exit, settings, telemetry};
+use face_enroll::{cli::Cli, commands, exit::Exit, run::PREPARING, settings, telemetry};
 
-/// Threads that read, check and encode photos; they wait for disks more than they work.
-const BLOCKING_THREADS: usize = 12;
+/// Threads that prepare photos, and others that must never wait for them: those of the reading, of the look at the
+/// checkpoint's pages, and of two look-ups of names.
+const BLOCKING_THREADS: usize = PREPARING + 4;
 /// What a thread that hangs on a dead disk is waited for at the end.
 const LAST_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
 

@@ -19,6 +19,10 @@ const PER_BYTE: f64 = 2.42;
 /// Permits are counted in KiB: a semaphore has 2^61 of them at most, and a photo needs at least one.
 const UNIT: u64 = 1024;
 
+/// Photos that are read and prepared at once, each on a blocking thread: they wait for disks, and for room in memory, more
+/// than they work.
+pub const PREPARING: usize = 8;
+
 /// Room in memory for photos.
 #[derive(Debug)]
 pub(super) struct ByteBudget(Arc<Semaphore>);

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     admission::Admission,
-    budget::{ByteBudget, Images, Workbench},
+    budget::{ByteBudget, Images, PREPARING, Workbench},
     control::{Limits, Stop},
     doubt::{Case, CaseEnd, OpenDoubt},
     feed::FeedState,
@@ -151,6 +151,7 @@ pub struct Engine<T, S> {
     pub(super) settings: Settings,
     pub(super) admission: Admission,
     pub(super) in_flight: Semaphore,
+    pub(super) preparing: Semaphore,
     pub(super) bytes: Arc<ByteBudget>,
     pub(super) workbench: Arc<Workbench>,
     pub(super) images: Images,
@@ -183,6 +184,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             stop,
             admission: Admission::new(settings.quota),
             in_flight: Semaphore::new(settings.concurrency.get()),
+            preparing: Semaphore::new(PREPARING),
             bytes: Arc::default(),
             workbench: Arc::default(),
             images: Images::new(settings.limits.images),

@@ -33,6 +33,7 @@ mod unit;
 mod upload;
 mod window;
 
+pub use budget::PREPARING;
 pub use control::{Limits, MaxErrors, Stop, is_ignored};
 pub use engine::{Deps, Engine, Precheck, RunError, Settings};
 pub use feed::{Feed, FeedError, FeedState, OnChange, Reading};

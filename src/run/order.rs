@@ -113,12 +113,16 @@ mod tests {
         manifest::{InputFormat, Settings, from_bytes},
     };
 
-    /// The rows of a manifest, as they are given: the id of each, or `!` and its number.
-    fn given(users: &[&str], look: usize) -> Vec<String> {
+    fn manifest(users: &[&str]) -> manifest::Source {
         let text = users.iter().fold(String::from("path,id\n"), |text, user| text + "a.jpg," + user + "\n");
         let settings = Settings { group: FaceGroupCode::parse("g").ok(), ..Settings::default() };
         let format = InputFormat::of_name("m.csv").unwrap();
-        let mut source = from_bytes(text.into_bytes(), format, Path::new("/"), &settings).unwrap();
+        from_bytes(text.into_bytes(), format, Path::new("/"), &settings).unwrap()
+    }
+
+    /// The rows of a manifest, as they are given: the id of each, or `!` and its number.
+    fn given(users: &[&str], look: usize) -> Vec<String> {
+        let mut source = manifest(users);
         let rows = InOrder { look, ..InOrder::new(&mut source, std::env::temp_dir()) };
         rows.map(|row| match row.unwrap() {
             Ok(item) => format!("{}{}", item.user, item.row),
@@ -131,6 +135,14 @@ mod tests {
     fn what_is_in_no_order_is_put_into_one_behind_the_first_rows_and_faults_go_at_once() {
         let users = ["e", "b", "d", "a", "c", "b", " faulty", "a", "c", "b"];
         assert_eq!(given(&users, 4), ["e2", "b3", "d4", "a5", "!8", "a9", "b7", "b11", "c6", "c10"]);
+    }
+
+    #[test]
+    fn disk_that_can_t_take_them_ends_the_reading() {
+        let mut source = manifest(&["c", "b", "a", "d"]);
+        let rows: Vec<_> = InOrder { look: 2, ..InOrder::new(&mut source, "/nonexistent".into()) }.collect();
+        assert!(rows[..2].iter().all(Result::is_ok), "{rows:?}");
+        assert!(matches!(rows[2..], [Err(FeedError::Order(_))]), "{rows:?}");
     }
 
     #[test]

@@ -102,6 +102,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
             };
             Ok(Prepared { load, file, warnings: picture.warnings, _bytes: Some(bytes) })
         };
+        // Not more than have a thread: those that wait for one would wait in front of whoever looks up the service's name.
+        let _thread = self.preparing.acquire().await.expect("the semaphore is never closed");
         match tokio::task::spawn_blocking(work).await {
             Ok(prepared) => prepared,
             Err(stopped) => Err(NotReady::Machine(std::io::Error::other(stopped))),

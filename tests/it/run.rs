@@ -52,6 +52,16 @@ fn slow_answers_do_not_slow_the_sending() {
 }
 
 #[test]
+fn name_of_the_endpoint_is_looked_up_also_while_large_photos_fill_the_memory_they_may_take() {
+    let archive = Archive::of(150, 900_000);
+    let service = Service::new();
+    let named = service.sandbox.endpoint().replace("127.0.0.1", "localhost");
+    let ended = service.run(&archive).args(["--endpoint", &named, "--give-up-after", "20s"]).end();
+    ended.is(0, &[("enrolled", 150), ("calls", 150)]);
+    service.holds_exactly(&archive);
+}
+
+#[test]
 fn second_run_of_a_finished_manifest_makes_no_call() {
     let archive = Archive::of(20, 0);
     let service = Service::new();
