@@ -434,7 +434,10 @@ async fn waiting_callers_share_a_commit_and_hear_of_it_afterwards() {
     });
     let on_disk = futures::future::join_all(intents).await;
     assert!(on_disk.iter().all(|&n| n > 0));
-    assert_eq!(on_disk.last(), Some(&500));
+    // In whatever order they were heard: those of the last commit find all of them.
+    let commits: std::collections::BTreeSet<u64> = on_disk.into_iter().collect();
+    assert_eq!(commits.last(), Some(&500));
+    assert!(commits.len() < 50, "hardly anyone shared a commit: {commits:?}");
     drop(checkpoint);
     tokio::task::spawn_blocking(move || writer.join().unwrap()).await.unwrap();
 }
