@@ -152,7 +152,7 @@ impl fmt::Display for ApiCode {
     }
 }
 
-/// SHA-256 of a photo's bytes.
+/// A digest of 32 bytes: SHA-256 of a photo, or of what else is said where it is used.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
 

@@ -25,6 +25,9 @@ pub const EXPORT_COLUMNS: [&str; 16] = [
     "confirmed_by",
 ];
 
+/// By these a manifest is known as an export of ours: no row of one is without them.
+pub const EXPORT_MARKS: [&str; 4] = ["row", "source", "status", "attempts"];
+
 /// The manifest's own other fields of a row, in the order of its columns.
 pub type Extra = Vec<(String, String)>;
 
@@ -74,6 +77,8 @@ pub struct Origin {
     pub source: String,
     /// The row in it.
     pub row: u64,
+    /// Was it refused because another row has its id?
+    pub was_duplicate: bool,
 }
 
 /// A row that parsed: one photo to enrol under one id in one group.

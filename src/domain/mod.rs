@@ -18,7 +18,8 @@ pub use counts::{Counts, Latencies, RunSummary, RunTotals};
 pub use event::{DrainReason, Event, ItemReport};
 pub use ids::{ApiCode, Digest, FaceGroupCode, InvalidId, ItemId, MerchantUserId, RequestId, RunId};
 pub use item::{
-    EXPORT_COLUMNS, Extra, FileStamp, Item, Origin, PictureRef, PictureUrl, RawFields, RowDefect, RowError,
+    EXPORT_COLUMNS, EXPORT_MARKS, Extra, FileStamp, Item, Origin, PictureRef, PictureUrl, RawFields, RowDefect,
+    RowError,
 };
 pub use outcome::{ConfirmedBy, ItemState, Outcome, Stage};
 pub use proof::{Committed, Permit};

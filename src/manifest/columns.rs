@@ -3,7 +3,7 @@
 use csv::StringRecord;
 
 use super::fields::{ColumnName, Field, plain};
-use crate::domain::{EXPORT_COLUMNS, most_similar, suggestion};
+use crate::domain::{EXPORT_COLUMNS, EXPORT_MARKS, most_similar, suggestion};
 
 /// The columns of one table.
 #[derive(Debug)]
@@ -16,8 +16,16 @@ pub(super) struct Columns {
     pub(super) has_group: bool,
     /// Can rows name an id?
     pub(super) has_id: bool,
-    /// Of an export: which columns say where its rows come from, `source` and `row`.
-    pub(super) origin: Option<(usize, usize)>,
+    /// Of an export: which columns say where its rows come from, and why they were refused.
+    pub(super) origin: Option<OriginColumns>,
+}
+
+/// See [`Columns::origin`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OriginColumns {
+    pub(super) source: usize,
+    pub(super) row: usize,
+    pub(super) code: Option<usize>,
 }
 
 /// Understands a header, with what `--column` says of it; or says what is wrong with it.
@@ -75,7 +83,7 @@ pub(super) fn understand(header: &StringRecord, given: &[ColumnName]) -> Result<
             written.join(", ")
         ));
     }
-    let is_export = plain.iter().any(|name| name == "status") && plain.iter().any(|name| name == "confirmed_by");
+    let is_export = EXPORT_MARKS.iter().all(|mark| plain.iter().any(|name| name == mark));
     let is_extra = |at: usize| {
         ours[at].is_none() && !plain[at].is_empty() && !(is_export && EXPORT_COLUMNS.contains(&plain[at].as_str()))
     };
@@ -85,7 +93,7 @@ pub(super) fn understand(header: &StringRecord, given: &[ColumnName]) -> Result<
         extra: (0..plain.len()).filter(|&at| is_extra(at)).map(|at| (at, written[at].to_owned())).collect(),
         has_group: ours.contains(&Some("face_group_code")),
         has_id: ours.contains(&Some("merchant_user_id")),
-        origin: own("source").zip(own("row")),
+        origin: own("source").zip(own("row")).map(|(source, row)| OriginColumns { source, row, code: own("code") }),
     })
 }
 
@@ -134,7 +142,7 @@ mod tests {
         header.push("department");
         let columns = of(&header).unwrap();
         assert_eq!(columns.extra, [(16, "department".to_owned())]);
-        assert_eq!(columns.origin, Some((1, 0)));
+        assert_eq!(columns.origin, Some(OriginColumns { source: 1, row: 0, code: Some(8) }));
         assert_eq!(of(&["path", "row", "source"]).unwrap().origin, None, "not an export: they are theirs");
         assert_eq!(of(&["path", "status"]).unwrap().extra, [(1, "status".to_owned())], "not an export: it is theirs");
     }

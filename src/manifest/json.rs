@@ -13,13 +13,10 @@ use super::{
     source::{At, Rows, Settings, SourceError},
     table::skip_mark,
 };
-use crate::domain::{EXPORT_COLUMNS, Extra, Item, RowDefect, RowError};
+use crate::domain::{EXPORT_COLUMNS, EXPORT_MARKS, Extra, Item, RowDefect, RowError};
 
 /// Names that are remembered; objects that each have others are a strange manifest, and must not cost memory.
 const NAMES: usize = 10_000;
-
-/// What no object of our own export is without.
-const ALWAYS_EXPORTED: [&str; 4] = ["row", "source", "status", "attempts"];
 
 /// Begins to read.
 pub(super) fn rows(input: Input, at: &At<'_>, settings: &Settings) -> Result<Rows, SourceError> {
@@ -77,7 +74,7 @@ fn row(line: &[u8], span: Span, names: &mut Names, rules: &Rules) -> Result<Item
     })?;
     let Object(members) = serde_json::from_str(text)
         .map_err(|error| unreadable(format!("it is no JSON object: {}", in_the_row(&error))))?;
-    let is_export = ALWAYS_EXPORTED.iter().all(|name| members.iter().any(|(key, _)| key == name));
+    let is_export = EXPORT_MARKS.iter().all(|name| members.iter().any(|(key, _)| key == name));
     let mut said = Vec::with_capacity(members.len());
     for (key, value) in &members {
         if let Some(text) = text_of(value).map_err(|error| unreadable(format!("its field {key}: {error}")))? {
@@ -108,8 +105,10 @@ fn row(line: &[u8], span: Span, names: &mut Names, rules: &Rules) -> Result<Item
         merchant_user_id: ours[Field::MerchantUserId as usize],
         face_group_code: ours[Field::FaceGroupCode as usize],
     };
-    let own = |name: &str| said.iter().find(|(key, ..)| key.as_str() == name).filter(|_| is_export);
-    let origin = own("source").zip(own("row")).and_then(|((_, source, _), (_, row, _))| origin(source, row));
+    let own = |name: &str| {
+        said.iter().find(|(key, ..)| key.as_str() == name).filter(|_| is_export).map(|(_, text, _)| text.as_str())
+    };
+    let origin = own("source").zip(own("row")).and_then(|(source, row)| origin(source, row, own("code")));
     rules.item(span.first, &fields, Others { extra, origin })
 }
 
@@ -271,7 +270,7 @@ mod tests {
         let rows = read_as("m.ndjson", &line, &settings()).unwrap();
         let item = rows[0].as_ref().unwrap();
         assert_eq!((item.group.as_str(), &item.extra[..]), ("g2", &[("dept".to_owned(), "x".to_owned())][..]));
-        assert_eq!(item.origin.as_deref(), Some(&Origin { source: "m.csv".into(), row: 2 }));
+        assert_eq!(item.origin.as_deref(), Some(&Origin { source: "m.csv".into(), row: 2, was_duplicate: false }));
     }
 
     #[test]

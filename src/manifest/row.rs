@@ -31,9 +31,10 @@ pub(super) struct Others {
 }
 
 /// Where a row of an export says that it comes from.
-pub(super) fn origin(source: &str, row: &str) -> Option<Box<Origin>> {
+pub(super) fn origin(source: &str, row: &str, code: Option<&str>) -> Option<Box<Origin>> {
     let row = row.parse().ok()?;
-    Some(Box::new(Origin { source: source.to_owned(), row }))
+    let was_duplicate = code.is_some_and(|code| code == RowDefect::DuplicateUserId.code().0);
+    Some(Box::new(Origin { source: source.to_owned(), row, was_duplicate }))
 }
 
 /// What rows are read with.

@@ -8,13 +8,13 @@ use std::{
 use csv::{ByteRecord, StringRecord};
 
 use super::{
-    columns::{self, Columns},
+    columns::{self, Columns, OriginColumns},
     framing::{Framer, Piece, RECORD_CAP, Span},
     input::Input,
     row::{Fields, Others, Rules, bare, origin},
     source::{At, Rows, Settings, SourceError},
 };
-use crate::domain::{Item, RawFields, RowDefect, RowError};
+use crate::domain::{Item, Origin, RawFields, RowDefect, RowError};
 
 /// Quotes that are never closed are forgiven so often: each costs another look at up to a record's greatest length.
 const OPEN_QUOTES: usize = 100;
@@ -102,11 +102,16 @@ impl<R: Read> Table<R> {
         };
         let extra = self.columns.extra.iter().filter(|(at, _)| !record[*at].is_empty());
         let extra = extra.map(|(at, name)| (name.clone(), record[*at].to_owned())).collect();
-        let origin = self.columns.origin.and_then(|(source, row)| origin(&record[source], &record[row]));
+        let origin = self.origin(|at| record.get(at));
         match record.deserialize::<Fields<'_>>(Some(&self.columns.names)) {
             Ok(fields) => self.rules.item(span.first, &fields, Others { extra, origin }),
             Err(error) => Err(bare(span.first, RowDefect::UnreadableRow, error.to_string(), None)),
         }
+    }
+
+    fn origin<'r>(&self, field: impl Fn(usize) -> Option<&'r str>) -> Option<Box<Origin>> {
+        let OriginColumns { source, row, code } = self.columns.origin?;
+        origin(field(source)?, field(row)?, code.and_then(&field))
     }
 
     /// A record whose fields can't be trusted; what can be given back of them is.
@@ -121,7 +126,8 @@ impl<R: Read> Table<R> {
             url: field("url"),
             user: field("merchant_user_id"),
             group: field("face_group_code"),
-            ..RawFields::default()
+            extra: Vec::new(),
+            origin: self.origin(|at| str::from_utf8(record.get(at)?).ok()),
         });
         RowError { row: span.first, defect, message, fields }
     }

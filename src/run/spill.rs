@@ -183,8 +183,8 @@ fn encode(item: &Item, to: &mut Vec<u8>) {
             put(url.0.as_bytes(), to);
         }
     }
-    if let Some(Origin { source, row }) = origin.as_deref() {
-        to.push(b'o');
+    if let Some(Origin { source, row, was_duplicate }) = origin.as_deref() {
+        to.push(if *was_duplicate { b'd' } else { b'o' });
         put(source.as_bytes(), to);
         to.extend_from_slice(&row.to_be_bytes());
     } else {
@@ -213,8 +213,11 @@ fn decode(record: &[u8]) -> io::Result<Item> {
             _ => PictureRef::Url(PictureUrl(rest.text()?)),
         };
         let origin = match rest.take(1)? {
-            b"o" => Some(Box::new(Origin { source: rest.text()?, row: rest.number()? })),
-            _ => None,
+            b"-" => None,
+            kind => {
+                let was_duplicate = kind == b"d";
+                Some(Box::new(Origin { source: rest.text()?, row: rest.number()?, was_duplicate }))
+            }
         };
         let mut extra = Vec::new();
         while !rest.0.is_empty() {
@@ -257,8 +260,8 @@ mod tests {
 
     fn item() -> impl Strategy<Value = Item> {
         let extra = proptest::collection::vec((".{0,9}", ".{0,9}"), 0..3);
-        (any::<u64>(), "[a-c张]{1,9}", "[gh]{1,3}", any::<bool>(), proptest::option::of(any::<u64>()), extra).prop_map(
-            |(row, user, group, is_path, origin, extra)| Item {
+        (any::<u64>(), "[a-c张]{1,9}", "[gh]{1,3}", any::<bool>(), proptest::option::of(any::<(u64, bool)>()), extra)
+            .prop_map(|(row, user, group, is_path, origin, extra)| Item {
                 row,
                 picture: if is_path {
                     PictureRef::Path(format!("/photos/{user}.jpg").into())
@@ -268,9 +271,9 @@ mod tests {
                 user: MerchantUserId::parse(user).unwrap(),
                 group: FaceGroupCode::parse(group).unwrap(),
                 extra,
-                origin: origin.map(|row| Box::new(Origin { source: "/m.csv".into(), row })),
-            },
-        )
+                origin: origin
+                    .map(|(row, was_duplicate)| Box::new(Origin { source: "/m.csv".into(), row, was_duplicate })),
+            })
     }
 
     proptest! {

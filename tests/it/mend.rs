@@ -88,10 +88,8 @@ fn row_that_is_not_mended_stays_refused_where_it_was_and_takes_nobodys_place() {
     let before = refused.service.sandbox.records();
     // One as it was, one with the id of somebody else, one with another fault, one mended.
     let long = "x".repeat(40);
-    let mended = refused.mended(
-        "csv",
-        &[(long.as_str(), "u00002"), ("u6", &long), ("../f.jpg", "photos/d.jpg"), (",,,u7", ",photos/d.jpg,,u7")],
-    );
+    let mended =
+        refused.mended("csv", &[(long.as_str(), "u00002"), ("../f.jpg", "../g.jpg"), (",,,u7", ",photos/d.jpg,,u7")]);
     let text = fs::read_to_string(&mended).unwrap();
     assert!(text.contains(",u00001,"), "{text}");
     for calls in [1, 0] {
@@ -101,13 +99,13 @@ fn row_that_is_not_mended_stays_refused_where_it_was_and_takes_nobodys_place() {
     let records = refused.service.sandbox.records();
     assert!(before.iter().all(|record| records.iter().any(|now| now.id == record.id)), "a record was replaced");
     let rows = export(&refused.archive.checkpoint(), &["--status", "rejected"]);
-    assert_eq!(codes(&rows), ["DuplicateUserId", "InvalidUserId"].into());
+    assert_eq!(codes(&rows), ["DuplicateUserId", "OutsideRoot"].into());
     // Each where it was, with what is wrong with it now.
     let found = |row: u64| rows.iter().find(|found| found["row"] == row).unwrap();
     let said = |row: u64| found(row)["message"].as_str().unwrap();
     assert!(said(5).starts_with("row 2 of mended.csv: row 3 has the same id"), "{}", said(5));
     assert!(said(6).contains("row 2 has the same id"), "{}", said(6));
-    assert!(said(7).starts_with("row 4 of mended.csv: its merchant_user_id can't be used"), "{}", said(7));
+    assert!(said(7).starts_with("row 4 of mended.csv: its path leads out"), "{}", said(7));
     assert!(rows.iter().all(|row| row["source"].as_str().unwrap().ends_with("manifest.csv")), "{rows:#?}");
 }
 
@@ -115,9 +113,58 @@ fn row_that_is_not_mended_stays_refused_where_it_was_and_takes_nobodys_place() {
 fn two_mended_rows_with_one_id_are_one_person_and_a_duplicate() {
     let refused = Refused::new();
     let long = "x".repeat(40);
-    let mended = refused.mended("csv", &[(long.as_str(), "u4"), ("u6", "u4"), ("../f.jpg", "photos/e.jpg")]);
+    let mended = refused.mended("csv", &[(long.as_str(), "u4"), ("u00001", "u4")]);
     refused.run(&mended).is(6, &[("total", 7), ("enrolled", 4), ("rejected", 3), ("calls", 1)]);
+    // Nor does a later round take that person's place; and whom an earlier one mended has not vanished with its file.
+    let mended = refused.mended("csv", &[("u00001", "u4"), (",,,u7", ",photos/u00002.jpg,,u7")]);
+    let ended = refused.run(&mended);
+    ended.is(6, &[("total", 7), ("enrolled", 5), ("rejected", 2), ("calls", 1), ("changed", 0), ("vanished", 0)]);
     let rows = export(&refused.archive.checkpoint(), &["--status", "rejected"]);
-    let row = rows.iter().find(|row| row["row"] == 7).unwrap();
+    let row = rows.iter().find(|row| row["row"] == 6).unwrap();
     assert_eq!(row["code"], "DuplicateUserId", "{row:#}");
+    // An export with nothing mended in it ends in the same way, however often it comes.
+    let unmended = refused.mended("csv", &[]);
+    for _ in 0..2 {
+        let ended = refused.run(&unmended);
+        ended.is(6, &[("total", 7), ("rejected", 2), ("calls", 0)]);
+        assert!(!ended.stderr.contains("no row in the source"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn mended_row_is_not_taken_for_another_one_that_stands_at_its_number_by_now() {
+    let refused = Refused::new();
+    let mended = refused.mended("csv", &[("x".repeat(40).as_str(), "u4"), (",,,u7", ",photos/u00002.jpg,,u7")]);
+    // A line above has gone, another row is faulty at the end.
+    let shifted = refused.original.replace("photos/u00003.jpg,u00003\n", "") + ",u9\n";
+    refused.archive.write(&shifted);
+    refused.run(&refused.archive.manifest()).is(6, &[("total", 8), ("rejected", 5), ("vanished", 1)]);
+    let ended = refused.run(&mended);
+    // Of the export's four rows two are people, one leads out, and one has somebody else's id.
+    ended.is(6, &[("total", 12), ("enrolled", 5), ("rejected", 7), ("calls", 2), ("changed", 0)]);
+    let rows = export(&refused.archive.checkpoint(), &["--status", "rejected"]);
+    let users: Vec<&str> = rows.iter().filter_map(|row| row["merchant_user_id"].as_str()).collect();
+    assert!(users.contains(&"u9") && users.contains(&"u7"), "somebody is nowhere: {users:?}");
+}
+
+#[test]
+fn manifest_that_is_replaced_by_its_own_export_loses_no_row() {
+    let refused = Refused::new();
+    let export = refused.mended("csv", &[(",,,u7", ",photos/u00002.jpg,,u7")]);
+    fs::rename(export, refused.archive.manifest()).unwrap();
+    let ended = refused.run(&refused.archive.manifest());
+    // In it nobody else has the id of the one that was a duplicate.
+    ended.is(6, &[("total", 6), ("enrolled", 4), ("rejected", 2), ("vanished", 2)]);
+}
+
+#[test]
+fn person_who_was_mended_is_erased_like_everyone_else() {
+    let refused = Refused::new();
+    let mended = refused.mended("csv", &[("x".repeat(40).as_str(), "u4")]);
+    refused.run(&mended).is(6, &[("enrolled", 4), ("rejected", 3)]);
+    let mut erase = Enroll::new("erase");
+    assert_eq!(erase.args(["--user", "u4", "--checkpoint"]).arg(refused.archive.checkpoint()).end().code, Some(0));
+    // Their row in the manifest is refused again, as it always was.
+    fs::remove_file(mended).unwrap();
+    refused.run(&refused.archive.manifest()).is(6, &[("total", 7), ("enrolled", 3), ("rejected", 4)]);
 }

@@ -78,6 +78,7 @@ impl SqliteStore {
             "UPDATE sources SET items = items - (SELECT count(*) FROM items AS i
                WHERE i.source_id = sources.id AND i.id IN (SELECT id FROM temp.gone));
              UPDATE sources SET vanished = min(vanished, items), mark = NULL;
+             DELETE FROM mended_rows WHERE item IN (SELECT id FROM temp.gone);
              DELETE FROM items WHERE id IN (SELECT id FROM temp.gone);
              DROP TABLE temp.gone;",
         )?;
@@ -95,7 +96,6 @@ impl SqliteStore {
                 }
             }
             self.db.execute(&format!("DELETE FROM row_faults WHERE {faulty}"), params![user.as_str(), group])?;
-            self.db.execute("DELETE FROM mended_rows WHERE user = ?1", [user.as_str()])?;
         }
         self.tally.flush(&self.db)?;
         if rows > 0 {

@@ -10,7 +10,7 @@ use rusqlite::{
     types::{ToSqlOutput, Value, ValueRef},
 };
 
-use super::{SqliteStore, reopened, rows};
+use super::{SqliteStore, mend::Standing, reopened, rows};
 use crate::{
     checkpoint::store::{Batch, EnrolledBefore, Ingested, KnownPhoto, RefusedBefore, SourceId},
     domain::{Digest, FaceGroupCode, Item, ItemId, ItemState, PictureRef, RawFields, RowDefect, RowError},
@@ -20,8 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct OpenSource {
     pub(super) id: SourceId,
-    name: String,
-    root: PathBuf,
+    pub(super) name: String,
+    pub(super) root: PathBuf,
     generation: i64,
 }
 
@@ -123,6 +123,11 @@ impl TryFrom<&Row<'_>> for Known {
 }
 
 impl Known {
+    /// Is that where it was named last?
+    pub(super) fn is_at(&self, source: SourceId, row: u64) -> bool {
+        (self.source, self.row) == (source.0, row_number(row))
+    }
+
     /// What is to be looked at to tell whether the photo is another one. A link is another one if it leads elsewhere;
     /// what stands behind its question mark is a signature that is made anew each night.
     fn photo(&self, now: &PictureRef, names_another: bool) -> Option<KnownPhoto> {
@@ -175,13 +180,28 @@ impl SqliteStore {
         let mut ingested = Ingested::default();
         let mut rest = batch.rows.as_slice();
         while let Some(row) = rest.first() {
-            let taken = match row {
-                row if self.ingest_mended(batch.source, row)? => 1,
-                Err(error) => {
+            let taken = match (self.standing(batch.source, row)?, row) {
+                (Standing::StillRefused, _) => 1,
+                (Standing::Duplicate(first), Ok(item)) => {
+                    self.ingest_duplicate(batch.source, item, &first)?;
+                    1
+                }
+                (_, Err(error)) => {
                     self.ingest_fault(batch.source, error)?;
                     1
                 }
-                Ok(item) => {
+                (Standing::Mends(refused), Ok(item)) => {
+                    match self.find(item)? {
+                        Some(known) => self.ingest_known(batch.source, item, &known, &mut ingested)?,
+                        None => {
+                            self.insert_new(batch.source, &rest[..1])?;
+                        }
+                    }
+                    let known = self.find(item)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+                    self.replace_refused(&refused, known.item)?;
+                    1
+                }
+                (Standing::Itself, Ok(item)) => {
                     let known = if self.expects_known { self.find(item)? } else { None };
                     if let Some(known) = known {
                         self.ingest_known(batch.source, item, &known, &mut ingested)?;
@@ -371,6 +391,17 @@ impl SqliteStore {
                 self.tally.add(ItemState::Rejected, Some(&code?), -1);
             }
             drop(mended);
+        }
+        let mended: Vec<(SourceId, ItemId)> = (self.sources.iter())
+            .map(|open| Ok(self.mended_by(open.id)?.into_iter().map(|item| (open.id, item))))
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect();
+        for (source, item) in mended {
+            if !self.seen.mark(item) {
+                self.of_source.named(source);
+            }
         }
         self.of_source.flush(&self.db)?;
         for open in &self.sources {

@@ -81,6 +81,8 @@ pub struct SqliteStore {
     remembered: Vec<(i64, PathBuf)>,
     /// Was the last row of an item that is known?
     expects_known: bool,
+    /// Did a row of an export stand for a refused one, and not mend it? Then it stands nowhere itself.
+    has_stood_in_vain: bool,
 }
 
 impl SqliteStore {
@@ -121,6 +123,7 @@ impl SqliteStore {
             is_ingesting: true,
             remembered: Vec::new(),
             expects_known: false,
+            has_stood_in_vain: false,
         }
     }
 
@@ -316,7 +319,8 @@ impl Store for SqliteStore {
                 if !self.is_left_out(claimed.item, row.get("source_id")?) {
                     claims.push(claimed);
                 } else if self.is_ingesting {
-                    // Rows are named in about the order of their numbers: what is behind has not come either.
+                    // Mostly rows are named in the order of their numbers: what is behind has not come either. Where
+                    // they are not, the final pass finds the rest.
                     break;
                 }
             }

@@ -19,7 +19,8 @@ impl SqliteStore {
             let known = self
                 .db
                 .prepare_cached(
-                    "SELECT id, root, items, mark, (SELECT count(*) FROM row_faults WHERE source_id = sources.id) AS faults
+                    "SELECT id, root, items, mark, (SELECT count(*) FROM row_faults WHERE source_id = sources.id)
+                     + (SELECT count(*) FROM mended_rows WHERE source_id = sources.id) AS faults
                      FROM sources WHERE name = ?1 AND mark IS NOT NULL AND vanished = 0",
                 )?
                 .query_row([name], |row| {
@@ -41,7 +42,11 @@ impl SqliteStore {
         Ok(all)
     }
 
+    /// Not of sources with rows that are another one's: nothing of these would be found again.
     pub(super) fn write_mark(&mut self, mark: &Digest) -> Result<()> {
+        if self.has_stood_in_vain {
+            return Ok(());
+        }
         for open in &self.sources {
             self.db.execute("UPDATE sources SET mark = ?2 WHERE id = ?1", (open.id.0, mark.0))?;
         }
