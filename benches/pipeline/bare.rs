@@ -3,7 +3,7 @@
 
 use std::{
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -17,6 +17,7 @@ use face_enroll::{
 };
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use sha2::{Digest as _, Sha256};
 use tokio::{net::TcpStream, task::JoinSet};
 
 use crate::{
@@ -31,26 +32,33 @@ pub struct Work {
     pub authority: Option<PathBuf>,
     pub folder: PathBuf,
     pub photos: usize,
+    /// Is each photo hashed too?
+    pub hashes: bool,
     next: AtomicUsize,
 }
 
 impl Work {
     pub fn new(to: SocketAddr, authority: Option<PathBuf>, folder: PathBuf, photos: usize) -> Self {
-        Self { to, authority, folder, photos, next: AtomicUsize::new(0) }
+        Self { to, authority, folder, photos, hashes: false, next: AtomicUsize::new(0) }
     }
 
     /// The next photo's headers and body.
     fn next(&self) -> Option<(Vec<(&'static str, String)>, Bytes)> {
         let n = self.next.fetch_add(1, Relaxed);
-        (n < self.photos).then(|| request(&self.folder, n, &self.to.to_string()))
+        (n < self.photos).then(|| {
+            let photo = std::fs::read(self.folder.join(crate::photos::name(n))).expect("it was written");
+            if self.hashes {
+                std::hint::black_box(Sha256::digest(&photo));
+            }
+            request(&photo, n, &self.to.to_string())
+        })
     }
 }
 
-fn request(folder: &Path, n: usize, host: &str) -> (Vec<(&'static str, String)>, Bytes) {
-    let photo = std::fs::read(folder.join(crate::photos::name(n))).expect("it was written");
+fn request(photo: &[u8], n: usize, host: &str) -> (Vec<(&'static str, String)>, Bytes) {
     let group = FaceGroupCode::parse(GROUP).expect("it is a code");
     let user = MerchantUserId::parse(format!("{n:06}")).expect("it is an id");
-    let payload = Payload::with_picture(&group, &user, &photo);
+    let payload = Payload::with_picture(&group, &user, photo);
     let now = jiff::Timestamp::now();
     let mut headers = vec![
         ("host", host.to_owned()),
