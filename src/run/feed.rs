@@ -78,10 +78,26 @@ pub struct Feed<S> {
     pub events: mpsc::Sender<Event>,
 }
 
+type Rows = Vec<Result<Item, RowError>>;
+
 /// A batch that is being taken in, and how far the reading has come with it.
 struct Taking {
     batch: Begun<(Ingested, Duration)>,
     state: FeedState,
+}
+
+/// The next rows, at most so many. True: those behind them are long in coming.
+fn next_rows(rows: &mut InOrder<'_>, most: usize) -> Result<(Rows, bool), FeedError> {
+    let mut batch = Vec::with_capacity(most);
+    while batch.len() < most
+        && let Some(row) = rows.next()
+    {
+        batch.push(row?);
+        if rows.has_just_begun() {
+            return Ok((batch, true));
+        }
+    }
+    Ok((batch, false))
 }
 
 /// Of the batch after one that took so long.
@@ -163,7 +179,7 @@ impl<S: Store> Feed<S> {
         for (Reading { source, .. }, id) in readings.iter_mut().zip(ids) {
             let mut in_order = InOrder::new(source, self.folder.clone());
             loop {
-                let rows = in_order.by_ref().take(size).collect::<Result<Vec<Result<Item, RowError>>, FeedError>>()?;
+                let (rows, is_long) = next_rows(&mut in_order, size)?;
                 if rows.is_empty() {
                     break;
                 }
@@ -172,6 +188,9 @@ impl<S: Store> Feed<S> {
                 let batch = self.checkpoint.begin_ingest(Batch { source: id, rows })?;
                 if let Some(before) = begun.replace(Taking { batch, state: state.clone() }) {
                     size = next_size(size, self.take_in(before)?);
+                }
+                if let Some(last) = begun.take_if(|_| is_long) {
+                    self.take_in(last)?;
                 }
             }
         }

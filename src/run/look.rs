@@ -3,6 +3,8 @@
 //! Mostly the size and the time of the file tell. Several are looked at beside one another: each look waits for the disk,
 //! or for a file server.
 
+use std::thread::{Builder, ScopedJoinHandle};
+
 use super::feed::OnChange;
 use crate::{
     checkpoint::{EnrolledBefore, KnownPhoto, PhotoLook, RefusedBefore, Seen},
@@ -34,11 +36,13 @@ fn beside_one_another<'a, T: Sync, R: Send>(all: &'a [T], look: impl Fn(&'a T) -
         return all.iter().filter_map(look).collect();
     }
     std::thread::scope(|scope| {
-        let look = &look;
-        let shares = all.chunks(share);
-        let shares: Vec<_> =
-            shares.map(|share| scope.spawn(move || share.iter().filter_map(look).collect::<Vec<R>>())).collect();
-        shares.into_iter().flat_map(|share| share.join().expect("looking at a file does not panic")).collect()
+        let look_at = |share: &'a [T]| share.iter().filter_map(&look).collect::<Vec<R>>();
+        let begun: Vec<_> = (all.chunks(share))
+            // Where no thread is to be had any more, this one looks.
+            .map(|share| Builder::new().spawn_scoped(scope, move || look_at(share)).map_err(|_| look_at(share)))
+            .collect();
+        let ended = |looked: ScopedJoinHandle<'_, Vec<R>>| looked.join().expect("looking at a file does not panic");
+        begun.into_iter().flat_map(|share| share.map_or_else(|looked| looked, ended)).collect()
     })
 }
 

@@ -2,8 +2,9 @@
 //!
 //! The checkpoint finds a person by an index of ids. Ids in no order touch another page of it with each row, and most of
 //! the time goes into writing these pages; in their order they touch one page after the other. So a manifest is looked at
-//! for its first [`LOOK`] rows, which go as they come and are work enough for minutes; if these are in no order, the
-//! rest is put into one (`spill.rs`) before it goes.
+//! for its first [`LOOK`] rows, which go as they come and are mostly work for minutes; if these are in no order, the
+//! rest is put into one (`spill.rs`) before it goes. Only files are: what comes from a pipe, or from a slow folder, may come
+//! slower than it can be sent.
 
 use std::path::PathBuf;
 
@@ -27,6 +28,8 @@ pub(super) struct InOrder<'a> {
     folder: PathBuf,
     look: usize,
     state: State,
+    /// Has it begun to put rows into order, and not been asked about it yet?
+    has_just_begun: bool,
 }
 
 enum State {
@@ -43,8 +46,17 @@ enum State {
 impl<'a> InOrder<'a> {
     /// The rows of a source. What is to be put into order is kept in `folder` meanwhile.
     pub(super) fn new(source: &'a mut manifest::Source, folder: PathBuf) -> Self {
-        let state = State::Looking { rows: 0, ascending: 0, last: String::new() };
-        Self { source, folder, look: LOOK, state }
+        let state = if source.is_file() {
+            State::Looking { rows: 0, ascending: 0, last: String::new() }
+        } else {
+            State::Straight
+        };
+        Self { source, folder, look: LOOK, state, has_just_begun: false }
+    }
+
+    /// True once, before the next row is long in coming: what has come is better taken in first.
+    pub(super) fn has_just_begun(&mut self) -> bool {
+        std::mem::take(&mut self.has_just_begun)
     }
 
     fn look_at(&mut self, item: &Item) {
@@ -57,6 +69,7 @@ impl<'a> InOrder<'a> {
                 State::Straight
             } else {
                 tracing::debug!("the ids are in no order: the rest of the rows is put into one");
+                self.has_just_begun = true;
                 State::Spilling(Spill::new(self.folder.clone()))
             };
         }
@@ -105,19 +118,30 @@ impl Iterator for InOrder<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::{
         domain::FaceGroupCode,
-        manifest::{InputFormat, Settings, from_bytes},
+        manifest::{InputFormat, Settings, from_bytes, open},
     };
 
     fn manifest(users: &[&str]) -> manifest::Source {
         let text = users.iter().fold(String::from("path,id\n"), |text, user| text + "a.jpg," + user + "\n");
         let settings = Settings { group: FaceGroupCode::parse("g").ok(), ..Settings::default() };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.csv");
+        std::fs::write(&path, &text).unwrap();
+        open(&path, &settings).unwrap()
+    }
+
+    #[test]
+    fn what_may_come_slowly_goes_as_it_comes() {
+        let settings = Settings { group: FaceGroupCode::parse("g").ok(), ..Settings::default() };
         let format = InputFormat::of_name("m.csv").unwrap();
-        from_bytes(text.into_bytes(), format, Path::new("/"), &settings).unwrap()
+        let text = b"path,id\nx.jpg,c\nx.jpg,b\nx.jpg,d\nx.jpg,a\n".to_vec();
+        let mut piped = from_bytes(text, format, std::path::Path::new("/"), &settings).unwrap();
+        let rows = InOrder { look: 2, ..InOrder::new(&mut piped, std::env::temp_dir()) };
+        let users: Vec<String> = rows.map(|row| row.unwrap().unwrap().user.to_string()).collect();
+        assert_eq!(users, ["c", "b", "d", "a"]);
     }
 
     /// The rows of a manifest, as they are given: the id of each, or `!` and its number.

@@ -1,14 +1,16 @@
-//! Items in the order of their ids, however many: sorted in parts, which are merged from files without a name.
+//! Items in the order of their ids, however many: sorted in parts, which are merged from a file without a name.
 //!
-//! Order: by id, then by row, so that of two rows with one id the first stays the first. The files are for the owner
-//! alone, in the checkpoint's folder, and gone with the process: a row names a person.
+//! Order: by id, then by row, so that of two rows with one id the first stays the first. The file lies in the checkpoint's
+//! folder, has no name by which another could open it, and is gone with the process: a row names a person.
 
 use std::{
     cmp::Ordering,
     collections::{BinaryHeap, binary_heap::PeekMut},
     fs::File,
-    io::{self, BufReader, BufWriter, Read, Seek, Write},
+    io::{self, BufRead, BufReader, BufWriter, Read, Write},
+    os::unix::fs::FileExt,
     path::PathBuf,
+    sync::Arc,
 };
 
 use crate::domain::{FaceGroupCode, Item, MerchantUserId, Origin, PictureRef, PictureUrl};
@@ -26,12 +28,16 @@ pub(super) struct Spill {
     bytes: Vec<u8>,
     /// Where each begins, with the first bytes of its id: most comparisons need no more.
     places: Vec<(u64, usize)>,
-    parts: Vec<File>,
+    /// What has been sorted so far, one part behind the other.
+    file: Option<File>,
+    /// Where each part ends.
+    ends: Vec<u64>,
 }
 
 impl Spill {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder, part_bytes: PART_BYTES, bytes: Vec::new(), places: Vec::new(), parts: Vec::new() }
+        let (bytes, places, ends) = (Vec::new(), Vec::new(), Vec::new());
+        Self { folder, part_bytes: PART_BYTES, bytes, places, file: None, ends }
     }
 
     /// One more.
@@ -50,28 +56,35 @@ impl Spill {
     }
 
     fn write_part(&mut self) -> io::Result<()> {
-        let Self { folder, part_bytes: _, bytes, places, parts } = self;
+        let Self { folder, part_bytes: _, bytes, places, file, ends } = self;
         places.sort_unstable_by(|(a, a_at), (b, b_at)| {
             a.cmp(b).then_with(|| key(&bytes[a_at + LENGTH..]).cmp(&key(&bytes[b_at + LENGTH..])))
         });
-        let mut file = BufWriter::new(tempfile::tempfile_in(folder)?);
+        let file = match file {
+            Some(file) => file,
+            None => file.insert(tempfile::tempfile_in(folder)?),
+        };
+        let mut file = BufWriter::new(file);
         for (_, at) in places.drain(..) {
             let length = length_at(&bytes[at..]);
             file.write_all(&bytes[at..at + LENGTH + length])?;
         }
+        file.flush()?;
+        ends.push(ends.last().copied().unwrap_or_default() + bytes.len() as u64);
         bytes.clear();
-        let mut file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.rewind()?;
-        parts.push(file);
         Ok(())
     }
 
     /// All of them, in their order.
     pub(super) fn merge(mut self) -> io::Result<Merged> {
         self.write_part()?;
-        let mut heads = BinaryHeap::with_capacity(self.parts.len());
-        for file in self.parts {
-            let mut head = Head { file: BufReader::with_capacity(READ_BYTES, file), record: Vec::new() };
+        let mut heads = BinaryHeap::with_capacity(self.ends.len());
+        let Some(file) = self.file.map(Arc::new) else { return Ok(Merged { heads }) };
+        let mut at = 0;
+        for end in self.ends {
+            let part = BufReader::with_capacity(READ_BYTES, Part { file: file.clone(), at, end });
+            at = end;
+            let mut head = Head { part, record: Vec::new() };
             if head.advance()? {
                 heads.push(head);
             }
@@ -102,23 +115,38 @@ impl Iterator for Merged {
     }
 }
 
+/// A part of the file.
+struct Part {
+    file: Arc<File>,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Part {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.file.read_at(&mut buffer[..left], self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
 /// A part, and the first of its items that has not been given.
 struct Head {
-    file: BufReader<File>,
+    part: BufReader<Part>,
     record: Vec<u8>,
 }
 
 impl Head {
     /// Is there another one?
     fn advance(&mut self) -> io::Result<bool> {
-        let mut length = [0; LENGTH];
-        match self.file.read_exact(&mut length) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-            Err(error) => return Err(error),
+        if self.part.fill_buf()?.is_empty() && self.part.get_ref().at == self.part.get_ref().end {
+            return Ok(false);
         }
+        let mut length = [0; LENGTH];
+        self.part.read_exact(&mut length)?;
         self.record.resize(length_at(&length), 0);
-        self.file.read_exact(&mut self.record)?;
+        self.part.read_exact(&mut self.record)?;
         Ok(true)
     }
 }
