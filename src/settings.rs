@@ -93,7 +93,7 @@ pub fn arguments(
     // The server's flags of these names mean something else: its own quota, its own way to count.
     let is_server = command.get_name() == "sandbox";
     // Nor is a rehearsal that is asked for held up by where the real runs go.
-    let is_rehearsal = flag(command, "sandbox").is_some_and(|arg| is_typed(&typed, arg) || is_set(arg, &variable));
+    let is_rehearsal = flag(command, "sandbox").is_some_and(|arg| is_typed(&typed, arg) || is_true(arg, &variable));
     let mut added = Vec::new();
     for (key, value) in &settings {
         if flag(cli, key).is_none() && !cli.get_subcommands().any(|command| flag(command, key).is_some()) {
@@ -185,6 +185,13 @@ fn is_set(arg: &Arg, variable: &impl Fn(&str) -> Option<OsString>) -> bool {
     arg.get_env().and_then(|name| name.to_str()).and_then(variable).is_some()
 }
 
+/// As clap's `BoolishValueParser` reads it.
+fn is_true(arg: &Arg, variable: &impl Fn(&str) -> Option<OsString>) -> bool {
+    let value = arg.get_env().and_then(|name| name.to_str()).and_then(variable);
+    let value = value.map(|value| value.to_string_lossy().to_lowercase());
+    value.is_some_and(|value| ["y", "yes", "t", "true", "on", "1"].contains(&value.as_str()))
+}
+
 fn is_typed(typed: &[OsString], arg: &Arg) -> bool {
     let long = arg.get_long().map(|long| format!("--{long}")).unwrap_or_default();
     typed.iter().take_while(|word| *word != "--").any(|word| {
@@ -265,6 +272,9 @@ mod tests {
         let settings = "endpoint = \"https://example.com\"\nqps = 5\n";
         let rehearsal = "run --qps=5 m.csv --sandbox";
         assert_eq!(with(settings, "face-enroll run m.csv --sandbox", &[]).unwrap(), rehearsal);
+        let by_variable = |value| with(settings, "face-enroll run m.csv", &[("FACE_ENROLL_SANDBOX", value)]).unwrap();
+        assert_eq!(by_variable("Yes"), "run --qps=5 m.csv");
+        assert_eq!(by_variable("false"), "run --endpoint=https://example.com --qps=5 m.csv");
     }
 
     #[test]
