@@ -30,6 +30,36 @@ pub(super) fn of_counts(counts: &Counts) -> impl Iterator<Item = Exit> {
     all.into_iter().filter(|(n, _)| *n > 0).map(|(_, exit)| exit)
 }
 
+/// Is there something that someone must act on? Not where it ended well, or as it was told to.
+pub(super) fn is_for_someone(exit: Exit, drained: Option<&DrainReason>) -> bool {
+    let as_told = match drained {
+        Some(DrainReason::Signal(_) | DrainReason::MaxDuration | DrainReason::MaxImages) => true,
+        Some(
+            DrainReason::MaxErrors
+            | DrainReason::ServiceAway(_)
+            | DrainReason::ThrottledOut(_)
+            | DrainReason::Fatal(_)
+            | DrainReason::SourceBroken
+            | DrainReason::Damaged
+            | DrainReason::CheckpointGone,
+        )
+        | None => false,
+    };
+    match exit {
+        Exit::Success => false,
+        Exit::Signal(_) | Exit::Limit | Exit::TimeUp => !as_told,
+        Exit::Internal
+        | Exit::Usage
+        | Exit::Source
+        | Exit::Failed
+        | Exit::Rejected
+        | Exit::Fatal
+        | Exit::Locked
+        | Exit::InDoubt
+        | Exit::Checkpoint => true,
+    }
+}
+
 /// Why it ended so, in a sentence.
 pub(super) fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&Failure>, counts: &Counts) -> String {
     let of_drain = || {

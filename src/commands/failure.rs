@@ -156,8 +156,9 @@ impl From<ExportError> for Failure {
     fn from(error: ExportError) -> Self {
         match error {
             ExportError::Store(error) => error.into(),
-            ExportError::Write(cause) if is_misplaced(&cause) => Self::new(Exit::Usage, ExportError::Write(cause))
-                .advise("give a file that can be written with --output"),
+            ExportError::Write(cause) if is_misplaced(&cause) => {
+                Self::new(Exit::Usage, ExportError::Write(cause)).advise("give a file that can be written")
+            }
             ExportError::Write(_) => Self::new(Exit::Internal, error),
         }
     }

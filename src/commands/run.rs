@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Failure,
-    ending::{Canary, of_counts, of_reason, reason},
+    ending::{Canary, is_for_someone, of_counts, of_reason, reason},
     finish,
     metrics::Metrics,
     place::{self, Kind},
@@ -407,7 +407,7 @@ impl Run<'_> {
         }
         if !self.is_quiet {
             telemetry::plain(&report::lines(&counts, &summary, self.path));
-        } else if matches!(exit, Exit::Rejected | Exit::Failed | Exit::InDoubt) {
+        } else if failure.is_none() && is_for_someone(exit, stop.reason()) {
             telemetry::plain(&report::verdict(&counts, &summary, self.path));
         }
         failure.map_or(Ok(exit), Err)

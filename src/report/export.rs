@@ -18,7 +18,7 @@ pub enum ExportError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The output.
-    #[error("the export can't be written")]
+    #[error("the output can't be written")]
     Write(#[from] io::Error),
 }
 

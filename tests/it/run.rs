@@ -316,6 +316,19 @@ fn wrong_secret_costs_one_call_and_leaves_everything_pending() {
 }
 
 #[test]
+fn quiet_run_says_why_it_stopped_and_nothing_where_it_ended_as_it_was_told_to() {
+    let archive = Archive::of(3, 0);
+    let service = Service::new();
+    let wrong = service.run(&archive).arg("-q").env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "planted-wrong-secret").end();
+    assert_eq!(wrong.code, Some(7));
+    assert!(wrong.stderr.contains("check ALIBABA_CLOUD_ACCESS_KEY_SECRET, then run again"), "{wrong:#?}");
+    for (args, code) in [(&["--max-images", "1"][..], 8), (&["--max-duration", "0s"], 10), (&[], 0)] {
+        let ended = service.run(&archive).arg("-q").args(args).end();
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(code), ""), "{args:?}");
+    }
+}
+
+#[test]
 fn missing_permission_stops_the_run_after_one_call() {
     let archive = Archive::of(30, 0);
     let service = Service::failing(r#"{"fault": "permission"}"#);
