@@ -19,7 +19,7 @@ use crate::{
 /// A photo, ready to go.
 pub(super) struct Prepared {
     pub(super) load: Load,
-    pub(super) file: Origin,
+    pub(super) file: PhotoFile,
     pub(super) warnings: Vec<Warning>,
     /// Of the budget; given back with the bytes.
     pub(super) _bytes: Option<Budgeted>,
@@ -35,7 +35,7 @@ pub(super) enum Load {
 
 /// The file that a photo came from; nothing, for a link.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Origin {
+pub(super) struct PhotoFile {
     /// Of its bytes.
     pub(super) digest: Option<Digest>,
     /// Of what is sent, where that is something else.
@@ -66,7 +66,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 let payload = Payload::with_url(&group, &user, url);
                 return Ok(Prepared {
                     load: Load::Call(payload),
-                    file: Origin::default(),
+                    file: PhotoFile::default(),
                     warnings: Vec::new(),
                     _bytes: None,
                 });
@@ -90,7 +90,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let picture = original.carry_out(&plan, &rules).map_err(not_ready)?;
             let size = picture.bytes.len() as u64;
             bytes.shrink(size);
-            let file = Origin {
+            let file = PhotoFile {
                 digest: Some(picture.digest),
                 sent: Some(picture.sent).filter(|sent| *sent != picture.digest),
                 stamp: Some(picture.stamp),

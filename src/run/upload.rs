@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     engine::Engine,
-    prepare::Origin,
+    prepare::PhotoFile,
     unit::{End, Work},
 };
 use crate::{
@@ -24,7 +24,7 @@ const KEPT: Duration = Duration::from_secs(10 * 60);
 #[derive(Debug, Clone)]
 pub(super) struct Uploaded {
     pub(super) address: FileAddress,
-    pub(super) file: Origin,
+    pub(super) file: PhotoFile,
     at: Instant,
 }
 
@@ -44,7 +44,7 @@ pub(super) enum UploadEnd {
 
 impl<T: Transport, S: Store> Engine<T, S> {
     /// Leave, then the file.
-    pub(super) async fn upload(&self, mut work: Work, photo: &[u8], file: Origin) -> Result<UploadEnd, StoreError> {
+    pub(super) async fn upload(&self, mut work: Work, photo: &[u8], file: PhotoFile) -> Result<UploadEnd, StoreError> {
         match self.try_upload(photo).await {
             Some(Ok(address)) => {
                 work.uploaded = Some(Uploaded { address: address.clone(), file, at: Instant::now() });
@@ -109,7 +109,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         result
     }
 
-    async fn upload_failed(&self, mut work: Work, error: UploadError, file: Origin) -> Result<End, StoreError> {
+    async fn upload_failed(&self, mut work: Work, error: UploadError, file: PhotoFile) -> Result<End, StoreError> {
         let outcome = match error {
             UploadError::Throttled { .. } => return Ok(self.later(work)),
             UploadError::Fatal(fatal) => {
