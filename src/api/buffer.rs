@@ -7,8 +7,12 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
-/// Buffers kept: about as many as there are bodies at once.
-const KEPT: usize = 64;
+/// Buffers kept: as many as there are bodies at once, with the default concurrency.
+const KEPT: usize = 128;
+/// A smaller one is not made. The allocator maps what is as large as that by itself (glibc: from 128 KiB on), and returns
+/// it whole; smaller ones, made on one thread and dropped on another, tear holes into the memory of each. What is not used
+/// of it takes no memory.
+const SMALLEST: usize = 160 * 1024;
 /// A larger one is not kept. The body of an ordinary photo takes 110 KB.
 const LARGEST: usize = 256 * 1024;
 
@@ -19,7 +23,7 @@ pub(super) fn take(room: usize) -> Vec<u8> {
     let spare = if room <= LARGEST { SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop() } else { None };
     let mut buffer = spare.unwrap_or_default();
     // More than it takes would soon be too large to be kept.
-    buffer.reserve_exact(room);
+    buffer.reserve_exact(room.max(SMALLEST));
     buffer
 }
 

@@ -38,10 +38,10 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const PHOTOS: usize = 640;
 const BYTES: usize = 80_000;
-/// Measured: 82. What a call that allocates a little more in one place takes is not worth a look; a clone of each
+/// Measured: 80. What a call that allocates a little more in one place takes is not worth a look; a clone of each
 /// header is.
 const ALLOCATIONS: usize = 100;
-/// Measured: 1.4 times the photo: it, a share of the buffers that bodies use again, and small things. A copy of either
+/// Measured: 1.5 times the photo: it, a share of the buffers that bodies use again, and small things. A copy of either
 /// goes beyond it.
 const PHOTO_SIZES: f64 = 2.0;
 /// A disk that syncs in 5 ms; a group commit takes whatever has queued up meanwhile.
