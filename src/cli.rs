@@ -544,9 +544,9 @@ pub struct ExportArgs {
     /// Only rows in these states: pending, in_doubt, enrolled, rejected, failed
     #[arg(long, value_name = "STATE,...", value_delimiter = ',', value_parser = state)]
     pub status: Vec<ItemState>,
-    /// The form
-    #[arg(long, default_value = "csv")]
-    pub format: ExportFormat,
+    /// The form [default: as the output's name says, else csv]
+    #[arg(long)]
+    pub format: Option<ExportFormat>,
     /// For a spreadsheet: an apostrophe before each cell that it would take for a formula (such a file is no manifest)
     #[arg(long)]
     pub for_spreadsheet: bool,

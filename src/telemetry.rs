@@ -37,16 +37,18 @@ pub fn start(talk: &TalkArgs) -> io::Result<()> {
         (false, 1) => Level::DEBUG,
         (false, _) => Level::TRACE,
     };
-    let filter = Targets::new().with_default(LevelFilter::WARN).with_target("face_enroll", level);
+    let filter = |level| Targets::new().with_default(LevelFilter::WARN).with_target("face_enroll", level);
     let has_color = match talk.color {
         When::Always => true,
         When::Never => false,
         When::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
     };
-    let mut layers = vec![layer(talk.log_format, has_color, Stderr).with_filter(filter.clone()).boxed()];
+    let mut layers = vec![layer(talk.log_format, has_color, Stderr).with_filter(filter(level)).boxed()];
     if let Some(path) = &talk.log_file {
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-        layers.push(layer(talk.log_format, false, Mutex::new(file)).with_filter(filter).boxed());
+        // Whoever keeps a log wants to find in it when a run began and how it ended, also where nobody is to be woken.
+        let level = level.max(Level::INFO);
+        layers.push(layer(talk.log_format, false, Mutex::new(file)).with_filter(filter(level)).boxed());
     }
     // A second start is a test's: the first one stands.
     let _ = tracing_subscriber::registry().with(layers).try_init();

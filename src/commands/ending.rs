@@ -99,7 +99,10 @@ pub(super) fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<
         }
         Exit::Fatal | Exit::Limit | Exit::TimeUp | Exit::Signal(_) => of_drain(),
         Exit::InDoubt => rows(counts.in_doubt, "still in doubt"),
-        Exit::Failed => format!("Finished; {}", rows(counts.failed, "failed: a retry may help")),
+        Exit::Failed => {
+            let have = if counts.failed == 1 { "row has" } else { "rows have" };
+            format!("Finished; {} {have} failed: a retry may help", report::thousands(counts.failed))
+        }
         Exit::Rejected => format!("Finished; {}", rows(counts.rejected, "rejected: running again does not help")),
     }
 }

@@ -18,13 +18,15 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
     let path = place::to_look_into(&args.which)?;
     let reader = Reader::open(&path)?;
     let to_stdout = args.output == Path::new("-");
+    let is_named_jsonl = args.output.extension().is_some_and(|ending| ending == "jsonl" || ending == "ndjson");
+    let format = args.format.unwrap_or(if is_named_jsonl { ExportFormat::Jsonl } else { ExportFormat::Csv });
     let folder = if to_stdout { PathBuf::from(".") } else { folder_of(&args.output).to_owned() };
     let folder = folder.canonicalize().map_err(|error| Failure::new(Exit::Usage, ExportError::Write(error)))?;
     let exporter = Exporter { reader: &reader, states: &args.status, folder, is_for_spreadsheet: args.for_spreadsheet };
     let written = if to_stdout {
-        write(&exporter, args.format, stdout().lock())
+        write(&exporter, format, stdout().lock())
     } else {
-        file::replace(&args.output, file::PRIVATE, |file| write(&exporter, args.format, file))
+        file::replace(&args.output, file::PRIVATE, |file| write(&exporter, format, file))
     };
     match written {
         Ok(()) => Ok(Exit::Success),

@@ -75,7 +75,19 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
         known => known?,
     };
     let is_new = store.epoch()? == 0;
+    if let Some(group) = &args.read.group
+        && let Ok(others) = Reader::open(&path).and_then(|reader| reader.groups())
+        && !others.is_empty()
+        && !others.iter().any(|other| other == group.as_str())
+    {
+        tracing::warn!(
+            group = group.as_str(),
+            before = others.join(", "),
+            "this checkpoint holds no one of this group so far: whoever is in another one is enrolled in this one besides"
+        );
+    }
     if is_new
+        && knows_all
         && kind == Kind::Service
         && let Some(other) = sibling::of(&path, &target.binding, target::group(&args).as_ref())
     {
@@ -144,8 +156,13 @@ impl Run<'_> {
         let metrics = Metrics::start(show.metrics_file.as_deref(), show.metrics_addr).await?;
         let found = checkpoint.start_run(new).await?;
         self.lock.remember(found.epoch);
-        if !self.knows_all || found.has_forgotten {
+        if !self.knows_all {
             tracing::warn!("this checkpoint does not know all that it once knew: asking before every send");
+        } else if found.has_forgotten {
+            // As someone wanted it.
+            tracing::info!("people were removed from this checkpoint: asking before every send");
+        }
+        if !self.knows_all || found.has_forgotten {
             settings.precheck = Precheck::EverySend;
         }
         let stop = Stop::default();
@@ -364,8 +381,8 @@ impl Run<'_> {
             }
         };
         // What was rejected before is known: neither another item, nor more rows that are none.
-        let is_known =
-            self.args.limits.exit_on == ExitOn::New && totals.newly_rejected == 0 && counts.rejected <= before.rejected;
+        let has_new = totals.newly_rejected > 0 || counts.rejected > before.rejected;
+        let is_known = self.args.limits.exit_on == ExitOn::New && !has_new;
         let canary = match (self.args.limits.canary, stop.reason()) {
             (Some(_), None | Some(DrainReason::MaxImages)) if totals.sent > 0 => {
                 Some(Canary { totals: &totals, before: &before })
@@ -405,9 +422,21 @@ impl Run<'_> {
         if !stop.is_leaving() {
             let _ = self.summary.set(serde_json::to_string(&object).expect("our own objects are JSON"));
         }
+        tracing::info!(
+            exit = summary.exit_code,
+            newly_enrolled = summary.totals.newly_enrolled,
+            enrolled = counts.enrolled,
+            rejected = counts.rejected,
+            failed = counts.failed,
+            in_doubt = counts.in_doubt,
+            pending = counts.pending,
+            calls = summary.totals.calls,
+            "{}",
+            summary.exit_reason,
+        );
         if !self.is_quiet {
             telemetry::plain(&report::lines(&counts, &summary, self.path));
-        } else if failure.is_none() && is_for_someone(exit, stop.reason()) {
+        } else if failure.is_none() && (has_new || is_for_someone(exit, stop.reason())) {
             telemetry::plain(&report::verdict(&counts, &summary, self.path));
         }
         failure.map_or(Ok(exit), Err)

@@ -10,7 +10,7 @@ const LOOKS: usize = 100;
 /// What the names of checkpoints end in, whoever named them: those of `place` do too.
 const ENDING: &str = ".sqlite";
 
-/// Another checkpoint in the same folder that belongs to the same place and holds this group.
+/// Another checkpoint in the same folder that belongs to the same place and holds this group: of several, the fullest.
 pub(super) fn of(checkpoint: &Path, binding: &str, group: Option<&FaceGroupCode>) -> Option<PathBuf> {
     let group = group?.as_str();
     let folder = std::path::absolute(checkpoint).ok()?.parent()?.to_owned();
@@ -18,11 +18,12 @@ pub(super) fn of(checkpoint: &Path, binding: &str, group: Option<&FaceGroupCode>
     let is_one = |file: &PathBuf| {
         file.file_name() != checkpoint.file_name() && file.to_string_lossy().ends_with(ENDING) && Reader::is_one(file)
     };
-    files.filter(is_one).take(LOOKS).find(|file| {
-        let holds = || -> Option<bool> {
-            let reader = Reader::open(file).ok()?;
-            Some(reader.binding().ok()?.as_deref() == Some(binding) && reader.groups().ok()?.iter().any(|g| g == group))
-        };
-        holds().unwrap_or(false)
-    })
+    let enrolled = |file: &PathBuf| -> Option<u64> {
+        let reader = Reader::open(file).ok()?;
+        let holds =
+            reader.binding().ok()?.as_deref() == Some(binding) && reader.groups().ok()?.iter().any(|g| g == group);
+        reader.counts().ok().filter(|_| holds).map(|counts| counts.enrolled)
+    };
+    let holding = files.filter(is_one).take(LOOKS).filter_map(|file| enrolled(&file).map(|n| (n, file)));
+    holding.max_by_key(|(enrolled, _)| *enrolled).map(|(_, file)| file)
 }

@@ -51,7 +51,7 @@ pub fn lines(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> String {
     let mut text = table(counts);
     let totals = &run.totals;
     let elapsed = duration(Duration::try_from_secs_f64(totals.elapsed_s).unwrap_or_default());
-    if totals.calls == 0 && counts.pending == 0 && counts.in_doubt == 0 {
+    if totals.calls == 0 && totals.newly_enrolled == 0 && counts.pending == 0 && counts.in_doubt == 0 {
         let _ = writeln!(text, "nothing to do: {} already enrolled, 0 calls ({elapsed}).", thousands(counts.enrolled));
     } else {
         let latencies = &totals.latencies;

@@ -100,7 +100,6 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 }
                 Err(NotReady::Machine(error)) => return self.read_again(work, &error).await,
             };
-        self.stats.warned(&warnings);
         let _in_flight = self.in_flight.acquire().await.expect("the semaphore is never closed");
         let Some(mut entry) = self.enter().await else { return Ok(End::Left) };
         let payload = match load {
@@ -139,6 +138,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 return Ok(End::NotTaken);
             }
             self.stats.sent();
+            self.stats.warned(&warnings);
             work.is_counted = true;
         }
         let Claimed { group, user, .. } = &work.claimed;

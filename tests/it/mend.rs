@@ -1,6 +1,6 @@
 //! An export of what was refused is mended and run: each row takes the place of the one that it stands for.
 
-use std::{fs, path::PathBuf};
+use std::{cell::RefCell, fs, path::PathBuf};
 
 use crate::support::{Archive, Ended, Enroll, Service, codes, export, photo};
 
@@ -9,6 +9,8 @@ struct Refused {
     archive: Archive,
     service: Service,
     original: String,
+    /// The last export, as it was written.
+    exported: RefCell<String>,
 }
 
 impl Refused {
@@ -21,7 +23,7 @@ impl Refused {
         let original = fs::read_to_string(archive.manifest()).unwrap()
             + &format!("photos/d.jpg,{long}\nphotos/e.jpg,u00001\n../f.jpg,u6\n,u7\n");
         archive.write(&original);
-        let refused = Self { archive, service, original };
+        let refused = Self { archive, service, original, exported: RefCell::default() };
         let ended = refused.service.run(&refused.archive).end();
         ended.is(6, &[("total", 7), ("enrolled", 3), ("rejected", 4)]);
         refused
@@ -31,9 +33,10 @@ impl Refused {
     fn mended(&self, format: &str, changes: &[(&str, &str)]) -> PathBuf {
         let file = self.archive.path().join(format!("mended.{format}"));
         let mut enroll = Enroll::new("export");
-        enroll.args(["--status", "rejected", "--format", format, "--checkpoint"]).arg(self.archive.checkpoint());
+        enroll.args(["--status", "rejected", "--checkpoint"]).arg(self.archive.checkpoint());
         assert_eq!(enroll.arg("-o").arg(&file).end().code, Some(0));
         let mut text = fs::read_to_string(&file).unwrap();
+        self.exported.replace(text.clone());
         for (from, to) in changes {
             assert!(text.contains(from), "{from} in {text}");
             text = text.replace(from, to);
@@ -69,6 +72,15 @@ fn mended_row_of_an_export_takes_the_place_of_the_refused_one() {
         refused.run(&mended).is(0, &[("total", 7), ("enrolled", 7), ("rejected", 0), ("newly_enrolled", 4)]);
         // Again, and the manifest as it was: recognised, read anew under another flag, and read anew because it has grown.
         refused.run(&mended).is(0, &[("total", 7), ("calls", 0)]);
+        // As it was exported, it says nothing that is not known.
+        let exported = refused.archive.path().join(format!("exported.{format}"));
+        fs::write(&exported, &refused.exported.borrow()[..]).unwrap();
+        refused.run(&exported).is(6, &[("total", 8), ("rejected", 1), ("calls", 0)]);
+        let rows = export(&refused.archive.checkpoint(), &["--status", "rejected"]);
+        assert_eq!(codes(&rows), ["DuplicateUserId"].into(), "whose id is another's is told apart from nobody");
+        fs::remove_file(&exported).unwrap();
+        fs::write(&exported, if format == "csv" { "path,id\n" } else { "" }).unwrap();
+        refused.run(&exported).is(0, &[("total", 7), ("calls", 0)]);
         let manifest = refused.archive.manifest();
         refused.run(&manifest).is(0, &[("total", 7), ("calls", 0)]);
         let again = refused.service.run(&refused.archive).args(["--column", "path=path"]).end();

@@ -326,6 +326,25 @@ fn quiet_run_says_why_it_stopped_and_nothing_where_it_ended_as_it_was_told_to() 
         let ended = service.run(&archive).arg("-q").args(args).end();
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(code), ""), "{args:?}");
     }
+    // Nobody else will tell of what is new: the next run knows it.
+    let manifest = fs::read_to_string(archive.manifest()).unwrap();
+    archive.write(&(manifest + "../x.jpg,u9\n"));
+    for (duration, is_told) in [("0s", true), ("1h", false)] {
+        let args = ["-q", "--exit-on", "new", "--max-duration", duration];
+        let ended = service.run(&archive).args(args).end();
+        assert_eq!(ended.stderr.contains("export --status rejected"), is_told, "{ended:#?}");
+    }
+}
+
+#[test]
+fn log_file_has_the_beginning_and_the_end_also_of_a_quiet_run() {
+    let archive = Archive::of(2, 0);
+    let service = Service::new();
+    let log = archive.path().join("run.log");
+    let ended = service.run(&archive).arg("-q").arg("--log-file").arg(&log).end();
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("INFO beginning run=") && log.contains("INFO Every row is enrolled exit=0"), "{log}");
 }
 
 #[test]

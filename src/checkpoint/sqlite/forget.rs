@@ -60,7 +60,7 @@ impl SqliteStore {
         let groups = strings(
             &self.db,
             "SELECT DISTINCT g.code FROM items AS i JOIN face_groups AS g ON g.id = i.group_id
-             WHERE i.id IN (SELECT id FROM temp.gone) AND i.first_intent_at IS NOT NULL ORDER BY g.code",
+             WHERE i.id IN (SELECT id FROM temp.gone) AND (i.first_intent_at IS NOT NULL OR i.state = 3) ORDER BY g.code",
         )?;
         let mut rows = 0;
         {
@@ -98,7 +98,8 @@ impl SqliteStore {
             self.db.execute(&format!("DELETE FROM row_faults WHERE {faulty}"), params![user.as_str(), group])?;
         }
         self.tally.flush(&self.db)?;
-        if rows > 0 {
+        // Of whom the service has nothing, and never had, nothing need be known.
+        if !groups.is_empty() {
             self.db
                 .execute("INSERT INTO settings (name, value) VALUES ('forgotten', '1') ON CONFLICT DO NOTHING", [])?;
         }

@@ -67,7 +67,11 @@ impl SqliteStore {
         origin: &Origin,
         row: &std::result::Result<Item, RowError>,
     ) -> Result<Standing> {
-        let Some(item) = row.as_ref().ok().filter(|_| origin.was_duplicate) else { return Ok(Standing::Itself) };
+        let item = match row {
+            Err(error) if self.is_outdated(origin, &error.fields)? => return Ok(Standing::StillRefused),
+            Ok(item) if origin.was_duplicate => item,
+            Ok(_) | Err(_) => return Ok(Standing::Itself),
+        };
         let Some(known) = self.find(item)? else { return Ok(Standing::Itself) };
         let is_mended = self
             .db
@@ -80,6 +84,17 @@ impl SqliteStore {
             })?;
         let is_its_own = is_mended || known.is_at(source, item.row) || origin.source == self.source(source).name;
         Ok(if is_its_own { Standing::Itself } else { Standing::Duplicate(known) })
+    }
+
+    /// Is it, as it was refused, a row that was mended since?
+    fn is_outdated(&self, origin: &Origin, fields: &RawFields) -> Result<bool> {
+        let source: Option<i64> = self
+            .db
+            .prepare_cached("SELECT id FROM sources WHERE name = ?1")?
+            .query_row([&origin.source], |found| found.get(0))
+            .optional()?;
+        let row = i64::try_from(origin.row).unwrap_or(i64::MAX);
+        source.map_or(Ok(false), |source| self.is_mended(SourceId(source), row, fields))
     }
 
     /// The refused row is this item from now on.
