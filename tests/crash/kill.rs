@@ -115,7 +115,12 @@ fn killed_at_random_moments_nobody_is_lost_and_nobody_is_enrolled_twice() {
     let kills = from_environment("FACE_ENROLL_KILLS", KILLS);
     println!("seed {seed}, {SHARDS} shards of {kills} kills");
     let began = Instant::now();
-    let shards: Vec<_> = (0..SHARDS).map(|n| thread::spawn(move || shard(seed.wrapping_add(n), kills))).collect();
+    // An archive is done after some two hundred kills: a soak takes a new one after each hundred.
+    let rounds = move |n: u64| -> u64 {
+        let seeds = (0..kills).step_by(KILLS as usize).map(|done| (seed.wrapping_add(n + done / KILLS * SHARDS), done));
+        seeds.map(|(seed, done)| shard(seed, KILLS.min(kills - done))).sum()
+    };
+    let shards: Vec<_> = (0..SHARDS).map(|n| thread::spawn(move || rounds(n))).collect();
     let killed: u64 = shards.into_iter().map(|shard| shard.join().unwrap()).sum();
     println!("{killed} killed at random in {:.0} s: no duplicate, nobody lost", began.elapsed().as_secs_f64());
     assert!(killed * 20 >= SHARDS * kills * 19, "{killed}: the runs were over before they were killed");
