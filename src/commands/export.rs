@@ -20,7 +20,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
     let to_stdout = args.output == Path::new("-");
     let is_named_jsonl = args.output.extension().is_some_and(|ending| ending == "jsonl" || ending == "ndjson");
     let format = args.format.unwrap_or(if is_named_jsonl { ExportFormat::Jsonl } else { ExportFormat::Csv });
-    let folder = if to_stdout { PathBuf::from(".") } else { folder_of(&args.output).to_owned() };
+    let folder = if to_stdout { PathBuf::from(".") } else { file::folder_of(&args.output).to_owned() };
     let folder = folder.canonicalize().map_err(|error| Failure::new(Exit::Usage, ExportError::Write(error)))?;
     let exporter = Exporter { reader: &reader, states: &args.status, folder, is_for_spreadsheet: args.for_spreadsheet };
     let written = if to_stdout {
@@ -41,8 +41,4 @@ fn write(exporter: &Exporter<'_>, format: ExportFormat, output: impl Write) -> R
         ExportFormat::Csv => exporter.csv(output),
         ExportFormat::Jsonl => exporter.jsonl(output),
     }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -12,6 +12,11 @@ pub(super) const PRIVATE: u32 = 0o600;
 /// For whoever collects figures.
 pub(super) const PUBLIC: u32 = 0o644;
 
+/// Where a file lies, or is to lie.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes beside it, then takes its place.
 pub(super) fn replace<E: From<io::Error>>(
     path: &Path,

@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Failure,
     ending::{Canary, is_for_someone, of_counts, of_reason, reason},
-    finish,
+    file, finish,
     metrics::Metrics,
     place::{self, Kind},
     reading, sibling, signals,
@@ -206,12 +206,7 @@ impl Run<'_> {
             checkpoint: checkpoint.clone(),
             rules: settings.photo,
             on_change: sending.on_change,
-            folder: self
-                .path
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty())
-                .unwrap_or(Path::new("."))
-                .to_owned(),
+            folder: file::folder_of(self.path).to_owned(),
             state: feed_state,
             events,
         };
@@ -458,7 +453,7 @@ struct Ended {
 
 fn make_folder(checkpoint: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
-    let Some(folder) = checkpoint.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    let folder = file::folder_of(checkpoint);
     if folder.is_dir() {
         return Ok(());
     }

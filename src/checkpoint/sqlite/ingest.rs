@@ -382,7 +382,7 @@ impl SqliteStore {
     /// Rows that the last reading no longer found faulty are gone; items that it no longer named have vanished.
     pub(super) fn finish_sources(&mut self) -> Result<()> {
         let sources: Vec<(SourceId, i64)> = self.sources.iter().map(|open| (open.id, open.generation)).collect();
-        for (source, generation) in sources {
+        for &(source, generation) in &sources {
             let mut mended = self
                 .db
                 .prepare_cached("DELETE FROM row_faults WHERE source_id = ?1 AND generation <> ?2 RETURNING code")?;
@@ -392,15 +392,11 @@ impl SqliteStore {
             }
             drop(mended);
         }
-        let mended: Vec<(SourceId, ItemId)> = (self.sources.iter())
-            .map(|open| Ok(self.mended_by(open.id)?.into_iter().map(|item| (open.id, item))))
-            .collect::<Result<Vec<_>>>()?
-            .into_iter()
-            .flatten()
-            .collect();
-        for (source, item) in mended {
-            if !self.seen.mark(item) {
-                self.of_source.named(source);
+        for (source, _) in sources {
+            for item in self.mended_by(source)? {
+                if !self.seen.mark(item) {
+                    self.of_source.named(source);
+                }
             }
         }
         self.of_source.flush(&self.db)?;
