@@ -1,10 +1,10 @@
 //! Named points at which a test may kill the process: `FACE_ENROLL_CRASH=intent.after_commit:3` dies at the third passage.
 //!
-//! Debug builds only: a release binary has no such points. The process dies by SIGKILL, so nothing is flushed,
-//! dropped or told.
+//! Compiled only with the feature `failpoints`, which the tests switch on for themselves. The process dies by SIGKILL,
+//! so nothing is flushed or dropped.
 
-/// Dies here if the environment says so.
-#[cfg(debug_assertions)]
+/// Kills the process here if the environment says so.
+#[cfg(feature = "failpoints")]
 pub(crate) fn point(name: &'static str) {
     use std::sync::{
         LazyLock,
@@ -25,7 +25,7 @@ pub(crate) fn point(name: &'static str) {
     }
 }
 
-/// Nothing, in a release binary.
-#[cfg(not(debug_assertions))]
+/// Does nothing without the feature.
+#[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub(crate) fn point(_name: &'static str) {}

@@ -9,7 +9,7 @@ use std::{
 
 use face_enroll::sandbox::Action;
 
-use crate::support::{Archive, Enroll, Service};
+use crate::support::{Archive, Enroll, Service, skip};
 
 fn stdout_of(command: &mut Enroll) -> String {
     let ended = command.end();
@@ -57,7 +57,7 @@ fn page_has_every_outcome_and_names_nobody_unless_it_is_asked_to() {
 #[test]
 fn page_is_readable_in_light_in_the_dark_on_paper_and_on_a_narrow_screen() {
     let Some(browser) = browser() else {
-        eprintln!("skipped: no Chromium here (set FACE_ENROLL_CHROMIUM)");
+        skip("Chromium (set FACE_ENROLL_CHROMIUM)");
         return;
     };
     let (archive, service) = archive_and_service();

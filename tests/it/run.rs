@@ -10,7 +10,7 @@ use std::{
 use face_enroll::sandbox::{Action, Settings};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Archive, Ended, Enroll, GROUP, Service, codes, export};
+use crate::support::{Archive, Ended, Enroll, GROUP, Service, codes, export, skip};
 
 fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
@@ -789,7 +789,7 @@ fn bash_completes_the_flags_of_a_command() {
         .args(["-c", &format!("{script}\n{typed}; echo \"${{COMPREPLY[*]}}\"")])
         .output();
     let Ok(output) = shell else {
-        eprintln!("skipped: no bash here");
+        skip("bash");
         return;
     };
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--window", "{output:?}");

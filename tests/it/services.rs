@@ -11,7 +11,7 @@ use std::{
 
 use face_enroll::sandbox::Action;
 
-use crate::support::{Archive, Enroll, GROUP, Service, python_with_sdk};
+use crate::support::{Archive, Enroll, GROUP, Service, python_with_sdk, skip};
 
 /// Hours, by the clock of a process whose zone is UTC: from so many hours hence, for one.
 fn window(from_hours: i64) -> String {
@@ -165,11 +165,10 @@ fn every_setting_is_shown_with_where_it_comes_from_and_no_secret() {
     }
 }
 
-/// Where the tool is not to be had, says so.
 fn passes(tool: &mut Command) {
     let name = tool.get_program().to_string_lossy().into_owned();
     let Ok(output) = tool.output() else {
-        eprintln!("skipped: no {name} here");
+        skip(&name);
         return;
     };
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -197,7 +196,7 @@ fn samples_for_services_are_taken_by_the_tools_that_know_their_formats() {
         if known {
             passes(Command::new(python).args(["-m", "kubernetes_validate", "--strict"]).arg(yaml));
         } else {
-            eprintln!("skipped: no kubernetes-validate beside the official SDK");
+            skip("kubernetes-validate beside the official SDK");
         }
     }
 }

@@ -262,7 +262,7 @@ pub fn codes(rows: &[Value]) -> BTreeSet<&str> {
     rows.iter().filter_map(|row| row["code"].as_str()).collect()
 }
 
-/// An interpreter with the official SDK: named by the environment, or the system's. Where there is none, says so.
+/// An interpreter with the official SDK: named by the environment, or the system's.
 pub fn python_with_sdk() -> Option<String> {
     if let Ok(python) = std::env::var("FACE_ENROLL_SDK_PYTHON") {
         return Some(python);
@@ -271,7 +271,13 @@ pub fn python_with_sdk() -> Option<String> {
     probe.args(["-c", "import alibabacloud_cloudauth_intl20220809"]).stdout(Stdio::null()).stderr(Stdio::null());
     let found = probe.status().is_ok_and(|status| status.success());
     if !found {
-        eprintln!("skipped: no python3 with alibabacloud_cloudauth_intl20220809; name one in FACE_ENROLL_SDK_PYTHON");
+        skip("python3 with alibabacloud_cloudauth_intl20220809 (set FACE_ENROLL_SDK_PYTHON)");
     }
     found.then(|| "python3".to_owned())
+}
+
+/// Reports that a test was skipped because a tool is missing. In CI a missing tool is a failure.
+pub fn skip(missing: &str) {
+    assert!(std::env::var_os("CI").is_none(), "in CI this test must not be skipped: no {missing}");
+    eprintln!("skipped: no {missing}");
 }
