@@ -325,6 +325,36 @@ async fn redirect_is_never_followed() {
     for (status, expected) in [(301, "fatal"), (302, "throttled"), (307, "fatal"), (308, "fatal")] {
         let response = format!("HTTP/1.1 {status} X\r\nLocation: {}/\r\nContent-Length: 0\r\n\r\n", elsewhere.endpoint);
         let server = Server::answering(response).await;
+/// What has not been acknowledged for so long is not delivered any more, though the time for an answer is not up.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn connection_that_acknowledges_nothing_is_broken_off_and_delivers_no_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Little room, and nobody reads: the window closes within the request.
+    socket2::SockRef::from(&listener).set_recv_buffer_size(4_096).unwrap();
+    let limits = TransportSettings {
+        unacknowledged: Duration::from_millis(300),
+        read: Duration::from_secs(3_600),
+        total: Duration::from_secs(3_600),
+        total_cap: Duration::from_secs(3_600),
+        ..limits()
+    };
+    let endpoint = Endpoint::custom(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let key = AccessKey::new(KEY_ID.into(), SECRET.into(), None);
+    let upload = UploadTarget { endpoint: endpoint.clone(), region: None };
+    let client = Client::new(HttpTransport::new(&limits).unwrap(), endpoint, upload, Credentials::fixed(key));
+    let (permit, intent) = tokens().await;
+    let photo = vec![0xFB; 4_000_000];
+    let sending = client.add_face_record(permit, intent, Payload::with_picture(&group(), &user(), &photo));
+    let (answer, accepted) = tokio::join!(tokio::time::timeout(Duration::from_secs(60), sending), listener.accept());
+    let answer = answer.expect("nothing but the kernel gives up within an hour");
+    assert!(kind(&answer).starts_with("maybe sent"), "{answer:?}");
+    let mut received = Vec::new();
+    let end = accepted.unwrap().0.read_to_end(&mut received).await;
+    assert!(end.is_err(), "an end as if all had been sent");
+    assert!(received.len() < photo.len() / 2, "{} bytes", received.len());
+}
+
         assert_eq!(kind(&send(&client(&server.endpoint)).await), expected, "{status}");
     }
     assert_eq!(elsewhere.requests.load(Ordering::Relaxed), 0, "a photo went elsewhere");
