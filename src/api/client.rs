@@ -18,7 +18,7 @@ use super::{
 };
 use crate::domain::{
     Answer, Committed, FaceGroupCode, Fatal, Fault, FaultKind, Intent, MerchantUserId, Permit, Refusal, Removal,
-    Verdict,
+    RunEffect, Verdict,
 };
 
 const VERSION: &str = "2022-08-09";
@@ -80,11 +80,11 @@ impl<T: Transport> Client<T> {
         let Payload { body, sha256 } = payload;
         let heard = self.send(self.call("AddFaceRecord"), "", (body, &sha256)).await;
         let retry_after = heard.as_ref().ok().and_then(|heard| heard.answer.retry_after);
-        let verdict = match heard {
-            Err(none) => none.into(),
+        let (verdict, run_effect) = match heard {
+            Err(none) => (none.into(), None),
             Ok(heard) => self.verdict(&heard).await,
         };
-        Answer { verdict, retry_after, latency: started.elapsed() }
+        Answer { verdict, run_effect, retry_after, latency: started.elapsed() }
     }
 
     /// QueryFaceRecord: what the service has of this id in this group.
@@ -135,7 +135,7 @@ impl<T: Transport> Client<T> {
             let ahead = service.duration_since(Timestamp::now());
             self.seen_ahead_ms.store(ahead.as_millis() as i64, Ordering::Relaxed);
         }
-        match self.verdict(&heard).await {
+        match self.verdict(&heard).await.0 {
             Verdict::NotSent(fault) => Err(NoAnswer::NotSent(fault)),
             // What it means as an answer to this question is for others to say.
             Verdict::Enrolled(_)
@@ -155,9 +155,10 @@ impl<T: Transport> Client<T> {
         Ok(Heard { answer, key, signed_at })
     }
 
-    /// What an answer means; some faults are mended for the next one.
-    async fn verdict(&self, heard: &Heard) -> Verdict {
-        match classify(&heard.answer) {
+    /// What an answer means, for its item and for the run; some faults are mended for the next one.
+    async fn verdict(&self, heard: &Heard) -> (Verdict, Option<RunEffect>) {
+        let verdict = match classify(&heard.answer) {
+            Meaning::Foreign(fault, effect) => return (Verdict::MaybeSent(fault), effect),
             Meaning::WrongClock(refusal) => self.correct_clock(&heard.answer, heard.signed_at, refusal),
             Meaning::Verdict(Verdict::Fatal(fatal @ Fatal::Credentials { .. })) => {
                 match self.credentials.refused(&heard.key).await {
@@ -167,7 +168,8 @@ impl<T: Transport> Client<T> {
                 }
             }
             Meaning::Verdict(verdict) => verdict,
-        }
+        };
+        (verdict, None)
     }
 
     /// How far the service's clock is ahead of ours, as the last answer to a question had it, to the second.

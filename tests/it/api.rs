@@ -18,7 +18,7 @@ use face_enroll::{
     checkpoint::{Batch, Checkpoint, NewIntent, NewRun, SqliteStore},
     domain::{
         Answer, Committed, FaceGroupCode, Fatal, FaultKind, Intent, Item, ItemId, MerchantUserId, Permit, PictureRef,
-        RunId, Verdict,
+        RunEffect, RunId, Verdict,
     },
     pace::{Gate, Qps, QuotaUse},
     sandbox::{Action, Sandbox, Settings as SandboxSettings},
@@ -36,6 +36,8 @@ use crate::support::python_with_sdk;
 const KEY_ID: &str = "LTAI5tPLANTEDKEY0001";
 const SECRET: &str = "planted-secret-4711";
 const TOKEN: &str = "planted-token-0815";
+const STOP: &str = "maybe sent UnreadableAnswer, stop";
+const SLOW_DOWN: &str = "maybe sent UnreadableAnswer, slow down";
 const ENROLLED: &str = r#"{"RequestId":"R-1","Code":"Success","Message":"ok","Result":{"Passed":"Y"}}"#;
 
 fn group() -> FaceGroupCode {
@@ -171,14 +173,20 @@ fn ok(body: &str) -> String {
 }
 
 fn kind(answer: &Answer) -> String {
-    match &answer.verdict {
+    let effect = match &answer.run_effect {
+        None => "",
+        Some(RunEffect::Stop(_)) => ", stop",
+        Some(RunEffect::SlowDown) => ", slow down",
+    };
+    let verdict = match &answer.verdict {
         Verdict::Enrolled(_) => "enrolled".into(),
         Verdict::Refused(refusal) => format!("refused {}", refusal.code),
         Verdict::Throttled(_) => "throttled".into(),
         Verdict::NotSent(fault) => format!("not sent {:?}", fault.kind),
         Verdict::MaybeSent(fault) => format!("maybe sent {:?}", fault.kind),
         Verdict::Fatal(_) => "fatal".into(),
-    }
+    };
+    verdict + effect
 }
 
 #[tokio::test]
@@ -265,6 +273,13 @@ async fn whatever_breaks_after_the_first_byte_may_have_been_executed() {
     .await;
     let cut_off_body = Server::answering(ok(ENROLLED).replace("Content-Length: ", "Content-Length: 9")).await;
     let endless = Server::start(|mut stream, counter| async move {
+    let no_content = Server::answering("HTTP/1.1 204 X\r\n\r\n").await;
+    let other_protocol = "HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let other_protocol = Server::answering(other_protocol).await;
+    let sign_in = "<html>sign in</html>";
+    let status = |status: u16| format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{sign_in}", sign_in.len());
+    let (unauthorized, proxy_login) = (Server::answering(status(401)).await, Server::answering(status(407)).await);
+    let too_large = Server::answering(status(413)).await;
         read_request(&mut stream, &counter).await;
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
         let chunk = format!("4000\r\n{}\r\n", " ".repeat(0x4000));
@@ -291,6 +306,11 @@ async fn whatever_breaks_after_the_first_byte_may_have_been_executed() {
         ("stalled body", stalled_body, "maybe sent UnreadableAnswer"),
         ("cut-off body", cut_off_body, "maybe sent UnreadableAnswer"),
         ("endless body", endless, "maybe sent UnreadableAnswer"),
+        ("204", no_content, "maybe sent UnreadableAnswer"),
+        ("101", other_protocol, "maybe sent UnreadableAnswer"),
+        ("401", unauthorized, STOP),
+        ("407", proxy_login, STOP),
+        ("413", too_large, "maybe sent UnreadableAnswer"),
         ("a byte at a time", drip, "maybe sent Timeout"),
     ] {
         let started = std::time::Instant::now();
@@ -304,27 +324,6 @@ async fn whatever_breaks_after_the_first_byte_may_have_been_executed() {
     }
 }
 
-#[tokio::test]
-async fn idle_connection_that_the_server_closes_costs_no_hidden_resend() {
-    // Answers one request on each connection, and closes it when the second one has been read.
-    let server = Server::start(|mut stream, counter| async move {
-        read_request(&mut stream, &counter).await;
-        stream.write_all(ok(ENROLLED).as_bytes()).await.unwrap();
-        read_request(&mut stream, &counter).await;
-    })
-    .await;
-    let client = client(&server.endpoint);
-    assert_eq!(kind(&send(&client).await), "enrolled");
-    assert_eq!(kind(&send(&client).await), "maybe sent ConnectionLost");
-    assert_eq!(server.requests.load(Ordering::Relaxed), 2);
-}
-
-#[tokio::test]
-async fn redirect_is_never_followed() {
-    let elsewhere = Server::answering(ok(ENROLLED)).await;
-    for (status, expected) in [(301, "fatal"), (302, "throttled"), (307, "fatal"), (308, "fatal")] {
-        let response = format!("HTTP/1.1 {status} X\r\nLocation: {}/\r\nContent-Length: 0\r\n\r\n", elsewhere.endpoint);
-        let server = Server::answering(response).await;
 /// What has not been acknowledged for so long is not delivered any more, though the time for an answer is not up.
 #[cfg(target_os = "linux")]
 #[tokio::test]
@@ -356,13 +355,34 @@ async fn connection_that_acknowledges_nothing_is_broken_off_and_delivers_no_more
 }
 
         assert_eq!(kind(&send(&client(&server.endpoint)).await), expected, "{status}");
+#[tokio::test]
+async fn idle_connection_that_the_server_closes_costs_no_hidden_resend() {
+    // Answers one request on each connection, and closes it when the second one has been read.
+    let server = Server::start(|mut stream, counter| async move {
+        read_request(&mut stream, &counter).await;
+        stream.write_all(ok(ENROLLED).as_bytes()).await.unwrap();
+        read_request(&mut stream, &counter).await;
+    })
+    .await;
+    let client = client(&server.endpoint);
+    assert_eq!(kind(&send(&client).await), "enrolled");
+    assert_eq!(kind(&send(&client).await), "maybe sent ConnectionLost");
+    assert_eq!(server.requests.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn redirect_is_never_followed() {
+    let elsewhere = Server::answering(ok(ENROLLED)).await;
+    for (status, expected) in [(301, STOP), (302, SLOW_DOWN), (307, STOP), (308, STOP)] {
+        let response = format!("HTTP/1.1 {status} X\r\nLocation: {}/\r\nContent-Length: 0\r\n\r\n", elsewhere.endpoint);
+        let server = Server::answering(response).await;
     }
     assert_eq!(elsewhere.requests.load(Ordering::Relaxed), 0, "a photo went elsewhere");
 }
 
 #[tokio::test]
 async fn wait_that_the_service_asks_for_comes_with_whatever_verdict() {
-    let body = r#"{"Code":"Throttling.Api","Message":"m"}"#;
+    let body = r#"{"RequestId":"R","Code":"Throttling.Api","Message":"m"}"#;
     let response = format!("HTTP/1.1 403 X\r\nx-acs-retry-after: 1500\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let answer = send(&client(&Server::answering(response).await.endpoint)).await;
     assert_eq!((kind(&answer).as_str(), answer.retry_after), ("throttled", Some(Duration::from_millis(1_500))));
