@@ -11,8 +11,8 @@ use reqwest::Method;
 use tokio::time::Instant;
 
 use super::{
-    AccessKey, Credentials, Endpoint, GroupLookup, Lookup, Meaning, NoAnswer, Payload, RawAnswer, RecordPage, Removed,
-    Signable, SignedRequest, Transport, UploadTarget, authorization, classify, companion,
+    AccessKey, Credentials, Endpoint, GroupLookup, LookupPage, Meaning, NoAnswer, Payload, RawAnswer, RecordPage,
+    Removed, Signable, SignedRequest, Transport, UploadTarget, authorization, classify, companion,
     credentials::renewed,
     sign::{canonical_query, sha256_hex},
 };
@@ -23,7 +23,7 @@ use crate::domain::{
 
 const VERSION: &str = "2022-08-09";
 /// Records asked for at once. No document gives the most that a page may hold.
-pub const RECORDS_A_PAGE: u64 = 50;
+const RECORDS_A_PAGE: u64 = 50;
 const FORM: &str = "application/x-www-form-urlencoded";
 /// A `Date` further from our clock than this is not believed (reliability.md S15).
 const FURTHEST_CLOCK: Duration = Duration::from_secs(24 * 60 * 60);
@@ -87,15 +87,21 @@ impl<T: Transport> Client<T> {
         Answer { verdict, run_effect, retry_after, latency: started.elapsed() }
     }
 
-    /// QueryFaceRecord: what the service has of this id in this group.
-    pub async fn query_face_record(&self, _permit: Permit, group: &FaceGroupCode, user: &MerchantUserId) -> Lookup {
+    /// QueryFaceRecord: a page of what the service has of this id in this group, the first being 1.
+    pub async fn query_face_record(
+        &self,
+        _permit: Permit,
+        (group, user): (&FaceGroupCode, &MerchantUserId),
+        page: u64,
+    ) -> LookupPage {
+        let (number, size) = (page.to_string(), companion::LOOKUP_PAGE_SIZE.to_string());
         let query = [
-            ("CurrentPage", "1"),
+            ("CurrentPage", number.as_str()),
             ("FaceGroupCode", group.as_str()),
             ("MerchantUserId", user.as_str()),
-            ("PageSize", "10"),
+            ("PageSize", size.as_str()),
         ];
-        companion::lookup(self.ask("QueryFaceRecord", &query).await, user.as_str())
+        companion::lookup_page(self.ask("QueryFaceRecord", &query).await, user.as_str(), page)
     }
 
     /// QueryFaceRecord: a page of everything that the group holds, the first being 1.

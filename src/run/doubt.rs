@@ -13,7 +13,7 @@ use super::{
     unit::{End, Work},
 };
 use crate::{
-    api::{FaceRecord, Lookup, Transport},
+    api::{FaceRecord, Lookup, LookupPages, Transport},
     checkpoint::{Claimed, Settlement, Store, StoreError},
     domain::{ApiCode, ConfirmedBy, DrainReason, FaceGroupCode, ItemId, ItemState, Outcome},
     pace::{Backoff, InDoubtPolicy},
@@ -98,8 +98,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    /// QueryFaceRecord, in its turn. None: the run drains.
+    /// QueryFaceRecord, each page in its turn. None: the run drains.
     pub(super) async fn query(&self, claimed: &Claimed) -> Option<Lookup> {
+        let mut pages = LookupPages::default();
         loop {
             let permit = tokio::select! {
                 biased;
@@ -116,20 +117,23 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 }
             };
             self.stats.queried();
-            let lookup = self.client.query_face_record(permit, &claimed.group, &claimed.user).await;
+            let (id, number) = ((&claimed.group, &claimed.user), pages.next_page());
+            let lookup = pages.add(self.client.query_face_record(permit, id, number).await);
             let now = Instant::now();
-            self.note_query(matches!(lookup, Lookup::Unanswered(_)), now);
+            self.note_query(matches!(lookup, Some(Lookup::Unanswered(_))), now);
             match &lookup {
-                Lookup::Present { .. } | Lookup::Absent => drop(self.query_gate.observe(false, now)),
-                Lookup::Throttled { retry_after } => {
+                None | Some(Lookup::Present { .. } | Lookup::Absent) => drop(self.query_gate.observe(false, now)),
+                Some(Lookup::Throttled { retry_after }) => {
                     self.query_gate.observe(true, now);
                     if let Some(pause) = retry_after {
                         self.query_gate.pause(*pause, now);
                     }
                 }
-                Lookup::Unanswered(_) | Lookup::Fatal(_) => {}
+                Some(Lookup::Unanswered(_) | Lookup::Fatal(_)) => {}
             }
-            return Some(lookup);
+            if lookup.is_some() {
+                return lookup;
+            }
         }
     }
 

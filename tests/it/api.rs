@@ -12,8 +12,8 @@ use std::{
 
 use face_enroll::{
     api::{
-        AccessKey, Client, Credentials, Endpoint, HttpTransport, Lookup, Payload, Signable, TransportSettings,
-        UploadTarget, authorization, canonical_query,
+        AccessKey, Client, Credentials, Endpoint, HttpTransport, Lookup, LookupPages, Payload, Signable,
+        TransportSettings, UploadTarget, authorization, canonical_query,
     },
     checkpoint::{Batch, Checkpoint, NewIntent, NewRun, SqliteStore},
     domain::{
@@ -419,7 +419,10 @@ async fn question_about_one_id_finds_that_id_alone() {
     };
     let sandbox = Sandbox::start(SandboxSettings { credentials, ..SandboxSettings::default() }).await.unwrap();
     let client = client(&sandbox.endpoint());
-    let ask = async || client.query_face_record(permit().await, &group(), &user()).await;
+    let ask = async || {
+        let page = client.query_face_record(permit().await, (&group(), &user()), 1).await;
+        LookupPages::default().add(page).unwrap()
+    };
     assert_eq!(ask().await, Lookup::Absent);
     let now = jiff::Timestamp::now();
     sandbox.plant(group().as_str(), "张三", now).unwrap();
