@@ -155,7 +155,7 @@ impl<T: Transport> Client<T> {
     async fn send(&self, call: Call<'_>, query: &str, body: (Bytes, &str)) -> Result<Heard, NoAnswer> {
         // Before the date: who has to wait for a key is not to be late besides.
         let key = self.credentials.current().await?;
-        let signed_at = self.now();
+        let signed_at = self.service_time();
         let request = sign(call, query, body, (&key, signed_at));
         let answer = self.transport.exchange(request).await?;
         Ok(Heard { answer, key, signed_at })
@@ -184,8 +184,8 @@ impl<T: Transport> Client<T> {
         (ahead != i64::MIN).then(|| SignedDuration::from_millis(ahead))
     }
 
-    /// Our clock, as the service last corrected it.
-    fn now(&self) -> Timestamp {
+    /// What time it is at the service: our clock, as the service last corrected it.
+    pub fn service_time(&self) -> Timestamp {
         let ahead = SignedDuration::from_millis(self.clock_ahead_ms.load(Ordering::Relaxed));
         Timestamp::now().checked_add(ahead).unwrap_or_else(|_| Timestamp::now())
     }

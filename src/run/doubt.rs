@@ -19,8 +19,8 @@ use crate::{
     pace::{Backoff, InDoubtPolicy},
 };
 
-/// A record older than our first intent by more than this is not ours (contract.md): clocks differ, and the gateway
-/// itself tolerates 15 minutes.
+/// A record older than our intent by more than this is not ours (contract.md): clocks differ, and the gateway itself
+/// tolerates 15 minutes. A clock that is further off is refused by it, then corrected, and the intent is made anew.
 const CLOCKS_MAY_DIFFER: Duration = Duration::from_secs(15 * 60);
 /// The code of an id of which the service has more than one record.
 const SEVERAL_RECORDS: &str = "SeveralRecords";
@@ -174,7 +174,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         };
         match lookup {
             Lookup::Present { records } => {
-                let outcome = found(&records, case.work.claimed.first_intent_ms);
+                let outcome = found(&records, case.work.claimed.intent_ms);
                 self.settle_doubt(&case, outcome).await?;
                 Ok(self.after_enrolment(case.work.claimed))
             }
@@ -278,8 +278,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
 }
 
 /// The record is there. Is it ours?
-fn found(records: &[FaceRecord], first_intent_ms: Option<i64>) -> Outcome {
-    let horizon = first_intent_ms.map_or(i64::MIN, |ms| ms - CLOCKS_MAY_DIFFER.as_millis() as i64);
+fn found(records: &[FaceRecord], intent_ms: Option<i64>) -> Outcome {
+    let horizon = intent_ms.map_or(i64::MIN, |ms| ms - CLOCKS_MAY_DIFFER.as_millis() as i64);
     let is_ours = |record: &FaceRecord| record.created.is_none_or(|created| created.as_millisecond() >= horizon);
     let (code, message) = if !records.iter().any(is_ours) {
         let text = "the service had this id in this group before our first attempt; its photo may be another one";
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn record_from_more_than_15_minutes_before_the_first_intent_is_not_ours() {
+    fn record_from_more_than_15_minutes_before_the_intent_is_not_ours() {
         assert_eq!(code(&[record(Some("2026-11-23T11:44:59Z"))]).as_deref(), Some("AlreadyPresent"));
         assert_eq!(code(&[record(Some("2026-11-23T11:45:00Z"))]), None);
         assert_eq!(code(&[record(None)]), None);

@@ -149,8 +149,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
             digest: file.digest,
             sent: file.sent,
             stamp: file.stamp,
+            at_ms: self.client.service_time().as_millisecond(),
         };
-        work.claimed.first_intent_ms.get_or_insert_with(|| jiff::Timestamp::now().as_millisecond());
+        work.claimed.intent_ms = Some(intent.at_ms);
         let intent = self.staged(stages::Stage::Disk, self.checkpoint.intend(intent)).await?;
         let attempts = intent.get().attempt;
         let permit = tokio::select! {
@@ -273,7 +274,6 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    /// A refusal concerns the photo, unless it concerns everyone's.
     /// Too many calls: the rate comes down.
     async fn slow_down(&self, retry_after: Option<Duration>) -> Result<(), StoreError> {
         self.stats.throttled();
@@ -283,6 +283,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         Ok(())
     }
 
+    /// A refusal concerns the photo, unless it concerns everyone's.
     async fn refused(&self, work: Work, refusal: Refusal, latency: Option<Duration>) -> Result<End, StoreError> {
         let item = work.claimed.item;
         if refusal.code.0.starts_with("InvalidParameter") && self.is_group_missing(&work.claimed.group).await {

@@ -186,6 +186,33 @@ fn retry_after_of_a_proxy_is_waited_for() {
     assert!(waited >= Duration::from_secs(1), "{waited:?}");
 }
 
+/// The clock is wrong by more than the gateway allows, in a process that makes the record and in the one that asks.
+#[test]
+fn clock_that_is_20_minutes_off_mistakes_nobodys_record() {
+    for minutes in [-20, 20] {
+        let archive = Archive::of(12, 0);
+        let faults = r#"[{"user": "u00001", "times": 1, "fault": "reset_after"},
+            {"user": "u00003", "times": 1, "fault": "reset_after"},
+            {"user": "u00005", "times": 1, "fault": "reset_before"}]"#;
+        let clock_offset = jiff::SignedDuration::from_mins(minutes);
+        let faults = Script::parse(faults).unwrap();
+        let service = Service::with(Settings { clock_offset, faults, ..Settings::default() });
+        // By another tool, shortly before, by the service's clock.
+        let before = jiff::Timestamp::now() + clock_offset - jiff::SignedDuration::from_mins(20);
+        service.sandbox.plant(GROUP, "u00005", before).unwrap();
+        service.run(&archive).args(["--in-doubt", "hold"]).end().is(12, &[("enrolled", 9), ("in_doubt", 3)]);
+        service.run(&archive).end().is(0, &[("enrolled", 12), ("calls", 0)]);
+        let rows = export(&archive.checkpoint(), &[]);
+        let code = |user: &str| {
+            let row = rows.iter().find(|row| row["merchant_user_id"] == user).unwrap();
+            assert_eq!(row["confirmed_by"], "query", "{row:#}");
+            row["code"].as_str().unwrap_or_default().to_owned()
+        };
+        assert_eq!(["u00001", "u00003", "u00005"].map(code), ["", "", "AlreadyPresent"], "{minutes} minutes");
+        assert!(service.records().values().all(|&records| records == 1));
+    }
+}
+
 #[test]
 fn checkpoint_that_someone_else_has_locked_is_waited_for_and_then_refused() {
     let archive = Archive::of(3, 0);
