@@ -101,7 +101,7 @@ fn change(store: &mut SqliteStore, claimed: &[Claimed]) {
     };
     commit(store, &|store, claimed| {
         let Claimed { item, group, user, .. } = claimed.clone();
-        let intent = NewIntent { item, group, user, digest: None, sent: None, stamp: None };
+        let intent = NewIntent { item, group, user, digest: None, sent: None, stamp: None, at_ms: 0 };
         store.intend(&intent).expect("it is pending");
     });
     commit(store, &|store, claimed| {

@@ -3,12 +3,12 @@
 //! Pages shift while others write, and a record may be seen twice or not at all. So what the pages seem to show of
 //! someone who is enrolled here is asked about by id before it is told.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
-    api::{Client, Lookup, RECORDS_A_PAGE, RecordPage, Transport},
+    api::{Client, Lookup, LookupPages, RecordPage, Transport},
     checkpoint::{Reader, StoreError},
     domain::{FaceGroupCode, Fatal, Fault, ItemId, ItemState, MerchantUserId, Permit},
     pace::{Backoff, Gate},
@@ -98,11 +98,13 @@ impl<T: Transport> Audit<T> {
     ) -> Result<(), AuditError> {
         let mut seen = Items::default();
         let mut seen_again = BTreeSet::new();
+        let mut received = 0;
         for page in 1.. {
             let (records, total) = self.page(group, page).await?;
             if records.is_empty() {
                 break;
             }
+            received += records.len() as u64;
             for user in records {
                 match self.reader.find(group.as_str(), &user)? {
                     Some((item, ItemState::Enrolled)) if !seen.add(item) => drop(seen_again.insert(item)),
@@ -113,7 +115,8 @@ impl<T: Transport> Audit<T> {
                     }
                 }
             }
-            if total.is_some_and(|total| page * RECORDS_A_PAGE >= total) {
+            // The service may give fewer at once than it was asked for.
+            if total.is_some_and(|total| received >= total) {
                 break;
             }
         }
@@ -153,15 +156,26 @@ impl<T: Transport> Audit<T> {
         tell: &mut dyn FnMut(&str, Difference),
     ) -> Result<(), AuditError> {
         let id = MerchantUserId::parse(user).map_err(|_| AuditError::NoId(user.to_owned()))?;
-        let records = self
-            .ask(async |client, permit| match client.query_face_record(permit, group, &id).await {
-                Lookup::Present { records } => Heard::Answer(records.len()),
-                Lookup::Absent => Heard::Answer(0),
-                Lookup::Throttled { retry_after } => Heard::Throttled(retry_after),
-                Lookup::Unanswered(fault) => Heard::Unanswered(fault),
-                Lookup::Fatal(fatal) => Heard::Fatal(fatal),
-            })
-            .await?;
+        let pages = &RefCell::new(LookupPages::default());
+        let records = loop {
+            let records = self
+                .ask(async |client, permit| {
+                    let number = pages.borrow().next_page();
+                    let page = client.query_face_record(permit, (group, &id), number).await;
+                    match pages.borrow_mut().add(page) {
+                        None => Heard::Answer(None),
+                        Some(Lookup::Present { records }) => Heard::Answer(Some(records.len())),
+                        Some(Lookup::Absent) => Heard::Answer(Some(0)),
+                        Some(Lookup::Throttled { retry_after }) => Heard::Throttled(retry_after),
+                        Some(Lookup::Unanswered(fault)) => Heard::Unanswered(fault),
+                        Some(Lookup::Fatal(fatal)) => Heard::Fatal(fatal),
+                    }
+                })
+                .await?;
+            if let Some(records) = records {
+                break records;
+            }
+        };
         match records {
             0 => {
                 self.compared.only_here += 1;

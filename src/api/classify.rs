@@ -1,12 +1,20 @@
-//! What an answer means: one table, by `Code` first and by status only where there is none.
+//! What an answer means: one table, by `Code`.
 //!
 //! The status alone says nothing here: 403 carries both a throttle and a missing permission, 401 a bad photo, 200 a
-//! refusal. Whatever can't be understood may have been executed. Pure and total: no answer makes it panic.
+//! refusal.
+//!
+//! Only the service can say that a call was not executed. An answer is the service's if its body is JSON (or the
+//! gateway's XML) with a `Code` and a `RequestId`, both texts and not empty: the documents show both in every answer,
+//! and a proxy, a firewall or a sign-in page has no `RequestId`. `Result.Passed` proves the same, because only this API
+//! has it. Any other answer may stand in the place of one that says `Success`, so its call is in doubt whatever the
+//! status is. That status still tells the run to stop or to slow down ([`RunEffect`]).
+//!
+//! Pure and total: no answer makes it panic.
 
 use serde::Deserialize;
 
 use super::RawAnswer;
-use crate::domain::{ApiCode, Fatal, Fault, FaultKind, Receipt, Refusal, RequestId, Verdict};
+use crate::domain::{ApiCode, Fatal, Fault, FaultKind, Receipt, Refusal, RequestId, RunEffect, Verdict};
 
 /// Longest text of the service that is kept, in characters.
 const TEXT_CAP: usize = 300;
@@ -18,6 +26,8 @@ pub enum Meaning {
     Verdict(Verdict),
     /// The service refused the date: not executed.
     WrongClock(Refusal),
+    /// Not the service's answer: the call may have been executed. The status may concern the run.
+    Foreign(Fault, Option<RunEffect>),
 }
 
 /// The body of an answer, success or not, as far as it is read.
@@ -129,21 +139,44 @@ pub(super) fn code_kind(code: &str, status: u16) -> CodeKind {
     }
 }
 
+/// Is this a `Code` of success, in whichever spelling? The documents have several (reference, protocol.md section 3).
+pub(super) fn is_success(code: &str) -> bool {
+    ["success", "200", "ok"].contains(&code.to_ascii_lowercase().as_str())
+}
+
 /// What an answer to AddFaceRecord means.
 pub fn classify(answer: &RawAnswer) -> Meaning {
     let Some(body) = answer.body.as_deref() else {
-        return by_status(answer.status, "its body broke off or has no end");
+        return foreign(answer.status, "its body broke off or has no end");
     };
-    match read(body) {
+    match read(body).filter(Body::is_from_service) {
         Some(body) => by_code(answer.status, body),
-        None => by_status(answer.status, "its body is not the service's"),
+        None => foreign(answer.status, "its body is not the service's"),
     }
+}
+
+impl Body {
+    /// See the module.
+    fn is_from_service(&self) -> bool {
+        let has_passed = self.result.as_ref().is_some_and(|result| result.passed.is_some());
+        is_from_service(&self.code, self.request_id.as_deref()) || (has_passed && !self.code.is_empty())
+    }
+}
+
+/// Do these fields of a body show that the service wrote it?
+pub(super) fn is_from_service(code: &str, request_id: Option<&str>) -> bool {
+    !code.is_empty() && request_id.is_some_and(|id| !id.is_empty())
 }
 
 fn by_code(status: u16, body: Body) -> Meaning {
     let Body { code, message, request_id, result } = body;
     let (code, request_id) = (ApiCode(shown(&code)), request_id.map(|id| RequestId(shown(&id))));
     let message = message.map(|text| shown(&text)).unwrap_or_default();
+    if code.0 != "Success" && is_success(&code.0) {
+        // Documented for the queries alone. It is no refusal, and says too little to be a success.
+        let why = format!("its Code is {code}");
+        return Meaning::Verdict(Verdict::MaybeSent(unreadable(status, &why, request_id)));
+    }
     let refusal = |code: ApiCode| Refusal { code, message: message.clone(), request_id: request_id.clone() };
     let fault = |kind| Fault { kind, message: format!("{code}: {message}"), request_id: request_id.clone() };
     Meaning::Verdict(match code_kind(&code.0, status) {
@@ -213,21 +246,16 @@ fn succeeded(result: Option<AddResult>, request_id: Option<RequestId>, message: 
     }
 }
 
-/// An answer with no `Code` to go by.
-fn by_status(status: u16, why: &str) -> Meaning {
-    let code = || ApiCode(format!("HTTP {status}"));
-    let refusal = || Refusal { code: code(), message: format!("HTTP {status} ({why})"), request_id: None };
-    Meaning::Verdict(match status {
-        429 => Verdict::Throttled(refusal()),
+/// An answer that the service has not written, or not to its end.
+fn foreign(status: u16, why: &str) -> Meaning {
+    let effect = match status {
+        429 => Some(RunEffect::SlowDown),
         // The gateway answers so under load (documented for STS). It is never followed.
-        302 => Verdict::Throttled(refusal()),
-        300..=399 => Verdict::Fatal(Fatal::Endpoint { message: format!("it redirects elsewhere (HTTP {status})") }),
-        401 => Verdict::Fatal(Fatal::Credentials { code: code(), message: why.to_owned() }),
-        403 => Verdict::Fatal(Fatal::Permission { code: code(), message: why.to_owned() }),
-        407 => Verdict::Fatal(Fatal::Endpoint { message: "a proxy on the way asks for credentials (HTTP 407)".into() }),
-        413 => Verdict::Refused(refusal()),
-        _ => Verdict::MaybeSent(unreadable(status, why, None)),
-    })
+        302 => Some(RunEffect::SlowDown),
+        300..=399 | 401 | 403 | 407 => Some(RunEffect::Stop(Fatal::Intercepted { status })),
+        _ => None,
+    };
+    Meaning::Foreign(unreadable(status, why, None), effect)
 }
 
 fn unreadable(status: u16, why: &str, request_id: Option<RequestId>) -> Fault {
@@ -277,6 +305,9 @@ mod tests {
     fn meaning(status: u16, body: &str) -> String {
         match classify(&answer(status, body)) {
             Meaning::WrongClock(_) => "wrong clock".into(),
+            Meaning::Foreign(_, None) => "foreign".into(),
+            Meaning::Foreign(_, Some(RunEffect::SlowDown)) => "foreign, slow down".into(),
+            Meaning::Foreign(_, Some(RunEffect::Stop(_))) => "foreign, stop".into(),
             Meaning::Verdict(verdict) => match verdict {
                 Verdict::Enrolled(_) => "enrolled".into(),
                 Verdict::Refused(refusal) => format!("refused {}", refusal.code),
@@ -379,9 +410,15 @@ mod tests {
         for unclear in
             ["", r#","Result":{}"#, r#","Result":null"#, r#","Result":{"Passed":"y"}"#, r#","Result":{"Passed":true}"#]
         {
-            assert_eq!(success(unclear), "maybe sent UnreadableAnswer", "{unclear}");
+            let expected = if unclear.contains("true") { "foreign" } else { "maybe sent UnreadableAnswer" };
+            assert_eq!(success(unclear), expected, "{unclear}");
         }
+        assert_eq!(meaning(200, r#"{"Code":"Success","Result":{"Passed":"Y"}}"#), "enrolled", "nobody else has Passed");
         assert_eq!(meaning(500, r#"{"Code":"Success","Result":{"Passed":"Y"}}"#), "maybe sent UnreadableAnswer");
+        for other_spelling in ["success", "SUCCESS", "200", "OK"] {
+            let body = format!(r#"{{"RequestId":"R","Code":"{other_spelling}","Result":{{"Passed":"Y"}}}}"#);
+            assert_eq!(meaning(200, &body), "maybe sent UnreadableAnswer", "{other_spelling}");
+        }
     }
 
     #[test]
@@ -400,28 +437,50 @@ mod tests {
         assert_eq!(meaning(403, xml), "fatal Permission");
     }
 
+    /// What something on the way may write in the place of the service's answer.
+    const FOREIGN: [&str; 12] = [
+        "",
+        "<html><body>Sign in</body></html>",
+        "<?xml version=\"1.0\"?><html><Code>Throttling</Code></html>",
+        "<Error><Code>AccessDenied</Code><Message>m</Message></Error>",
+        "Forbidden",
+        r#"{"code":403,"message":"Forbidden","requestId":"R"}"#,
+        r#"{"code":"Forbidden","message":"m"}"#,
+        r#"{"Code":"Throttling.User","Message":"m"}"#,
+        r#"{"Code":"NoFaceDetected","Message":"m","RequestId":""}"#,
+        r#"{"Code":"","Message":"m","RequestId":"R"}"#,
+        r#"{"error":{"Code":"Throttling","RequestId":"R"}}"#,
+        "\u{1f}\u{8b}\u{8}garbage of a compression that was not asked for",
+    ];
+
     #[test]
-    fn without_a_code_the_status_decides() {
+    fn foreign_answer_proves_nothing_and_its_status_concerns_the_run() {
         for (status, expected) in [
-            (200, "maybe sent UnreadableAnswer"),
-            (204, "maybe sent UnreadableAnswer"),
-            (301, "fatal Endpoint"),
-            (302, "throttled"),
-            (307, "fatal Endpoint"),
-            (308, "fatal Endpoint"),
-            (400, "maybe sent UnreadableAnswer"),
-            (401, "fatal Credentials"),
-            (403, "fatal Permission"),
-            (404, "maybe sent UnreadableAnswer"),
-            (407, "fatal Endpoint"),
-            (408, "maybe sent UnreadableAnswer"),
-            (413, "refused HTTP 413"),
-            (429, "throttled"),
-            (500, "maybe sent UnreadableAnswer"),
-            (502, "maybe sent UnreadableAnswer"),
-            (599, "maybe sent UnreadableAnswer"),
+            (101, "foreign"),
+            (200, "foreign"),
+            (204, "foreign"),
+            (301, "foreign, stop"),
+            (302, "foreign, slow down"),
+            (307, "foreign, stop"),
+            (308, "foreign, stop"),
+            (400, "foreign"),
+            (401, "foreign, stop"),
+            (403, "foreign, stop"),
+            (404, "foreign"),
+            (407, "foreign, stop"),
+            (408, "foreign"),
+            (413, "foreign"),
+            (429, "foreign, slow down"),
+            (500, "foreign"),
+            (502, "foreign"),
+            (503, "foreign"),
+            (599, "foreign"),
         ] {
-            assert_eq!(meaning(status, "<html><body>Bad Gateway</body></html>"), expected, "{status}");
+            for body in FOREIGN {
+                assert_eq!(meaning(status, body), expected, "{status} {body}");
+            }
+            let broken_off = classify(&RawAnswer { status, ..RawAnswer::default() });
+            assert!(matches!(broken_off, Meaning::Foreign(..)), "{status}");
         }
     }
 
@@ -431,21 +490,24 @@ mod tests {
         for garbage in
             ["", "{", r#"{"Code":"Succ"#, "null", "[]", r#"{"Code":200}"#, r#"{"Message":"m"}"#, "\u{0}\u{0}", &nested]
         {
-            assert_eq!(meaning(200, garbage), "maybe sent UnreadableAnswer", "{garbage:.20}");
+            assert_eq!(meaning(200, garbage), "foreign", "{garbage:.20}");
         }
-        let twice = r#"{"Code":"Success","Code":"Throttling","Result":{"Passed":"Y"}}"#;
-        assert_eq!(meaning(200, twice), "maybe sent UnreadableAnswer");
-        let not_utf8 = classify(&answer(200, b"{\"Code\":\"\xff\"}"));
-        assert!(matches!(not_utf8, Meaning::Verdict(Verdict::MaybeSent(_))));
+        let twice = r#"{"RequestId":"R","Code":"Success","Code":"Throttling","Result":{"Passed":"Y"}}"#;
+        assert_eq!(meaning(200, twice), "foreign");
+        let utf16: Vec<u8> =
+            r#"{"RequestId":"R","Code":"Throttling"}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let not_utf8 = br#"{"RequestId":"R","Code":"Throttling","Message":"?"}"#
+            .map(|byte| if byte == b'?' { 0xFF } else { byte });
         let passed_over = b"{\"x\":\"\xff\",\"Code\":\"Success\",\"Result\":{\"Passed\":\"Y\"}}";
-        assert!(matches!(classify(&answer(200, passed_over)), Meaning::Verdict(Verdict::MaybeSent(_))));
-        let broken_off = classify(&RawAnswer { status: 200, ..RawAnswer::default() });
-        assert!(matches!(broken_off, Meaning::Verdict(Verdict::MaybeSent(_))));
+        for body in [&utf16[..], &not_utf8, passed_over] {
+            assert!(matches!(classify(&answer(200, body)), Meaning::Foreign(..)), "{body:?}");
+        }
     }
 
     #[test]
     fn texts_of_the_service_are_cut_and_made_harmless() {
-        let body = format!(r#"{{"Code":"NoFaceDetected","Message":"a\u001b[31m\n{}"}}"#, "x".repeat(1_000));
+        let body =
+            format!(r#"{{"RequestId":"R","Code":"NoFaceDetected","Message":"a\u001b[31m\n{}"}}"#, "x".repeat(1_000));
         let Meaning::Verdict(Verdict::Refused(refusal)) = classify(&answer(401, body)) else { panic!() };
         assert!(refusal.message.starts_with(r"a\u{1b}[31m\n"), "{}", refusal.message);
         assert!(refusal.message.len() < 400);
@@ -453,7 +515,8 @@ mod tests {
 
     #[test]
     fn what_the_service_quotes_of_a_signature_is_not_repeated() {
-        let body = r#"{"Code":"SignatureDoesNotMatch","Message":"server string to sign is:POST planted"}"#;
+        let body =
+            r#"{"RequestId":"R","Code":"SignatureDoesNotMatch","Message":"server string to sign is:POST planted"}"#;
         let Meaning::Verdict(Verdict::Fatal(fatal)) = classify(&answer(403, body)) else { panic!() };
         assert!(!format!("{fatal:?} {fatal}").contains("planted"));
     }
@@ -463,6 +526,25 @@ mod tests {
         fn no_answer_makes_it_panic(status in 100_u16..1000, body in proptest::collection::vec(any::<u8>(), 0..300)) {
             let meaning = classify(&answer(status, body));
             prop_assert!(!matches!(meaning, Meaning::Verdict(Verdict::Enrolled(_))));
+        }
+
+        #[test]
+        fn without_code_and_request_id_no_call_is_taken_for_unexecuted(
+            status in 100_u16..1000,
+            code in proptest::option::of(proptest::sample::select(CODES).prop_map(|(_, code, _)| code)),
+            request_id in proptest::option::of("[A-Z0-9-]{0,8}"),
+            message in proptest::option::of("[ -~]{0,20}"),
+            is_lower_case in any::<bool>(),
+        ) {
+            let is_service = code.is_some() && request_id.as_ref().is_some_and(|id| !id.is_empty());
+            let fields = [("Code", code.map(str::to_owned)), ("RequestId", request_id), ("Message", message)];
+            let fields = fields.into_iter().filter_map(|(name, value)| {
+                let name = if is_lower_case { name[..1].to_ascii_lowercase() + &name[1..] } else { name.to_owned() };
+                Some((name, serde_json::Value::from(value?)))
+            });
+            let body = serde_json::Value::Object(fields.collect()).to_string();
+            let is_foreign = matches!(classify(&answer(status, &body)), Meaning::Foreign(..));
+            prop_assert_eq!(is_foreign, !is_service, "{}", body);
         }
 
         #[test]

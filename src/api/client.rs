@@ -11,19 +11,19 @@ use reqwest::Method;
 use tokio::time::Instant;
 
 use super::{
-    AccessKey, Credentials, Endpoint, GroupLookup, Lookup, Meaning, NoAnswer, Payload, RawAnswer, RecordPage, Removed,
-    Signable, SignedRequest, Transport, UploadTarget, authorization, classify, companion,
+    AccessKey, Credentials, Endpoint, GroupLookup, LookupPage, Meaning, NoAnswer, Payload, RawAnswer, RecordPage,
+    Removed, Signable, SignedRequest, Transport, UploadTarget, authorization, classify, companion,
     credentials::renewed,
     sign::{canonical_query, sha256_hex},
 };
 use crate::domain::{
     Answer, Committed, FaceGroupCode, Fatal, Fault, FaultKind, Intent, MerchantUserId, Permit, Refusal, Removal,
-    Verdict,
+    RunEffect, Verdict,
 };
 
 const VERSION: &str = "2022-08-09";
 /// Records asked for at once. No document gives the most that a page may hold.
-pub const RECORDS_A_PAGE: u64 = 50;
+const RECORDS_A_PAGE: u64 = 50;
 const FORM: &str = "application/x-www-form-urlencoded";
 /// A `Date` further from our clock than this is not believed (reliability.md S15).
 const FURTHEST_CLOCK: Duration = Duration::from_secs(24 * 60 * 60);
@@ -80,22 +80,28 @@ impl<T: Transport> Client<T> {
         let Payload { body, sha256 } = payload;
         let heard = self.send(self.call("AddFaceRecord"), "", (body, &sha256)).await;
         let retry_after = heard.as_ref().ok().and_then(|heard| heard.answer.retry_after);
-        let verdict = match heard {
-            Err(none) => none.into(),
+        let (verdict, run_effect) = match heard {
+            Err(none) => (none.into(), None),
             Ok(heard) => self.verdict(&heard).await,
         };
-        Answer { verdict, retry_after, latency: started.elapsed() }
+        Answer { verdict, run_effect, retry_after, latency: started.elapsed() }
     }
 
-    /// QueryFaceRecord: what the service has of this id in this group.
-    pub async fn query_face_record(&self, _permit: Permit, group: &FaceGroupCode, user: &MerchantUserId) -> Lookup {
+    /// QueryFaceRecord: a page of what the service has of this id in this group, the first being 1.
+    pub async fn query_face_record(
+        &self,
+        _permit: Permit,
+        (group, user): (&FaceGroupCode, &MerchantUserId),
+        page: u64,
+    ) -> LookupPage {
+        let (number, size) = (page.to_string(), companion::LOOKUP_PAGE_SIZE.to_string());
         let query = [
-            ("CurrentPage", "1"),
+            ("CurrentPage", number.as_str()),
             ("FaceGroupCode", group.as_str()),
             ("MerchantUserId", user.as_str()),
-            ("PageSize", "10"),
+            ("PageSize", size.as_str()),
         ];
-        companion::lookup(self.ask("QueryFaceRecord", &query).await, user.as_str())
+        companion::lookup_page(self.ask("QueryFaceRecord", &query).await, user.as_str(), page)
     }
 
     /// QueryFaceRecord: a page of everything that the group holds, the first being 1.
@@ -135,7 +141,7 @@ impl<T: Transport> Client<T> {
             let ahead = service.duration_since(Timestamp::now());
             self.seen_ahead_ms.store(ahead.as_millis() as i64, Ordering::Relaxed);
         }
-        match self.verdict(&heard).await {
+        match self.verdict(&heard).await.0 {
             Verdict::NotSent(fault) => Err(NoAnswer::NotSent(fault)),
             // What it means as an answer to this question is for others to say.
             Verdict::Enrolled(_)
@@ -149,15 +155,16 @@ impl<T: Transport> Client<T> {
     async fn send(&self, call: Call<'_>, query: &str, body: (Bytes, &str)) -> Result<Heard, NoAnswer> {
         // Before the date: who has to wait for a key is not to be late besides.
         let key = self.credentials.current().await?;
-        let signed_at = self.now();
+        let signed_at = self.service_time();
         let request = sign(call, query, body, (&key, signed_at));
         let answer = self.transport.exchange(request).await?;
         Ok(Heard { answer, key, signed_at })
     }
 
-    /// What an answer means; some faults are mended for the next one.
-    async fn verdict(&self, heard: &Heard) -> Verdict {
-        match classify(&heard.answer) {
+    /// What an answer means, for its item and for the run; some faults are mended for the next one.
+    async fn verdict(&self, heard: &Heard) -> (Verdict, Option<RunEffect>) {
+        let verdict = match classify(&heard.answer) {
+            Meaning::Foreign(fault, effect) => return (Verdict::MaybeSent(fault), effect),
             Meaning::WrongClock(refusal) => self.correct_clock(&heard.answer, heard.signed_at, refusal),
             Meaning::Verdict(Verdict::Fatal(fatal @ Fatal::Credentials { .. })) => {
                 match self.credentials.refused(&heard.key).await {
@@ -167,7 +174,8 @@ impl<T: Transport> Client<T> {
                 }
             }
             Meaning::Verdict(verdict) => verdict,
-        }
+        };
+        (verdict, None)
     }
 
     /// How far the service's clock is ahead of ours, as the last answer to a question had it, to the second.
@@ -176,8 +184,8 @@ impl<T: Transport> Client<T> {
         (ahead != i64::MIN).then(|| SignedDuration::from_millis(ahead))
     }
 
-    /// Our clock, as the service last corrected it.
-    fn now(&self) -> Timestamp {
+    /// What time it is at the service: our clock, as the service last corrected it.
+    pub fn service_time(&self) -> Timestamp {
         let ahead = SignedDuration::from_millis(self.clock_ahead_ms.load(Ordering::Relaxed));
         Timestamp::now().checked_add(ahead).unwrap_or_else(|_| Timestamp::now())
     }

@@ -33,6 +33,9 @@ pub struct TransportSettings {
     pub total_cap: Duration,
     /// Idle connections are closed after this: before the server does, which would look like a lost request.
     pub idle: Duration,
+    /// A connection is broken off by the kernel when what was sent is not acknowledged for so long (`TCP_USER_TIMEOUT`,
+    /// Linux only): it must not deliver a request after its caller has given up and asked what became of it.
+    pub unacknowledged: Duration,
     /// Idle connections kept.
     pub connections: usize,
     /// Certificates to trust besides this machine's, in PEM; empty: none.
@@ -48,6 +51,7 @@ impl Default for TransportSettings {
             least_speed: 50_000,
             total_cap: Duration::from_secs(120),
             idle: Duration::from_secs(20),
+            unacknowledged: Duration::from_secs(30),
             connections: 64,
             extra_roots: Vec::new(),
         }
@@ -100,7 +104,11 @@ pub(super) fn builder(settings: &TransportSettings) -> Result<ClientBuilder, Set
             Ok(_) | Err(_) => return Err(SetupError::NoCertificate),
         },
     };
-    Ok(Client::builder()
+    let builder = Client::builder();
+    // 0 would mean the system's own: minutes.
+    #[cfg(target_os = "linux")]
+    let builder = builder.tcp_user_timeout(settings.unacknowledged.max(Duration::from_millis(1)));
+    Ok(builder
         .tls_certs_merge(roots)
         .user_agent(concat!("face-enroll/", env!("CARGO_PKG_VERSION")))
         .http1_only()

@@ -21,8 +21,8 @@ mod upload;
 
 pub use body::Payload;
 pub use classify::{Meaning, classify};
-pub use client::{Client, RECORDS_A_PAGE};
-pub use companion::{FaceRecord, GroupLookup, Lookup, RecordPage, Removed};
+pub use client::Client;
+pub use companion::{FaceRecord, GroupLookup, Lookup, LookupPage, LookupPages, RecordPage, Removed};
 pub use credentials::{Credentials, CredentialsError, Origin};
 pub use endpoint::{Endpoint, EndpointError, Network, Region};
 pub use http::{HttpTransport, TransportSettings};

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{
     Client, Endpoint, NoAnswer, RawAnswer, SignedRequest, Transport,
-    classify::{CodeKind, code_kind, fatal, shown},
+    classify::{CodeKind, code_kind, fatal, is_from_service, shown},
     client::Call,
 };
 use crate::domain::{ApiCode, Fatal, Fault, FaultKind, Permit, Refusal};
@@ -89,6 +89,16 @@ struct Refused {
     code: String,
     #[serde(rename = "Message", alias = "message", default)]
     message: Option<String>,
+    #[serde(rename = "RequestId", alias = "requestId", alias = "requestid", default)]
+    request_id: Option<String>,
+}
+
+impl Refused {
+    /// None: it is not the service that refuses.
+    fn read(body: &[u8]) -> Option<Self> {
+        let refused: Self = serde_json::from_slice(body).ok()?;
+        is_from_service(&refused.code, refused.request_id.as_deref()).then_some(refused)
+    }
 }
 
 impl<T: Transport> Client<T> {
@@ -133,10 +143,10 @@ fn leave(answer: Result<RawAnswer, NoAnswer>, now: Timestamp) -> Result<Leave, U
         let life = life(&policy, now).unwrap_or(SHORT_LIFE);
         return Ok(Leave { access_key_id, bucket, endpoint, key, policy, signature, life });
     }
-    let Ok(Refused { code, message }) = serde_json::from_slice(body) else {
+    let Some(Refused { code, message, .. }) = Refused::read(body) else {
         return Err(match answer.status {
             429 | 302 => UploadError::Throttled { retry_after: answer.retry_after },
-            status => unreadable(&format!("HTTP {status} that can't be understood, to AuthorizeFileUpload")),
+            status => unreadable(&format!("HTTP {status} that is not the service's, to AuthorizeFileUpload")),
         });
     };
     let (code, message) = (ApiCode(shown(&code)), message.map(|text| shown(&text)).unwrap_or_default());
@@ -167,10 +177,15 @@ fn life(policy: &str, now: Timestamp) -> Option<Duration> {
 /// What the object store says.
 fn stored(answer: Result<RawAnswer, NoAnswer>) -> Result<(), UploadError> {
     let answer = answer.map_err(unsent)?;
+    let xml = answer.body.as_deref().map(String::from_utf8_lossy);
     if (200..300).contains(&answer.status) {
-        return Ok(());
+        // A page from a proxy must not pass for a stored file: the photo would be refused for it later.
+        return match xml {
+            Some(xml) if xml.is_empty() || xml.contains("<PostResponse") => Ok(()),
+            Some(_) | None => Err(unreadable(&format!("HTTP {} that is not the object store's", answer.status))),
+        };
     }
-    let xml = String::from_utf8_lossy(answer.body.as_deref().unwrap_or_default()).into_owned();
+    let xml = xml.filter(|xml| element(xml, "RequestId").is_some()).unwrap_or_default();
     let (code, message) = (element(&xml, "Code").unwrap_or_default(), element(&xml, "Message").unwrap_or_default());
     let (code, message) = (ApiCode(shown(code)), shown(message));
     Err(match (code.0.as_str(), answer.status) {
@@ -251,22 +266,41 @@ mod tests {
     #[test]
     fn refused_leave_is_told_by_its_code() {
         let refused = |status, body: &str| leave(answer(status, body), Timestamp::now()).err().unwrap();
-        assert!(matches!(refused(403, r#"{"Code":"Throttling.Api"}"#), UploadError::Throttled { .. }));
-        let denied = refused(403, r#"{"Code":"NoPermission","Message":"no"}"#);
+        assert!(matches!(refused(403, r#"{"RequestId":"R","Code":"Throttling.Api"}"#), UploadError::Throttled { .. }));
+        let denied = refused(403, r#"{"RequestId":"R","Code":"NoPermission","Message":"no"}"#);
         let UploadError::Fatal(Fatal::Permission { message, .. }) = denied else { panic!("{denied:?}") };
         assert!(message.contains("AuthorizeFileUpload"));
-        for (status, body) in [(500, ""), (200, "{}"), (503, r#"{"Code":"ServiceUnavailable"}"#), (404, "<html>")] {
+        for (status, body) in [
+            (500, ""),
+            (200, "{}"),
+            (503, r#"{"RequestId":"R","Code":"ServiceUnavailable"}"#),
+            (404, "<html>"),
+            (403, r#"{"code":"NoPermission"}"#),
+        ] {
             assert!(matches!(refused(status, body), UploadError::Fault(_)), "{status} {body}");
         }
     }
 
     #[test]
     fn object_stores_errors_are_told_by_their_code() {
-        let xml = |code: &str| format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>m</Message></Error>");
+        let xml = |code: &str| {
+            format!(
+                "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>m</Message><RequestId>R</RequestId></Error>"
+            )
+        };
         assert_eq!(stored(answer(201, "<PostResponse/>")), Ok(()));
         assert_eq!(stored(answer(204, "")), Ok(()));
         assert!(matches!(stored(answer(400, &xml("EntityTooLarge"))), Err(UploadError::Refused(_))));
         assert!(matches!(stored(answer(503, &xml("SlowDown"))), Err(UploadError::Throttled { .. })));
+        for (status, body) in [
+            (200, "<html>sign in</html>".to_owned()),
+            (201, r#"{"code":"ok"}"#.to_owned()),
+            (413, "<html><Code>EntityTooLarge</Code></html>".to_owned()),
+        ] {
+            assert!(matches!(stored(answer(status, &body)), Err(UploadError::Fault(_))), "{status} {body}");
+        }
+        let broken_off = Ok(RawAnswer { status: 201, ..RawAnswer::default() });
+        assert!(matches!(stored(broken_off), Err(UploadError::Fault(_))));
         for (status, body) in
             [(403, xml("AccessDenied")), (500, xml("InternalError")), (302, String::new()), (502, "<html>".into())]
         {

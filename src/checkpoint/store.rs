@@ -128,8 +128,9 @@ pub struct Claimed {
     pub replaces: Option<Replaces>,
     /// Attempts made that count.
     pub attempts: u32,
-    /// When its first intent was made, if it was: milliseconds since 1970.
-    pub first_intent_ms: Option<i64>,
+    /// When its last intent was made, if one was, by the service's clock as far as it was known: milliseconds since 1970.
+    /// What was sent before that is known not to have made a record, or no one would have been sent again.
+    pub intent_ms: Option<i64>,
 }
 
 /// An item whose outcome is not known.
@@ -156,6 +157,8 @@ pub struct NewIntent {
     pub sent: Option<Digest>,
     /// The photo's file.
     pub stamp: Option<FileStamp>,
+    /// Now, by the service's clock as far as it is known: milliseconds since 1970.
+    pub at_ms: i64,
 }
 
 /// What became of an item.

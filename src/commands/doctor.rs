@@ -137,7 +137,7 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, Failure> {
             findings
                 .ok("credentials", format!("{}, from {}", target.credentials.masked_id(), target.credentials.origin()));
             findings.ok("endpoint", target.endpoint.host_header());
-            match target::transport(&args.service, 1) {
+            match target::transport(&args.service, 1, None) {
                 Ok(transport) => ask(args, &target, transport, &mut findings).await,
                 Err(failure) => findings.fail("network", &failure),
             }

@@ -182,6 +182,9 @@ pub(super) fn advice(fatal: &Fatal) -> &'static str {
         }
         Fatal::Account { .. } => "activate ID Verification and settle overdue payments, then run again",
         Fatal::Endpoint { .. } => "check --region, --network and --endpoint, then run again",
+        Fatal::Intercepted { .. } => {
+            "let this host reach the endpoint, then run again: what was sent is in doubt and is asked about first"
+        }
         Fatal::Certificate { .. } => {
             "check the endpoint's name, this machine's clock and its root certificates, then run again"
         }

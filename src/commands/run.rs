@@ -277,18 +277,23 @@ impl Run<'_> {
     }
 
     fn client(&self, target: &Target) -> Result<Client<HttpTransport>, Failure> {
-        let transport = target::transport(&self.args.service, self.args.sending.concurrency.get())?;
+        let connections = self.args.sending.concurrency.get();
+        let transport = target::transport(&self.args.service, connections, Some(self.settle()))?;
         Ok(Client::new(transport, target.endpoint.clone(), target.upload.clone(), target.credentials.clone()))
     }
 
+    fn settle(&self) -> Duration {
+        self.args.sending.settle.unwrap_or(if self.args.sandbox { SANDBOX_SETTLE } else { SETTLE })
+    }
+
     fn settings(&self) -> Settings {
-        let RunArgs { sending, limits, sandbox, .. } = self.args;
+        let RunArgs { sending, limits, .. } = self.args;
         Settings {
             quota: sending.qps,
             concurrency: sending.concurrency,
             rules: RetryRules { attempts: sending.retries },
             in_doubt: sending.in_doubt,
-            settle: sending.settle.unwrap_or(if *sandbox { SANDBOX_SETTLE } else { SETTLE }),
+            settle: self.settle(),
             limits: Limits {
                 duration: limits.max_duration,
                 images: limits.canary.or(limits.max_images),

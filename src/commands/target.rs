@@ -1,6 +1,6 @@
 //! Where a run sends to, and as whom.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use super::{Failure, place::Kind};
 use crate::{
@@ -44,9 +44,15 @@ pub(super) async fn service(args: &ServiceArgs, belongs_to: Option<&str>) -> Res
     })
 }
 
-/// The network, with the certificates that it is to trust.
-pub(super) fn transport(args: &ServiceArgs, connections: usize) -> Result<HttpTransport, Failure> {
-    let settings = TransportSettings { connections, extra_roots: roots(args)?, ..TransportSettings::default() };
+/// The network, with the certificates that it is to trust. `settle`: `--settle`, where something is sent or settled.
+pub(super) fn transport(
+    args: &ServiceArgs,
+    connections: usize,
+    settle: Option<Duration>,
+) -> Result<HttpTransport, Failure> {
+    let default = TransportSettings::default();
+    let unacknowledged = settle.map_or(default.unacknowledged, |settle| settle.min(default.unacknowledged));
+    let settings = TransportSettings { connections, unacknowledged, extra_roots: roots(args)?, ..default };
     HttpTransport::new(&settings).map_err(|error| Failure::new(Exit::Usage, error))
 }
 
@@ -94,7 +100,7 @@ pub(super) async fn sandbox(args: &ServiceArgs, qps: Qps, checkpoint: &std::path
     records.push(".records.jsonl");
     let settings = SandboxSettings {
         qps: quota(qps),
-        latency: std::time::Duration::from_millis(40),
+        latency: Duration::from_millis(40),
         records: Some(records.into()),
         ..SandboxSettings::default()
     };

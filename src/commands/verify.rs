@@ -46,7 +46,7 @@ pub(super) async fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
 }
 
 fn client(args: &VerifyArgs, target: &Target) -> Result<Client<crate::api::HttpTransport>, Failure> {
-    let transport = target::transport(&args.service, 16)?;
+    let transport = target::transport(&args.service, 16, Some(args.settle))?;
     Ok(Client::new(transport, target.endpoint.clone(), target.upload.clone(), target.credentials.clone()))
 }
 

@@ -43,6 +43,8 @@ pub struct Removal {
 pub struct Answer {
     /// What it means for the item.
     pub verdict: Verdict,
+    /// What it means for the run, if it is not the service's answer. The item is in doubt then.
+    pub run_effect: Option<RunEffect>,
     /// `x-acs-retry-after`: how long every caller is to wait, whatever the verdict.
     pub retry_after: Option<Duration>,
     /// From the first byte sent to the verdict.
@@ -62,8 +64,18 @@ pub enum Verdict {
     NotSent(Fault),
     /// May have been executed. Never to be sent again before the service has said that the record is absent.
     MaybeSent(Fault),
-    /// Nothing will go better until a person acts: stop the run. Not executed.
+    /// Nothing will go better until a person acts: stop the run. Not executed: the service's own answer says so, or
+    /// nothing was sent.
     Fatal(Fatal),
+}
+
+/// What the status of an answer that is not the service's means for the run. For its item it proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunEffect {
+    /// Drain: nothing will go better until a person acts.
+    Stop(Fatal),
+    /// Send more slowly, as after a throttle.
+    SlowDown,
 }
 
 /// The service has enrolled the face.
@@ -116,7 +128,7 @@ pub enum FaultKind {
     Timeout,
     /// The connection broke after bytes had left.
     ConnectionLost,
-    /// An answer that can't be read: HTML, truncated JSON, `Success` without `Passed`.
+    /// An answer that is not the service's, or can't be read: HTML, truncated JSON, `Success` without `Passed`.
     UnreadableAnswer,
     /// The service says that it failed, by this code.
     Service(ApiCode),
@@ -184,6 +196,14 @@ pub enum Fatal {
     Endpoint {
         /// What it answered.
         message: String,
+    },
+    /// Something on the way answers in the service's place.
+    #[error(
+        "the answer is not the service's (HTTP {status}): a proxy, a firewall or a sign-in page answers in its place"
+    )]
+    Intercepted {
+        /// The HTTP status.
+        status: u16,
     },
     /// The server's certificate can't be trusted.
     #[error("the server's certificate was refused: {message}")]

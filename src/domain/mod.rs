@@ -12,7 +12,7 @@ mod outcome;
 mod proof;
 mod similar;
 
-pub use attempt::{Answer, Fatal, Fault, FaultKind, Intent, Receipt, Refusal, Removal, Replaces, Verdict};
+pub use attempt::{Answer, Fatal, Fault, FaultKind, Intent, Receipt, Refusal, Removal, Replaces, RunEffect, Verdict};
 pub use binding::Binding;
 pub use counts::{Counts, Latencies, RunSummary, RunTotals};
 pub use event::{DrainReason, Event, ItemReport};

@@ -13,14 +13,14 @@ use super::{
     unit::{End, Work},
 };
 use crate::{
-    api::{FaceRecord, Lookup, Transport},
+    api::{FaceRecord, Lookup, LookupPages, Transport},
     checkpoint::{Claimed, Settlement, Store, StoreError},
     domain::{ApiCode, ConfirmedBy, DrainReason, FaceGroupCode, ItemId, ItemState, Outcome},
     pace::{Backoff, InDoubtPolicy},
 };
 
-/// A record older than our first intent by more than this is not ours (contract.md): clocks differ, and the gateway
-/// itself tolerates 15 minutes.
+/// A record older than our intent by more than this is not ours (contract.md): clocks differ, and the gateway itself
+/// tolerates 15 minutes. A clock that is further off is refused by it, then corrected, and the intent is made anew.
 const CLOCKS_MAY_DIFFER: Duration = Duration::from_secs(15 * 60);
 /// The code of an id of which the service has more than one record.
 const SEVERAL_RECORDS: &str = "SeveralRecords";
@@ -98,8 +98,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    /// QueryFaceRecord, in its turn. None: the run drains.
+    /// QueryFaceRecord, each page in its turn. None: the run drains.
     pub(super) async fn query(&self, claimed: &Claimed) -> Option<Lookup> {
+        let mut pages = LookupPages::default();
         loop {
             let permit = tokio::select! {
                 biased;
@@ -116,20 +117,23 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 }
             };
             self.stats.queried();
-            let lookup = self.client.query_face_record(permit, &claimed.group, &claimed.user).await;
+            let (id, number) = ((&claimed.group, &claimed.user), pages.next_page());
+            let lookup = pages.add(self.client.query_face_record(permit, id, number).await);
             let now = Instant::now();
-            self.note_query(matches!(lookup, Lookup::Unanswered(_)), now);
+            self.note_query(matches!(lookup, Some(Lookup::Unanswered(_))), now);
             match &lookup {
-                Lookup::Present { .. } | Lookup::Absent => drop(self.query_gate.observe(false, now)),
-                Lookup::Throttled { retry_after } => {
+                None | Some(Lookup::Present { .. } | Lookup::Absent) => drop(self.query_gate.observe(false, now)),
+                Some(Lookup::Throttled { retry_after }) => {
                     self.query_gate.observe(true, now);
                     if let Some(pause) = retry_after {
                         self.query_gate.pause(*pause, now);
                     }
                 }
-                Lookup::Unanswered(_) | Lookup::Fatal(_) => {}
+                Some(Lookup::Unanswered(_) | Lookup::Fatal(_)) => {}
             }
-            return Some(lookup);
+            if lookup.is_some() {
+                return lookup;
+            }
         }
     }
 
@@ -170,7 +174,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         };
         match lookup {
             Lookup::Present { records } => {
-                let outcome = found(&records, case.work.claimed.first_intent_ms);
+                let outcome = found(&records, case.work.claimed.intent_ms);
                 self.settle_doubt(&case, outcome).await?;
                 Ok(self.after_enrolment(case.work.claimed))
             }
@@ -274,8 +278,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
 }
 
 /// The record is there. Is it ours?
-fn found(records: &[FaceRecord], first_intent_ms: Option<i64>) -> Outcome {
-    let horizon = first_intent_ms.map_or(i64::MIN, |ms| ms - CLOCKS_MAY_DIFFER.as_millis() as i64);
+fn found(records: &[FaceRecord], intent_ms: Option<i64>) -> Outcome {
+    let horizon = intent_ms.map_or(i64::MIN, |ms| ms - CLOCKS_MAY_DIFFER.as_millis() as i64);
     let is_ours = |record: &FaceRecord| record.created.is_none_or(|created| created.as_millisecond() >= horizon);
     let (code, message) = if !records.iter().any(is_ours) {
         let text = "the service had this id in this group before our first attempt; its photo may be another one";
@@ -306,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn record_from_more_than_15_minutes_before_the_first_intent_is_not_ours() {
+    fn record_from_more_than_15_minutes_before_the_intent_is_not_ours() {
         assert_eq!(code(&[record(Some("2026-11-23T11:44:59Z"))]).as_deref(), Some("AlreadyPresent"));
         assert_eq!(code(&[record(Some("2026-11-23T11:45:00Z"))]), None);
         assert_eq!(code(&[record(None)]), None);

@@ -66,7 +66,7 @@ impl Precheck {
     pub(super) fn concerns(self, claimed: &Claimed) -> bool {
         let asks = match self {
             Self::Off => false,
-            Self::FirstSends => claimed.first_intent_ms.is_none(),
+            Self::FirstSends => claimed.intent_ms.is_none(),
             Self::EverySend => true,
         };
         asks && claimed.replaces.is_none()

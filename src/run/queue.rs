@@ -240,7 +240,7 @@ mod tests {
             root: "".into(),
             replaces: None,
             attempts: 0,
-            first_intent_ms: None,
+            intent_ms: None,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
     checkpoint::{Claimed, NewIntent, Settlement, Store, StoreError},
     domain::{
         Answer, ApiCode, ConfirmedBy, DrainReason, Event, Fatal, Fault, FaultKind, ItemId, ItemState, Outcome, Refusal,
-        Replaces, Stage, Verdict,
+        Replaces, RunEffect, Stage, Verdict,
     },
     pace::{Backoff, Change, Next},
 };
@@ -149,8 +149,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
             digest: file.digest,
             sent: file.sent,
             stamp: file.stamp,
+            at_ms: self.client.service_time().as_millisecond(),
         };
-        work.claimed.first_intent_ms.get_or_insert_with(|| jiff::Timestamp::now().as_millisecond());
+        work.claimed.intent_ms = Some(intent.at_ms);
         let intent = self.staged(stages::Stage::Disk, self.checkpoint.intend(intent)).await?;
         let attempts = intent.get().attempt;
         let permit = tokio::select! {
@@ -205,7 +206,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
     /// What the answer means for the run, then for the item.
     async fn conclude(&self, work: Work, answer: Answer) -> Result<End, StoreError> {
         let now = Instant::now();
-        let Answer { verdict, retry_after, latency } = answer;
+        let Answer { verdict, run_effect, retry_after, latency } = answer;
         if let Some(pause) = retry_after {
             self.add_gate.pause(pause, now);
         }
@@ -231,11 +232,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
             }
             Verdict::Refused(refusal) => self.refused(work, refusal, latency).await,
             Verdict::Throttled(_) => {
-                self.stats.throttled();
-                self.heard(true).await?;
+                self.slow_down(retry_after).await?;
                 self.give_back(item).await?;
-                let rate = self.add_gate.rate().get();
-                self.tell(Event::Throttled { rate, pause: retry_after }).await;
                 Ok(self.later(work))
             }
             // Nothing left: its key ended while it waited for its turn. No attempt, and nobody's fault.
@@ -261,7 +259,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 }
             }
             Verdict::MaybeSent(fault) => {
-                self.missed(&fault).await;
+                match run_effect {
+                    None => drop(self.missed(&fault).await),
+                    Some(RunEffect::SlowDown) => self.slow_down(retry_after).await?,
+                    Some(RunEffect::Stop(fatal)) => self.drain(DrainReason::Fatal(fatal)),
+                }
                 let Fault { kind, message, request_id } = fault;
                 let code = kind.code();
                 let outcome = Outcome::InDoubt { code: code.clone(), message, request_id };
@@ -270,6 +272,15 @@ impl<T: Transport, S: Store> Engine<T, S> {
             }
             Verdict::Fatal(fatal) => self.stopped_by(work, fatal).await,
         }
+    }
+
+    /// Too many calls: the rate comes down.
+    async fn slow_down(&self, retry_after: Option<Duration>) -> Result<(), StoreError> {
+        self.stats.throttled();
+        self.heard(true).await?;
+        let rate = self.add_gate.rate().get();
+        self.tell(Event::Throttled { rate, pause: retry_after }).await;
+        Ok(())
     }
 
     /// A refusal concerns the photo, unless it concerns everyone's.

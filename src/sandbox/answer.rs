@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     Response,
-    header::{CONTENT_TYPE, DATE, HeaderValue},
+    header::{CONTENT_TYPE, DATE, HeaderValue, LOCATION, RETRY_AFTER},
 };
 use serde_json::{Value, json};
 
@@ -49,6 +49,8 @@ pub(super) struct Reply {
     content_type: &'static str,
     request_id: String,
     retry_after: Option<Duration>,
+    /// Something on the way answers in the service's place.
+    is_foreign: bool,
 }
 
 /// The two things that every body repeats of its request.
@@ -126,10 +128,13 @@ impl Addressee {
         Reply { retry_after: refusal.retry_after, ..reply }
     }
 
-    /// What a proxy on the way says when it can't reach the service.
-    pub(super) fn html_error(&self) -> Reply {
-        let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502 Bad Gateway</h1></body>\r\n</html>\r\n";
-        self.reply(502, "html", page.to_owned(), "text/html")
+    /// What a proxy on the way says in the service's place.
+    pub(super) fn foreign_page(&self, status: u16, retry_after: Option<Duration>) -> Reply {
+        let reason = hyper::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+        let title = format!("{status} {}", reason.unwrap_or_default());
+        let page =
+            format!("<html>\r\n<head><title>{title}</title></head>\r\n<body><h1>{title}</h1></body>\r\n</html>\r\n");
+        Reply { retry_after, is_foreign: true, ..self.reply(status, "html", page, "text/html") }
     }
 
     /// 200, and a body that no JSON reader takes.
@@ -145,6 +150,7 @@ impl Addressee {
             content_type,
             request_id: self.request_id.clone(),
             retry_after: None,
+            is_foreign: false,
         }
     }
 }
@@ -158,13 +164,25 @@ impl Reply {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         // Ours and not hyper's: the sandbox's clock may be wrong on purpose.
-        for (name, value) in [(DATE.as_str(), date), ("x-acs-request-id", &self.request_id)] {
+        let mut own = vec![(DATE.as_str(), date)];
+        if !self.is_foreign {
+            own.push(("x-acs-request-id", &self.request_id));
+        }
+        if self.is_foreign && (300..400).contains(&self.status) {
+            own.push((LOCATION.as_str(), "http://sign-in.invalid/"));
+        }
+        for (name, value) in own {
             if let (Ok(name), Ok(value)) = (hyper::header::HeaderName::try_from(name), HeaderValue::from_str(value)) {
                 headers.insert(name, value);
             }
         }
-        if let Some(wait) = self.retry_after {
-            headers.insert("x-acs-retry-after", HeaderValue::from(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
+        match self.retry_after {
+            None => {}
+            Some(wait) if self.is_foreign => drop(headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs()))),
+            Some(wait) => {
+                let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                headers.insert("x-acs-retry-after", HeaderValue::from(ms));
+            }
         }
         response
     }

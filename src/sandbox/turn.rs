@@ -42,9 +42,9 @@ impl Turn<'_> {
                 let message = "The service is unavailable. Contact technical support for assistance.";
                 Effect::Answer(to.refuse(&Refusal::new(503, "ServiceUnavailable", message)))
             }
-            Fault::Html { executed } => {
+            Fault::Html { executed, status, retry_after } => {
                 self.execute_if(executed).await;
-                Effect::Answer(to.html_error())
+                Effect::Answer(to.foreign_page(status, retry_after))
             }
             Fault::ResetBefore => Effect::Reset,
             Fault::ResetAfter => {

@@ -56,7 +56,7 @@ fn open(folder: &Path) -> SqliteStore {
 }
 
 fn intent(item: ItemId) -> NewIntent {
-    NewIntent { item, group: group(), user: user(item.0 as usize), digest: None, sent: None, stamp: None }
+    NewIntent { item, group: group(), user: user(item.0 as usize), digest: None, sent: None, stamp: None, at_ms: 0 }
 }
 
 fn outcome(random: &mut fastrand::Rng) -> Outcome {

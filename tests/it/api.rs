@@ -12,13 +12,13 @@ use std::{
 
 use face_enroll::{
     api::{
-        AccessKey, Client, Credentials, Endpoint, HttpTransport, Lookup, Payload, Signable, TransportSettings,
-        UploadTarget, authorization, canonical_query,
+        AccessKey, Client, Credentials, Endpoint, HttpTransport, Lookup, LookupPages, Payload, Signable,
+        TransportSettings, UploadTarget, authorization, canonical_query,
     },
     checkpoint::{Batch, Checkpoint, NewIntent, NewRun, SqliteStore},
     domain::{
         Answer, Committed, FaceGroupCode, Fatal, FaultKind, Intent, Item, ItemId, MerchantUserId, Permit, PictureRef,
-        RunId, Verdict,
+        RunEffect, RunId, Verdict,
     },
     pace::{Gate, Qps, QuotaUse},
     sandbox::{Action, Sandbox, Settings as SandboxSettings},
@@ -36,6 +36,8 @@ use crate::support::python_with_sdk;
 const KEY_ID: &str = "LTAI5tPLANTEDKEY0001";
 const SECRET: &str = "planted-secret-4711";
 const TOKEN: &str = "planted-token-0815";
+const STOP: &str = "maybe sent UnreadableAnswer, stop";
+const SLOW_DOWN: &str = "maybe sent UnreadableAnswer, slow down";
 const ENROLLED: &str = r#"{"RequestId":"R-1","Code":"Success","Message":"ok","Result":{"Passed":"Y"}}"#;
 
 fn group() -> FaceGroupCode {
@@ -64,7 +66,8 @@ async fn tokens() -> (Permit, Committed<Intent>) {
     })
     .await
     .unwrap();
-    let intent = NewIntent { item: ItemId(1), group: group(), user: user(), digest: None, sent: None, stamp: None };
+    let intent =
+        NewIntent { item: ItemId(1), group: group(), user: user(), digest: None, sent: None, stamp: None, at_ms: 0 };
     (permit().await, checkpoint.intend(intent).await.unwrap())
 }
 
@@ -171,14 +174,20 @@ fn ok(body: &str) -> String {
 }
 
 fn kind(answer: &Answer) -> String {
-    match &answer.verdict {
+    let effect = match &answer.run_effect {
+        None => "",
+        Some(RunEffect::Stop(_)) => ", stop",
+        Some(RunEffect::SlowDown) => ", slow down",
+    };
+    let verdict = match &answer.verdict {
         Verdict::Enrolled(_) => "enrolled".into(),
         Verdict::Refused(refusal) => format!("refused {}", refusal.code),
         Verdict::Throttled(_) => "throttled".into(),
         Verdict::NotSent(fault) => format!("not sent {:?}", fault.kind),
         Verdict::MaybeSent(fault) => format!("maybe sent {:?}", fault.kind),
         Verdict::Fatal(_) => "fatal".into(),
-    }
+    };
+    verdict + effect
 }
 
 #[tokio::test]
@@ -264,6 +273,13 @@ async fn whatever_breaks_after_the_first_byte_may_have_been_executed() {
     })
     .await;
     let cut_off_body = Server::answering(ok(ENROLLED).replace("Content-Length: ", "Content-Length: 9")).await;
+    let no_content = Server::answering("HTTP/1.1 204 X\r\n\r\n").await;
+    let other_protocol = "HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let other_protocol = Server::answering(other_protocol).await;
+    let sign_in = "<html>sign in</html>";
+    let status = |status: u16| format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{sign_in}", sign_in.len());
+    let (unauthorized, proxy_login) = (Server::answering(status(401)).await, Server::answering(status(407)).await);
+    let too_large = Server::answering(status(413)).await;
     let endless = Server::start(|mut stream, counter| async move {
         read_request(&mut stream, &counter).await;
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
@@ -290,6 +306,11 @@ async fn whatever_breaks_after_the_first_byte_may_have_been_executed() {
         ("silent", silent, "maybe sent Timeout"),
         ("stalled body", stalled_body, "maybe sent UnreadableAnswer"),
         ("cut-off body", cut_off_body, "maybe sent UnreadableAnswer"),
+        ("204", no_content, "maybe sent UnreadableAnswer"),
+        ("101", other_protocol, "maybe sent UnreadableAnswer"),
+        ("401", unauthorized, STOP),
+        ("407", proxy_login, STOP),
+        ("413", too_large, "maybe sent UnreadableAnswer"),
         ("endless body", endless, "maybe sent UnreadableAnswer"),
         ("a byte at a time", drip, "maybe sent Timeout"),
     ] {
@@ -302,6 +323,36 @@ async fn whatever_breaks_after_the_first_byte_may_have_been_executed() {
             assert!(!format!("{answer:?}").contains(canary), "{name}: {canary} in {answer:?}");
         }
     }
+}
+
+/// What has not been acknowledged for so long is not delivered any more, though the time for an answer is not up.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn connection_that_acknowledges_nothing_is_broken_off_and_delivers_no_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Little room, and nobody reads: the window closes within the request.
+    socket2::SockRef::from(&listener).set_recv_buffer_size(4_096).unwrap();
+    let limits = TransportSettings {
+        unacknowledged: Duration::from_millis(300),
+        read: Duration::from_secs(3_600),
+        total: Duration::from_secs(3_600),
+        total_cap: Duration::from_secs(3_600),
+        ..limits()
+    };
+    let endpoint = Endpoint::custom(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let key = AccessKey::new(KEY_ID.into(), SECRET.into(), None);
+    let upload = UploadTarget { endpoint: endpoint.clone(), region: None };
+    let client = Client::new(HttpTransport::new(&limits).unwrap(), endpoint, upload, Credentials::fixed(key));
+    let (permit, intent) = tokens().await;
+    let photo = vec![0xFB; 4_000_000];
+    let sending = client.add_face_record(permit, intent, Payload::with_picture(&group(), &user(), &photo));
+    let (answer, accepted) = tokio::join!(tokio::time::timeout(Duration::from_secs(60), sending), listener.accept());
+    let answer = answer.expect("nothing but the kernel gives up within an hour");
+    assert!(kind(&answer).starts_with("maybe sent"), "{answer:?}");
+    let mut received = Vec::new();
+    let end = accepted.unwrap().0.read_to_end(&mut received).await;
+    assert!(end.is_err(), "an end as if all had been sent");
+    assert!(received.len() < photo.len() / 2, "{} bytes", received.len());
 }
 
 #[tokio::test]
@@ -322,7 +373,7 @@ async fn idle_connection_that_the_server_closes_costs_no_hidden_resend() {
 #[tokio::test]
 async fn redirect_is_never_followed() {
     let elsewhere = Server::answering(ok(ENROLLED)).await;
-    for (status, expected) in [(301, "fatal"), (302, "throttled"), (307, "fatal"), (308, "fatal")] {
+    for (status, expected) in [(301, STOP), (302, SLOW_DOWN), (307, STOP), (308, STOP)] {
         let response = format!("HTTP/1.1 {status} X\r\nLocation: {}/\r\nContent-Length: 0\r\n\r\n", elsewhere.endpoint);
         let server = Server::answering(response).await;
         assert_eq!(kind(&send(&client(&server.endpoint)).await), expected, "{status}");
@@ -332,7 +383,7 @@ async fn redirect_is_never_followed() {
 
 #[tokio::test]
 async fn wait_that_the_service_asks_for_comes_with_whatever_verdict() {
-    let body = r#"{"Code":"Throttling.Api","Message":"m"}"#;
+    let body = r#"{"RequestId":"R","Code":"Throttling.Api","Message":"m"}"#;
     let response = format!("HTTP/1.1 403 X\r\nx-acs-retry-after: 1500\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let answer = send(&client(&Server::answering(response).await.endpoint)).await;
     assert_eq!((kind(&answer).as_str(), answer.retry_after), ("throttled", Some(Duration::from_millis(1_500))));
@@ -369,7 +420,10 @@ async fn question_about_one_id_finds_that_id_alone() {
     };
     let sandbox = Sandbox::start(SandboxSettings { credentials, ..SandboxSettings::default() }).await.unwrap();
     let client = client(&sandbox.endpoint());
-    let ask = async || client.query_face_record(permit().await, &group(), &user()).await;
+    let ask = async || {
+        let page = client.query_face_record(permit().await, (&group(), &user()), 1).await;
+        LookupPages::default().add(page).unwrap()
+    };
     assert_eq!(ask().await, Lookup::Absent);
     let now = jiff::Timestamp::now();
     sandbox.plant(group().as_str(), "张三", now).unwrap();

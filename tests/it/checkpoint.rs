@@ -101,6 +101,7 @@ impl Run {
             digest: None,
             sent: None,
             stamp: None,
+            at_ms: 0,
         };
         self.now(|store| store.intend(&intent));
         item
@@ -423,6 +424,7 @@ async fn waiting_callers_share_a_commit_and_hear_of_it_afterwards() {
             digest: None,
             sent: None,
             stamp: None,
+            at_ms: 0,
         };
         let (checkpoint, reader) = (&checkpoint, &reader);
         async move {

@@ -14,7 +14,7 @@ use face_enroll::sandbox::{Action, Credentials, Script, Settings};
 use rusqlite::Connection;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Archive, Ended, Enroll, Service};
+use crate::support::{Archive, Ended, Enroll, GROUP, Service, export};
 
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -143,6 +143,73 @@ fn permission_or_group_that_goes_while_a_run_lasts_stops_it_with_everyone_pendin
         service.sandbox.set_faults(Script::default());
         service.run(&archive).end().is(0, &[("enrolled", 100)]);
         service.holds_exactly(&archive);
+    }
+}
+
+/// The record is made or not, then something on the way answers in the service's place.
+#[test]
+fn answer_of_a_proxy_enrols_nobody_twice_and_rejects_nobody() {
+    let stopping = [401, 403, 407, 301, 307, 308].map(|status| (status, 7));
+    let passing = [302, 413, 429, 503, 404, 200].map(|status| (status, 0));
+    for (status, code) in stopping.into_iter().chain(passing) {
+        for executed in [true, false] {
+            let archive = Archive::of(30, 0);
+            let faults =
+                format!(r#"{{"calls": [3, 4, 9], "fault": "html", "executed": {executed}, "status": {status}}}"#);
+            let service = Service::failing(&faults);
+            let ended = service.run(&archive).end();
+            let summary = ended.is(code, &[("total", 30), ("rejected", 0), ("failed", 0)]);
+            if code == 7 {
+                assert!(summary["in_doubt"].as_u64() >= Some(1), "{faults}: {summary:#}");
+                assert!(ended.stderr.contains(&format!("HTTP {status}")), "{faults}: {}", ended.stderr);
+                let (records, rows) = (service.records(), export(&archive.checkpoint(), &["--status", "pending"]));
+                let sent = rows.iter().filter(|row| records.contains_key(row["merchant_user_id"].as_str().unwrap()));
+                assert_eq!(sent.count(), 0, "{faults}: on record, and pending as if never sent");
+            }
+            service.sandbox.set_faults(Script::default());
+            service.run(&archive).end().is(0, &[("enrolled", 30), ("in_doubt", 0)]);
+            service.holds_exactly(&archive);
+        }
+    }
+}
+
+#[test]
+fn retry_after_of_a_proxy_is_waited_for() {
+    let archive = Archive::of(4, 0);
+    let faults = r#"{"calls": [2], "fault": "html", "executed": true, "status": 503, "retry_after_s": 1}"#;
+    let service = Service::failing(faults);
+    service.run(&archive).args(["--concurrency", "1"]).end().is(0, &[("enrolled", 4)]);
+    service.holds_exactly(&archive);
+    let journal = service.sandbox.journal();
+    let calls: Vec<_> = journal.iter().filter(|call| call.action.as_deref() == Some("AddFaceRecord")).collect();
+    let waited = calls[2].at - calls[1].at;
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
+}
+
+/// The clock is wrong by more than the gateway allows, in a process that makes the record and in the one that asks.
+#[test]
+fn clock_that_is_20_minutes_off_mistakes_nobodys_record() {
+    for minutes in [-20, 20] {
+        let archive = Archive::of(12, 0);
+        let faults = r#"[{"user": "u00001", "times": 1, "fault": "reset_after"},
+            {"user": "u00003", "times": 1, "fault": "reset_after"},
+            {"user": "u00005", "times": 1, "fault": "reset_before"}]"#;
+        let clock_offset = jiff::SignedDuration::from_mins(minutes);
+        let faults = Script::parse(faults).unwrap();
+        let service = Service::with(Settings { clock_offset, faults, ..Settings::default() });
+        // By another tool, shortly before, by the service's clock.
+        let before = jiff::Timestamp::now() + clock_offset - jiff::SignedDuration::from_mins(20);
+        service.sandbox.plant(GROUP, "u00005", before).unwrap();
+        service.run(&archive).args(["--in-doubt", "hold"]).end().is(12, &[("enrolled", 9), ("in_doubt", 3)]);
+        service.run(&archive).end().is(0, &[("enrolled", 12), ("calls", 0)]);
+        let rows = export(&archive.checkpoint(), &[]);
+        let code = |user: &str| {
+            let row = rows.iter().find(|row| row["merchant_user_id"] == user).unwrap();
+            assert_eq!(row["confirmed_by"], "query", "{row:#}");
+            row["code"].as_str().unwrap_or_default().to_owned()
+        };
+        assert_eq!(["u00001", "u00003", "u00005"].map(code), ["", "", "AlreadyPresent"], "{minutes} minutes");
+        assert!(service.records().values().all(|&records| records == 1));
     }
 }
 

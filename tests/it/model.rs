@@ -35,6 +35,15 @@ const SETTLE: Duration = Duration::from_secs(30);
 /// The service acts on a request up to so long after its client is gone: less than is waited before asking.
 const LATE_MS: u64 = 25_000;
 
+const FOREIGN_STATUSES: [u16; 12] = [200, 204, 302, 307, 401, 403, 404, 407, 413, 429, 502, 503];
+const FOREIGN_BODIES: [&str; 5] = [
+    "<html>sign in</html>",
+    "",
+    r#"{"code":"200","message":"sign in first","items":[]}"#,
+    r#"{"Code":"Throttling","Message":"m"}"#,
+    r#"{"code":403,"message":"Forbidden","requestId":"r"}"#,
+];
+
 /// How often the service does what, in percent.
 #[derive(Debug, Clone, Copy, Default)]
 struct Faults {
@@ -49,6 +58,8 @@ struct Faults {
     unreachable: u8,
     /// An error of the service's own; executed or not.
     error: u8,
+    /// Something on the way answers in the service's place; executed or not. Of the queries too.
+    intercepted: u8,
     /// Of the queries: not answered.
     query: u8,
     /// A bug of ours: the client panics.
@@ -74,14 +85,15 @@ enum Step {
 
 fn faults() -> impl Strategy<Value = Faults> {
     let share = || prop_oneof![3 => Just(0_u8), 1 => 1_u8..25];
-    (share(), share(), share(), share(), share(), share(), share()).prop_map(
-        |(throttled, lost_before, lost_after, late, unreachable, error, query)| Faults {
+    (share(), share(), share(), share(), share(), share(), share(), share()).prop_map(
+        |(throttled, lost_before, lost_after, late, unreachable, error, intercepted, query)| Faults {
             throttled,
             lost_before,
             lost_after,
             late,
             unreachable,
             error,
+            intercepted,
             query,
             panics: 0,
         },
@@ -130,6 +142,15 @@ impl World {
         answer(200, r#"{"Code":"Success","Message":"ok","RequestId":"r","Result":{"Passed":"Y"}}"#.into())
     }
 
+    /// What a proxy, a firewall or a sign-in page says.
+    fn foreign(&self) -> RawAnswer {
+        let random = &mut self.0.lock().unwrap().random;
+        let status = *random.choice(&FOREIGN_STATUSES).unwrap();
+        let retry_after = random.bool().then(|| Duration::from_secs(random.u64(1..100)));
+        let body = random.choice(FOREIGN_BODIES).unwrap().to_owned();
+        RawAnswer { retry_after, ..answer(status, body.to_owned()) }
+    }
+
     /// What the service does with a call, whether or not anybody still listens.
     async fn serve(self, action: String, user: String) -> Result<RawAnswer, TransportError> {
         tokio::time::sleep(self.ms(150)).await;
@@ -139,10 +160,16 @@ impl World {
             if self.is(|faults| faults.query) {
                 return lost(FaultKind::Timeout);
             }
+            if self.is(|faults| faults.intercepted) {
+                return Ok(self.foreign());
+            }
             let records = self.0.lock().unwrap().records.get(&user).copied().unwrap_or(0);
             let entry = format!(r#"{{"Id":1,"MerchantUserId":"{user}"}}"#);
             let items = vec![entry; records as usize].join(",");
-            return Ok(answer(200, format!(r#"{{"Code":"Success","TotalCount":{records},"Items":[{items}]}}"#)));
+            return Ok(answer(
+                200,
+                format!(r#"{{"RequestId":"r","Code":"Success","TotalCount":{records},"Items":[{items}]}}"#),
+            ));
         }
         assert_eq!(action, "AddFaceRecord");
         if self.is(|faults| faults.throttled) {
@@ -162,6 +189,12 @@ impl World {
                 late.execute(&user);
             });
             return lost(FaultKind::Timeout);
+        }
+        if self.is(|faults| faults.intercepted) {
+            if self.is(|_| 50) {
+                self.execute(&user);
+            }
+            return Ok(self.foreign());
         }
         if self.is(|faults| faults.error) {
             if self.is(|_| 50) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, process::Stdio, time::Duration};
 
 use face_enroll::sandbox::{Action, Record, Script};
 
-use crate::support::{Archive, Ended, Service, export, photo};
+use crate::support::{Archive, Ended, GROUP, Service, export, photo};
 
 /// The records of a user: their numbers and photos.
 fn records(service: &Service, user: &str) -> Vec<Record> {
@@ -109,6 +109,21 @@ fn new_photo_takes_the_old_ones_place_once_it_is_there() {
 }
 
 #[test]
+fn new_photo_replaces_all_records_of_someone_who_has_more_than_a_page() {
+    let archive = Archive::of(2, 0);
+    let service = Service::new();
+    service.run(&archive).end().is(0, &[("calls", 2)]);
+    for _another in 0..12 {
+        service.sandbox.plant(GROUP, "u00001", jiff::Timestamp::now()).unwrap();
+    }
+    let digest = change(&archive, "u00001");
+    service.run(&archive).args(["--on-change", "replace"]).end().is(0, &[("enrolled", 2), ("calls", 1)]);
+    let new = records(&service, "u00001");
+    assert_eq!(new.len(), 1, "{new:?}");
+    assert_eq!(new[0].picture.unwrap().to_string(), digest);
+}
+
+#[test]
 fn refused_new_photo_leaves_the_old_record_where_it_is() {
     let archive = Archive::of(2, 0);
     let service = Service::new();
@@ -140,6 +155,10 @@ fn faults_on_the_way_of_a_replacement_leave_one_record_of_the_new_photo() {
         r#"{"action":"DeleteFaceRecord","calls":[1],"fault":"reset_before"}"#,
         r#"{"action":"DeleteFaceRecord","calls":[1,2],"fault":"internal_error"}"#,
         r#"{"action":"DeleteFaceRecord","calls":[1],"fault":"throttle"}"#,
+        r#"{"action":"DeleteFaceRecord","calls":[1],"fault":"html","executed":true,"status":403}"#,
+        r#"{"action":"DeleteFaceRecord","calls":[1],"fault":"html","status":200}"#,
+        r#"{"action":"DeleteFaceRecord","calls":[1],"fault":"html","executed":true,"status":429}"#,
+        r#"{"calls":[1],"fault":"html","executed":true,"status":413}"#,
     ] {
         let archive = Archive::of(1, 0);
         let service = Service::new();

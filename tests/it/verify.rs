@@ -114,6 +114,19 @@ fn comparison_with_the_group_names_every_difference_and_writes_nothing() {
 }
 
 #[test]
+fn comparison_counts_the_records_of_someone_who_has_more_than_a_page() {
+    let archive = Archive::of(3, 0);
+    let service = Service::new();
+    service.run(&archive).end().is(0, &[("enrolled", 3)]);
+    for _another in 0..12 {
+        service.sandbox.plant(GROUP, "u00002", "2026-11-23T00:00:00Z".parse().unwrap()).unwrap();
+    }
+    let ended = verify(&service, &archive, &["--all"]);
+    let found = differences(&ended);
+    assert_eq!(found, [("several".to_owned(), "u00002".to_owned(), Some("enrolled".to_owned()), 13)], "{ended:#?}");
+}
+
+#[test]
 fn comparison_goes_on_through_throttles_and_faults() {
     let archive = Archive::of(120, 0);
     let service = Service::new();

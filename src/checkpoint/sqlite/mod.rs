@@ -428,7 +428,7 @@ impl TryFrom<&Row<'_>> for Claimed {
             root,
             replaces: rows::replaces(row.get("replaces")?)?,
             attempts: row.get("attempts")?,
-            first_intent_ms: row.get("first_intent_at")?,
+            intent_ms: row.get("first_intent_at")?,
         })
     }
 }

@@ -41,12 +41,12 @@ impl SqliteStore {
             let (from, to) = (before.state, ItemState::Sending);
             return Err(StoreError::IllegalChange { item: intent.item, from, to });
         }
-        let now = now_ms();
         let write = |db: &Connection| -> rusqlite::Result<()> {
+            // The last intent, in spite of the column's name: an earlier one made no record, or there would be no new one.
             db.prepare_cached(
                 "UPDATE items SET state = 1, attempts = attempts + 1, code = NULL, message = NULL, request_id = NULL,
                  sha256 = ?2, sent_sha256 = ?3, size = ?4, mtime_ns = ?5,
-                 first_intent_at = coalesce(first_intent_at, ?6) WHERE id = ?1",
+                 first_intent_at = ?6 WHERE id = ?1",
             )?
             .execute((
                 intent.item.0,
@@ -54,7 +54,7 @@ impl SqliteStore {
                 intent.sent.map(|digest| digest.0),
                 intent.stamp.map(|stamp| stamp.size as i64),
                 intent.stamp.map(|stamp| stamp.mtime_ns),
-                now,
+                intent.at_ms,
             ))?;
             Ok(())
         };

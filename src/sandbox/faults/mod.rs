@@ -28,7 +28,7 @@
 //! | `throttle` | 403 `Throttling.Api`, with `x-acs-retry-after` if `retry_after_ms` is given | no; it takes nothing of the quota |
 //! | `internal_error` | 500 `InternalError` | `executed` (default false) |
 //! | `unavailable` | 503 `ServiceUnavailable` | `executed` (default false) |
-//! | `html` | 502 with an HTML page | `executed` (default false) |
+//! | `html` | an HTML page with `status` (default 502), as a proxy on the way answers in the service's place; with `Retry-After` if `retry_after_s` is given | `executed` (default false) |
 //! | `reset_before`, `reset_after` | the connection is reset (RST) | no; yes, before the reset |
 //! | `stall` | no answer, ever | `executed` (default false) |
 //! | `truncated` | 200, half of the body that `Content-Length` promises, end of connection | yes |
@@ -96,10 +96,14 @@ pub enum Fault {
         /// Is the record made all the same?
         executed: bool,
     },
-    /// 502 with an HTML page, from a proxy on the way.
+    /// An HTML page, from a proxy on the way.
     Html {
         /// Is the record made all the same?
         executed: bool,
+        /// HTTP status.
+        status: u16,
+        /// `Retry-After`, in whole seconds.
+        retry_after: Option<Duration>,
     },
     /// The connection is reset, and nothing was done.
     ResetBefore,

@@ -92,7 +92,10 @@ mod tests {
     fn first_rule_that_matches_is_played() {
         let script = Script::parse(r#"{"fault":"html","calls":[1]} {"fault":"truncated"}"#).unwrap();
         let mut player = Player::new(script, 0);
-        assert_eq!(player.next(Action::AddFaceRecord, None), Some(Fault::Html { executed: false }));
+        assert_eq!(
+            player.next(Action::AddFaceRecord, None),
+            Some(Fault::Html { executed: false, status: 502, retry_after: None })
+        );
         assert_eq!(player.next(Action::AddFaceRecord, None), Some(Fault::Truncated));
     }
 }

@@ -94,6 +94,7 @@ struct RawRule {
     fault: Kind,
     executed: Option<bool>,
     retry_after_ms: Option<u64>,
+    retry_after_s: Option<u64>,
     status: Option<u16>,
     code: Option<String>,
     message: Option<String>,
@@ -126,7 +127,8 @@ impl Kind {
     fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Throttle => &["retry_after_ms"],
-            Self::InternalError | Self::Unavailable | Self::Html | Self::Stall => &["executed"],
+            Self::InternalError | Self::Unavailable | Self::Stall => &["executed"],
+            Self::Html => &["executed", "status", "retry_after_s"],
             Self::Code => &["status", "code", "message", "retry_after_ms"],
             Self::Slow | Self::Late => &["delay_ms"],
             Self::QueryLag => &["for_ms"],
@@ -166,6 +168,7 @@ impl RawRule {
         let given = [
             ("executed", self.executed.is_some()),
             ("retry_after_ms", self.retry_after_ms.is_some()),
+            ("retry_after_s", self.retry_after_s.is_some()),
             ("status", self.status.is_some()),
             ("code", self.code.is_some()),
             ("message", self.message.is_some()),
@@ -204,7 +207,10 @@ impl RawRule {
             Kind::Throttle => Fault::Throttle { retry_after },
             Kind::InternalError => Fault::InternalError { executed },
             Kind::Unavailable => Fault::Unavailable { executed },
-            Kind::Html => Fault::Html { executed },
+            Kind::Html => {
+                let retry_after = self.retry_after_s.map(Duration::from_secs);
+                Fault::Html { executed, status: final_status(self.status.unwrap_or(502), rule)?, retry_after }
+            }
             Kind::ResetBefore => Fault::ResetBefore,
             Kind::ResetAfter => Fault::ResetAfter,
             Kind::Stall => Fault::Stall { executed },
@@ -213,11 +219,7 @@ impl RawRule {
             Kind::NotPassed => Fault::NotPassed,
             Kind::Permission => Fault::Permission,
             Kind::Code => {
-                let status = self.status.ok_or(ScriptError::MissingKey { rule, key: "status" })?;
-                // An interim answer (1xx) is none: the caller would go on waiting.
-                if status < 200 || StatusCode::from_u16(status).is_err() {
-                    return Err(ScriptError::OutOfBounds { rule, key: "status", wanted: "200 to 999" });
-                }
+                let status = final_status(self.status.ok_or(ScriptError::MissingKey { rule, key: "status" })?, rule)?;
                 let (code, message) = (text("code", &self.code)?, text("message", &self.message)?);
                 Fault::Code { status, code, message, retry_after }
             }
@@ -226,6 +228,12 @@ impl RawRule {
             Kind::QueryLag => Fault::QueryLag { age: needed("for_ms", self.for_ms)? },
         })
     }
+}
+
+/// An interim answer (1xx) is none: the caller would go on waiting.
+fn final_status(status: u16, rule: usize) -> Result<u16, ScriptError> {
+    let is_final = status >= 200 && StatusCode::from_u16(status).is_ok();
+    is_final.then_some(status).ok_or(ScriptError::OutOfBounds { rule, key: "status", wanted: "200 to 999" })
 }
 
 #[cfg(test)]
@@ -256,6 +264,7 @@ mod tests {
             (r#"{"fault":"slow"}"#, "rule 1: this fault needs 'delay_ms'"),
             (r#"{"fault":"code","status":400,"code":"X"}"#, "rule 1: this fault needs 'message'"),
             (r#"{"fault":"code","status":99,"code":"X","message":"m"}"#, "rule 1: 'status' must be 200 to 999"),
+            (r#"{"fault":"html","status":100}"#, "rule 1: 'status' must be 200 to 999"),
             (r#"{"fault":"stall","chance":1.5}"#, "rule 1: 'chance' must be 0 to 1"),
             (r#"{"fault":"stall","calls":[0]}"#, "rule 1: 'calls, from, to' must be 1 or more: the first call is 1"),
             (
