@@ -37,7 +37,10 @@ impl Exit {
         ("0", "every row is enrolled (nothing to do counts)"),
         ("1", "internal error: please report it"),
         ("2", "usage or configuration"),
-        ("3", "source missing or unreadable, or no row of it parses"),
+        (
+            "3",
+            "source missing or unreadable, or no row of it parses; a directory that is empty now and was not; a root without any of the photos named",
+        ),
         ("5", "finished; some rows failed: trying again may help"),
         ("6", "finished; some rows are rejected: trying again does not help"),
         (

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! domain       the words as types, and the rules between them: no I/O, no async
+//! files        a file is opened beneath its folder, or found under another spelling
 //! manifest     rows become items
 //! picture      bytes become what the API accepts, or a refusal with its reason
 //! api          one client: signs, sends once, classifies the answer
@@ -20,8 +21,8 @@
 //! commands     one file per subcommand; the only place where things are wired together
 //! ```
 //!
-//! Imports go one way: `domain` imports nothing; `manifest`, `picture`, `api`, `pace` and `checkpoint` import `domain`
-//! and not one another; `run` imports them, `check` the first two of them, `verify` the last three; `report` imports `domain`, `checkpoint` and
+//! Imports go one way: `domain` and `files` import nothing; `manifest`, `picture`, `api`, `pace` and `checkpoint` import
+//! these and not one another; `run` imports them, `check` the first two of them, `verify` the last three; `report` imports `domain`, `checkpoint` and
 //! `check`; `sandbox` imports `domain` and never `api`, for a shared signer would hide a shared mistake. A test reads the
 //! source and holds this.
 //!
@@ -78,6 +79,7 @@ pub mod commands;
 mod crash;
 pub mod domain;
 pub mod exit;
+pub mod files;
 pub mod manifest;
 pub mod pace;
 pub mod picture;

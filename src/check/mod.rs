@@ -10,7 +10,7 @@ mod photo;
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
         mpsc::{Receiver, sync_channel},
@@ -53,6 +53,8 @@ pub struct Finding {
     pub row: u64,
     /// The source's name.
     pub source: String,
+    /// Of a directory: the file, relative to it. Nobody knows it by its row.
+    pub file: Option<String>,
     /// As written, as far as it could be read.
     pub fields: Box<RawFields>,
     /// Will it be rejected, or is it only to be known?
@@ -77,6 +79,8 @@ pub enum Gravity {
 pub struct Survey {
     /// Every row.
     pub rows: u64,
+    /// Files of directories that were left out.
+    pub skipped: u64,
     /// Rows that were items.
     pub parsed: u64,
     /// Of them, those that would be sent.
@@ -150,7 +154,8 @@ pub fn check(
     settings: Settings,
     tell: &mut dyn FnMut(&[Finding], &Survey),
 ) -> Result<Survey, SourceError> {
-    let names: Vec<String> = sources.iter().map(|(source, _)| source.name().to_owned()).collect();
+    let named = |source: &Source| Named { name: source.name().to_owned(), is_directory: source.is_directory() };
+    let names: Vec<Named> = sources.iter().map(|(source, _)| named(source)).collect();
     let roots: Vec<PathBuf> = sources.iter().map(|(_, root)| root.clone()).collect();
     let (tasks, queue) = sync_channel::<Numbered<Task>>(settings.processors * WAITING);
     let (found, looks) = sync_channel::<Numbered<(Task, Found)>>(settings.processors * WAITING);
@@ -181,21 +186,21 @@ pub fn check(
                 tell(&findings(task, found, &names[source]), &survey);
             }
         }
-        reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })?;
-    Ok(survey)
+        survey.skipped = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(survey)
+    })
 }
 
 fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
-/// Rows in their order, each id once.
-fn read(sources: Vec<(Source, PathBuf)>, mut send: impl FnMut(Numbered<Task>) -> bool) -> Result<(), SourceError> {
+/// Rows in their order, each id once. Gives the files that were left out.
+fn read(sources: Vec<(Source, PathBuf)>, mut send: impl FnMut(Numbered<Task>) -> bool) -> Result<u64, SourceError> {
     let mut duplicates = Duplicates::default();
-    let mut number = 0;
-    for (at, (source, _)) in sources.into_iter().enumerate() {
-        for row in source {
+    let (mut number, mut skipped) = (0, 0);
+    for (at, (mut source, _)) in sources.into_iter().enumerate() {
+        for row in &mut source {
             let what = match row? {
                 Ok(item) => match duplicates.first(&item) {
                     None => Task::Item(item),
@@ -204,12 +209,19 @@ fn read(sources: Vec<(Source, PathBuf)>, mut send: impl FnMut(Numbered<Task>) ->
                 Err(error) => Task::Fault(error),
             };
             if !send(Numbered { number, source: at, what }) {
-                return Ok(());
+                return Ok(skipped);
             }
             number += 1;
         }
+        skipped += source.skipped().unwrap_or_default();
     }
-    Ok(())
+    Ok(skipped)
+}
+
+/// A source, as findings name it.
+struct Named {
+    name: String,
+    is_directory: bool,
 }
 
 fn duplicate(item: Item, first: u64) -> RowError {
@@ -229,7 +241,7 @@ fn fields(item: Item) -> Box<RawFields> {
     Box::new(RawFields { path, url, user, group, extra: item.extra, origin: None })
 }
 
-fn findings(task: Task, found: Found, source: &str) -> Vec<Finding> {
+fn findings(task: Task, found: Found, source: &Named) -> Vec<Finding> {
     let (row, fields) = match task {
         Task::Item(item) => (item.row, fields(item)),
         Task::Fault(mut error) => {
@@ -237,9 +249,15 @@ fn findings(task: Task, found: Found, source: &str) -> Vec<Finding> {
             (error.row, error.fields)
         }
     };
+    let beneath = |path: &String| {
+        let path = Path::new(path);
+        path.strip_prefix(&source.name).unwrap_or(path).to_string_lossy().into_owned()
+    };
+    let file = fields.path.as_ref().filter(|_| source.is_directory).map(beneath);
     let finding = |gravity, code, message| Finding {
         row,
-        source: source.to_owned(),
+        source: source.name.clone(),
+        file: file.clone(),
         fields: fields.clone(),
         gravity,
         code,

@@ -3,7 +3,11 @@
 //! Every call is made between [`Store::begin`] and [`Store::commit`]; nothing is promised to anyone before the commit has
 //! returned. The first error ends the store: what lied once is not asked again.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::StoreError;
 use crate::domain::{
@@ -69,6 +73,8 @@ pub enum KnownPhoto {
     File {
         /// Which.
         path: PathBuf,
+        /// What the path has to lie beneath.
+        root: Arc<Path>,
         /// The file as it was when it was sent; none: it was another file.
         stamp: Option<FileStamp>,
         /// Of the file that was sent; none: it was not sent by us, and which photo the service has is not known.
@@ -105,6 +111,8 @@ pub struct RefusedBefore {
     pub item: ItemId,
     /// Its file.
     pub path: PathBuf,
+    /// What the path has to lie beneath.
+    pub root: Arc<Path>,
     /// The file as it was when it was refused; none if there was none.
     pub stamp: Option<FileStamp>,
 }
@@ -228,9 +236,17 @@ pub trait Store: Send + 'static {
     fn end_run(&mut self, exit_code: u8, reason: &str) -> Result<u64, StoreError>;
 
     /// A source is about to be read.
-    fn open_source(&mut self, name: &str, root: &std::path::Path) -> Result<SourceId, StoreError>;
+    fn open_source(&mut self, name: &str, root: &Path) -> Result<SourceId, StoreError>;
     /// Takes rows in.
     fn ingest(&mut self, batch: &Batch) -> Result<Ingested, StoreError>;
+    /// How many items this source has named and no other one since.
+    fn items_of(&mut self, _source: SourceId) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+    /// So many files of this source, a directory, were left out in this reading.
+    fn note_skipped(&mut self, _source: SourceId, _files: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Every source has been read to its end: what they no longer name has vanished.
     fn finish_ingest(&mut self) -> Result<(), StoreError>;
     /// What these sources were known by when they were read last. All their items are named as long as none is opened.

@@ -75,6 +75,16 @@ impl<S: Store> Checkpoint<S> {
         })
     }
 
+    /// See [`Store::items_of`]. Blocks.
+    pub fn items_of(&self, source: SourceId) -> Result<u64, StoreError> {
+        self.call_blocking(move |store| store.items_of(source))
+    }
+
+    /// See [`Store::note_skipped`]. Blocks.
+    pub fn note_skipped(&self, source: SourceId, files: u64) -> Result<(), StoreError> {
+        self.call_blocking(move |store| store.note_skipped(source, files))
+    }
+
     /// See [`Store::finish_ingest`]. Blocks.
     pub fn finish_ingest(&self) -> Result<(), StoreError> {
         self.call_blocking(Store::finish_ingest)

@@ -14,7 +14,7 @@ pub(super) fn of_reason(reason: &DrainReason) -> Exit {
         DrainReason::MaxDuration | DrainReason::ServiceAway(_) | DrainReason::ThrottledOut(_) => Exit::TimeUp,
         DrainReason::MaxImages | DrainReason::MaxErrors => Exit::Limit,
         DrainReason::Fatal(_) => Exit::Fatal,
-        DrainReason::SourceBroken => Exit::Source,
+        DrainReason::SourceBroken | DrainReason::NoPhotoFound { .. } => Exit::Source,
         DrainReason::Damaged | DrainReason::CheckpointGone => Exit::Checkpoint,
     }
 }
@@ -40,6 +40,7 @@ pub(super) fn is_for_someone(exit: Exit, drained: Option<&DrainReason>) -> bool 
             | DrainReason::ThrottledOut(_)
             | DrainReason::Fatal(_)
             | DrainReason::SourceBroken
+            | DrainReason::NoPhotoFound { .. }
             | DrainReason::Damaged
             | DrainReason::CheckpointGone,
         )
@@ -79,6 +80,10 @@ pub(super) fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<
         Some(DrainReason::CheckpointGone) => {
             "the checkpoint was removed or replaced while the run used it; the next run asks about everyone before sending".into()
         }
+        Some(DrainReason::NoPhotoFound { looked_for }) => format!(
+            "none of the {} photos looked for is there: mount the folder or share that holds them, or give it with --root DIR, then run again",
+            report::thousands(*looked_for)
+        ),
         Some(DrainReason::SourceBroken | DrainReason::Damaged) => "stopped".into(),
         None => format!(
             "{} replaced photos still have their old records at the service; run again to remove them",
@@ -93,6 +98,7 @@ pub(super) fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<
         Exit::Success if counts.rejected > 0 => {
             format!("Finished; {}", rows(counts.rejected, "rejected, all of them by earlier runs"))
         }
+        Exit::Success if counts.skipped > 0 => format!("Every row is enrolled; {}", report::skipped(counts.skipped)),
         Exit::Success => "Every row is enrolled".into(),
         Exit::Internal | Exit::Usage | Exit::Source | Exit::Locked | Exit::Checkpoint => {
             failure.map_or_else(of_drain, |failure| failure.to_string().replace("\n ", ";"))

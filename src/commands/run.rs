@@ -206,6 +206,7 @@ impl Run<'_> {
             checkpoint: checkpoint.clone(),
             rules: settings.photo,
             on_change: sending.on_change,
+            allow_outside_root: settings.allow_outside_root,
             folder: file::folder_of(self.path).to_owned(),
             state: feed_state,
             events,

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub struct Counts {
     /// Every row: items and rows that could not become one.
     pub total: u64,
+    /// Files of directories that were left out: no rows.
+    pub skipped: u64,
     /// The service has the record.
     pub enrolled: u64,
     /// Refused for good.

@@ -98,6 +98,11 @@ pub enum DrainReason {
     Fatal(Fatal),
     /// A source could not be read to its end.
     SourceBroken,
+    /// None of the photos that the rows name is there.
+    NoPhotoFound {
+        /// So many.
+        looked_for: u64,
+    },
     /// The checkpoint's pages are damaged.
     Damaged,
     /// The checkpoint's file was removed or replaced.

@@ -115,6 +115,10 @@ pub enum RowDefect {
     TwoPictures,
     /// A `url` that is not http or https.
     InvalidUrl,
+    /// The photo itself where its path or link belongs.
+    EmbeddedPhoto,
+    /// A path that is longer than any file's.
+    PathTooLong,
     /// A path that leads out of the root.
     OutsideRoot,
     /// A link in a directory of photos: what it points to would be enrolled twice, or is not of this directory.

@@ -5,6 +5,9 @@ use csv::StringRecord;
 use super::fields::{ColumnName, Field, plain};
 use crate::domain::{EXPORT_COLUMNS, EXPORT_MARKS, most_similar, suggestion};
 
+/// A longer name of a column is not shown.
+const MAX_NAME_CHARS: usize = 64;
+
 /// The columns of one table.
 #[derive(Debug)]
 pub(super) struct Columns {
@@ -48,10 +51,7 @@ pub(super) fn understand(header: &StringRecord, given: &[ColumnName]) -> Result<
             Some(at) => ours[at] = Some(field.name()),
             None => {
                 let meant = suggestion(name, written.iter().copied());
-                return Err(format!(
-                    "there is no column {name} to be the {field}{meant}: found {}",
-                    written.join(", ")
-                ));
+                return Err(format!("there is no column {name} to be the {field}{meant}: found {}", listed(&written)));
             }
         }
     }
@@ -80,7 +80,7 @@ pub(super) fn understand(header: &StringRecord, given: &[ColumnName]) -> Result<
         let name = alike.copied().filter(|_| hint.is_empty()).unwrap_or("NAME");
         return Err(format!(
             "no column is the photo: found {}; needed is path or url (or --column path={name}){hint}",
-            written.join(", ")
+            listed(&written)
         ));
     }
     let is_export = EXPORT_MARKS.iter().all(|mark| plain.iter().any(|name| name == mark));
@@ -95,6 +95,16 @@ pub(super) fn understand(header: &StringRecord, given: &[ColumnName]) -> Result<
         has_id: ours.contains(&Some("merchant_user_id")),
         origin: own("source").zip(own("row")).map(|(source, row)| OriginColumns { source, row, code: own("code") }),
     })
+}
+
+/// A table without a header has a row in its place, and in that may stand anything.
+fn listed(names: &[&str]) -> String {
+    let is_name = |name: &&&str| name.chars().count() <= MAX_NAME_CHARS;
+    names
+        .iter()
+        .map(|name| Some(name).filter(is_name).map_or("(a long text)", |name| name))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn first(names: &[String], name: &str) -> usize {

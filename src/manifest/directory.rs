@@ -1,20 +1,109 @@
-//! A directory of photos: each file beneath it that has the name of one is a row.
+//! A directory of photos: each file beneath it that is one is a row.
+//!
+//! A file is a photo by the ending of its name, whatever its content: that is judged later, and said. A file of another
+//! ending, or of none, is a photo if it begins as a JPEG does. Everything else is left out and counted; so are folders
+//! of deleted files and old versions, for nobody wants those people enrolled.
 
-use std::{path::Path, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use globset::{Glob, GlobMatcher};
 use walkdir::{DirEntry, WalkDir};
 
 use super::{
-    row::{Fields, Others, Rules, bare},
+    place::IdFrom,
+    row::{Rules, bare},
     source::{At, Rows, Settings, SourceError},
 };
-use crate::domain::RowDefect;
+use crate::{
+    domain::{Item, RowDefect, RowError},
+    files::beneath,
+};
 
 /// What NAS boxes and desktops leave among photos; besides, whatever is hidden.
-const JUNK: [&str; 4] = ["@eaDir", "Thumbs.db", "desktop.ini", "__MACOSX"];
+const JUNK: [&str; 4] = ["@eadir", "thumbs.db", "desktop.ini", "__macosx"];
+/// Folders of deleted files, of old versions and of the file system's own: Synology, QNAP, Buffalo, Netgear, NetApp, ZFS,
+/// Samba, Windows, macOS, Linux. Besides, what begins with `.Trash`.
+const DELETED: [&str; 22] = [
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    ".recycle",
+    ".snapshot",
+    ".snapshots",
+    ".zfs",
+    "@recently-snapshot",
+    "@recycle",
+    "@sharesnap",
+    "found.000",
+    "lost+found",
+    "network trash folder",
+    "recycle bin",
+    "recycle.bin",
+    "recycled",
+    "recycler",
+    "system volume information",
+    "trashbox",
+    "~recycle",
+    "~snapshot",
+    "_recycle",
+];
 /// What photos are named. Which of them can be used, their content tells.
-const PHOTOS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "heic", "heif"];
+const PHOTOS: [&str; 15] =
+    ["jpg", "jpeg", "jpe", "jif", "jfif", "jfi", "pjpeg", "pjp", "png", "webp", "bmp", "tif", "tiff", "heic", "heif"];
+/// Pictures of other formats; a JPEG that is named so is taken all the same.
+const OTHER_PICTURES: [&str; 21] = [
+    "arw", "avif", "cr2", "cr3", "dng", "gif", "hif", "j2k", "jp2", "jxl", "nef", "nrw", "orf", "pef", "psd", "raf",
+    "raw", "rw2", "sr2", "srw", "tga",
+];
+/// What lies beside photos and is none: not looked into, for a folder may hold as many of these as photos.
+const NO_PHOTOS: [&str; 31] = [
+    "aae",
+    "bak",
+    "crdownload",
+    "csv",
+    "db",
+    "doc",
+    "docx",
+    "gz",
+    "html",
+    "ini",
+    "json",
+    "jsonl",
+    "log",
+    "md",
+    "mov",
+    "mp4",
+    "old",
+    "orig",
+    "part",
+    "partial",
+    "pdf",
+    "sqlite",
+    "sqlite-shm",
+    "sqlite-wal",
+    "tmp",
+    "tsv",
+    "txt",
+    "xls",
+    "xlsx",
+    "xmp",
+    "zip",
+];
+/// Files whose names are logged (`-v`), and folders of deleted files that are told of, in one reading.
+const MAX_NAMES: u32 = 1_000;
+const MAX_FOLDERS: u32 = 20;
+/// Endings that are told apart.
+const MAX_ENDINGS: usize = 20;
 
 /// `--include` and `--exclude`: a pattern such as `*.jpg` or `2024/**`, for paths beneath the directory.
 #[derive(Debug, Clone)]
@@ -30,19 +119,16 @@ impl FromStr for Pattern {
 /// Which files of a directory are photos.
 #[derive(Debug, Clone, Default)]
 pub struct Files {
-    /// None: by the endings of their names.
+    /// None: by the endings of their names, and by their content.
     pub include: Vec<Pattern>,
     /// Not these, nor what lies beneath them.
     pub exclude: Vec<Pattern>,
 }
 
 impl Files {
-    fn has(&self, path: &Path) -> bool {
-        if !self.include.is_empty() {
-            return self.include.iter().any(|pattern| pattern.fits(path));
-        }
-        let ending = path.extension();
-        ending.is_some_and(|ending| PHOTOS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+    /// None: nobody has said.
+    fn is_included(&self, path: &Path) -> Option<bool> {
+        (!self.include.is_empty()).then(|| self.include.iter().any(|pattern| pattern.fits(path)))
     }
 
     fn is_excluded(&self, path: &Path) -> bool {
@@ -58,60 +144,224 @@ impl Pattern {
     }
 }
 
-/// Walks in the order of names, so that rows keep their numbers. Follows no links.
-pub(super) fn rows(at: &At<'_>, settings: &Settings) -> Result<Rows, SourceError> {
+/// Walks in the order of names, so that rows keep their numbers. Follows no links. What is left out is counted in `skipped`.
+pub(super) fn rows(at: &At<'_>, settings: &Settings, skipped: Arc<AtomicU64>) -> Result<Rows, SourceError> {
     if settings.group.is_none() {
         return Err(SourceError::NoGroup { path: at.path.to_owned() });
     }
-    let rules = Rules::new(&At { path: at.path, root: at.path }, settings);
-    let (folder, files) = (at.path.to_owned(), settings.files.clone());
-    let excluded = (folder.clone(), files.clone());
-    let walk = WalkDir::new(&folder).sort_by_file_name().into_iter().filter_entry(move |entry| {
-        let beneath = entry.path().strip_prefix(&excluded.0).unwrap_or(entry.path());
-        entry.depth() == 0 || !(is_junk(entry) || excluded.1.is_excluded(beneath))
-    });
-    let mut row = 0;
-    let rows = walk.filter_map(move |entry| {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                row += 1;
-                return Some(Ok(Err(bare(row, RowDefect::UnreadableRow, error.to_string(), error.path()))));
+    let folder = at.path.to_owned();
+    Ok(Box::new(Walk {
+        walk: WalkDir::new(&folder).min_depth(1).sort_by_file_name().into_iter(),
+        rules: Rules::new(&At { path: at.path, root: at.path }, settings),
+        id_from: settings.id_from.unwrap_or_default(),
+        files: settings.files.clone(),
+        left_out: LeftOut::new(folder.clone(), skipped),
+        folder,
+        row: 0,
+    }))
+}
+
+struct Walk {
+    walk: walkdir::IntoIter,
+    folder: PathBuf,
+    rules: Rules,
+    id_from: IdFrom,
+    files: Files,
+    left_out: LeftOut,
+    row: u64,
+}
+
+impl Iterator for Walk {
+    type Item = Result<Result<Item, RowError>, SourceError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let row = match self.walk.next() {
+                None => {
+                    self.left_out.report();
+                    return None;
+                }
+                Some(Ok(entry)) => self.entry(&entry),
+                Some(Err(error)) => {
+                    self.row += 1;
+                    Some(Err(bare(self.row, RowDefect::UnreadableRow, error.to_string(), error.path())))
+                }
+            };
+            if row.is_some() {
+                return row.map(Ok);
             }
-        };
-        let path = entry.path();
-        let kind = entry.file_type();
-        if kind.is_dir() || !files.has(path.strip_prefix(&folder).unwrap_or(path)) {
-            // A link to a folder has no photo's name, and what is in it is left out: that is worth a word.
-            if kind.is_symlink() && path.is_dir() {
-                row += 1;
-                return Some(Ok(Err(not_followed(row, path))));
-            }
+        }
+    }
+}
+
+/// What the name of a file says of it.
+enum Named {
+    Photo,
+    /// It may be one; its content decides.
+    Anything,
+    NoPhoto,
+}
+
+impl Walk {
+    /// None: it is no row.
+    fn entry(&mut self, entry: &DirEntry) -> Option<Result<Item, RowError>> {
+        let (path, kind) = (entry.path(), entry.file_type());
+        let beneath = path.strip_prefix(&self.folder).unwrap_or(path);
+        let name = entry.file_name().to_string_lossy().to_lowercase();
+        if self.files.is_excluded(beneath) {
+            self.skip_folder(entry);
             return None;
         }
-        row += 1;
-        Some(Ok(if kind.is_symlink() {
-            Err(not_followed(row, path))
-        } else if !kind.is_file() {
-            Err(bare(row, RowDefect::NotAFile, "it is a pipe, a socket or a device".to_owned(), Some(path)))
-        } else if let Some(text) = path.to_str() {
-            rules.item(row, &Fields { path: Some(text), ..Fields::default() }, Others::default())
-        } else {
+        if kind.is_dir() && is_deleted(&name) {
+            self.left_out.deleted(beneath);
+            self.skip_folder(entry);
+            return None;
+        }
+        if JUNK.contains(&name.as_str()) || name.starts_with('.') {
+            self.left_out.file(beneath);
+            self.skip_folder(entry);
+            return None;
+        }
+        if kind.is_dir() {
+            return None;
+        }
+        let named = match self.files.is_included(beneath) {
+            Some(true) => Named::Photo,
+            // Left out as it was wanted. A link to a folder is another matter.
+            Some(false) if !(kind.is_symlink() && path.is_dir()) => return None,
+            Some(false) => Named::NoPhoto,
+            None => named(beneath),
+        };
+        let is_photo = matches!(named, Named::Photo);
+        if kind.is_symlink() && (is_photo || path.is_dir()) {
+            let message =
+                "it is a link, and links are not followed: give what it points to as a source of its own".to_owned();
+            return Some(Err(bare(self.next_row(), RowDefect::NotFollowed, message, Some(path))));
+        }
+        if !kind.is_file() && is_photo {
+            let message = "it is a pipe, a socket or a device".to_owned();
+            return Some(Err(bare(self.next_row(), RowDefect::NotAFile, message, Some(path))));
+        }
+        let is_taken = match named {
+            Named::Photo => true,
+            Named::Anything => kind.is_file() && begins_as_jpeg(path, &self.folder),
+            Named::NoPhoto => false,
+        };
+        if !is_taken {
+            self.left_out.file(beneath);
+            return None;
+        }
+        let row = self.next_row();
+        if path.to_str().is_none() {
             let message = "its name is no UTF-8, so it gives no id: rename it".to_owned();
-            Err(bare(row, RowDefect::UnreadableRow, message, Some(path)))
-        }))
-    });
-    Ok(Box::new(rows))
+            return Some(Err(bare(row, RowDefect::UnreadableRow, message, Some(path))));
+        }
+        let id = if is_photo { None } else { self.whole_name(beneath) };
+        Some(self.rules.file(row, path, id.as_deref()))
+    }
+
+    fn next_row(&mut self) -> u64 {
+        self.row += 1;
+        self.row
+    }
+
+    fn skip_folder(&mut self, entry: &DirEntry) {
+        if entry.file_type().is_dir() {
+            self.walk.skip_current_dir();
+        }
+    }
+
+    /// The id of a photo whose name has no ending that we know: what stands behind a dot is a part of the name.
+    fn whole_name(&self, beneath: &Path) -> Option<String> {
+        let has_ending = ending(beneath).is_some_and(|ending| OTHER_PICTURES.contains(&ending.as_str()));
+        let name = match self.id_from {
+            IdFrom::Name => beneath.file_name()?,
+            IdFrom::Path => beneath.as_os_str(),
+            IdFrom::Parent => return None,
+        };
+        name.to_str().filter(|_| !has_ending).map(str::to_owned)
+    }
 }
 
-fn not_followed(row: u64, path: &Path) -> crate::domain::RowError {
-    let message = "it is a link, and links are not followed: give what it points to as a source of its own".to_owned();
-    bare(row, RowDefect::NotFollowed, message, Some(path))
+fn is_deleted(name: &str) -> bool {
+    DELETED.contains(&name) || name.starts_with(".trash")
 }
 
-fn is_junk(entry: &DirEntry) -> bool {
-    let name = entry.file_name().to_string_lossy();
-    JUNK.contains(&&*name) || name.starts_with('.')
+fn ending(path: &Path) -> Option<String> {
+    Some(path.extension()?.to_str()?.to_lowercase())
+}
+
+fn named(path: &Path) -> Named {
+    let Some(ending) = ending(path) else { return Named::Anything };
+    // `.JPG_large`, `.jpg:large`, `.jpg!d`: what services hang behind the ending. exiftool hangs a word of its own behind
+    // the ending of what it has replaced, editors a tilde.
+    let plain = ending.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    if ending.ends_with("_original") || ending.ends_with('~') || NO_PHOTOS.contains(&ending.as_str()) {
+        Named::NoPhoto
+    } else if PHOTOS.contains(&plain) {
+        Named::Photo
+    } else {
+        Named::Anything
+    }
+}
+
+/// A file that can't be read is none: of its name nobody would say that it is.
+fn begins_as_jpeg(path: &Path, folder: &Path) -> bool {
+    let mut head = [0; 3];
+    let read = beneath::open(path, Some(folder)).and_then(|mut file: File| file.read_exact(&mut head));
+    read.is_ok() && head == [0xFF, 0xD8, 0xFF]
+}
+
+/// What is left out of a directory.
+struct LeftOut {
+    folder: PathBuf,
+    skipped: Arc<AtomicU64>,
+    names: u32,
+    folders: u32,
+    by_ending: BTreeMap<String, u64>,
+}
+
+impl LeftOut {
+    fn new(folder: PathBuf, skipped: Arc<AtomicU64>) -> Self {
+        Self { folder, skipped, names: 0, folders: 0, by_ending: BTreeMap::new() }
+    }
+
+    /// A file, or a folder of no interest.
+    fn file(&mut self, beneath: &Path) {
+        self.skipped.fetch_add(1, Relaxed);
+        self.names += 1;
+        if self.names <= MAX_NAMES {
+            tracing::debug!(file = %beneath.display(), "left out: no photo by name or content");
+        }
+        let ending = ending(beneath).map_or_else(|| "without an ending".to_owned(), |ending| format!(".{ending}"));
+        if self.by_ending.len() < MAX_ENDINGS || self.by_ending.contains_key(&ending) {
+            *self.by_ending.entry(ending).or_default() += 1;
+        }
+    }
+
+    fn deleted(&mut self, beneath: &Path) {
+        self.skipped.fetch_add(1, Relaxed);
+        self.folders += 1;
+        if self.folders <= MAX_FOLDERS {
+            tracing::info!(folder = %beneath.display(), "left out: it holds deleted files or old versions");
+        }
+    }
+
+    /// At the end.
+    fn report(&mut self) {
+        let by_ending = std::mem::take(&mut self.by_ending);
+        if by_ending.is_empty() {
+            return;
+        }
+        let has_pictures = OTHER_PICTURES.iter().any(|ending| by_ending.contains_key(&format!(".{ending}")));
+        let endings: Vec<String> = by_ending.iter().map(|(ending, n)| format!("{n} {ending}")).collect();
+        let (directory, files) = (self.folder.display(), endings.join(", "));
+        if has_pictures {
+            tracing::warn!(%directory, files, "files were left out, pictures among them that are no JPEG: save these as JPEG");
+        } else {
+            tracing::info!(%directory, files, "files were left out: no photos by name or content");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -147,11 +397,73 @@ mod tests {
 
     fn shown(dir: &Path, settings: Settings) -> Vec<String> {
         let settings = Settings { group: FaceGroupCode::parse("g").ok(), ..settings };
-        let show = |row: Result<Result<crate::domain::Item, crate::domain::RowError>, SourceError>| match row.unwrap() {
+        let show = |row: Result<Result<Item, RowError>, SourceError>| match row.unwrap() {
             Ok(item) => format!("{} {}", item.row, item.user),
             Err(error) => format!("{} {}", error.row, error.defect.code()),
         };
         open(dir, &settings).unwrap().map(show).collect()
+    }
+
+    /// The ids in a directory of these files, and how many were left out.
+    fn ids(files: &[(&str, &[u8])], settings: Settings) -> (Vec<String>, u64) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        let mut source = open(dir.path(), &Settings { group: FaceGroupCode::parse("g").ok(), ..settings }).unwrap();
+        let ids = source.by_ref().map(|row| row.unwrap().unwrap().user.to_string()).collect();
+        (ids, source.skipped().unwrap())
+    }
+
+    const JPEG: &[u8] = b"\xff\xd8\xff\xe0";
+
+    #[test]
+    fn jpegs_are_taken_by_content_and_others_are_counted() {
+        let files: [(&str, &[u8]); 14] = [
+            ("no-ending", JPEG),
+            ("a.jfif", JPEG),
+            ("b.JPG_large", JPEG),
+            ("c.jpg!d", JPEG),
+            ("d.jpg:large", JPEG),
+            ("e.jpe", b"not a JPEG, which is told of as of any .jpg"),
+            ("f.gif", JPEG),
+            ("j.smith", JPEG),
+            ("g.hif", b"\0\0\0\x18ftypheix"),
+            ("README", b"text"),
+            ("h.jpg_original", JPEG),
+            ("i.jpg~", JPEG),
+            ("empty", b""),
+            ("notes.txt", JPEG),
+        ];
+        let (taken, skipped) = ids(&files, Settings::default());
+        assert_eq!(taken, ["a", "b", "c", "d", "e", "f", "j.smith", "no-ending"]);
+        assert_eq!(skipped, 6);
+        let (taken, _) = ids(&files, Settings { id_from: Some(IdFrom::Path), ..Settings::default() });
+        assert_eq!(taken, ["a", "b", "c", "d", "e", "f", "j.smith", "no-ending"]);
+    }
+
+    #[test]
+    fn folders_of_deleted_files_are_left_out_and_count_as_one() {
+        for name in DELETED.iter().chain(&[".Trash-1000", ".Trashes", ".TRASH"]) {
+            let (below, named) = (format!("team/{name}/x.jpg"), format!("{name}.jpg"));
+            let (taken, skipped) = ids(&[(&below, JPEG), ("a.jpg", JPEG)], Settings::default());
+            assert_eq!((taken, skipped), (vec!["a".to_owned()], 1), "{name}");
+            if !name.starts_with('.') {
+                assert_eq!(ids(&[(&named, JPEG)], Settings::default()).0, [*name], "a photo may be named so");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn folders_of_deleted_files_are_known_in_any_case(at in 0..DELETED.len(), upper in proptest::prelude::any::<u64>()) {
+            let case = |(at, c): (usize, char)| if upper >> at & 1 == 1 { c.to_ascii_uppercase() } else { c };
+            let name: String = DELETED[at].chars().enumerate().map(case).collect();
+            let (taken, skipped) = ids(&[(&format!("{name}/x.jpg"), JPEG)], Settings::default());
+            proptest::prop_assert_eq!((taken.len(), skipped), (0, 1), "{}", name);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod columns;
 mod directory;
+mod embedded;
 mod fields;
 mod framing;
 mod identity;

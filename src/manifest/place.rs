@@ -5,7 +5,9 @@ use std::{
     str::FromStr,
 };
 
-/// A path joined to the root, without its detours. Links are not looked at here: see `picture`.
+use crate::files::spelling::has_drive;
+
+/// A path joined to the root, without its detours. Links, and other spellings, are not looked at here: see `files`.
 pub(super) fn normal(root: &Path, written: &str) -> PathBuf {
     // Manifests made on Windows: a backslash is no separator here, but no file name either where there is no slash.
     let portable;
@@ -26,6 +28,34 @@ pub(super) fn normal(root: &Path, written: &str) -> PathBuf {
         }
     }
     path
+}
+
+/// The path of a `file:` URL of this machine; none: of another one, or not in UTF-8. Taken as it stands but for what is
+/// percent-encoded: `?` and `#` belong to names that were put into it unencoded.
+pub(super) fn of_file_url(url: &str) -> Option<String> {
+    let rest = url.get(5..)?;
+    let path = match rest.strip_prefix("//") {
+        Some(rest) => {
+            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            matches!(host.to_ascii_lowercase().as_str(), "" | "localhost" | "127.0.0.1").then_some(path)?
+        }
+        // As Java writes it.
+        None => rest,
+    };
+    let path = percent_encoding::percent_decode_str(path).decode_utf8().ok()?.into_owned();
+    // The slash before a drive letter is the URL's.
+    Some(path.strip_prefix('/').filter(|path| has_drive(path)).map(str::to_owned).unwrap_or(path))
+}
+
+/// The scheme of a link, in lower case. A drive letter is none.
+pub(super) fn scheme(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once(':')?;
+    let is_scheme = scheme.len() > 1
+        && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    let scheme = scheme.to_ascii_lowercase();
+    let is_link = rest.starts_with("//") || (scheme == "file" && rest.starts_with('/'));
+    (is_scheme && is_link).then_some(scheme)
 }
 
 /// Does a normal path lie beneath the root?
@@ -98,6 +128,31 @@ mod tests {
         ] {
             let path = Some(normal(root, written)).filter(|path| is_beneath(root, path));
             assert_eq!(path.as_deref(), expected.map(Path::new), "{written}");
+        }
+    }
+
+    #[test]
+    fn file_urls_are_paths_of_this_machine() {
+        for (url, expected) in [
+            ("file:///photos/a%20b.jpg", Some("/photos/a b.jpg")),
+            ("FILE://localhost/photos/%E5%BC%A0.jpg", Some("/photos/张.jpg")),
+            ("file:/photos/100%.jpg", Some("/photos/100%.jpg")),
+            ("file:///photos/a#1?.jpg", Some("/photos/a#1?.jpg")),
+            ("file:///C:/photos/a.jpg", Some("C:/photos/a.jpg")),
+            ("file://server/photos/a.jpg", None),
+            ("file:///photos/%ff.jpg", None),
+        ] {
+            assert_eq!(of_file_url(url).as_deref(), expected, "{url}");
+            assert_eq!(scheme(url).as_deref(), Some("file"));
+        }
+    }
+
+    #[test]
+    fn scheme_is_that_of_a_link_and_no_drive() {
+        assert_eq!(scheme("HTTPS://h/a.jpg").as_deref(), Some("https"));
+        assert_eq!(scheme("s3://b/a.jpg").as_deref(), Some("s3"));
+        for path in ["C:/a.jpg", "C:\\a.jpg", "a:b.jpg", "photo 12:30.jpg", "photos/x://y", "a.jpg"] {
+            assert_eq!(scheme(path), None, "{path}");
         }
     }
 

@@ -1,13 +1,20 @@
 //! One row's fields become an item, or the reason why not.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+};
 
 use super::{
-    place::{IdFrom, id_of_url, is_beneath, normal},
+    embedded::{self, MAX_PATH_BYTES},
+    place::{self, IdFrom, id_of_url, is_beneath, normal},
     source::{At, Settings},
 };
-use crate::domain::{
-    Extra, FaceGroupCode, Item, MerchantUserId, Origin, PictureRef, PictureUrl, RawFields, RowDefect, RowError,
+use crate::{
+    domain::{
+        Extra, FaceGroupCode, Item, MerchantUserId, Origin, PictureRef, PictureUrl, RawFields, RowDefect, RowError,
+    },
+    files::spelling::trimmed,
 };
 
 /// The fields of a row as they were written; empty ones are absent.
@@ -43,6 +50,8 @@ pub(super) struct Rules {
     group: Option<FaceGroupCode>,
     may_lead_out: bool,
     id_from: IdFrom,
+    /// Has it been said that photos in other columns are not kept?
+    has_dropped: Cell<bool>,
 }
 
 /// What is wrong with a row, before it is known which row.
@@ -55,12 +64,32 @@ impl Rules {
             group: settings.group.clone(),
             may_lead_out: settings.allow_outside_root,
             id_from: settings.id_from.unwrap_or_default(),
+            has_dropped: Cell::new(false),
         }
     }
 
     /// See the module.
     pub(super) fn item(&self, row: u64, fields: &Fields<'_>, others: Others) -> Result<Item, RowError> {
-        match self.parts(fields) {
+        self.finish(row, fields, others, self.picture(fields))
+    }
+
+    /// A file that was found, by the very name that it has.
+    pub(super) fn file(&self, row: u64, path: &Path, id: Option<&str>) -> Result<Item, RowError> {
+        let shown = path.to_string_lossy();
+        let fields = Fields { path: Some(&shown), merchant_user_id: id, ..Fields::default() };
+        let id = self.id_from.of_path(path, &self.root);
+        self.finish(row, &fields, Others::default(), Ok((PictureRef::Path(path.to_owned()), id)))
+    }
+
+    fn finish(
+        &self,
+        row: u64,
+        fields: &Fields<'_>,
+        mut others: Others,
+        picture: Result<(PictureRef, Option<String>), Problem>,
+    ) -> Result<Item, RowError> {
+        others.extra.retain(|(name, value)| !self.is_dropped(name, value));
+        match picture.and_then(|picture| self.parts(fields, picture)) {
             Ok((group, user, picture)) => {
                 let Others { extra, origin } = others;
                 Ok(Item { row, group, user, picture, extra, origin })
@@ -69,17 +98,68 @@ impl Rules {
         }
     }
 
-    fn parts(&self, fields: &Fields<'_>) -> Result<(FaceGroupCode, MerchantUserId, PictureRef), Problem> {
-        let (picture, id) = match (fields.path, fields.url) {
-            (Some(path), None) => self.photo(path)?,
-            (None, Some(url)) => link(url)?,
+    /// A photo in one of the other columns is kept nowhere.
+    fn is_dropped(&self, name: &str, value: &str) -> bool {
+        let is_photo = embedded::is_photo(value);
+        if is_photo && !self.has_dropped.replace(true) {
+            tracing::warn!(column = name, "the column holds photos themselves: they are neither sent nor kept");
+        }
+        is_photo
+    }
+
+    fn picture(&self, fields: &Fields<'_>) -> Result<(PictureRef, Option<String>), Problem> {
+        let written = |field: Option<&'_ str>| field.filter(|text| !trimmed(text).is_empty()).map(str::to_owned);
+        match (written(fields.path), written(fields.url)) {
+            (Some(path), None) => self.reference(&path, "path"),
+            (None, Some(url)) => self.reference(&url, "url"),
             (Some(_), Some(_)) => {
-                return Err((RowDefect::TwoPictures, "it has both a path and a url: leave one of them empty".into()));
+                Err((RowDefect::TwoPictures, "it has both a path and a url: leave one of them empty".into()))
             }
-            (None, None) => {
-                return Err((RowDefect::MissingPicture, "it has neither a path nor a url".into()));
-            }
-        };
+            (None, None) => Err((RowDefect::MissingPicture, "it has neither a path nor a url".into())),
+        }
+    }
+
+    /// What stands in the column of the path, or of the link: people put either into both.
+    fn reference(&self, written: &str, column: &str) -> Result<(PictureRef, Option<String>), Problem> {
+        if embedded::is_photo(written) {
+            let message = format!(
+                "its {column} is the photo itself (Base64 or hexadecimal), which is not taken: write the photos to files \
+                 and give their names"
+            );
+            return Err((RowDefect::EmbeddedPhoto, message));
+        }
+        let text = trimmed(written);
+        match (place::scheme(text).as_deref(), column) {
+            (Some("http" | "https"), _) => link(text),
+            (Some("file"), _) => match place::of_file_url(text) {
+                Some(path) => self.photo(&self.beneath_or_here(path)),
+                None => Err((
+                    RowDefect::InvalidUrl,
+                    format!("its {column} is a file:// link to another machine: give a path on this one"),
+                )),
+            },
+            (Some(scheme), "path") => Err((
+                RowDefect::InvalidUrl,
+                format!("its path is a link of an unknown kind ({scheme}://): give a path, or an http or https link"),
+            )),
+            (None, "path") => self.photo(written),
+            (_, _) => Err((RowDefect::InvalidUrl, "its url is no http or https link".to_owned())),
+        }
+    }
+
+    /// Some write `file:///photos/a.jpg` of what lies in `photos` beside the manifest.
+    fn beneath_or_here(&self, path: String) -> String {
+        if self.may_lead_out || is_beneath(&self.root, &normal(&self.root, &path)) {
+            return path;
+        }
+        path.trim_start_matches('/').to_owned()
+    }
+
+    fn parts(
+        &self,
+        fields: &Fields<'_>,
+        (picture, id): (PictureRef, Option<String>),
+    ) -> Result<(FaceGroupCode, MerchantUserId, PictureRef), Problem> {
         let user = match fields.merchant_user_id.map(str::to_owned).or(id) {
             Some(id) => MerchantUserId::parse(id).map_err(|invalid| {
                 (RowDefect::InvalidUserId, format!("its merchant_user_id can't be used: {invalid}"))
@@ -100,8 +180,14 @@ impl Rules {
         Ok((group, user, picture))
     }
 
+    /// Spaces around it may belong to the name: whoever opens it finds out.
     fn photo(&self, written: &str) -> Result<(PictureRef, Option<String>), Problem> {
-        let path = normal(&self.root, written);
+        if written.len() > MAX_PATH_BYTES {
+            let message = format!("its path has {} bytes; at most {MAX_PATH_BYTES} are possible", written.len());
+            return Err((RowDefect::PathTooLong, message));
+        }
+        let plain = trimmed(written);
+        let path = normal(&self.root, if plain.starts_with('/') { plain } else { written });
         if !self.may_lead_out && !is_beneath(&self.root, &path) {
             let message = format!(
                 "its path leads out of {}: give --root DIR, or --allow-outside-root if that is meant",
@@ -109,22 +195,41 @@ impl Rules {
             );
             return Err((RowDefect::OutsideRoot, message));
         }
-        let id = self.id_from.of_path(&path, &self.root);
-        Ok((PictureRef::Path(path), id))
+        let named = if plain == written && !plain.contains('\\') {
+            self.id_from.of_path(&path, &self.root)
+        } else {
+            self.id_from.of_path(&normal(&self.root, &plain.replace('\\', "/")), &self.root)
+        };
+        Ok((PictureRef::Path(path), named))
     }
 
     /// As written, so that an export can give it back for mending.
     fn raw(&self, fields: &Fields<'_>, Others { extra, origin }: Others) -> Box<RawFields> {
-        let group = fields.face_group_code.map(str::to_owned);
+        let group = kept(fields.face_group_code);
+        let (path, url) = match (fields.path, fields.url) {
+            // A link is given back as one: it may be signed, and a path is shown.
+            (Some(path), None) if is_link(path) => (None, Some(path)),
+            (path, url) => (path, url),
+        };
         Box::new(RawFields {
-            path: fields.path.map(str::to_owned),
-            url: fields.url.map(str::to_owned),
-            user: fields.merchant_user_id.map(str::to_owned),
+            path: kept(path),
+            url: kept(url),
+            user: kept(fields.merchant_user_id),
             group: group.or_else(|| self.group.as_ref().map(ToString::to_string)),
             extra,
             origin,
         })
     }
+}
+
+/// What may be kept of a field as it was written: no photo, and nothing that is too long to be anything else.
+pub(super) fn kept(field: Option<&str>) -> Option<String> {
+    let is_kept = |text: &&str| !embedded::is_photo(text) && (text.len() <= MAX_PATH_BYTES || is_link(text));
+    field.filter(is_kept).map(str::to_owned)
+}
+
+fn is_link(text: &str) -> bool {
+    matches!(place::scheme(trimmed(text)).as_deref(), Some("http" | "https"))
 }
 
 fn link(written: &str) -> Result<(PictureRef, Option<String>), Problem> {

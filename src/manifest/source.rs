@@ -3,6 +3,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use super::{
@@ -67,6 +71,14 @@ pub enum SourceError {
         /// Which.
         path: PathBuf,
     },
+    /// It has named people before, and now there is nothing in it.
+    #[error(
+        "{path} named people before and has no photo now: is the disk that holds it mounted? Nothing was changed by it"
+    )]
+    NothingLeft {
+        /// Which.
+        path: PathBuf,
+    },
     /// Not UTF-8.
     #[error(
         "{path} is in {encoding}: save it as UTF-8 (in a spreadsheet: \"CSV UTF-8\"; or iconv -f {} -t UTF-8)",
@@ -117,6 +129,7 @@ impl SourceError {
             Self::Unreadable { .. }
             | Self::UnknownKind { .. }
             | Self::Empty { .. }
+            | Self::NothingLeft { .. }
             | Self::Encoding { .. }
             | Self::Header { .. }
             | Self::TooManyOpenQuotes { .. } => false,
@@ -133,6 +146,26 @@ pub struct Source {
     root: PathBuf,
     rows: Rows,
     identity: Option<Identity>,
+    kind: Kind,
+}
+
+/// What a source is.
+enum Kind {
+    /// A table: its header says that it is whole, also where no row follows.
+    Table,
+    /// Objects, one after the other.
+    Objects,
+    /// A directory, and how many of its files are left out so far.
+    Directory(Arc<AtomicU64>),
+}
+
+impl Kind {
+    fn of(format: Format) -> Self {
+        match format {
+            Format::Csv | Format::Tsv => Self::Table,
+            Format::JsonLines => Self::Objects,
+        }
+    }
 }
 
 /// Opens a manifest or a directory; `-` is standard input.
@@ -142,15 +175,16 @@ pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
         let InputFormat { format, packing } = settings.format.ok_or(SourceError::NoFormat)?;
         let root = root_given.map_or_else(|| absolute(Path::new(".")), Ok)?;
         let rows = rows(input::open(None, packing, None)?, format, &At { path, root: &root }, settings)?;
-        return Ok(Source { name: "-".to_owned(), root, rows, identity: None });
+        return Ok(Source { name: "-".to_owned(), root, rows, identity: None, kind: Kind::of(format) });
     }
     let absolute = absolute(path)?;
     let is_directory = absolute.is_dir();
     let folder = if is_directory { absolute.as_path() } else { absolute.parent().unwrap_or(&absolute) };
     let root = root_given.unwrap_or_else(|| folder.to_owned());
     let at = At { path: &absolute, root: &root };
-    let (rows, identity) = if is_directory {
-        (directory::rows(&at, settings)?, None)
+    let (rows, identity, kind) = if is_directory {
+        let skipped = Arc::default();
+        (directory::rows(&at, settings, Arc::clone(&skipped))?, None, Kind::Directory(skipped))
     } else {
         let named = || InputFormat::of_name(&absolute.file_name()?.to_string_lossy());
         let unknown = || SourceError::UnknownKind { path: path.to_owned() };
@@ -159,9 +193,9 @@ pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
         let meaning = format!("{} {format:?} {packing:?} {root:?} {settings:?}", env!("CARGO_PKG_VERSION"));
         let identity = Identity::of(&absolute, meaning);
         let input = input::open(Some(&absolute), packing, identity.as_ref())?;
-        (rows(input, format, &at, settings)?, identity)
+        (rows(input, format, &at, settings)?, identity, Kind::of(format))
     };
-    Ok(Source { name: absolute.to_string_lossy().into_owned(), root, rows, identity })
+    Ok(Source { name: absolute.to_string_lossy().into_owned(), root, rows, identity, kind })
 }
 
 /// A manifest that is in memory already, whatever it is called.
@@ -173,7 +207,7 @@ pub fn from_bytes(
 ) -> Result<Source, SourceError> {
     let path = Path::new("-");
     let rows = rows(Box::new(std::io::Cursor::new(bytes)), format.format, &At { path, root }, settings)?;
-    Ok(Source { name: "-".to_owned(), root: root.to_owned(), rows, identity: None })
+    Ok(Source { name: "-".to_owned(), root: root.to_owned(), rows, identity: None, kind: Kind::of(format.format) })
 }
 
 /// Links stay as they were named: what lies beneath a folder lies beneath it by its name.
@@ -210,6 +244,24 @@ impl Source {
     /// Is it a file, which is read as fast as the disk gives it?
     pub fn is_file(&self) -> bool {
         self.identity.is_some()
+    }
+
+    /// Is it a directory of photos?
+    pub fn is_directory(&self) -> bool {
+        matches!(self.kind, Kind::Directory(_))
+    }
+
+    /// May it have no row although it had some before? A table that has its header may.
+    pub fn may_be_empty(&self) -> bool {
+        matches!(self.kind, Kind::Table)
+    }
+
+    /// Files that were left out so far; none: it is no directory.
+    pub fn skipped(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Directory(skipped) => Some(skipped.load(Relaxed)),
+            Kind::Table | Kind::Objects => None,
+        }
     }
 
     pub(super) fn identity(&self) -> Option<&Identity> {

@@ -11,7 +11,7 @@ use super::{
     columns::{self, Columns, OriginColumns},
     framing::{Framer, Piece, RECORD_CAP, Span},
     input::Input,
-    row::{Fields, Others, Rules, bare, origin},
+    row::{Fields, Others, Rules, bare, kept, origin},
     source::{At, Rows, Settings, SourceError},
 };
 use crate::domain::{Item, Origin, RawFields, RowDefect, RowError};
@@ -118,8 +118,8 @@ impl<R: Read> Table<R> {
     fn unread(&self, span: Span, defect: RowDefect, message: String, record: &ByteRecord) -> RowError {
         let field = |name: &str| {
             let at = self.columns.names.iter().position(|known| known == name)?;
-            let text = String::from_utf8_lossy(record.get(at)?).into_owned();
-            (!text.is_empty()).then_some(text)
+            let text = String::from_utf8_lossy(record.get(at)?);
+            kept(Some(&text).filter(|text| !text.is_empty()).map(AsRef::as_ref))
         };
         let fields = Box::new(RawFields {
             path: field("path"),

@@ -7,8 +7,13 @@ use crate::domain::ApiCode;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Defect {
     /// No such file.
-    #[error("there is no such file")]
-    NotFound,
+    #[error("file not found: {path}{advice}")]
+    NotFound {
+        /// As it is written, relative to the root where it lies beneath it.
+        path: String,
+        /// What may be meant, or what to do.
+        advice: String,
+    },
     /// A file that may not be read.
     #[error("the file may not be read: give this user the permission")]
     PermissionDenied,
@@ -149,7 +154,7 @@ impl Defect {
     /// The `code` column.
     pub fn code(&self) -> ApiCode {
         ApiCode::from(match self {
-            Self::NotFound => "NotFound",
+            Self::NotFound { .. } => "NotFound",
             Self::PermissionDenied => "PermissionDenied",
             Self::NotAFile => "NotAFile",
             Self::OutsideRoot => "OutsideRoot",

@@ -3,9 +3,9 @@
 //! block.
 
 use std::{
-    fs::{File, Metadata, OpenOptions},
+    fs::{File, Metadata},
     io::{self, Read},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::MetadataExt,
     path::Path,
 };
 
@@ -13,7 +13,10 @@ use rustix::io::Errno;
 use sha2::Digest as _;
 
 use super::{Defect, Facts, Kind, Plan, Poor, Rules, Warning, decode, fit, jpeg, plan, quality};
-use crate::domain::{Digest, FileStamp};
+use crate::{
+    domain::{Digest, FileStamp},
+    files::{beneath, spelling},
+};
 
 /// Pixels across in which a photo that goes byte for byte is looked at: an eighth of a large one is enough.
 const GLANCE: (u32, u32) = (240, 240);
@@ -55,13 +58,17 @@ pub enum LoadError {
 }
 
 /// What tells, without reading it, whether a file is still the one that it was.
-pub fn stamp(path: &Path) -> io::Result<FileStamp> {
-    path.metadata().map(|found| stamp_of(&found))
+pub fn stamp(path: &Path, root: Option<&Path>) -> io::Result<FileStamp> {
+    let found = path.metadata().or_else(|error| match spelling::find(path, root).filter(|_| is_absent(&error)) {
+        Some(other) => other.metadata(),
+        None => Err(error),
+    });
+    found.map(|found| stamp_of(&found))
 }
 
 /// The digest of a file, if it is one that could be a photo: for telling whether it is still the one that it was.
-pub fn digest(path: &Path, rules: &Rules) -> Result<(Digest, FileStamp), LoadError> {
-    let (bytes, stamp) = read_file(path, rules.readable_bytes())?;
+pub fn digest(path: &Path, root: Option<&Path>, rules: &Rules) -> Result<(Digest, FileStamp), LoadError> {
+    let (bytes, stamp) = read_file(path, root, rules.readable_bytes())?;
     Ok((digest_of(&bytes), stamp))
 }
 
@@ -74,12 +81,9 @@ fn digest_of(bytes: &[u8]) -> Digest {
     Digest(sha2::Sha256::digest(bytes).into())
 }
 
-/// Reads a photo and its header. Where a root is given, links must not lead out of it.
+/// Reads a photo and its header. Where a root is given, nothing outside it is read.
 pub fn read(path: &Path, root: Option<&Path>, rules: &Rules) -> Result<Original, LoadError> {
-    if root.is_some_and(|root| leads_out(path, root)) {
-        return Err(Defect::OutsideRoot.into());
-    }
-    let (bytes, stamp) = read_file(path, rules.readable_bytes())?;
+    let (bytes, stamp) = read_file(path, root, rules.readable_bytes())?;
     Ok(Original { stamp, ..Original::of(bytes, rules)? })
 }
 
@@ -148,12 +152,6 @@ impl Original {
     }
 }
 
-/// Does a path that lies beneath the root by its name lie elsewhere by a link? Where it can't be told, reading it will
-/// say why.
-fn leads_out(path: &Path, root: &Path) -> bool {
-    path.canonicalize().and_then(|path| root.canonicalize().map(|root| !path.starts_with(root))).unwrap_or(false)
-}
-
 /// All three steps.
 pub fn load(path: &Path, rules: &Rules) -> Result<Picture, LoadError> {
     let original = read(path, None, rules)?;
@@ -162,8 +160,8 @@ pub fn load(path: &Path, rules: &Rules) -> Result<Picture, LoadError> {
 }
 
 /// A file that is one, and is no larger than it may be.
-fn read_file(path: &Path, limit: u64) -> Result<(Vec<u8>, FileStamp), LoadError> {
-    let file = open(path)?;
+fn read_file(path: &Path, root: Option<&Path>, limit: u64) -> Result<(Vec<u8>, FileStamp), LoadError> {
+    let file = open(path, root)?;
     let found = file.metadata()?;
     if !found.is_file() {
         return Err(Defect::NotAFile.into());
@@ -177,21 +175,48 @@ fn read_file(path: &Path, limit: u64) -> Result<(Vec<u8>, FileStamp), LoadError>
     Ok((read_bytes(&file, stamp.size, limit)?, stamp))
 }
 
-/// A pipe must not block us, whoever may write to it.
-fn open(path: &Path) -> Result<File, LoadError> {
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
-    opened.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Defect::NotFound.into(),
-        io::ErrorKind::PermissionDenied => Defect::PermissionDenied.into(),
-        _ => match Errno::from_io_error(&error) {
-            // A socket, or a device that is not there.
-            Some(Errno::NXIO | Errno::NODEV) => Defect::NotAFile.into(),
-            // Links in a circle; a name that no file can have.
-            Some(Errno::LOOP | Errno::NAMETOOLONG | Errno::INVAL) => Defect::NotFound.into(),
-            Some(_) | None => error.into(),
+/// As it is written; where that is not found, under another spelling.
+fn open(path: &Path, root: Option<&Path>) -> Result<File, LoadError> {
+    match beneath::open(path, root) {
+        Ok(file) => Ok(file),
+        Err(error) if is_absent(&error) => match spelling::find(path, root) {
+            Some(other) => beneath::open(&other, root)
+                .map_err(|error| if is_absent(&error) { not_found(path, root).into() } else { refusal(error) }),
+            None => Err(not_found(path, root).into()),
         },
-    })
+        Err(error) => Err(refusal(error)),
+    }
+}
+
+/// Is there no such file: nothing of that name, links in a circle, a name that no file can have?
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || matches!(Errno::from_io_error(error), Some(Errno::LOOP | Errno::NAMETOOLONG | Errno::INVAL))
+}
+
+/// Whether it is the photo or the machine that is to blame for a file that is there and can't be opened.
+fn refusal(error: io::Error) -> LoadError {
+    match Errno::from_io_error(&error) {
+        Some(Errno::ACCESS | Errno::PERM) => Defect::PermissionDenied.into(),
+        _ if beneath::leads_out(&error) => Defect::OutsideRoot.into(),
+        // A socket, or a device that is not there.
+        Some(Errno::NXIO | Errno::NODEV) => Defect::NotAFile.into(),
+        Some(_) | None => error.into(),
+    }
+}
+
+fn not_found(path: &Path, root: Option<&Path>) -> Defect {
+    let shown = |path: &Path| path.to_string_lossy().replace(char::is_control, "\u{fffd}");
+    let written = shown(root.and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path));
+    let advice = match spelling::suggest(path, root) {
+        Some(other) => format!("; did you mean {}?", shown(&other)),
+        None if spelling::has_drive(&written) => {
+            "; a drive letter means nothing here: write paths relative to the manifest's folder, or to --root DIR"
+                .into()
+        }
+        None => String::new(),
+    };
+    Defect::NotFound { path: written, advice }
 }
 
 /// Never more than it may be, also if the file grows meanwhile.

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{
     ExportError,
     figures::{bytes, duration, thousands},
+    summary::skipped,
 };
 use crate::check::{Finding, Forecast, Gravity, Survey};
 
@@ -80,7 +81,8 @@ impl<W: Write> CheckReport<W> {
                     Gravity::Fault => "",
                     Gravity::Warning => "warning: ",
                 };
-                writeln!(to, "row {}: {word}{}: {}", line.row, line.code, line.message)?;
+                let file = finding.file.as_deref().map(|file| format!(" ({file})")).unwrap_or_default();
+                writeln!(to, "row {}{file}: {word}{}: {}", line.row, line.code, line.message)?;
             }
             Form::Csv(to) => to.serialize(line).map_err(io::Error::from)?,
             Form::JsonLines(to) => {
@@ -114,6 +116,7 @@ fn gravity(gravity: Gravity) -> &'static str {
 pub struct CheckSummary<'a> {
     r#type: &'static str,
     total: u64,
+    skipped: u64,
     good: u64,
     rejected: u64,
     fitted: u64,
@@ -136,6 +139,7 @@ impl<'a> CheckSummary<'a> {
         Self {
             r#type: "check",
             total: survey.rows,
+            skipped: survey.skipped,
             good: survey.good,
             rejected: survey.rejected(),
             fitted: survey.fitted(),
@@ -166,6 +170,9 @@ pub fn lines(survey: &Survey, forecast: &Forecast, qps: f64) -> String {
         thousands(survey.good),
         thousands(survey.rejected())
     );
+    if survey.skipped > 0 {
+        let _ = writeln!(text, "{} (-v names them)", skipped(survey.skipped));
+    }
     for (what, codes) in [("rejected", &survey.faults), ("warnings", &survey.warnings)] {
         let mut codes: Vec<(&String, &u64)> = codes.iter().collect();
         codes.sort_by_key(|(code, n)| (std::cmp::Reverse(**n), *code));

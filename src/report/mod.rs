@@ -20,4 +20,4 @@ pub use json::{Status, Summary};
 pub use last_run::last_run;
 pub use metrics::metrics;
 pub use progress::{Progress, Snapshot, View, print, print_json};
-pub use summary::{lines, table, verdict};
+pub use summary::{lines, skipped, table, verdict};

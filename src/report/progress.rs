@@ -149,6 +149,7 @@ impl Progress {
             Event::Draining(reason) => match reason {
                 DrainReason::Fatal(_)
                 | DrainReason::SourceBroken
+                | DrainReason::NoPhotoFound { .. }
                 | DrainReason::Damaged
                 | DrainReason::CheckpointGone => {
                     tracing::error!("stopping; what is in flight is heard out")

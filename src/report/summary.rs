@@ -34,6 +34,9 @@ pub fn table(counts: &Counts) -> String {
     if counts.vanished > 0 {
         let _ = writeln!(text, "  {} no longer in their manifest (kept, not sent)", thousands(counts.vanished));
     }
+    if counts.skipped > 0 {
+        let _ = writeln!(text, "  {} (-v names them)", skipped(counts.skipped));
+    }
     let mut codes: Vec<(&String, &u64)> = counts.by_code.iter().collect();
     codes.sort_by_key(|(code, n)| (std::cmp::Reverse(**n), *code));
     if !codes.is_empty() {
@@ -44,6 +47,12 @@ pub fn table(counts: &Counts) -> String {
         let _ = writeln!(text, "  by code   {}{rest}", shown.join(", "));
     }
     text
+}
+
+/// What is said of files that were left out.
+pub fn skipped(files: u64) -> String {
+    let were = if files == 1 { "file of the directory was" } else { "files of the directory were" };
+    format!("{} {were} left out", thousands(files))
 }
 
 /// The summary block: how the rows stand, what the run did, and where to look next.

@@ -23,7 +23,7 @@ use super::{
     control::{Limits, Stop},
     doubt::{Case, CaseEnd, OpenDoubt},
     feed::FeedState,
-    guards::{BadCertificates, KnownGroups, Streak, ThrottledOut},
+    guards::{BadCertificates, KnownGroups, MissingPhoto, MissingPhotos, Streak, ThrottledOut},
     queue::Queue,
     replace::Replacement,
     stages::Stages,
@@ -159,6 +159,7 @@ pub struct Engine<T, S> {
     pub(super) groups: KnownGroups,
     pub(super) bad_certificates: BadCertificates,
     pub(super) throttled_out: ThrottledOut,
+    pub(super) missing_photos: MissingPhotos,
     pub(super) retries: Mutex<RetryBudget>,
     /// Since when no query has been answered.
     pub(super) unanswered_since: Mutex<Option<Instant>>,
@@ -192,6 +193,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             groups: KnownGroups::default(),
             bad_certificates: BadCertificates::default(),
             throttled_out: ThrottledOut::default(),
+            missing_photos: MissingPhotos::default(),
             retries: Mutex::new(RetryBudget::new(Instant::now())),
             unanswered_since: Mutex::default(),
             stats: Stats::new(Instant::now()),
@@ -268,6 +270,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
             if units.is_empty() && asks.is_empty() && !is_searching && queue.is_over() {
                 if queue.is_closed() {
                     self.drain(DrainReason::MaxImages);
+                } else {
+                    self.conclude_missing_photos().await?;
                 }
                 return Ok(());
             }
@@ -285,7 +289,13 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     is_searching = false;
                     queue.found(from, claimed?);
                 }
-                Ok(()) = feed.changed() => queue.rows_came(&feed.borrow_and_update()),
+                Ok(()) = feed.changed() => {
+                    let feed = feed.borrow_and_update();
+                    if feed.has_found_photos {
+                        self.missing_photos.note_found();
+                    }
+                    queue.rows_came(&feed);
+                }
                 () = tokio::time::sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => {
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                         self.drain(DrainReason::MaxDuration);
@@ -329,6 +339,16 @@ impl<T: Transport, S: Store> Engine<T, S> {
         Ok(())
     }
 
+    /// All rows have been looked at.
+    async fn conclude_missing_photos(&self) -> Result<(), StoreError> {
+        match self.missing_photos.end() {
+            Some(MissingPhoto::Stop(reason)) => self.drain(reason),
+            Some(MissingPhoto::Refuse(refusals)) => self.settle_all(refusals).await?,
+            Some(MissingPhoto::Withhold) | None => {}
+        }
+        Ok(())
+    }
+
     /// Draining: what is on its way comes to its end, within its time.
     async fn hear_out(&self, units: &mut FuturesUnordered<impl Future<Output = UnitEnd>>) -> Result<(), RunError> {
         let until = Instant::now() + DRAIN;
@@ -352,9 +372,13 @@ impl<T: Transport, S: Store> Engine<T, S> {
     }
 
     fn sort(&self, (item, end): (ItemId, End), queue: &mut Queue) {
+        if matches!(end, End::Withheld) {
+            // Held on to: it is pending still, and is not to be looked for again.
+            return;
+        }
         queue.let_go(item);
         match end {
-            End::Done | End::Left => {}
+            End::Done | End::Left | End::Withheld => {}
             End::NotTaken => queue.close(),
             End::Again(work, at) => queue.wait(work, at),
             End::Doubt(work, code) => self.doubt(OpenDoubt::new(work, code), queue),

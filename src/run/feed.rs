@@ -4,7 +4,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
-use super::{look, order::InOrder};
+use super::{look::PhotoObserver, order::InOrder};
 use crate::{
     checkpoint::{Batch, Begun, Checkpoint, Ingested, Relook, Remembered, Store, StoreError},
     domain::{Event, Item, ItemId, RowError},
@@ -29,6 +29,8 @@ pub struct FeedState {
     pub parsed: u64,
     /// Has every source been read to its end?
     pub is_done: bool,
+    /// Was a photo there of someone who is known?
+    pub has_found_photos: bool,
 }
 
 /// `--on-change`: what becomes of an enrolled id with another photo.
@@ -70,6 +72,8 @@ pub struct Feed<S> {
     pub rules: Rules,
     /// What becomes of those that are others now.
     pub on_change: OnChange,
+    /// May a photo lie elsewhere than beneath its source's root?
+    pub allow_outside_root: bool,
     /// Where rows are kept that are to be put into order: the checkpoint's folder.
     pub folder: PathBuf,
     /// Told after each batch.
@@ -128,12 +132,13 @@ pub enum FeedError {
 impl<S: Store> Feed<S> {
     /// Reads everything, unless it has been read before as it is. Blocks.
     pub fn read(mut self) -> Result<FeedState, FeedError> {
+        let observer = PhotoObserver::new(self.rules, self.on_change, self.allow_outside_root);
         let mut state = match self.recognise()? {
-            Some(known) => self.look_again(known)?,
-            None => self.read_rows()?,
+            Some(known) => self.look_again(known, &observer)?,
+            None => self.read_rows(&observer)?,
         };
         state.is_done = true;
-        self.tell(&state);
+        self.tell(&mut state, &observer);
         Ok(state)
     }
 
@@ -150,21 +155,24 @@ impl<S: Store> Feed<S> {
 
     /// All that they name is in the checkpoint: what is pending goes at once, and the photos of the others are looked at
     /// beside it.
-    fn look_again(&self, known: Remembered) -> Result<FeedState, FeedError> {
+    fn look_again(&self, known: Remembered, observer: &PhotoObserver) -> Result<FeedState, FeedError> {
         tracing::info!(rows = known.rows, "the manifest has not changed since it was read");
-        let state = FeedState { rows: known.rows, parsed: known.items, is_done: false };
-        self.tell(&state);
+        let mut state = FeedState { rows: known.rows, parsed: known.items, ..FeedState::default() };
+        self.tell(&mut state, observer);
         let mut next = Some(self.checkpoint.begin_relook(ItemId(0), MOST)?);
         while let Some(begun) = next {
             let Relook { found, after } = begun.wait()?;
             next = after.map(|after| self.checkpoint.begin_relook(after, MOST)).transpose()?;
-            self.look_at(found)?;
+            self.look_at(found, observer)?;
+            if observer.has_found() && !state.has_found_photos {
+                self.tell(&mut state, observer);
+            }
         }
         self.checkpoint.finish_ingest()?;
         Ok(state)
     }
 
-    fn read_rows(&mut self) -> Result<FeedState, FeedError> {
+    fn read_rows(&mut self, observer: &PhotoObserver) -> Result<FeedState, FeedError> {
         let mut state = FeedState::default();
         let mut size = FEWEST;
         // One batch is taken in while the next is read.
@@ -177,6 +185,7 @@ impl<S: Store> Feed<S> {
         }
         self.state.send_replace(state.clone());
         for (Reading { source, .. }, id) in readings.iter_mut().zip(ids) {
+            let parsed_before = state.parsed;
             let mut in_order = InOrder::new(source, self.folder.clone());
             loop {
                 let (rows, is_long) = next_rows(&mut in_order, size)?;
@@ -187,14 +196,20 @@ impl<S: Store> Feed<S> {
                 state.parsed += rows.iter().filter(|row| row.is_ok()).count() as u64;
                 let batch = self.checkpoint.begin_ingest(Batch { source: id, rows })?;
                 if let Some(before) = begun.replace(Taking { batch, state: state.clone() }) {
-                    size = next_size(size, self.take_in(before)?);
+                    size = next_size(size, self.take_in(before, observer)?);
                 }
                 if let Some(last) = begun.take_if(|_| is_long) {
-                    self.take_in(last)?;
+                    self.take_in(last, observer)?;
                 }
             }
+            if state.parsed == parsed_before && !source.may_be_empty() && self.checkpoint.items_of(id)? > 0 {
+                return Err(SourceError::NothingLeft { path: source.name().into() }.into());
+            }
+            if let Some(files) = source.skipped() {
+                self.checkpoint.note_skipped(id, files)?;
+            }
         }
-        begun.map(|last| self.take_in(last)).transpose()?;
+        begun.map(|last| self.take_in(last, observer)).transpose()?;
         self.checkpoint.finish_ingest()?;
         self.readings = readings;
         if let Some(mark) = manifest::mark_as_read(&self.sources()) {
@@ -204,24 +219,25 @@ impl<S: Store> Feed<S> {
     }
 
     /// One batch. Gives what it took of the writer's time.
-    fn take_in(&self, Taking { batch, state }: Taking) -> Result<Duration, StoreError> {
+    fn take_in(&self, Taking { batch, mut state }: Taking, observer: &PhotoObserver) -> Result<Duration, StoreError> {
         let (ingested, took) = batch.wait()?;
-        self.look_at(ingested)?;
-        self.tell(&state);
+        self.look_at(ingested, observer)?;
+        self.tell(&mut state, observer);
         Ok(took)
     }
 
     /// What was refused before goes back to the queue if its photo is another one now.
-    fn look_at(&self, ingested: Ingested) -> Result<(), StoreError> {
-        let looks = look::at_enrolled(&ingested.enrolled_before, self.on_change, &self.rules);
+    fn look_at(&self, ingested: Ingested, observer: &PhotoObserver) -> Result<(), StoreError> {
+        let looks = observer.look_at_enrolled(&ingested.enrolled_before);
         if !looks.is_empty() {
             self.checkpoint.note_photos(looks)?;
         }
-        let changed = look::at_refused(&ingested.refused_before);
+        let changed = observer.look_at_refused(&ingested.refused_before);
         if changed.is_empty() { Ok(()) } else { self.checkpoint.reopen_blocking(changed) }
     }
 
-    fn tell(&self, state: &FeedState) {
+    fn tell(&self, state: &mut FeedState, observer: &PhotoObserver) {
+        state.has_found_photos = observer.has_found();
         self.state.send_replace(state.clone());
         // A lost watcher never ends a run.
         let _ = self.events.blocking_send(Event::Ingested { rows: state.rows, done: state.is_done });

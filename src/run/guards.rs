@@ -12,7 +12,8 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    domain::{ApiCode, FaceGroupCode, Fault, FaultKind, ItemId, Refusal},
+    checkpoint::Settlement,
+    domain::{ApiCode, DrainReason, FaceGroupCode, Fault, FaultKind, ItemId, Outcome, Refusal},
     pace::Qps,
 };
 
@@ -22,6 +23,11 @@ const STREAK: usize = 20;
 const CERTIFICATES: u32 = 3;
 /// A group that was there is taken to be there for so long: it may be deleted while a run lasts.
 const GROUP_KNOWN_FOR: Duration = Duration::from_secs(60);
+
+/// So many photos in a row are not there, and none was: their folder is not mounted, or is another one.
+const MAX_MISSING: usize = 100;
+/// A run that looked for fewer photos tells more by naming them.
+const MIN_MISSING: usize = 2;
 
 /// The rate below which none goes (pace::rate), and how long throttles are put up with there (reliability.md 4.3).
 const LOWEST_RATE: f64 = 0.5;
@@ -85,6 +91,79 @@ impl BadCertificates {
     }
 }
 
+/// Photos that were not found. As long as no photo was, it may be the folder of all that is missing, so their refusals are
+/// withheld and the items stay pending.
+#[derive(Debug, Default)]
+pub(super) struct MissingPhotos(Mutex<Missing>);
+
+#[derive(Debug, Default)]
+struct Missing {
+    has_found: bool,
+    withheld: Vec<Settlement>,
+}
+
+/// What is to be done about a missing photo.
+#[derive(Debug)]
+pub(super) enum MissingPhoto {
+    /// These are refused.
+    Refuse(Vec<Settlement>),
+    /// Its refusal is withheld.
+    Withhold,
+    /// It is one too many.
+    Stop(DrainReason),
+}
+
+impl MissingPhotos {
+    /// A photo was found: those that were not are missing themselves. They are to be refused.
+    pub(super) fn found(&self) -> Vec<Settlement> {
+        let mut missing = self.lock();
+        missing.has_found = true;
+        std::mem::take(&mut missing.withheld)
+    }
+
+    /// The same; those that are missing are refused with the next one, or at the end.
+    pub(super) fn note_found(&self) {
+        self.lock().has_found = true;
+    }
+
+    /// A photo was not found.
+    pub(super) fn missed(&self, refusal: Settlement) -> MissingPhoto {
+        let mut missing = self.lock();
+        missing.withheld.push(refusal);
+        if missing.has_found {
+            MissingPhoto::Refuse(std::mem::take(&mut missing.withheld))
+        } else if missing.withheld.len() == MAX_MISSING {
+            missing.stop()
+        } else {
+            MissingPhoto::Withhold
+        }
+    }
+
+    /// Nothing is left to be looked for. None: no refusal is withheld.
+    pub(super) fn end(&self) -> Option<MissingPhoto> {
+        let mut missing = self.lock();
+        match missing.withheld.len() {
+            0 => None,
+            MIN_MISSING.. if !missing.has_found => Some(missing.stop()),
+            _ => Some(MissingPhoto::Refuse(std::mem::take(&mut missing.withheld))),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Missing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Missing {
+    /// Names one of them here: how the run ended is told to more people than its log is.
+    fn stop(&self) -> MissingPhoto {
+        if let Some(Outcome::Rejected { message, .. }) = self.withheld.first().map(|refusal| &refusal.outcome) {
+            tracing::warn!(first = message, "no photo that was looked for is there");
+        }
+        MissingPhoto::Stop(DrainReason::NoPhotoFound { looked_for: self.withheld.len() as u64 })
+    }
+}
+
 /// Throttled and nothing else, at the lowest rate there is: waiting longer in this run is of no use.
 #[derive(Debug, Default)]
 pub(super) struct ThrottledOut(Mutex<Option<Dry>>);
@@ -121,6 +200,7 @@ impl ThrottledOut {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{ItemState, Stage};
 
     #[test]
     fn ten_minutes_of_throttles_at_the_lowest_rate_are_enough() {
@@ -139,6 +219,58 @@ mod tests {
             let rate = if second % 500 == 0 { low } else { lowest };
             assert_eq!(guard.heard(true, rate, at(second)), None);
         }
+    }
+
+    fn missing(item: usize) -> Settlement {
+        let message = format!("file not found: {item}.jpg");
+        let outcome = Outcome::Rejected { stage: Stage::Local, code: "NotFound".into(), message, request_id: None };
+        Settlement::new(ItemId(item as i64), ItemState::Pending, outcome)
+    }
+
+    fn refused(end: Option<MissingPhoto>) -> usize {
+        match end {
+            Some(MissingPhoto::Refuse(refusals)) => refusals.len(),
+            Some(MissingPhoto::Withhold | MissingPhoto::Stop(_)) | None => 0,
+        }
+    }
+
+    #[test]
+    fn hundredth_missing_photo_in_a_row_stops_and_refuses_nobody() {
+        let guard = MissingPhotos::default();
+        for item in 1..MAX_MISSING {
+            assert!(matches!(guard.missed(missing(item)), MissingPhoto::Withhold), "{item}");
+        }
+        let MissingPhoto::Stop(reason) = guard.missed(missing(100)) else { panic!("it goes on") };
+        assert_eq!(reason, DrainReason::NoPhotoFound { looked_for: 100 });
+    }
+
+    #[test]
+    fn photo_that_is_found_refuses_all_that_are_missing() {
+        let guard = MissingPhotos::default();
+        for item in 1..MAX_MISSING {
+            guard.missed(missing(item));
+        }
+        assert_eq!(guard.found().len(), 99);
+        for item in 1..1_000 {
+            assert_eq!(refused(Some(guard.missed(missing(item)))), 1);
+        }
+        assert!(guard.end().is_none());
+    }
+
+    #[test]
+    fn few_missing_photos_stop_the_run_unless_another_was_found() {
+        let end = |items: usize, has_found: bool| {
+            let guard = MissingPhotos::default();
+            (0..items).for_each(|item| drop(guard.missed(missing(item))));
+            if has_found {
+                guard.note_found();
+            }
+            guard.end()
+        };
+        assert!(end(0, false).is_none());
+        assert_eq!(refused(end(1, false)), 1, "a single one tells nothing of its folder");
+        assert!(matches!(end(2, false), Some(MissingPhoto::Stop(_))));
+        assert_eq!(refused(end(2, true)), 2);
     }
 
     fn refusal(code: &str) -> Refusal {

@@ -77,7 +77,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let uploads_all = self.settings.uploads_all;
         let runtime = tokio::runtime::Handle::current();
         let work = move || {
-            let stamp = picture::stamp(&path).ok();
+            let stamp = picture::stamp(&path, root.as_deref()).ok();
             let not_ready = |defect| NotReady::Defect(defect, stamp);
             let mut bytes = runtime.block_on(budget.acquire(stamp.map_or(0, |stamp| stamp.size)));
             let original = picture::read(&path, root.as_deref(), &rules).map_err(|error| match error {

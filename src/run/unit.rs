@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     admission::Entry,
     engine::Engine,
+    guards::MissingPhoto,
     prepare::{Load, NotReady, Prepared},
     replace::{Asked, Replacement},
     stages,
@@ -20,6 +21,7 @@ use crate::{
         Replaces, RunEffect, Stage, Verdict,
     },
     pace::{Backoff, Change, Next},
+    picture::Defect,
 };
 
 /// An item on its way, with what it remembers of its earlier tries in this run.
@@ -63,6 +65,8 @@ pub(super) enum End {
     Replace(Replacement),
     /// The run drains: it stays pending.
     Left,
+    /// Its photo is missing, and perhaps all are: it stays pending.
+    Withheld,
     /// `--max-images` are taken: it stays pending, and so does everything behind it.
     NotTaken,
 }
@@ -94,12 +98,20 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 Err(NotReady::Defect(defect, stamp)) => {
                     let (code, message) = (defect.code(), defect.to_string());
                     let outcome = Outcome::Rejected { stage: Stage::Local, code, message, request_id: None };
-                    let settlement = Settlement::new(item, ItemState::Pending, outcome);
-                    self.settle(Settlement { stamp, ..settlement }).await?;
+                    let refusal = Settlement::new(item, ItemState::Pending, outcome);
+                    let refusal = Settlement { stamp, ..refusal };
+                    if matches!(defect, Defect::NotFound { .. }) {
+                        return self.photo_is_missing(refusal).await;
+                    }
+                    self.photo_is_there().await?;
+                    self.settle(refusal).await?;
                     return Ok(End::Done);
                 }
                 Err(NotReady::Machine(error)) => return self.read_again(work, &error).await,
             };
+        if file.stamp.is_some() {
+            self.photo_is_there().await?;
+        }
         let _in_flight = self.in_flight.acquire().await.expect("the semaphore is never closed");
         let Some(mut entry) = self.enter().await else { return Ok(End::Left) };
         let payload = match load {
@@ -187,6 +199,32 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let end = self.conclude(work, answer).await;
         drop(probe);
         end
+    }
+
+    /// See [`MissingPhotos`](super::guards::MissingPhotos).
+    async fn photo_is_missing(&self, refusal: Settlement) -> Result<End, StoreError> {
+        match self.missing_photos.missed(refusal) {
+            MissingPhoto::Refuse(refusals) => {
+                self.settle_all(refusals).await?;
+                Ok(End::Done)
+            }
+            MissingPhoto::Withhold => Ok(End::Withheld),
+            MissingPhoto::Stop(reason) => {
+                self.drain(reason);
+                Ok(End::Withheld)
+            }
+        }
+    }
+
+    async fn photo_is_there(&self) -> Result<(), StoreError> {
+        self.settle_all(self.missing_photos.found()).await
+    }
+
+    pub(super) async fn settle_all(&self, settlements: Vec<Settlement>) -> Result<(), StoreError> {
+        for settlement in settlements {
+            self.settle(settlement).await?;
+        }
+        Ok(())
     }
 
     /// The item is in this stage until that is done.

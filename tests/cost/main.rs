@@ -120,7 +120,9 @@ async fn photo_costs_few_allocations_no_copy_and_a_small_share_of_a_commit() {
     };
     tokio::task::spawn_blocking(feed).await.unwrap();
     let (state, feed) = watch::channel(FeedState::default());
-    state.send(FeedState { rows: PHOTOS as u64, parsed: PHOTOS as u64, is_done: true }).unwrap();
+    state
+        .send(FeedState { rows: PHOTOS as u64, parsed: PHOTOS as u64, is_done: true, ..FeedState::default() })
+        .unwrap();
 
     let engine = engine(checkpoint.clone());
     let before = commits.load(Relaxed);

@@ -298,7 +298,7 @@ impl Archive {
         }
         let (state, feed) = watch::channel(FeedState::default());
         let parsed = self.rows as u64;
-        state.send(FeedState { rows: parsed, parsed, is_done: true }).unwrap();
+        state.send(FeedState { rows: parsed, parsed, is_done: true, ..FeedState::default() }).unwrap();
         let stop = Stop::default();
         let engine = self.engine(checkpoint.clone(), stop.clone());
         let work = async { if is_run { engine.run(feed).await } else { engine.settle_doubts().await } };

@@ -2,7 +2,8 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::{Path, PathBuf},
+    path::Path,
+    sync::Arc,
 };
 
 use rusqlite::{
@@ -21,7 +22,7 @@ use crate::{
 pub(super) struct OpenSource {
     pub(super) id: SourceId,
     pub(super) name: String,
-    pub(super) root: PathBuf,
+    pub(super) root: Arc<Path>,
     generation: i64,
 }
 
@@ -130,13 +131,14 @@ impl Known {
 
     /// What is to be looked at to tell whether the photo is another one. A link is another one if it leads elsewhere;
     /// what stands behind its question mark is a signature that is made anew each night.
-    fn photo(&self, now: &PictureRef, names_another: bool) -> Option<KnownPhoto> {
+    fn photo(&self, now: &PictureRef, root: &Arc<Path>, names_another: bool) -> Option<KnownPhoto> {
         let bare = |url: &str| url.split(['?', '#']).next().unwrap_or_default().to_owned();
         match (now, &self.url) {
             (PictureRef::Url(now), Some(before)) if bare(&now.0) == bare(before) => None,
             (PictureRef::Url(_), _) | (PictureRef::Path(_), Some(_)) => Some(KnownPhoto::Other),
             (PictureRef::Path(path), None) => Some(KnownPhoto::File {
                 path: path.clone(),
+                root: root.clone(),
                 stamp: self.stamp.filter(|_| !names_another),
                 digest: self.digest,
             }),
@@ -169,7 +171,7 @@ impl SqliteStore {
             |row| row.get(0),
         )?;
         let generation = self.db.query_row("SELECT generation FROM sources WHERE id = ?1", [id], |row| row.get(0))?;
-        let source = OpenSource { id: SourceId(id), name: name.to_owned(), root: root.to_owned(), generation };
+        let source = OpenSource { id: SourceId(id), name: name.to_owned(), root: root.into(), generation };
         self.sources.retain(|open| open.id != source.id);
         self.sources.push(source);
         Ok(SourceId(id))
@@ -277,7 +279,7 @@ impl SqliteStore {
             // What may have been sent is asked about first.
             ItemState::Sending | ItemState::InDoubt => {}
             ItemState::Enrolled => {
-                let photo = known.photo(&item.picture, names_another);
+                let photo = known.photo(&item.picture, &self.source(source).root, names_another);
                 if names_another {
                     self.point_to(known.item, path, url)?;
                 }
@@ -291,8 +293,8 @@ impl SqliteStore {
             }
             ItemState::Rejected => {
                 if let PictureRef::Path(path) = &item.picture {
-                    let (item, path, stamp) = (known.item, path.clone(), known.stamp);
-                    ingested.refused_before.push(RefusedBefore { item, path, stamp });
+                    let (path, root) = (path.clone(), self.source(source).root.clone());
+                    ingested.refused_before.push(RefusedBefore { item: known.item, path, root, stamp: known.stamp });
                 }
             }
             ItemState::Failed => {}
@@ -377,6 +379,16 @@ impl SqliteStore {
             ))?;
         self.tally.add(ItemState::Rejected, Some(&code.0), 1);
         Ok(())
+    }
+
+    /// With what this transaction has changed so far.
+    pub(super) fn count_items(&mut self, source: SourceId) -> Result<u64> {
+        self.of_source.flush(&self.db)?;
+        self.db.query_row("SELECT items FROM sources WHERE id = ?1", [source.0], |row| row.get(0))
+    }
+
+    pub(super) fn write_skipped(&mut self, source: SourceId, files: u64) -> Result<()> {
+        self.db.execute("UPDATE sources SET skipped = ?2 WHERE id = ?1", (source.0, files)).map(drop)
     }
 
     /// Rows that the last reading no longer found faulty are gone; items that it no longer named have vanished.

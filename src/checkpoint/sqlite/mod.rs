@@ -11,10 +11,7 @@ mod rows;
 mod settle;
 mod tally;
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -78,7 +75,7 @@ pub struct SqliteStore {
     seen: Seen,
     is_ingesting: bool,
     /// Sources that are not read again, and what their paths are relative to.
-    remembered: Vec<(i64, PathBuf)>,
+    remembered: Vec<(i64, Arc<Path>)>,
     /// Was the last row of an item that is known?
     expects_known: bool,
     /// Did a row of an export stand for a refused one, and not mend it? Then it stands nowhere itself.
@@ -266,6 +263,14 @@ impl Store for SqliteStore {
         let ingested = self.ingest_rows(batch).map_err(StoreError::sqlite("taking rows in"))?;
         crash::point("ingest.before_commit");
         Ok(ingested)
+    }
+
+    fn items_of(&mut self, source: SourceId) -> Result<u64, StoreError> {
+        self.count_items(source).map_err(StoreError::sqlite("counting what a source has named"))
+    }
+
+    fn note_skipped(&mut self, source: SourceId, files: u64) -> Result<(), StoreError> {
+        self.write_skipped(source, files).map_err(StoreError::sqlite("noting skipped files"))
     }
 
     fn finish_ingest(&mut self) -> Result<(), StoreError> {

@@ -32,6 +32,7 @@ const SCHEMA: &[M<'static>] = &[
     M::up(include_str!("../../../migrations/0003_what_runs_did.sql")),
     M::up(include_str!("../../../migrations/0004_recognised_manifests.sql")),
     M::up(include_str!("../../../migrations/0005_mended_rows.sql")),
+    M::up(include_str!("../../../migrations/0006_skipped_files.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(SCHEMA);
 

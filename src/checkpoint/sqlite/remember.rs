@@ -1,6 +1,6 @@
 //! Sources that come again unchanged: what they are known by, and what a reading of them would have found.
 
-use std::path::PathBuf;
+use std::{path::Path, sync::Arc};
 
 use rusqlite::{OptionalExtension, Result};
 
@@ -24,7 +24,7 @@ impl SqliteStore {
                      FROM sources WHERE name = ?1 AND mark IS NOT NULL AND vanished = 0",
                 )?
                 .query_row([name], |row| {
-                    sources.push((row.get("id")?, PathBuf::from(row.get::<_, String>("root")?)));
+                    sources.push((row.get("id")?, Arc::from(Path::new(&row.get::<_, String>("root")?))));
                     let (items, faults): (u64, u64) = (row.get("items")?, row.get("faults")?);
                     Ok(Remembered { mark: Digest(row.get("mark")?), rows: items + faults, items })
                 })
@@ -69,9 +69,9 @@ impl SqliteStore {
             let Some(path) = rows::path(row, "path", root)? else { continue };
             let (item, stamp) = (ItemId(row.get("id")?), rows::stamp(row)?);
             if rows::state(row.get("state")?)? == ItemState::Rejected {
-                found.refused_before.push(RefusedBefore { item, path, stamp });
+                found.refused_before.push(RefusedBefore { item, path, root: root.clone(), stamp });
             } else {
-                let photo = KnownPhoto::File { path, stamp, digest: rows::digest(row)? };
+                let photo = KnownPhoto::File { path, root: root.clone(), stamp, digest: rows::digest(row)? };
                 found.enrolled_before.push(EnrolledBefore { item, photo });
             }
         }

@@ -8,6 +8,8 @@ use crate::domain::{Counts, ItemState};
 
 /// Schema that knows of changed photos; looking does not migrate.
 const WITH_CHANGES: i64 = 2;
+/// Schema that knows of skipped files.
+const WITH_SKIPPED: i64 = 6;
 
 /// What this transaction changes in the tally.
 #[derive(Debug, Default)]
@@ -65,5 +67,8 @@ pub(super) fn counts(db: &Connection, is_live: bool) -> rusqlite::Result<Counts>
     // Each of few rows, by an index of their own.
     counts.changed = count("SELECT count(*) FROM items WHERE changed = 1")?;
     counts.to_remove = count("SELECT count(*) FROM items WHERE replaces IS NOT NULL AND state = 3")?;
+    if version >= WITH_SKIPPED {
+        counts.skipped = count("SELECT coalesce(sum(skipped), 0) FROM sources")?;
+    }
     Ok(counts)
 }

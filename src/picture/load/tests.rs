@@ -53,9 +53,9 @@ fn photo_that_meets_the_rules_goes_byte_for_byte_and_is_hashed_as_read() {
         assert_eq!(picture.bytes, bytes);
         assert_eq!(picture.digest.0[..], sha2::Sha256::digest(&bytes)[..]);
         assert_eq!(picture.sent, picture.digest);
-        assert_eq!(picture.stamp, stamp(&path).unwrap());
+        assert_eq!(picture.stamp, stamp(&path, None).unwrap());
     }
-    assert_eq!(digest(&path, &AUTO).unwrap().0, load(&path, &AUTO).unwrap().digest);
+    assert_eq!(digest(&path, None, &AUTO).unwrap().0, load(&path, &AUTO).unwrap().digest);
 }
 
 #[test]

@@ -283,11 +283,22 @@ impl Page {
                             td { (self.id(row)) }
                             td { span class={ "dot " (row.state.name()) } {} (row.state.name().replace('_', " ")) }
                             td { (row.code.as_deref().unwrap_or_default()) }
-                            td { (row.message.as_deref().unwrap_or_default()) }
+                            td { (self.words(row)) }
                         }
                     }
                 } }
             }
+        }
+    }
+
+    /// The name of a photo is often the id of its person.
+    fn words<'r>(&self, row: &'r ExportRow) -> &'r str {
+        let message = row.message.as_deref().unwrap_or_default();
+        match self.ids {
+            Ids::Masked if row.code.as_deref() == Some("NotFound") => {
+                message.split_once(':').map_or(message, |(words, _)| words)
+            }
+            Ids::Shown | Ids::Masked => message,
         }
     }
 

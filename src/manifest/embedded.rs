@@ -1,0 +1,115 @@
+//! Tells a photo that stands in a row itself, as Base64 or hexadecimal, from the name of one.
+//!
+//! Such a text is an image: it goes into no checkpoint, export, log or report.
+
+/// No path is longer (PATH_MAX of Linux).
+pub(super) const MAX_PATH_BYTES: usize = 4_096;
+/// Fewer characters are no photo.
+const MIN_PHOTO_CHARS: usize = 48;
+/// So many characters without a dot are no path, whatever they begin with.
+const MIN_ENCODED_CHARS: usize = 512;
+/// How Base64 of JPEG, PNG, GIF, WebP and TIFF begins.
+const BASE64_HEADS: [&str; 6] = ["/9j/", "_9j_", "iVBORw0KGg", "R0lGOD", "UklGR", "SUkqA"];
+/// How hexadecimal of JPEG, PNG and GIF begins.
+const HEX_HEADS: [&str; 3] = ["ffd8ff", "89504e47", "47494638"];
+
+/// Is it a photo, or does it hold one?
+pub(super) fn is_photo(text: &str) -> bool {
+    let text = text.trim_start();
+    if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
+        return true;
+    }
+    if text.len() < MIN_PHOTO_CHARS {
+        return false;
+    }
+    // The escaped slashes of some JSON writers.
+    let text = text.replace('\\', "");
+    let is_all_encoded = text.len() >= MIN_ENCODED_CHARS && text.chars().all(|c| is_encoded(c) || c.is_whitespace());
+    is_all_encoded || begins_at_any(&text, &BASE64_HEADS) || begins_at_any(&text.to_ascii_lowercase(), &HEX_HEADS)
+}
+
+/// Anywhere in it, as in `b'/9j/…'`, `\xffd8ff…` or `{"data": "/9j/…"}`: a head, with enough behind it that is encoded too.
+fn begins_at_any(text: &str, heads: &[&str]) -> bool {
+    heads.iter().flat_map(|head| text.match_indices(head)).any(|(at, head)| {
+        // A head of letters in the middle of a word is none; the `x` of 0x and \x is no word.
+        let before = text[..at].chars().next_back();
+        let is_word = |c: char| c.is_ascii_alphanumeric() && c != 'x';
+        let begins = !head.starts_with(|c: char| c.is_ascii_alphanumeric()) || !before.is_some_and(is_word);
+        // Base64 may stand in lines.
+        let behind = text[at..].chars().filter(|c| !c.is_whitespace());
+        begins && behind.take(MIN_PHOTO_CHARS).filter(|c| is_encoded(*c)).count() == MIN_PHOTO_CHARS
+    })
+}
+
+fn is_encoded(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '-' | '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{
+        Engine as _,
+        engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE},
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn photo(head: &[u8], rest: &[u8]) -> Vec<u8> {
+        [head, rest].concat()
+    }
+
+    fn encodings(bytes: &[u8]) -> Vec<String> {
+        let plain = STANDARD.encode(bytes);
+        let lines: Vec<String> =
+            plain.as_bytes().chunks(20).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+        vec![
+            STANDARD_NO_PAD.encode(bytes),
+            URL_SAFE.encode(bytes),
+            lines.join("\r\n"),
+            plain.replace('/', "\\/"),
+            format!("b'{plain}'"),
+            format!(" data:image/jpeg;base64,{plain}"),
+            format!("{{\"type\":\"jpg\",\"data\":\"{plain}\"}}"),
+            hex::encode(bytes),
+            format!("0x{}", hex::encode_upper(bytes)),
+            format!("\\x{}", hex::encode(bytes)),
+            plain,
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn photo_is_known_in_every_encoding(rest in prop::collection::vec(any::<u8>(), 48..2_000)) {
+            for head in [&b"\xff\xd8\xff\xe0"[..], b"\x89PNG\r\n\x1a\n", b"GIF89a"] {
+                for text in encodings(&photo(head, &rest)) {
+                    prop_assert!(is_photo(&text), "{}", text);
+                }
+            }
+        }
+
+        #[test]
+        fn long_encoding_of_anything_is_known(bytes in prop::collection::vec(any::<u8>(), 400..1_000)) {
+            prop_assert!(is_photo(&STANDARD.encode(&bytes)) && is_photo(&hex::encode(&bytes)));
+        }
+
+        #[test]
+        fn path_of_a_photo_is_none(
+            folders in prop::collection::vec("[A-Za-z0-9 _-]{1,60}", 0..8),
+            name in "[A-Za-z0-9_-]{1,60}",
+            ending in "(jpg|JPEG|png)",
+        ) {
+            let path = folders.iter().map(|folder| format!("{folder}/")).collect::<String>();
+            let path = format!("{}{}.{}", path, name, ending);
+            prop_assert!(!is_photo(&path), "{}", path);
+        }
+    }
+
+    #[test]
+    fn short_texts_and_digests_are_none() {
+        for text in ["", "/9j/a.jpg", "photos/9j/u00001.jpg", &"ab".repeat(32), "ffd8ff.jpg", "/9j/4AAQSkZJRgABAQ.jpg"]
+        {
+            assert!(!is_photo(text), "{text}");
+        }
+    }
+}
