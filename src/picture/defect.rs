@@ -81,6 +81,12 @@ pub enum Defect {
         /// The decoder's words.
         why: String,
     },
+    /// Our own fault: no photo should come to this.
+    #[error("it can't be fitted, by a fault of face-enroll ({why}): scale it to 720x960 pixels, and report this")]
+    NotFitted {
+        /// The resizer's or the encoder's words.
+        why: String,
+    },
     /// More pixels than are decoded.
     #[error("it claims {width}x{height} pixels; at most {limit} are decoded: scale its shorter side to 720 pixels")]
     TooManyPixels {
@@ -163,6 +169,7 @@ impl Defect {
             Self::UnsupportedFormat { .. } => "UnsupportedFormat",
             Self::NotAPicture { .. } => "NotAPicture",
             Self::Undecodable { .. } => "Undecodable",
+            Self::NotFitted { .. } => "NotFitted",
             Self::TooManyPixels { .. } => "TooManyPixels",
             Self::TooLargeShape { .. } => "TooLargeShape",
             Self::NotPortrait { .. } => "NotPortrait",
