@@ -9,7 +9,7 @@ use std::{io::Cursor, panic::catch_unwind};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use jpeg_decoder::PixelFormat;
 
-use super::{Defect, Facts, Kind};
+use super::{Defect, Facts, Kind, exif};
 
 /// 8 bits of red, green and blue each, in rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,13 @@ pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<Facts, Defect> {
     guarded(|| {
         let mut decoder = reader(bytes, format, MOST_DECODED).into_decoder().map_err(|error| broken(&error))?;
         let (width, height) = decoder.dimensions();
-        let orientation = decoder.orientation().map_or(1, image::metadata::Orientation::to_exif);
+        let orientation = match kind {
+            Kind::Png => exif::of_png(bytes),
+            Kind::WebP => exif::of_webp(bytes),
+            // A large TIFF, which the reader of EXIF does not know, is read by its decoder.
+            _ => exif::of_tiff(bytes).or_else(|| decoder.orientation().ok().map(image::metadata::Orientation::to_exif)),
+        };
+        let orientation = orientation.unwrap_or(1);
         let components = decoder.color_type().channel_count();
         // Uncompressed, before it becomes RGB.
         let decoded_bytes = decoder.total_bytes();
@@ -123,7 +129,7 @@ fn format(kind: Kind) -> Result<ImageFormat, Defect> {
     }
 }
 
-fn guarded<R>(work: impl FnOnce() -> Result<R, Defect> + std::panic::UnwindSafe) -> Result<R, Defect> {
+pub(super) fn guarded<R>(work: impl FnOnce() -> Result<R, Defect> + std::panic::UnwindSafe) -> Result<R, Defect> {
     catch_unwind(work).unwrap_or_else(|_| Err(Defect::Undecodable { why: "its decoder gave up".to_owned() }))
 }
 

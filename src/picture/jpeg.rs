@@ -34,7 +34,7 @@ pub fn probe(bytes: &[u8]) -> Result<Facts, Defect> {
             }
             0xC8 => return Err(Defect::UnsupportedJpeg { found: "of a kind that was never standardised" }),
             0xCC => return Err(Defect::UnsupportedJpeg { found: "arithmetic-coded" }),
-            APP1 => orientation = orientation.or_else(|| exif::orientation(segment)),
+            APP1 => orientation = orientation.or_else(|| exif::of_app1(segment)),
             SOS => break,
             _ => {}
         }
@@ -156,12 +156,12 @@ mod tests {
     #[test]
     fn orientation_turns_width_and_height() {
         for is_little in [true, false] {
-            for orientation in 1..=8_u16 {
+            for orientation in 1..=8_u8 {
                 let exif = marker(APP1, &exif::segment(orientation, is_little));
                 let facts = probe(&jpeg(&[exif, frame(0xC2, 8, 640, 480)], SCAN)).unwrap();
                 let expected = if orientation >= 5 { (480, 640) } else { (640, 480) };
                 assert_eq!((facts.width, facts.height), expected);
-                assert_eq!(u16::from(facts.orientation), orientation);
+                assert_eq!(facts.orientation, orientation);
                 assert!(facts.is_progressive);
             }
         }

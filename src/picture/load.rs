@@ -205,4 +205,6 @@ fn read_bytes(file: &File, size: u64, limit: u64) -> Result<Vec<u8>, LoadError> 
 }
 
 #[cfg(test)]
+mod orientation_tests;
+#[cfg(test)]
 mod tests;
