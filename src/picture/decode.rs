@@ -9,7 +9,7 @@ use std::{io::Cursor, panic::catch_unwind};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use jpeg_decoder::PixelFormat;
 
-use super::{Defect, Facts, Kind, exif};
+use super::{Defect, Facts, Kind, exif, jpeg};
 
 /// 8 bits of red, green and blue each, in rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,19 @@ pub(super) fn decode(bytes: &[u8], kind: Kind, wanted: (u32, u32)) -> Result<Pix
     guarded(|| if kind == Kind::Jpeg { jpeg(bytes, wanted) } else { other(bytes, format(kind)?) })
 }
 
-fn jpeg(bytes: &[u8], (width, height): (u32, u32)) -> Result<Pixels, Defect> {
+/// A scan that ends too early is an error: what a lenient decoder fills in with grey is no face.
+fn jpeg(bytes: &[u8], wanted: (u32, u32)) -> Result<Pixels, Defect> {
+    let error = match decode_jpeg(&jpeg::normalize(bytes, true), wanted) {
+        Ok(pixels) => return Ok(pixels),
+        Err(error) => error,
+    };
+    match decode_jpeg(&jpeg::normalize(bytes, false), wanted) {
+        Ok(_) => Err(Defect::Truncated { found: "not all of its rows are there" }),
+        Err(_) => Err(error),
+    }
+}
+
+fn decode_jpeg(bytes: &[u8], (width, height): (u32, u32)) -> Result<Pixels, Defect> {
     let side = |pixels: u32| u16::try_from(pixels).unwrap_or(u16::MAX);
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
     let (width, height) = decoder.scale(side(width), side(height)).map_err(|error| broken(&error))?;
