@@ -4,12 +4,18 @@
 //! its photo: the panic is caught here and becomes a refusal. A JPEG is decoded at a half, a quarter or an eighth where
 //! that is still as large as what is wanted, which is most of what makes fitting fast.
 
-use std::{io::Cursor, panic::catch_unwind};
+use std::{
+    cell::Cell,
+    io::Cursor,
+    panic::{self, UnwindSafe},
+    sync::Once,
+    thread,
+};
 
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 use jpeg_decoder::PixelFormat;
 
-use super::{Defect, Facts, Kind};
+use super::{Defect, Facts, Kind, exif, jpeg};
 
 /// 8 bits of red, green and blue each, in rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,9 +32,15 @@ pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<Facts, Defect> {
         check_chunks(bytes)?;
     }
     guarded(|| {
-        let mut decoder = reader(bytes, format, MOST_DECODED).into_decoder().map_err(|error| broken(&error))?;
+        let mut decoder = reader(bytes, format).into_decoder().map_err(|error| refusal(kind, &error))?;
         let (width, height) = decoder.dimensions();
-        let orientation = decoder.orientation().map_or(1, image::metadata::Orientation::to_exif);
+        let orientation = match kind {
+            Kind::Png => exif::of_png(bytes),
+            Kind::WebP => exif::of_webp(bytes),
+            // A large TIFF, which the reader of EXIF does not know, is read by its decoder.
+            _ => exif::of_tiff(bytes).or_else(|| decoder.orientation().ok().map(image::metadata::Orientation::to_exif)),
+        };
+        let orientation = orientation.unwrap_or(1);
         let components = decoder.color_type().channel_count();
         // Uncompressed, before it becomes RGB.
         let decoded_bytes = decoder.total_bytes();
@@ -43,14 +55,26 @@ pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<Facts, Defect> {
 
 /// The pixels as they are stored, not turned; at least as many as `wanted` in each direction, as far as there are.
 pub(super) fn decode(bytes: &[u8], kind: Kind, wanted: (u32, u32)) -> Result<Pixels, Defect> {
-    guarded(|| if kind == Kind::Jpeg { jpeg(bytes, wanted) } else { other(bytes, format(kind)?) })
+    guarded(|| if kind == Kind::Jpeg { jpeg(bytes, wanted) } else { other(bytes, kind) })
 }
 
-fn jpeg(bytes: &[u8], (width, height): (u32, u32)) -> Result<Pixels, Defect> {
+/// A scan that ends too early is an error: what a lenient decoder fills in with grey is no face.
+fn jpeg(bytes: &[u8], wanted: (u32, u32)) -> Result<Pixels, Defect> {
+    let error = match decode_jpeg(&jpeg::normalize(bytes, true), wanted) {
+        Ok(pixels) => return Ok(pixels),
+        Err(error) => error,
+    };
+    match decode_jpeg(&jpeg::normalize(bytes, false), wanted) {
+        Ok(_) => Err(Defect::Truncated { found: "not all of its rows are there" }),
+        Err(_) => Err(error),
+    }
+}
+
+fn decode_jpeg(bytes: &[u8], (width, height): (u32, u32)) -> Result<Pixels, Defect> {
     let side = |pixels: u32| u16::try_from(pixels).unwrap_or(u16::MAX);
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
-    let (width, height) = decoder.scale(side(width), side(height)).map_err(|error| broken(&error))?;
-    let pixels = decoder.decode().map_err(|error| broken(&error))?;
+    let (width, height) = decoder.scale(side(width), side(height)).map_err(jpeg_refusal)?;
+    let pixels = decoder.decode().map_err(jpeg_refusal)?;
     let format = decoder.info().expect("what has been decoded has a header").pixel_format;
     let rgb = match format {
         PixelFormat::RGB24 => pixels,
@@ -67,12 +91,12 @@ fn from_ink([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
     [cyan, magenta, yellow].map(|ink| (u32::from(255 - ink) * u32::from(255 - black) / 255) as u8)
 }
 
-fn other(bytes: &[u8], format: ImageFormat) -> Result<Pixels, Defect> {
-    let mut decoder = reader(bytes, format, MOST_DECODED).into_decoder().map_err(|error| broken(&error))?;
+fn other(bytes: &[u8], kind: Kind) -> Result<Pixels, Defect> {
+    let mut decoder = reader(bytes, format(kind)?).into_decoder().map_err(|error| refusal(kind, &error))?;
     let mut limits = image::Limits::no_limits();
     limits.max_alloc = Some(MOST_DECODED);
-    decoder.set_limits(limits).map_err(|error| broken(&error))?;
-    let decoded = DynamicImage::from_decoder(decoder).map_err(|error| broken(&error))?;
+    decoder.set_limits(limits).map_err(|error| refusal(kind, &error))?;
+    let decoded = DynamicImage::from_decoder(decoder).map_err(|error| refusal(kind, &error))?;
     let (width, height) = (decoded.width(), decoded.height());
     let rgb = if decoded.color().has_alpha() { on_white(&decoded) } else { decoded.into_rgb8().into_raw() };
     Ok(Pixels { width, height, rgb })
@@ -103,10 +127,10 @@ fn check_chunks(bytes: &[u8]) -> Result<(), Defect> {
     Ok(())
 }
 
-fn reader(bytes: &[u8], format: ImageFormat, most: u64) -> ImageReader<Cursor<&[u8]>> {
+fn reader(bytes: &[u8], format: ImageFormat) -> ImageReader<Cursor<&[u8]>> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = image::Limits::no_limits();
-    limits.max_alloc = Some(most);
+    limits.max_alloc = Some(MOST_DECODED);
     reader.limits(limits);
     reader
 }
@@ -123,10 +147,52 @@ fn format(kind: Kind) -> Result<ImageFormat, Defect> {
     }
 }
 
-fn guarded<R>(work: impl FnOnce() -> Result<R, Defect> + std::panic::UnwindSafe) -> Result<R, Defect> {
-    catch_unwind(work).unwrap_or_else(|_| Err(Defect::Undecodable { why: "its decoder gave up".to_owned() }))
+/// A panic of a decoder becomes a refusal, and its text goes nowhere: it would only disturb the user.
+pub(super) fn guarded<R>(work: impl FnOnce() -> Result<R, Defect> + UnwindSafe) -> Result<R, Defect> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !is_guarded() {
+                report(panic);
+            }
+        }));
+    });
+    let before = GUARDED.replace(true);
+    let result = panic::catch_unwind(work);
+    GUARDED.set(before);
+    result.unwrap_or_else(|_| Err(Defect::Undecodable { why: "its decoder gave up".to_owned() }))
 }
 
-fn broken(error: &dyn std::error::Error) -> Defect {
-    Defect::Undecodable { why: error.to_string() }
+thread_local! {
+    /// Whether a panic of this thread is caught by [`guarded`].
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// jpeg-decoder has threads of its own, whose panics end in one of ours.
+fn is_guarded() -> bool {
+    let is_worker =
+        |thread: thread::Thread| thread.name().is_some_and(|name| name.starts_with("worker thread for component"));
+    GUARDED.get() || is_worker(thread::current())
+}
+
+fn refusal(kind: Kind, error: &ImageError) -> Defect {
+    match error {
+        ImageError::Unsupported(_) => Defect::UnsupportedVariant { kind },
+        ImageError::Limits(_) => Defect::TooMuchMemory { limit: MOST_DECODED },
+        ImageError::Decoding(_) | ImageError::Encoding(_) | ImageError::Parameter(_) | ImageError::IoError(_) => {
+            Defect::Undecodable { why: error.to_string() }
+        }
+    }
+}
+
+fn jpeg_refusal(error: jpeg_decoder::Error) -> Defect {
+    match error {
+        jpeg_decoder::Error::Unsupported(_) => {
+            Defect::UnsupportedJpeg { found: "of a form that hardly any program reads" }
+        }
+        error @ (jpeg_decoder::Error::Format(_) | jpeg_decoder::Error::Io(_) | jpeg_decoder::Error::Internal(_)) => {
+            Defect::Undecodable { why: error.to_string() }
+        }
+    }
 }

@@ -15,19 +15,19 @@ pub enum Defect {
         advice: String,
     },
     /// A file that may not be read.
-    #[error("the file may not be read: give this user the permission")]
+    #[error("permission denied: let this user read the file")]
     PermissionDenied,
     /// A directory, a pipe, a device.
-    #[error("it is not a regular file")]
+    #[error("it is not a regular file: give the path of a photo")]
     NotAFile,
     /// Beneath the root by its name, elsewhere by a link.
     #[error("a link leads it out of its source's root: give --allow-outside-root if that is meant")]
     OutsideRoot,
     /// No byte in it.
-    #[error("the file is empty")]
+    #[error("the file is empty: copy it from its origin again")]
     Empty,
     /// More bytes than the service takes.
-    #[error("it has {size} bytes; the service takes at most {limit}")]
+    #[error("it has {size} bytes; at most {limit} are allowed: scale its shorter side to 720 pixels at quality 80")]
     TooLarge {
         /// Bytes found.
         size: u64,
@@ -44,20 +44,20 @@ pub enum Defect {
     },
     /// Another format, where nothing is fitted.
     #[error(
-        "it is {kind}, whatever its name says: the service takes JPEG only (--fit auto makes one of PNG, WebP, BMP and TIFF)"
+        "it is {kind}, whatever its name says, and the service takes JPEG only: save it as JPEG (--fit auto does so with PNG, WebP, BMP and TIFF)"
     )]
     NotJpeg {
         /// Which.
         kind: Kind,
     },
     /// It ends before its end.
-    #[error("the picture is cut off: {found}")]
+    #[error("the picture is cut off ({found}): copy it from its origin again, or take a new photo")]
     Truncated {
         /// Where.
         found: &'static str,
     },
     /// It breaks the format's own rules.
-    #[error("the JPEG is damaged: {found}")]
+    #[error("the JPEG is damaged ({found}): copy it from its origin again, or take a new photo")]
     Malformed {
         /// How.
         found: &'static str,
@@ -74,17 +74,35 @@ pub enum Defect {
         /// Which.
         kind: Kind,
     },
+    /// A form of a format that is read, which is not.
+    #[error("it is {kind} of a form that can't be read here: save it as JPEG")]
+    UnsupportedVariant {
+        /// Which.
+        kind: Kind,
+    },
     /// No picture at all.
-    #[error("it is {kind}")]
+    #[error("it is {kind}: give the path of a photo")]
     NotAPicture {
         /// What then.
         kind: Kind,
     },
     /// Its header is fine and its content is not.
-    #[error("it can't be decoded: {why}")]
+    #[error("it can't be decoded ({why}): open it in a picture viewer and save it as JPEG, or take a new photo")]
     Undecodable {
         /// The decoder's words.
         why: String,
+    },
+    /// Our own fault: no photo should come to this.
+    #[error("it can't be fitted, by a fault of face-enroll ({why}): scale it to 720x960 pixels, and report this")]
+    NotFitted {
+        /// The resizer's or the encoder's words.
+        why: String,
+    },
+    /// Its pixels take more memory than they may.
+    #[error("decoded it takes more than {limit} bytes: scale its shorter side to 720 pixels and save it as JPEG")]
+    TooMuchMemory {
+        /// Bytes allowed.
+        limit: u64,
     },
     /// More pixels than are decoded.
     #[error("it claims {width}x{height} pixels; at most {limit} are decoded: scale its shorter side to 720 pixels")]
@@ -97,7 +115,9 @@ pub enum Defect {
         limit: u64,
     },
     /// Wider or higher than the service takes.
-    #[error("it is {width}x{height} pixels; at most {max_width}x{max_height} are taken")]
+    #[error(
+        "it is {width}x{height} pixels; at most {max_width}x{max_height} are taken: scale it down, or give --fit auto"
+    )]
     TooLargeShape {
         /// Across, upright.
         width: u32,
@@ -109,7 +129,9 @@ pub enum Defect {
         max_height: u32,
     },
     /// As wide as it is high, or wider.
-    #[error("it is {width}x{height} pixels: the height must be greater than the width")]
+    #[error(
+        "it is {width}x{height} pixels: the height must be greater than the width: crop it, or give --landscape crop or pad"
+    )]
     NotPortrait {
         /// Across, upright.
         width: u32,
@@ -118,14 +140,14 @@ pub enum Defect {
     },
     /// Upright by its EXIF data alone.
     #[error(
-        "its pixels lie on their side (EXIF orientation {orientation}), and the service may not turn them: save it upright"
+        "its pixels lie on their side (EXIF orientation {orientation}), and the service may not turn them: save it upright, or give --fit auto"
     )]
     NeedsRotation {
         /// 2 to 8.
         orientation: u8,
     },
     /// Its quality is far too poor, by `--reject-poor`.
-    #[error("{}", warning.words())]
+    #[error("{}: take a better photo", warning.words())]
     Poor {
         /// What is wrong with it.
         warning: Warning,
@@ -165,14 +187,54 @@ impl Defect {
             Self::Truncated { .. } => "Truncated",
             Self::Malformed { .. } => "Malformed",
             Self::UnsupportedJpeg { .. } => "UnsupportedJpeg",
-            Self::UnsupportedFormat { .. } => "UnsupportedFormat",
+            Self::UnsupportedFormat { .. } | Self::UnsupportedVariant { .. } => "UnsupportedFormat",
             Self::NotAPicture { .. } => "NotAPicture",
             Self::Undecodable { .. } => "Undecodable",
-            Self::TooManyPixels { .. } => "TooManyPixels",
+            Self::NotFitted { .. } => "NotFitted",
+            Self::TooManyPixels { .. } | Self::TooMuchMemory { .. } => "TooManyPixels",
             Self::TooLargeShape { .. } => "TooLargeShape",
             Self::NotPortrait { .. } => "NotPortrait",
             Self::NeedsRotation { .. } => "NeedsRotation",
             Self::Poor { warning } => warning.name(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_says_what_to_do() {
+        let (kind, found, why) = (Kind::Tiff, "so", "so".to_owned());
+        let (size, limit, width, height, max_width, max_height) = (2, 1, 4, 3, 2, 1);
+        for defect in [
+            Defect::PermissionDenied,
+            Defect::NotAFile,
+            Defect::OutsideRoot,
+            Defect::Empty,
+            Defect::TooLarge { size, limit },
+            Defect::TooLargeInline { size, limit },
+            Defect::NotJpeg { kind },
+            Defect::Truncated { found },
+            Defect::Malformed { found },
+            Defect::UnsupportedJpeg { found },
+            Defect::UnsupportedFormat { kind },
+            Defect::UnsupportedVariant { kind },
+            Defect::NotAPicture { kind },
+            Defect::Undecodable { why: why.clone() },
+            Defect::NotFitted { why },
+            Defect::TooMuchMemory { limit },
+            Defect::TooManyPixels { width, height, limit },
+            Defect::TooLargeShape { width, height, max_width, max_height },
+            Defect::NotPortrait { width, height },
+            Defect::NeedsRotation { orientation: 6 },
+            Defect::Poor { warning: Warning::Blurred },
+        ] {
+            let message = defect.to_string();
+            let remedy = message.split_once(": ").map(|(_, remedy)| remedy.split(' ').next().unwrap());
+            let verbs = ["copy", "correct", "crop", "give", "let", "open", "save", "scale", "take"];
+            assert!(remedy.is_some_and(|verb| verbs.contains(&verb)), "{message}");
+        }
     }
 }

@@ -1,5 +1,19 @@
 //! What a picture's header says.
 
+/// How far a JPEG's markers vouch for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Structure {
+    /// As the standard has it, from the first byte to the last.
+    #[default]
+    Standard,
+    /// Something follows its end marker, which might be all that is left of a picture that was cut off: it is decoded
+    /// before it goes byte for byte.
+    Trailer,
+    /// What only a lenient decoder takes: bytes between its segments, or no end marker. It is encoded anew, where that is
+    /// allowed, and decoded in any case.
+    Irregular,
+}
+
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
@@ -15,11 +29,21 @@ pub struct Facts {
     pub components: u8,
     /// Bytes that its decoder holds at once, whatever the scale.
     pub decoded_bytes: u64,
+    /// Whether its markers can be trusted.
+    pub structure: Structure,
 }
 
 impl Default for Facts {
     fn default() -> Self {
-        Self { width: 0, height: 0, orientation: 1, is_progressive: false, components: 3, decoded_bytes: 0 }
+        Self {
+            width: 0,
+            height: 0,
+            orientation: 1,
+            is_progressive: false,
+            components: 3,
+            decoded_bytes: 0,
+            structure: Structure::Standard,
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn encode(pixels: &Pixels, most: u64) -> Result<Vec<u8>, Defect> {
         let mut jpeg = Vec::with_capacity(pixels.rgb.len() / 8);
         Encoder::new(&mut jpeg, quality)
             .encode(&pixels.rgb, width, height, ColorType::Rgb)
-            .map_err(|error| Defect::Undecodable { why: format!("it can't be encoded: {error}") })?;
+            .map_err(|error| Defect::NotFitted { why: error.to_string() })?;
         size = jpeg.len() as u64;
         if size <= most {
             return Ok(jpeg);
@@ -79,26 +79,30 @@ impl Stored {
         if is_whole && (decoded.width, decoded.height) == (width, height) {
             return Ok(decoded);
         }
-        let failed =
-            |error: &dyn std::error::Error| Defect::Undecodable { why: format!("it can't be scaled: {error}") };
+        let failed = |error: &dyn std::error::Error| Defect::NotFitted { why: error.to_string() };
         // Of one kind of pixel by its type: told at run time, it would bring the code for all kinds, which is 4 MB.
         let source = TypedImageRef::<U8x3>::from_buffer(decoded.width, decoded.height, &decoded.rgb);
         let source = source.map_err(|e| failed(&e))?;
         let mut rgb = vec![0; width as usize * height as usize * 3];
         let mut drawn = TypedImage::<U8x3>::from_buffer(width, height, &mut rgb).map_err(|e| failed(&e))?;
-        // The decoder has scaled already, by a power of two.
-        let (x, y) =
-            (f64::from(decoded.width) / f64::from(self.size.0), f64::from(decoded.height) / f64::from(self.size.1));
         let (left, top, across, down) = self.part;
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3)).crop(
-            f64::from(left) * x,
-            f64::from(top) * y,
-            f64::from(across) * x,
-            f64::from(down) * y,
-        );
+        let (left, across) = span((left, across), self.size.0, decoded.width);
+        let (top, down) = span((top, down), self.size.1, decoded.height);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
+        let options = options.crop(left, top, across, down);
         Resizer::new().resize_typed(&source, &mut drawn, &options).map_err(|e| failed(&e))?;
         Ok(Pixels { width, height, rgb })
     }
+}
+
+/// Where `length` pixels from `start`, of a side of `size` pixels, lie once the decoder has scaled that side.
+///
+/// Counted in 256ths of a pixel, by whole numbers: a quotient of floating-point numbers may round to more than the side,
+/// which the resizer refuses.
+fn span((start, length): (u32, u32), size: u32, decoded: u32) -> (f64, f64) {
+    let at = |pixels: u32| u64::from(pixels) * u64::from(decoded) * 256 / u64::from(size);
+    let (from, to) = (at(start), at(start + length));
+    (from as f64 / 256.0, (to - from) as f64 / 256.0)
 }
 
 /// In the middle of a sheet, where the sheet is larger.
@@ -114,4 +118,88 @@ fn lay(picture: Pixels, (width, height): (u32, u32)) -> Pixels {
         rgb[at..at + row].copy_from_slice(pixels);
     }
     Pixels { width, height, rgb }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::picture::{Fit, Landscape, Limits, Plan, Rules, jpeg, plan::plan};
+
+    fn landscape() -> impl Strategy<Value = Landscape> {
+        prop_oneof![Just(Landscape::Crop), Just(Landscape::Pad)]
+    }
+
+    /// How a photo of this size, as it is stored, is fitted.
+    fn fitted((width, height): (u32, u32), orientation: u8, landscape: Landscape, limits: Limits) -> (Facts, Geometry) {
+        let (width, height) = if orientation >= 5 { (height, width) } else { (width, height) };
+        let facts = Facts { width, height, orientation, ..Facts::default() };
+        let rules = Rules { fit: Fit::Always, landscape, limits, ..Rules::default() };
+        let Ok(Plan::Fit(geometry)) = plan(Kind::Jpeg, &facts, 1, &rules) else { panic!("{facts:?} is not fitted") };
+        (facts, geometry)
+    }
+
+    fn meets(limits: &Limits, (width, height): (u32, u32)) -> bool {
+        height > width && width <= limits.width && height <= limits.height
+    }
+
+    /// As the decoder scales.
+    fn eighths(size: u32, eighths: u32) -> u32 {
+        (size * eighths).div_ceil(8)
+    }
+
+    #[test]
+    fn scaled_side_that_is_no_multiple_stays_within_the_decoded_one() {
+        for (size, decoded) in [(2_560, 1_280), (1_707, 854), (5_120, 1_280), (3_413, 854), (3, 1)] {
+            assert_eq!(span((0, size), size, decoded), (0.0, f64::from(decoded)));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_096))]
+
+        #[test]
+        fn part_lies_within_the_decoded_picture(
+            size in (1_u32..12_000, 1_u32..12_000),
+            orientation in 1_u8..=8,
+            landscape in landscape(),
+            scale in prop::sample::select(vec![1_u32, 2, 4, 8]),
+        ) {
+            let limits = Limits { original_pixels: u64::MAX, ..Limits::PAGE };
+            let (facts, geometry) = fitted(size, orientation, landscape, limits);
+            let stored = Stored::of(&facts, &geometry);
+            prop_assert_eq!(stored.size, size);
+            prop_assert!(meets(&limits, geometry.sheet), "{:?}", geometry);
+            let (left, top, across, down) = stored.part;
+            for (part, size) in [((left, across), size.0), ((top, down), size.1)] {
+                let decoded = eighths(size, scale);
+                let (from, length) = span(part, size, decoded);
+                prop_assert!(from >= 0.0 && length > 0.0 && from + length <= f64::from(decoded), "{} {}", from, length);
+                let exact = f64::from(part.0) * f64::from(decoded) / f64::from(size);
+                prop_assert!((from - exact).abs() < 0.01);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// Through the decoder and the resizer, against limits that are a twentieth of the page's.
+        #[test]
+        fn real_photo_of_any_size_is_fitted(
+            size in prop_oneof![(1_u32..600, 1_u32..600), (1_u32..4, 1_u32..1_200), (1_u32..1_200, 1_u32..4)],
+            orientation in 1_u8..=8,
+            landscape in landscape(),
+        ) {
+            let limits = Limits { width: 54, height: 96, shorter_side: 36, ..Limits::PAGE };
+            let (facts, geometry) = fitted(size, orientation, landscape, limits);
+            let grey = Pixels { width: size.0, height: size.1, rgb: vec![100; (size.0 * size.1 * 3) as usize] };
+            let original = encode(&grey, u64::MAX).unwrap();
+            let fitted = fit(&original, Kind::Jpeg, &facts, &geometry).unwrap();
+            prop_assert!(meets(&limits, (fitted.width, fitted.height)));
+            let sent = jpeg::probe(&encode(&fitted, limits.inline_bytes).unwrap()).unwrap();
+            prop_assert_eq!((sent.width, sent.height), geometry.sheet);
+        }
+    }
 }

@@ -43,9 +43,12 @@ impl Kind {
             ([b'G', b'I', b'F', b'8', ..], _) => Self::Gif,
             ([b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..], _) => Self::WebP,
             (_, Some(b"avif" | b"avis")) => Self::Avif,
-            (_, Some(b"heic" | b"heix" | b"hevc" | b"heim" | b"heis" | b"mif1" | b"msf1")) => Self::Heic,
+            (_, Some(b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"mif1" | b"msf1" | b"heif")) => {
+                Self::Heic
+            }
             ([0xFF, 0x0A, ..] | [0, 0, 0, 0x0C, b'J', b'X', b'L', ..], _) => Self::JpegXl,
-            ([b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..], _) => Self::Tiff,
+            // The second is that of files beyond 4 GiB (BigTIFF), which need not be so large.
+            ([b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..], _) => Self::Tiff,
             ([b'%', b'P', b'D', b'F', ..], _) => Self::Pdf,
             ([b'P', b'K', 3, 4, ..], _) => Self::Zip,
             ([b'B', b'M', ..], _) => Self::Bmp,

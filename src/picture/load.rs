@@ -12,7 +12,7 @@ use std::{
 use rustix::io::Errno;
 use sha2::Digest as _;
 
-use super::{Defect, Facts, Kind, Plan, Poor, Rules, Warning, decode, fit, jpeg, plan, quality};
+use super::{Defect, Facts, Kind, Plan, Poor, Rules, Structure, Warning, decode, fit, jpeg, plan, quality};
 use crate::{
     domain::{Digest, FileStamp},
     files::{beneath, spelling},
@@ -113,16 +113,24 @@ impl Original {
 
     /// About how much memory the plan takes beside the file, in bytes.
     pub fn cost(&self, plan: &Plan, rules: &Rules) -> u64 {
+        // A JPEG is decoded from a copy.
+        let copy = if self.kind == Kind::Jpeg { self.bytes.len() as u64 } else { 0 };
         match plan {
-            Plan::AsIs if rules.poor == Poor::Allow => 0,
-            Plan::AsIs => self.facts.decoding_cost(GLANCE),
-            Plan::Fit(geometry) => self.facts.decoding_cost(geometry.drawn),
+            Plan::AsIs if self.is_decoded_to_be_sent(rules) => copy + self.facts.decoding_cost(GLANCE),
+            Plan::AsIs => 0,
+            Plan::Fit(geometry) => copy + self.facts.decoding_cost(geometry.drawn),
         }
+    }
+
+    /// Is it decoded, although it goes byte for byte?
+    fn is_decoded_to_be_sent(&self, rules: &Rules) -> bool {
+        rules.poor != Poor::Allow || self.facts.structure != Structure::Standard
     }
 
     /// Does it.
     pub fn carry_out(self, plan: &Plan, rules: &Rules) -> Result<Picture, Defect> {
         let mut warnings = self.warnings();
+        let is_decoded = self.is_decoded_to_be_sent(rules);
         let Self { bytes, kind, facts, stamp } = self;
         let digest = digest_of(&bytes);
         let mut judge = |pixels: &decode::Pixels| match (rules.poor, quality::judge(pixels)) {
@@ -135,7 +143,7 @@ impl Original {
         };
         match plan {
             Plan::AsIs => {
-                if rules.poor != Poor::Allow {
+                if is_decoded {
                     judge(&decode::decode(&bytes, kind, GLANCE)?)?;
                 }
                 Ok(Picture { bytes, digest, sent: digest, stamp, warnings })
@@ -229,5 +237,9 @@ fn read_bytes(file: &File, size: u64, limit: u64) -> Result<Vec<u8>, LoadError> 
     Ok(bytes)
 }
 
+#[cfg(test)]
+mod leniency_tests;
+#[cfg(test)]
+mod orientation_tests;
 #[cfg(test)]
 mod tests;

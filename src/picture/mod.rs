@@ -27,7 +27,7 @@ mod rules;
 mod upright;
 
 pub use defect::Defect;
-pub use facts::Facts;
+pub use facts::{Facts, Structure};
 pub use jpeg::probe;
 pub use kind::Kind;
 pub use load::{LoadError, Original, Picture, digest, load, read, stamp};

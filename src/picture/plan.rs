@@ -1,6 +1,6 @@
 //! What is to be done with a photo, decided from its header alone. Pure.
 
-use super::{Defect, Facts, Fit, Kind, Landscape, Limits, Rules};
+use super::{Defect, Facts, Fit, Kind, Landscape, Limits, Rules, Structure};
 
 /// A sheet for a photo that is not higher than it is wide: 3:4, as the recommended 640 x 480.
 const SHEET: (u32, u32) = (3, 4);
@@ -29,9 +29,11 @@ pub struct Geometry {
 pub(super) fn plan(kind: Kind, facts: &Facts, size: u64, rules: &Rules) -> Result<Plan, Defect> {
     let limits = &rules.limits;
     match (rules.fit, obstacle(kind, facts, size, rules)) {
-        (Fit::Auto | Fit::Never, None) => Ok(Plan::AsIs),
         (Fit::Never, Some(defect)) => Err(defect),
-        (Fit::Auto, Some(_)) | (Fit::Always, Some(_) | None) => {
+        (Fit::Never, None) => Ok(Plan::AsIs),
+        // The service may be less lenient than our decoder.
+        (Fit::Auto, None) if facts.structure != Structure::Irregular => Ok(Plan::AsIs),
+        (Fit::Auto | Fit::Always, Some(_) | None) => {
             let &Facts { width, height, .. } = facts;
             if u64::from(width) * u64::from(height) > limits.original_pixels {
                 return Err(Defect::TooManyPixels { width, height, limit: limits.original_pixels });

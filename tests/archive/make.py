@@ -140,6 +140,37 @@ def main():
     write("avif.jpg", encoded(TINY, "AVIF", quality=40))
     write("jpeg-xl.jxl", b"\xff\x0a" + b"\0" * 100)
 
+    write("tiff-big.tif", encoded(lying(TINY, 6), "TIFF", compression="tiff_lzw", big_tiff=True, tiffinfo={0x0112: 6}))
+    write("tiff-palette.tif", encoded(TINY.quantize(64), "TIFF", compression="tiff_lzw"))
+    write("tiff-ycbcr-jpeg.tif", encoded(TINY.convert("YCbCr"), "TIFF", compression="jpeg", quality=75))
+    write("tiff-tiled-planar.tif", tiled_planar())
+
+    # Orientation where others put it.
+    upside_down = encoded(lying(TINY, 3), "PNG")
+    idat, iend = upside_down.index(b"IDAT") - 4, upside_down.index(b"IEND") - 4
+    block = exif(3).removeprefix(b"Exif\0\0")
+    profile = b"\nexif\n%8d\n" % (len(block) + 6) + (b"Exif\0\0" + block).hex().encode() + b"\n"
+    for name, at, kind, content in [
+        ("png-exif-prefix.png", idat, b"eXIf", b"Exif\0\0" + block),
+        ("png-exif-behind-idat.png", iend, b"eXIf", block),
+        ("png-raw-profile.png", iend, b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(profile)),
+    ]:
+        write(name, upside_down[:at] + png_chunk(kind, content) + upside_down[at:])
+    write("webp-exif-prefix.webp", encoded(lying(SMALL, 3), "WEBP", quality=70, exif=b"Exif\0\0" + block))
+    for name, kind, order in [("exif-long.jpg", 4, ">"), ("exif-slong.jpg", 9, "<")]:
+        tiff = {">": b"MM\0*", "<": b"II*\0"}[order] + struct.pack(order + "IHHHIII", 8, 1, 0x0112, kind, 1, 3, 0)
+        data = jpeg(lying(SMALL, 3))
+        write(name, data[:2] + segment(0xE1, b"Exif\0\0" + tiff) + data[2:])
+
+    # JPEG as libjpeg takes it.
+    dqt = plain.index(b"\xff\xdb")
+    write("junk-between-segments.jpg", plain[:dqt] + b"\0\1\2\xff\0junk\xff\xff" + plain[dqt:])
+    write("no-end.jpg", plain[:-2])
+    write("no-end-and-a-trailer.jpg", plain[:-2] + b"\0\0MotionPhoto_Data\0\0\0\x18ftypmp42")
+    video = b"\0\0\0\x18ftypmp42" + b"\xff\xda\x11" * 300
+    write("progressive-and-a-video.jpg", jpeg(SMALL, progressive=True) + video)
+    write("odd-size.jpg", jpeg(SMALL.resize((1707, 2560)), quality=10))
+
     # No pictures.
     write("empty.jpg", b"")
     write("text.jpg", b"not found\n")
@@ -152,6 +183,13 @@ def main():
 
     # Damage.
     write("cut-in-scan.jpg", plain[: len(plain) // 2])
+    half = plain[: (plain.index(b"\xff\xda") + len(plain)) // 2]
+    write("cut-with-an-end-behind.jpg", half + b"\0\0MotionPhoto_Data\0\0\0\x18ftypmp42\xff\xd9tail")
+    write("cut-and-a-second-picture.jpg", half + jpeg(TINY))
+    write("cut-progressive-and-a-trailer.jpg", jpeg(SMALL, progressive=True)[:5000] + b"\0\0trailer\xff\xd9tail")
+    restarts = jpeg(SMALL, restart_marker_rows=1)
+    third = restarts.index(b"\xff\xd3")
+    write("restart-lost.jpg", restarts[:third] + restarts[restarts.index(b"\xff\xd6") :])
     write("cut-in-header.jpg", plain[: sof + 4])
     write("only-begins.jpg", plain[:2])
     write("no-picture.jpg", b"\xff\xd8\xff\xd9")
@@ -197,6 +235,21 @@ def grey_of_16_bits(image):
     lines = b"".join(b"\0" + bytes(byte for value in row for byte in (value, value)) for row in rows)
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(lines)) + png_chunk(b"IEND", b"")
+
+
+def tiled_planar():
+    """Red above black, in tiles, the last of them higher than what is left of the picture, each colour for itself."""
+    width, height, tile = 16, 40, 16
+    tiles = [bytes([255 if colour == down == 0 else 0]) * tile * tile for colour in range(3) for down in range(3)]
+    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, None), (259, 3, 1, 1), (262, 3, 1, 2), (277, 3, 1, 3),
+            (284, 3, 1, 2), (322, 3, 1, tile), (323, 3, 1, tile), (324, 4, len(tiles), None), (325, 4, len(tiles), None)]
+    behind = 8 + 2 + 12 * len(tags) + 4
+    values = {258: behind, 324: behind + 6, 325: behind + 6 + 4 * len(tiles)}
+    pixels = values[325] + 4 * len(tiles)
+    entries = b"".join(struct.pack("<HHII", tag, kind, count, values.get(tag, value)) for tag, kind, count, value in tags)
+    places = struct.pack("<18I", *(pixels + n * tile * tile for n in range(9)), *[tile * tile] * 9)
+    ifd = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    return b"II*\0" + struct.pack("<I", 8) + ifd + struct.pack("<3H", 8, 8, 8) + places + b"".join(tiles)
 
 
 def lying_without_tables():

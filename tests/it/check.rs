@@ -88,9 +88,12 @@ fn odd_photos_become_what_they_must_in_a_check_and_in_a_run() {
     let expected: BTreeMap<String, String> =
         outcomes.iter().filter(|(_, outcome)| is_refused(outcome)).map(|(n, o)| (n.clone(), o.clone())).collect();
     assert_eq!(found, expected);
+    // One of them makes its decoder panic.
+    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
 
     let service = Service::new();
-    service.run_source(&manifest).end();
+    let ended = service.run_source(&manifest).end();
+    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
     let rows = export(&dir.path().join("manifest.csv.enroll.sqlite"), &[]);
     assert_eq!(rows.len(), outcomes.len());
     let records: BTreeMap<String, String> = service

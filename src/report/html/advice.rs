@@ -26,7 +26,7 @@ fn of_rejected(code: &str) -> &'static str {
         }
         "NotPortrait" => "Crop it so that it is higher than wide, or give --landscape crop or pad.",
         "NeedsRotation" => "Save it upright, or let it be turned (--fit auto).",
-        "TooLarge" | "TooLargeInline" | "TooLargeShape" | "TooManyPixels" => {
+        "TooLarge" | "TooLargeInline" | "TooLargeShape" | "TooManyPixels" | "NotFitted" => {
             "Scale its shorter side to 720 pixels, or let it be fitted (--fit auto)."
         }
         "NotJpeg" | "UnsupportedFormat" | "UnsupportedJpeg" => "Save it as a JPEG.",
