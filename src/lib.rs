@@ -17,11 +17,12 @@
 //! report       progress, summary, exports, the page of HTML
 //! sandbox      a local server of the API; it checks signatures by code of its own
 //! settings     a file of flags, in front of those that were typed
+//! files        the one way to create, replace and open files for writing
 //! commands     one file per subcommand; the only place where things are wired together
 //! ```
 //!
 //! Imports go one way: `domain` imports nothing; `manifest`, `picture`, `api`, `pace` and `checkpoint` import `domain`
-//! and not one another; `run` imports them, `check` the first two of them, `verify` the last three; `report` imports `domain`, `checkpoint` and
+//! and not one another, whoever writes files imports `files`; `run` imports them, `check` the first two of them, `verify` the last three; `report` imports `domain`, `checkpoint` and
 //! `check`; `sandbox` imports `domain` and never `api`, for a shared signer would hide a shared mistake. A test reads the
 //! source and holds this.
 //!
@@ -78,6 +79,7 @@ pub mod commands;
 mod crash;
 pub mod domain;
 pub mod exit;
+pub mod files;
 pub mod manifest;
 pub mod pace;
 pub mod picture;

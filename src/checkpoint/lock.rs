@@ -5,20 +5,21 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use rustix::fs::OFlags;
+
 use super::StoreError;
+use crate::files::{self, FileId};
 
 /// How long to look again before "another run holds it": `status` holds the lock for a moment when it looks.
 const GLANCE: Duration = Duration::from_millis(300);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Begins the line of the epoch.
 const EPOCH: &str = "epoch ";
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
 /// Held for as long as it lives.
 ///
 /// Its file remembers the last epoch of the checkpoint beside it. A checkpoint that is behind has been restored from a
@@ -33,25 +34,19 @@ impl Lock {
     /// Takes the lock, waiting up to `wait` for the run that holds it.
     pub fn acquire(checkpoint: &Path, wait: Duration) -> Result<Self, StoreError> {
         let path = lock_path(checkpoint);
-        let cannot = |source| StoreError::Open { path: path.clone(), source: Arc::new(source) };
-        let mut file = open(&path).map_err(cannot)?;
         let deadline = Instant::now() + wait.max(GLANCE);
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(source)) => return Err(cannot(source)),
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOOK_AGAIN),
-                Err(TryLockError::WouldBlock) => {
-                    let mut words = String::new();
-                    let _ = file.read_to_string(&mut words);
-                    let holder = words.lines().next().map(|words| format!(" ({words})")).unwrap_or_default();
-                    return Err(StoreError::Locked { path: checkpoint.to_owned(), holder });
-                }
+        let mut file = open(&path)?;
+        while !try_lock(&file, &path)? {
+            if Instant::now() >= deadline {
+                let holder = read(&mut file).lines().next().map(|words| format!(" ({words})")).unwrap_or_default();
+                return Err(StoreError::Locked { path: checkpoint.to_owned(), holder });
+            }
+            std::thread::sleep(LOOK_AGAIN);
+            if FileId::at(&path) != id(&file) {
+                file = open(&path)?;
             }
         }
-        let mut words = String::new();
-        let _ = file.read_to_string(&mut words);
-        let epoch = words.lines().find_map(|line| line.strip_prefix(EPOCH)?.parse().ok()).unwrap_or(0);
+        let epoch = read(&mut file).lines().find_map(|line| line.strip_prefix(EPOCH)?.parse().ok()).unwrap_or(0);
         let lock = Self { file, epoch };
         lock.remember(epoch);
         Ok(lock)
@@ -60,6 +55,16 @@ impl Lock {
     /// The checkpoint's epoch when it was last told.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Does a live run hold it?
+    pub fn is_held(checkpoint: &Path) -> bool {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Neither a link is followed nor a FIFO waited for.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let mut options = OpenOptions::new();
+        let opened = options.read(true).custom_flags(flags.bits().cast_signed()).open(lock_path(checkpoint));
+        opened.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// The checkpoint has come to this epoch. Failing to write it makes neither the lock nor the checkpoint weaker.
@@ -72,16 +77,29 @@ impl Lock {
             .and_then(|_| file.write_all(words.as_bytes()))
             .and_then(|()| file.set_len(words.len() as u64));
     }
+}
 
-    /// Does a live run hold it?
-    pub fn is_held(checkpoint: &Path) -> bool {
-        File::open(lock_path(checkpoint))
-            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+fn try_lock(file: &File, path: &Path) -> Result<bool, StoreError> {
+    match file.try_lock() {
+        // Whoever had it may have removed the file: then it locks nothing any more.
+        Ok(()) => Ok(FileId::at(path) == id(file)),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(source)) => Err(StoreError::Open { path: path.to_owned(), source: Arc::new(source) }),
     }
 }
 
-fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+fn id(file: &File) -> Option<FileId> {
+    file.metadata().ok().map(|found| FileId::of(&found))
+}
+
+fn open(path: &Path) -> Result<File, StoreError> {
+    Ok(files::open_kept(path, OpenOptions::new().read(true).write(true))?)
+}
+
+fn read(file: &mut File) -> String {
+    let mut words = String::new();
+    let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut words));
+    words
 }
 
 fn lock_path(checkpoint: &Path) -> PathBuf {

@@ -6,7 +6,6 @@ mod doctor;
 mod ending;
 mod export;
 mod failure;
-mod file;
 mod finish;
 mod forget;
 mod manual;

@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     Failure,
     ending::{Canary, is_for_someone, of_counts, of_reason, reason},
-    file, finish,
+    finish,
     metrics::Metrics,
     place::{self, Kind},
     reading, sibling, signals,
@@ -32,6 +32,7 @@ use crate::{
     cli::{ExitOn, Json, RunArgs, Send, When},
     domain::{Binding, Counts, DrainReason, Event, RunId, RunSummary, RunTotals},
     exit::Exit,
+    files,
     pace::{Gate, Qps, RetryRules},
     picture,
     report::{self, Progress, Snapshot, Status, Summary, View},
@@ -206,7 +207,7 @@ impl Run<'_> {
             checkpoint: checkpoint.clone(),
             rules: settings.photo,
             on_change: sending.on_change,
-            folder: file::folder_of(self.path).to_owned(),
+            folder: files::folder_of(self.path).to_owned(),
             state: feed_state,
             events,
         };
@@ -453,7 +454,7 @@ struct Ended {
 
 fn make_folder(checkpoint: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
-    let folder = file::folder_of(checkpoint);
+    let folder = files::folder_of(checkpoint);
     if folder.is_dir() {
         return Ok(());
     }

@@ -13,6 +13,7 @@ mod tally;
 
 use std::{
     collections::HashMap,
+    fs::File,
     path::{Path, PathBuf},
 };
 
@@ -24,6 +25,7 @@ pub use self::{
 };
 use self::{
     ingest::{OfSource, OpenSource, Seen},
+    open::Opened,
     tally::TallyDelta,
 };
 use super::{
@@ -69,6 +71,8 @@ const DOUBTS: &str =
 /// See the module.
 pub struct SqliteStore {
     db: Connection,
+    /// See [`Opened`]: it is closed after the connection.
+    _file: File,
     tally: TallyDelta,
     /// The row in `runs`.
     run: i64,
@@ -88,8 +92,9 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens the checkpoint, or makes it, for runs to `binding`: the region, the custom endpoint or the sandbox.
     pub fn open(path: &Path, binding: &str) -> Result<Self, StoreError> {
-        let db = open::read_write(path)?;
+        let opened = open::read_write(path)?;
         let bind = || -> rusqlite::Result<String> {
+            let db = &opened.db;
             db.execute("INSERT INTO settings (name, value) VALUES ('binding', ?1) ON CONFLICT DO NOTHING", [binding])?;
             db.query_row("SELECT value FROM settings WHERE name = 'binding'", [], |row| row.get(0))
         };
@@ -97,7 +102,7 @@ impl SqliteStore {
         if found != binding {
             return Err(StoreError::Bound { found, wanted: binding.to_owned() });
         }
-        Ok(Self::over(db))
+        Ok(Self::over(opened))
     }
 
     /// See [`Store::end_run`]; 0 in one that no run has begun on.
@@ -111,9 +116,11 @@ impl SqliteStore {
         open::read_write(path).map(Self::over)
     }
 
-    fn over(db: Connection) -> Self {
+    fn over(opened: Opened) -> Self {
+        let Opened { db, file } = opened;
         Self {
             db,
+            _file: file,
             tally: TallyDelta::default(),
             run: 0,
             groups: HashMap::new(),
