@@ -54,9 +54,10 @@
 //!
 //! # What an old checkpoint does not know
 //!
-//! Each run that begins or ends takes the checkpoint an epoch further, and its lock file remembers the last one. A
-//! checkpoint that is behind (restored, made anew) or that was made to forget people does not know who is at the service:
-//! then everyone is asked about before being sent, which keeps invariant 4 for what nobody here remembers.
+//! Each run that begins or ends takes the checkpoint an epoch further; its lock file and an attribute of its file remember
+//! the last one, and its contents remember which file they were written to. A checkpoint that is behind, that is a copy
+//! without proof (`checkpoint::sqlite::identity`), that was made anew or made to forget people does not know who is at the
+//! service: then everyone is asked about before being sent, which keeps invariant 4 for what nobody here remembers.
 //!
 //! # Invariants
 //!

@@ -91,6 +91,14 @@ pub enum StoreError {
         /// Which.
         path: PathBuf,
     },
+    /// Not the file that the last run wrote.
+    #[error(
+        "{path} is not the file that the last run on it wrote: it was restored from a backup or copied, and may not know what was sent since"
+    )]
+    Copied {
+        /// Which.
+        path: PathBuf,
+    },
     /// A state change that the rules don't know: a bug.
     #[error("item {item} can't go from {from:?} to {to:?}: this is a bug")]
     IllegalChange {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, XattrFlags};
 
 use super::StoreError;
 use crate::files::{self, FileId};
@@ -20,14 +20,22 @@ const GLANCE: Duration = Duration::from_millis(300);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Begins the line of the epoch.
 const EPOCH: &str = "epoch ";
+/// Where the checkpoint's own file keeps its last epoch besides: other contents put into the file do not bring it along.
+const EPOCH_ATTRIBUTE: &str = "user.face-enroll.epoch";
+/// Digits of an epoch.
+const MAX_DIGITS: usize = 20;
+
 /// Held for as long as it lives.
 ///
-/// Its file remembers the last epoch of the checkpoint beside it. A checkpoint that is behind has been restored from a
-/// backup, or has been deleted: what was sent since is not in it.
+/// Its file remembers the last epoch of the checkpoint beside it, and so does an attribute of the checkpoint's file, where
+/// the file system has attributes. A checkpoint that is behind either has been restored from a backup, or has been deleted:
+/// what was sent since is not in it.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+    checkpoint: PathBuf,
     epoch: u64,
+    attribute: u64,
 }
 
 impl Lock {
@@ -47,14 +55,27 @@ impl Lock {
             }
         }
         let epoch = read(&mut file).lines().find_map(|line| line.strip_prefix(EPOCH)?.parse().ok()).unwrap_or(0);
-        let lock = Self { file, epoch };
-        lock.remember(epoch);
+        let attribute = read_attribute(checkpoint);
+        let lock = Self { file, checkpoint: checkpoint.to_owned(), epoch, attribute };
+        lock.write(epoch);
         Ok(lock)
     }
 
-    /// The checkpoint's epoch when it was last told.
+    /// The checkpoint's epoch as the lock file knows it; 0: it knows none.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// The last epoch that anything beside the checkpoint's contents knows of.
+    pub fn last_epoch(&self) -> u64 {
+        self.epoch.max(self.attribute)
+    }
+
+    /// The checkpoint has come to this epoch. Failing to write it makes neither the lock nor the checkpoint weaker.
+    pub fn remember(&self, epoch: u64) {
+        self.write(epoch);
+        let text = epoch.to_string();
+        let _ = rustix::fs::lsetxattr(&self.checkpoint, EPOCH_ATTRIBUTE, text.as_bytes(), XattrFlags::empty());
     }
 
     /// Does a live run hold it?
@@ -67,8 +88,7 @@ impl Lock {
         opened.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// The checkpoint has come to this epoch. Failing to write it makes neither the lock nor the checkpoint weaker.
-    pub fn remember(&self, epoch: u64) {
+    fn write(&self, epoch: u64) {
         let since = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
         let words = format!("process {}, since {since}\n{EPOCH}{epoch}\n", std::process::id());
         let mut file = &self.file;
@@ -100,6 +120,12 @@ fn read(file: &mut File) -> String {
     let mut words = String::new();
     let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut words));
     words
+}
+
+fn read_attribute(checkpoint: &Path) -> u64 {
+    let mut value = [0; MAX_DIGITS];
+    let length = rustix::fs::lgetxattr(checkpoint, EPOCH_ATTRIBUTE, &mut value).unwrap_or(0);
+    std::str::from_utf8(&value[..length]).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 fn lock_path(checkpoint: &Path) -> PathBuf {

@@ -71,10 +71,10 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let (exit, advice) = match &error {
             StoreError::Locked { .. } => (Exit::Locked, Some("wait for it, or give --wait-lock 10m")),
-            StoreError::Restored { .. } => (
+            StoreError::Restored { .. } | StoreError::Copied { .. } => (
                 Exit::Checkpoint,
                 Some(
-                    "put the newer file back, or give --after-restore: everyone who is not enrolled in it is asked about before being sent",
+                    "put the newer file back, with its .lock, or give --after-restore: everyone who is not enrolled in it is asked about before being sent",
                 ),
             ),
             StoreError::Bound { .. } => {

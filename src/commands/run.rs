@@ -70,12 +70,18 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
         Some(service) => service,
         None => target::sandbox(&args.service, args.sending.qps, &path).await?,
     };
-    let store = SqliteStore::open(&path, &target.binding)?;
-    let knows_all = match is_newest(&store, &lock, &path) {
-        Err(StoreError::Restored { .. }) if args.after_restore || args.sending.precheck => false,
+    let mut store = SqliteStore::open(&path, &target.binding)?;
+    let knows_all = match store.is_current(&lock, &path) {
+        Err(StoreError::Restored { .. } | StoreError::Copied { .. }) if args.after_restore || args.sending.precheck => {
+            false
+        }
         known => known?,
     };
     let is_new = store.epoch()? == 0;
+    if !knows_all {
+        // Before its epoch is taken further: a run that is killed leaves it known for what it is.
+        store.note_incomplete()?;
+    }
     if let Some(group) = &args.read.group
         && let Ok(others) = Reader::open(&path).and_then(|reader| reader.groups())
         && !others.is_empty()
@@ -112,15 +118,6 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
         finish::hand_over(command, summary).await;
     }
     ended
-}
-
-/// Does the checkpoint know what the last run on it did? False: it is a new one where there was another.
-pub(super) fn is_newest(store: &SqliteStore, lock: &Lock, path: &Path) -> Result<bool, StoreError> {
-    match store.epoch()? {
-        epoch if epoch >= lock.epoch() => Ok(true),
-        0 => Ok(false),
-        _ => Err(StoreError::Restored { path: path.to_owned() }),
-    }
 }
 
 struct Run<'a> {
@@ -161,7 +158,7 @@ impl Run<'_> {
             tracing::warn!("this checkpoint does not know all that it once knew: asking before every send");
         } else if found.has_forgotten {
             // As someone wanted it.
-            tracing::info!("people were removed from this checkpoint: asking before every send");
+            tracing::info!("people were removed from this checkpoint, or it was restored: asking before every send");
         }
         if !self.knows_all || found.has_forgotten {
             settings.precheck = Precheck::EverySend;

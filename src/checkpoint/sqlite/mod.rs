@@ -1,6 +1,7 @@
 //! The checkpoint in one SQLite file: WAL, `synchronous=FULL`, one connection that writes.
 
 mod forget;
+mod identity;
 mod ingest;
 mod mend;
 mod open;
@@ -24,6 +25,7 @@ pub use self::{
     reader::Reader,
 };
 use self::{
+    identity::FileIdentity,
     ingest::{OfSource, OpenSource, Seen},
     open::Opened,
     tally::TallyDelta,
@@ -72,7 +74,7 @@ const DOUBTS: &str =
 pub struct SqliteStore {
     db: Connection,
     /// See [`Opened`]: it is closed after the connection.
-    _file: File,
+    file: File,
     tally: TallyDelta,
     /// The row in `runs`.
     run: i64,
@@ -120,7 +122,7 @@ impl SqliteStore {
         let Opened { db, file } = opened;
         Self {
             db,
-            _file: file,
+            file,
             tally: TallyDelta::default(),
             run: 0,
             groups: HashMap::new(),
@@ -198,6 +200,14 @@ impl SqliteStore {
             [],
             |row| row.get(0),
         )?;
+        // What the run writes from here on, it writes into this file.
+        if let Ok(file) = FileIdentity::of(&self.file) {
+            self.db.execute(
+                "INSERT INTO settings (name, value) VALUES (?1, ?2)
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (identity::SETTING, file.to_string()),
+            )?;
+        }
         Ok(epoch.unsigned_abs())
     }
 
@@ -239,7 +249,7 @@ impl Store for SqliteStore {
                 [],
                 |row| row.get(0),
             )?;
-            let has_forgotten = self.setting("forgotten")?.is_some();
+            let has_forgotten = self.setting("forgotten")?.is_some() || self.setting("incomplete")?.is_some();
             let epoch = self.next_epoch()?;
             let learned_rate = self.setting("learned_rate")?.and_then(|text| text.parse().ok());
             self.run = self.db.query_row(
