@@ -33,6 +33,7 @@ const MAX_DIGITS: usize = 20;
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+    path: PathBuf,
     checkpoint: PathBuf,
     epoch: u64,
     attribute: u64,
@@ -56,7 +57,7 @@ impl Lock {
         }
         let epoch = read(&mut file).lines().find_map(|line| line.strip_prefix(EPOCH)?.parse().ok()).unwrap_or(0);
         let attribute = read_attribute(checkpoint);
-        let lock = Self { file, checkpoint: checkpoint.to_owned(), epoch, attribute };
+        let lock = Self { file, path, checkpoint: checkpoint.to_owned(), epoch, attribute };
         lock.write(epoch);
         Ok(lock)
     }
@@ -78,6 +79,11 @@ impl Lock {
         let _ = rustix::fs::lsetxattr(&self.checkpoint, EPOCH_ATTRIBUTE, text.as_bytes(), XattrFlags::empty());
     }
 
+    /// Is the lock file still where it was, so that nobody else can take the lock?
+    pub fn is_in_place(&self) -> bool {
+        FileId::at(&self.path) == id(&self.file)
+    }
+
     /// Does a live run hold it?
     pub fn is_held(checkpoint: &Path) -> bool {
         use std::os::unix::fs::OpenOptionsExt;
@@ -97,6 +103,22 @@ impl Lock {
             .and_then(|_| file.write_all(words.as_bytes()))
             .and_then(|()| file.set_len(words.len() as u64));
     }
+}
+
+/// Takes the lock of a checkpoint's own file, which nobody can remove without removing the checkpoint. Only where it does
+/// not meet SQLite's locks on the same file: on Linux.
+pub(super) fn lock_checkpoint(file: &File, path: &Path) -> Result<(), StoreError> {
+    if cfg!(not(target_os = "linux")) {
+        return Ok(());
+    }
+    let deadline = Instant::now() + GLANCE;
+    while !try_lock(file, path)? {
+        if Instant::now() >= deadline {
+            return Err(StoreError::Locked { path: path.to_owned(), holder: String::new() });
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(())
 }
 
 fn try_lock(file: &File, path: &Path) -> Result<bool, StoreError> {
@@ -150,5 +172,17 @@ mod tests {
         first.remember(7);
         drop(first);
         assert_eq!(Lock::acquire(&checkpoint, Duration::ZERO).unwrap().epoch(), 7);
+    }
+
+    #[test]
+    fn removed_lock_file_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let checkpoint = dir.path().join("a.sqlite");
+        let lock = Lock::acquire(&checkpoint, Duration::ZERO).unwrap();
+        assert!(lock.is_in_place());
+        std::fs::remove_file(lock_path(&checkpoint)).unwrap();
+        assert!(!lock.is_in_place());
+        let _second = Lock::acquire(&checkpoint, Duration::ZERO).unwrap();
+        assert!(!lock.is_in_place(), "another file is there now");
     }
 }

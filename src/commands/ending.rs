@@ -15,7 +15,7 @@ pub(super) fn of_reason(reason: &DrainReason) -> Exit {
         DrainReason::MaxImages | DrainReason::MaxErrors => Exit::Limit,
         DrainReason::Fatal(_) => Exit::Fatal,
         DrainReason::SourceBroken => Exit::Source,
-        DrainReason::Damaged | DrainReason::CheckpointGone => Exit::Checkpoint,
+        DrainReason::Damaged | DrainReason::CheckpointGone | DrainReason::LockGone => Exit::Checkpoint,
     }
 }
 
@@ -41,7 +41,8 @@ pub(super) fn is_for_someone(exit: Exit, drained: Option<&DrainReason>) -> bool 
             | DrainReason::Fatal(_)
             | DrainReason::SourceBroken
             | DrainReason::Damaged
-            | DrainReason::CheckpointGone,
+            | DrainReason::CheckpointGone
+            | DrainReason::LockGone,
         )
         | None => false,
     };
@@ -78,6 +79,9 @@ pub(super) fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<
         ),
         Some(DrainReason::CheckpointGone) => {
             "the checkpoint was removed or replaced while the run used it; the next run asks about everyone before sending".into()
+        }
+        Some(DrainReason::LockGone) => {
+            "the checkpoint's lock file was removed or replaced while the run used it, so that another run could begin; leave it where it is, and run again".into()
         }
         Some(DrainReason::SourceBroken | DrainReason::Damaged) => "stopped".into(),
         None => format!(

@@ -2,8 +2,7 @@
 
 use std::{
     io::IsTerminal,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -14,7 +13,6 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Failure,
@@ -32,7 +30,7 @@ use crate::{
     cli::{ExitOn, Json, RunArgs, Send, When},
     domain::{Binding, Counts, DrainReason, Event, RunId, RunSummary, RunTotals},
     exit::Exit,
-    files,
+    files::{self, FileId},
     pace::{Gate, Qps, RetryRules},
     picture,
     report::{self, Progress, Snapshot, Status, Summary, View},
@@ -231,7 +229,6 @@ impl Run<'_> {
         tell_systemd(NotifyState::Ready);
         let mut watcher = self.watcher(heard, &metrics);
         let pages = found.was_killed.then(|| self.check_pages(stop.clone()));
-        let _guard = AbortOnDropHandle::new(tokio::spawn(guard_file(self.path.to_owned(), stop.clone())));
         let working = async {
             let ran = engine.run(feed_watch).await;
             // The checkpoint is to hold every row, also of a run that stops early.
@@ -244,6 +241,7 @@ impl Run<'_> {
         let (ran, read) = tokio::select! {
             done = working => done,
             () = watcher.watch(&engine, &checkpoint) => unreachable!("it watches for as long as it is let"),
+            () = self.guard_files(&stop) => unreachable!("it looks for as long as it is let"),
         };
         watcher.finish();
         tell_systemd(NotifyState::Stopping);
@@ -272,6 +270,20 @@ impl Run<'_> {
             }
             checked
         })
+    }
+
+    /// Ends the run when a file of it is removed or replaced: what is written from then on is lost with the checkpoint,
+    /// and without its lock file another run may begin on it.
+    async fn guard_files(&self, stop: &Stop) {
+        let ours = FileId::at(self.path);
+        loop {
+            tokio::time::sleep(GUARD_EVERY).await;
+            if FileId::at(self.path) != ours {
+                stop.drain(DrainReason::CheckpointGone);
+            } else if !self.lock.is_in_place() {
+                stop.drain(DrainReason::LockGone);
+            }
+        }
     }
 
     fn client(&self, target: &Target) -> Result<Client<HttpTransport>, Failure> {
@@ -460,19 +472,6 @@ fn make_folder(checkpoint: &Path) -> Result<(), Failure> {
     })?;
     tracing::info!(folder = %folder.display(), "the checkpoint's folder was not there: it is made");
     Ok(())
-}
-
-/// A file that is removed or replaced while it is used takes with it all that is written from then on.
-async fn guard_file(path: PathBuf, stop: Stop) {
-    let look = || path.metadata().map(|found| (found.dev(), found.ino())).ok();
-    let ours = look();
-    loop {
-        tokio::time::sleep(GUARD_EVERY).await;
-        if look() != ours {
-            stop.drain(DrainReason::CheckpointGone);
-            return;
-        }
-    }
 }
 
 /// Returns a moment after the run was told to leave at once.

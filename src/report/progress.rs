@@ -150,7 +150,8 @@ impl Progress {
                 DrainReason::Fatal(_)
                 | DrainReason::SourceBroken
                 | DrainReason::Damaged
-                | DrainReason::CheckpointGone => {
+                | DrainReason::CheckpointGone
+                | DrainReason::LockGone => {
                     tracing::error!("stopping; what is in flight is heard out")
                 }
                 // As it was asked for: nobody needs to be woken.

@@ -15,7 +15,10 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-use crate::{checkpoint::StoreError, files};
+use crate::{
+    checkpoint::{StoreError, lock},
+    files,
+};
 
 /// Marks the file as ours: "FENR" in ASCII.
 const APPLICATION_ID: i64 = 0x4645_4E52;
@@ -39,6 +42,7 @@ const MIGRATIONS: Migrations<'static> = Migrations::from_slice(SCHEMA);
 /// has on it (sqlite.org/howtocorrupt.html, 2.2), so our own is closed last.
 pub(super) struct Opened {
     pub(super) db: Connection,
+    /// Holds the lock that outlives the removal of the lock file.
     pub(super) file: File,
 }
 
@@ -51,6 +55,7 @@ pub(super) fn read_write(path: &Path) -> Result<Opened, StoreError> {
         files::check_kept(companion)?;
     }
     check_file_system(path)?;
+    lock::lock_checkpoint(&file, path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let mut db =
         Connection::open_with_flags(absolute(path).map_err(open)?, flags).map_err(StoreError::sqlite("opening it"))?;
