@@ -150,7 +150,8 @@ fn read_attribute(checkpoint: &Path) -> u64 {
     std::str::from_utf8(&value[..length]).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-fn lock_path(checkpoint: &Path) -> PathBuf {
+/// The lock file of a checkpoint.
+pub(super) fn lock_path(checkpoint: &Path) -> PathBuf {
     let mut name = checkpoint.as_os_str().to_owned();
     name.push(".lock");
     name.into()

@@ -10,6 +10,7 @@ mod finish;
 mod forget;
 mod manual;
 mod metrics;
+mod outputs;
 mod place;
 mod reading;
 mod report;
@@ -24,6 +25,7 @@ mod verify;
 mod watcher;
 
 pub use failure::Failure;
+pub use outputs::check_outputs;
 
 use crate::{
     cli::{Cli, Command, ConfigCommand},

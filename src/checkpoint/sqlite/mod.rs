@@ -22,6 +22,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 pub use self::{
     forget::{Forget, Forgotten},
+    open::companions,
     reader::Reader,
 };
 use self::{

@@ -96,9 +96,33 @@ fn keep_what_is_migrated(db: &Connection, path: &Path) -> Result<(), StoreError>
 /// Ends the name of a copy that was made before migrating.
 const BACKUP: &str = ".bak";
 
+/// Copies of a checkpoint that were made before migrating, and what a kill left of one.
+pub(super) fn backups(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_backup = |file: &Path| {
+        let file = file.file_name().unwrap_or_default().to_string_lossy();
+        let file = file.strip_prefix('.').unwrap_or(&file);
+        let version = file.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix(".v"));
+        let version = version.and_then(|rest| rest.split_once(BACKUP)).map(|(version, _)| version);
+        version.is_some_and(|version| !version.is_empty() && version.bytes().all(|digit| digit.is_ascii_digit()))
+    };
+    let entries = std::fs::read_dir(files::folder_of(path)).into_iter().flatten().filter_map(Result::ok);
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|file| is_backup(file)).collect();
+    found.sort();
+    found
+}
+
 /// What SQLite keeps beside the file while it is open.
 pub(super) fn sqlite_companions(path: &Path) -> [PathBuf; 3] {
     ["-wal", "-shm", "-journal"].map(|suffix| beside(path, suffix))
+}
+
+/// Every file beside a checkpoint that belongs to it, whether it is there or not: of SQLite, the lock, the copies.
+pub fn companions(path: &Path) -> Vec<PathBuf> {
+    let mut all = sqlite_companions(path).to_vec();
+    all.push(lock::lock_path(path));
+    all.extend(backups(path));
+    all
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -254,6 +278,7 @@ mod tests {
         let copy = dir.path().join("c.sqlite.v1.bak");
         assert_eq!(copy.symlink_metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read(victim).unwrap(), b"theirs");
+        assert_eq!(backups(&path), [copy.as_path()]);
         let old = Connection::open(copy).unwrap();
         let version: i64 = old.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
         let users: i64 = old.query_row("SELECT count(*) FROM items WHERE user = 'u'", [], |row| row.get(0)).unwrap();
