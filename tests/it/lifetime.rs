@@ -263,12 +263,26 @@ fn erased_person_is_nowhere_in_the_file_and_is_not_enrolled_a_second_time() {
         })
         .sum()
     };
-    assert!(traces("u00017") > 0);
+    let (backup, partial) =
+        (with_suffix(&archive.checkpoint(), ".v1.bak"), ".manifest.csv.enroll.sqlite.v1.bak.x.partial");
+    for copy in [&backup, &archive.path().join(partial)] {
+        fs::write(copy, "u00017 and others").unwrap();
+    }
+    let stranger = with_suffix(&archive.checkpoint(), ".vx.bak");
+    fs::write(&stranger, "somebody's own").unwrap();
+    assert!(traces("u00017") > 2);
     let ended = on(&archive.checkpoint(), "erase", &["--user", "u00017"]);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     assert!(ended.stdout.contains("1 row removed"), "{}", ended.stdout);
     assert!(ended.stdout.contains("--FaceGroupCode sgl0001uc --MerchantUserId 'u00017'"), "{}", ended.stdout);
     assert_eq!(traces("u00017"), 0, "something of it is left");
+    assert!(ended.stdout.contains(&format!("removed   {}", backup.display())), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains(&format!("may hold  {}: a manifest", archive.manifest().display())),
+        "{}",
+        ended.stdout
+    );
+    assert!(stranger.exists());
     assert!(traces("u00018") > 0);
     assert_eq!(export(&archive.checkpoint(), &[]).len(), 39);
     // The manifest still names it; the service is asked, and has it.

@@ -76,6 +76,7 @@ pub struct SqliteStore {
     db: Connection,
     /// See [`Opened`]: it is closed after the connection.
     file: File,
+    path: PathBuf,
     tally: TallyDelta,
     /// The row in `runs`.
     run: i64,
@@ -105,7 +106,7 @@ impl SqliteStore {
         if found != binding {
             return Err(StoreError::Bound { found, wanted: binding.to_owned() });
         }
-        Ok(Self::over(opened))
+        Ok(Self::over(opened, path))
     }
 
     /// See [`Store::end_run`]; 0 in one that no run has begun on.
@@ -116,14 +117,15 @@ impl SqliteStore {
 
     /// Opens a checkpoint that is there, for a change that sends nothing and so concerns no target.
     pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
-        open::read_write(path).map(Self::over)
+        open::read_write(path).map(|opened| Self::over(opened, path))
     }
 
-    fn over(opened: Opened) -> Self {
+    fn over(opened: Opened, path: &Path) -> Self {
         let Opened { db, file } = opened;
         Self {
             db,
             file,
+            path: path.to_owned(),
             tally: TallyDelta::default(),
             run: 0,
             groups: HashMap::new(),
