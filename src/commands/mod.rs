@@ -34,6 +34,7 @@ use crate::{
 
 /// Does what was typed.
 pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    signals::survive_size_limit()?;
     match cli.command {
         Command::Run(args) if args.dry_run => check::dry_run(&args, cli.talk.quiet),
         Command::Check(args) => check::check(&args, cli.talk.quiet),
