@@ -18,6 +18,7 @@
 //! report       progress, summary, exports, the page of HTML
 //! sandbox      a local server of the API; it checks signatures by code of its own
 //! settings     a file of flags, in front of those that were typed
+//! files        the one way to create, replace and open files for writing
 //! commands     one file per subcommand; the only place where things are wired together
 //! ```
 //!
@@ -54,9 +55,10 @@
 //!
 //! # What an old checkpoint does not know
 //!
-//! Each run that begins or ends takes the checkpoint an epoch further, and its lock file remembers the last one. A
-//! checkpoint that is behind (restored, made anew) or that was made to forget people does not know who is at the service:
-//! then everyone is asked about before being sent, which keeps invariant 4 for what nobody here remembers.
+//! Each run that begins or ends takes the checkpoint an epoch further; its lock file and an attribute of its file remember
+//! the last one, and its contents remember which file they were written to. A checkpoint that is behind, that is a copy
+//! without proof (`checkpoint::sqlite::identity`), that was made anew or made to forget people does not know who is at the
+//! service: then everyone is asked about before being sent, which keeps invariant 4 for what nobody here remembers.
 //!
 //! # Invariants
 //!

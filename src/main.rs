@@ -31,6 +31,10 @@ fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     };
+    if let Err(failure) = commands::check_outputs(&cli) {
+        telemetry::error(&failure);
+        return failure.exit().into();
+    }
     if let Err(error) = telemetry::start(&cli.talk) {
         eprintln!("error: the log file can't be written: {error}");
         return Exit::Usage.into();

@@ -3,9 +3,7 @@
 //! Other crates are capped at `warn`, whatever is asked for: at finer levels they print headers.
 
 use std::{
-    fs::OpenOptions,
     io::{self, IsTerminal, Write},
-    os::unix::fs::OpenOptionsExt,
     sync::{Mutex, OnceLock},
 };
 
@@ -19,7 +17,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::cli::{LogFormat, TalkArgs, When};
+use crate::{
+    cli::{LogFormat, TalkArgs, When},
+    files,
+};
 
 /// The bar that a log line must not tear apart.
 static BAR: OnceLock<ProgressBar> = OnceLock::new();
@@ -45,7 +46,7 @@ pub fn start(talk: &TalkArgs) -> io::Result<()> {
     };
     let mut layers = vec![layer(talk.log_format, has_color, Stderr).with_filter(filter(level)).boxed()];
     if let Some(path) = &talk.log_file {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let file = files::open_log(path)?;
         // Whoever keeps a log wants to find in it when a run began and how it ended, also where nobody is to be woken.
         let level = level.max(Level::INFO);
         layers.push(layer(talk.log_format, false, Mutex::new(file)).with_filter(filter(level)).boxed());

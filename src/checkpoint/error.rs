@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use crate::domain::{ItemId, ItemState, Removal};
+use crate::{
+    domain::{ItemId, ItemState, Removal},
+    files::FileError,
+};
 
 /// See the module. `Clone`, because everyone who waits for the same commit hears of its failure.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -31,12 +34,9 @@ pub enum StoreError {
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// A symbolic link, a directory or a device.
-    #[error("{path} is not a regular file")]
-    NotAFile {
-        /// Which.
-        path: PathBuf,
-    },
+    /// A file of the checkpoint that is not used: a link, a device, another user's.
+    #[error(transparent)]
+    File(FileError),
     /// On a file system where SQLite's locks can't be trusted.
     #[error("{path} is on a network file system, where a checkpoint can't be kept safe: put it on a local disk")]
     NetworkFileSystem {
@@ -91,6 +91,14 @@ pub enum StoreError {
         /// Which.
         path: PathBuf,
     },
+    /// Not the file that the last run wrote.
+    #[error(
+        "{path} is not the file that the last run on it wrote: it was restored from a backup or copied, and may not know what was sent since"
+    )]
+    Copied {
+        /// Which.
+        path: PathBuf,
+    },
     /// A state change that the rules don't know: a bug.
     #[error("item {item} can't go from {from:?} to {to:?}: this is a bug")]
     IllegalChange {
@@ -127,6 +135,18 @@ impl StoreError {
                 Self::Corrupt { detail: detail.clone().unwrap_or_else(|| failure.to_string()) }
             }
             _ => Self::Sqlite { doing, source: Arc::new(source) },
+        }
+    }
+}
+
+impl From<FileError> for StoreError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { path, source } => Self::Open { path, source },
+            FileError::SymbolicLink { .. }
+            | FileError::NotAFile { .. }
+            | FileError::HardLink { .. }
+            | FileError::OtherOwner { .. } => Self::File(error),
         }
     }
 }

@@ -14,7 +14,7 @@ mod writer;
 
 pub use error::StoreError;
 pub use lock::Lock;
-pub use sqlite::{Forget, Forgotten, Reader, SqliteStore};
+pub use sqlite::{Forget, Forgotten, Reader, SqliteStore, companions};
 pub use store::{
     Batch, Claimed, Doubt, EnrolledBefore, ExportRow, Found, Ingested, KnownPhoto, NewIntent, NewRun, Pace, PhotoLook,
     RefusedBefore, Relook, Remembered, RunRecord, Seen, Settlement, SourceId, Store,

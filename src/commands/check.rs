@@ -1,9 +1,7 @@
 //! `face-enroll check`, and `run --dry-run`: the same reading and the same checks; nothing sent, nothing written.
 
 use std::{
-    fs::{File, OpenOptions},
     io::{BufWriter, IsTerminal, Write, stdout},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -15,6 +13,7 @@ use crate::{
     cli::{CheckArgs, PhotoArgs, ReadArgs, ReportTo, RunArgs, When},
     domain::FaceGroupCode,
     exit::Exit,
+    files::{Audience, Output},
     pace::Qps,
     picture::Poor,
     report::{self, CheckReport, CheckSummary, ExportError, check_lines},
@@ -78,7 +77,8 @@ impl Plan<'_> {
             allow_outside_root: self.read.allow_outside_root,
             processors,
         };
-        let mut report = self.open_report()?;
+        let mut output = self.create_output()?;
+        let mut report = self.open_report(output.as_mut());
         let bar = self.bar(is_quiet);
         let mut failed = None;
         let survey = survey(sources, settings, &mut |findings, so_far| {
@@ -97,11 +97,12 @@ impl Plan<'_> {
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }
-        match failed.or_else(|| report.finish().err()) {
-            None => {}
+        let finished = failed.map_or_else(|| report.finish(), Err);
+        match finished.and_then(|()| Ok(output.map_or(Ok(()), Output::finish)?)) {
+            Ok(()) => {}
             // Whoever read it has read enough.
-            Some(error) if error.is_closed_pipe() => {}
-            Some(error) => return Err(error.into()),
+            Err(error) if error.is_closed_pipe() => {}
+            Err(error) => return Err(error.into()),
         }
         let exit = match (survey.rows, survey.parsed, survey.rejected()) {
             (1.., 0, _) => Exit::Source,
@@ -123,22 +124,28 @@ impl Plan<'_> {
         }
     }
 
-    fn open_report(&self) -> Result<CheckReport<Box<dyn Write>>, Failure> {
-        let file = |path: &Path| -> Result<Box<dyn Write>, Failure> {
-            let opened: std::io::Result<File> =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-            Ok(Box::new(BufWriter::new(opened.map_err(|error| Failure::from(ExportError::Write(error)))?)))
+    fn create_output(&self) -> Result<Option<Output>, Failure> {
+        match &self.report {
+            ReportTo::Text | ReportTo::Csv | ReportTo::JsonLines => Ok(None),
+            ReportTo::File(path) => Ok(Some(
+                Output::create(path, Audience::Owner).map_err(|error| Failure::from(ExportError::Write(error)))?,
+            )),
+        }
+    }
+
+    /// Into the output, or else to stdout.
+    fn open_report<'o>(&self, output: Option<&'o mut Output>) -> CheckReport<Box<dyn Write + 'o>> {
+        let to: Box<dyn Write> = match output {
+            Some(output) => Box::new(BufWriter::new(output)),
+            None => Box::new(BufWriter::new(stdout())),
         };
-        let out = || -> Box<dyn Write> { Box::new(BufWriter::new(stdout())) };
-        Ok(match &self.report {
-            ReportTo::Text if !self.json => CheckReport::text(out()),
-            ReportTo::Csv => CheckReport::csv(out()),
-            ReportTo::Text | ReportTo::JsonLines => CheckReport::json_lines(out()),
-            ReportTo::File(path) if path.extension().is_some_and(|ending| ending == "csv") => {
-                CheckReport::csv(file(path)?)
-            }
-            ReportTo::File(path) => CheckReport::json_lines(file(path)?),
-        })
+        let is_csv = |path: &Path| path.extension().is_some_and(|ending| ending == "csv");
+        match &self.report {
+            ReportTo::Text if !self.json => CheckReport::text(to),
+            ReportTo::Csv => CheckReport::csv(to),
+            ReportTo::File(path) if is_csv(path) => CheckReport::csv(to),
+            ReportTo::Text | ReportTo::JsonLines | ReportTo::File(_) => CheckReport::json_lines(to),
+        }
     }
 
     fn bar(&self, is_quiet: bool) -> Option<ProgressBar> {

@@ -15,7 +15,7 @@ pub(super) fn of_reason(reason: &DrainReason) -> Exit {
         DrainReason::MaxImages | DrainReason::MaxErrors => Exit::Limit,
         DrainReason::Fatal(_) => Exit::Fatal,
         DrainReason::SourceBroken | DrainReason::NoPhotoFound { .. } => Exit::Source,
-        DrainReason::Damaged | DrainReason::CheckpointGone => Exit::Checkpoint,
+        DrainReason::Damaged | DrainReason::CheckpointGone | DrainReason::LockGone => Exit::Checkpoint,
     }
 }
 
@@ -42,7 +42,8 @@ pub(super) fn is_for_someone(exit: Exit, drained: Option<&DrainReason>) -> bool 
             | DrainReason::SourceBroken
             | DrainReason::NoPhotoFound { .. }
             | DrainReason::Damaged
-            | DrainReason::CheckpointGone,
+            | DrainReason::CheckpointGone
+            | DrainReason::LockGone,
         )
         | None => false,
     };
@@ -84,6 +85,9 @@ pub(super) fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<
             "none of the {} photos looked for is there: mount the folder or share that holds them, or give it with --root DIR, then run again",
             report::thousands(*looked_for)
         ),
+        Some(DrainReason::LockGone) => {
+            "the checkpoint's lock file was removed or replaced while the run used it, so that another run could begin; leave it where it is, and run again".into()
+        }
         Some(DrainReason::SourceBroken | DrainReason::Damaged) => "stopped".into(),
         None => format!(
             "{} replaced photos still have their old records at the service; run again to remove them",

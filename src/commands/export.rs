@@ -5,11 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Failure, file, place};
+use super::{Failure, place};
 use crate::{
     checkpoint::Reader,
     cli::{ExportArgs, ExportFormat},
     exit::Exit,
+    files::{self, Audience},
     report::{ExportError, Exporter},
 };
 
@@ -20,13 +21,13 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
     let to_stdout = args.output == Path::new("-");
     let is_named_jsonl = args.output.extension().is_some_and(|ending| ending == "jsonl" || ending == "ndjson");
     let format = args.format.unwrap_or(if is_named_jsonl { ExportFormat::Jsonl } else { ExportFormat::Csv });
-    let folder = if to_stdout { PathBuf::from(".") } else { file::folder_of(&args.output).to_owned() };
+    let folder = if to_stdout { PathBuf::from(".") } else { files::folder_of(&args.output).to_owned() };
     let folder = folder.canonicalize().map_err(|error| Failure::new(Exit::Usage, ExportError::Write(error)))?;
     let exporter = Exporter { reader: &reader, states: &args.status, folder, is_for_spreadsheet: args.for_spreadsheet };
     let written = if to_stdout {
         write(&exporter, format, stdout().lock())
     } else {
-        file::replace(&args.output, file::PRIVATE, |file| write(&exporter, format, file))
+        files::replace(&args.output, Audience::Owner, |file| write(&exporter, format, file))
     };
     match written {
         Ok(()) => Ok(Exit::Success),

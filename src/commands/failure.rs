@@ -7,6 +7,7 @@ use crate::{
     checkpoint::StoreError,
     domain::Fatal,
     exit::Exit,
+    files::FileError,
     manifest::SourceError,
     report::ExportError,
     run::{FeedError, RunError},
@@ -70,10 +71,10 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let (exit, advice) = match &error {
             StoreError::Locked { .. } => (Exit::Locked, Some("wait for it, or give --wait-lock 10m")),
-            StoreError::Restored { .. } => (
+            StoreError::Restored { .. } | StoreError::Copied { .. } => (
                 Exit::Checkpoint,
                 Some(
-                    "put the newer file back, or give --after-restore: everyone who is not enrolled in it is asked about before being sent",
+                    "put the newer file back, with its .lock, or give --after-restore: everyone who is not enrolled in it is asked about before being sent",
                 ),
             ),
             StoreError::Bound { .. } => {
@@ -84,8 +85,12 @@ impl From<StoreError> for Failure {
                 (Exit::Internal, Some("please report this with the log"))
             }
             StoreError::Newer { .. } => (Exit::Checkpoint, Some("use that version of face-enroll, or a newer one")),
-            StoreError::Foreign { .. } | StoreError::NotAFile { .. } => {
-                (Exit::Checkpoint, Some("give another --checkpoint"))
+            StoreError::Foreign { .. } => (Exit::Checkpoint, Some("give another --checkpoint")),
+            StoreError::File(FileError::OtherOwner { .. }) => {
+                (Exit::Checkpoint, Some("run as that user (sudo -u USER), or give another --checkpoint"))
+            }
+            StoreError::File(_) => {
+                (Exit::Checkpoint, Some("see who put it there and move it away, or give another --checkpoint"))
             }
             StoreError::NetworkFileSystem { .. } => (Exit::Checkpoint, Some("give a --checkpoint on a local disk")),
             StoreError::Corrupt { detail } if detail.contains("not a database") => (

@@ -3,7 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{Failure, place};
+use super::{Failure, place, target};
 use crate::{
     checkpoint::{Forget, Forgotten, Lock, Reader, SqliteStore},
     cli::{EraseArgs, PurgeArgs},
@@ -16,8 +16,10 @@ pub(super) fn purge(args: &PurgeArgs) -> Result<Exit, Failure> {
     let path = place::to_look_into(&args.which)?;
     let before =
         jiff::Timestamp::now().as_millisecond() - i64::try_from(args.older_than.as_millis()).unwrap_or(i64::MAX);
-    let Forgotten { rows, .. } = forget(&path, &Forget::EnrolledBefore(before))?;
+    let forgotten = forget(&path, &Forget::EnrolledBefore(before))?;
+    let rows = forgotten.rows;
     report::print(&format!("{} removed from {}", report::plural(rows, "enrolled row"), path.display()));
+    tell_files(&path, &forgotten);
     if rows > 0 {
         report::print("Every later run with this checkpoint asks the service before each send.");
     }
@@ -27,17 +29,30 @@ pub(super) fn purge(args: &PurgeArgs) -> Result<Exit, Failure> {
 /// One person.
 pub(super) fn erase(args: &EraseArgs) -> Result<Exit, Failure> {
     let path = place::to_look_into(&args.which)?;
-    let Forgotten { rows, groups } = forget(&path, &Forget::User(args.user.clone(), args.group.clone()))?;
-    report::print(&format!("{} removed from {}", report::plural(rows, "row"), path.display()));
-    for group in groups {
+    let forgotten = forget(&path, &Forget::User(args.user.clone(), args.group.clone()))?;
+    report::print(&format!("{} removed from {}", report::plural(forgotten.rows, "row"), path.display()));
+    tell_files(&path, &forgotten);
+    for group in &forgotten.groups {
         // With its group: without, the service removes the id from every group.
         report::print(&format!(
             "The service may still have a record; to remove it: aliyun cloudauth-intl DeleteFaceRecordV2 --FaceGroupCode {group} --MerchantUserId '{}'",
             args.user.as_str().replace('\'', r"'\''")
         ));
     }
-    report::print("The manifest and the photo are yours to remove; so are logs and exports.");
+    report::print("The photo is yours to remove; so are exports, reports, logs and copies that were made elsewhere.");
     Ok(Exit::Success)
+}
+
+/// Which copies were removed, and which files may hold the same people still.
+fn tell_files(path: &Path, forgotten: &Forgotten) {
+    for backup in &forgotten.backups {
+        report::print(&format!("removed   {}: a copy made before a migration held them too", backup.display()));
+    }
+    let manifests = forgotten.manifests.iter().map(|manifest| (manifest.clone(), "a manifest"));
+    let records = std::iter::once((target::sandbox_records(path), "the records of the sandbox"));
+    for (file, what) in manifests.chain(records).filter(|(file, _)| file.is_file()) {
+        report::print(&format!("may hold  {}: {what}, not touched", file.display()));
+    }
 }
 
 fn forget(path: &Path, whom: &Forget) -> Result<Forgotten, Failure> {

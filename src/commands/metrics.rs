@@ -15,8 +15,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Failure, file};
-use crate::exit::Exit;
+use super::Failure;
+use crate::{
+    exit::Exit,
+    files::{self, Audience},
+};
 
 /// Prometheus' own name for its text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -35,7 +38,7 @@ impl<'a> Metrics<'a> {
     pub(super) async fn start(file: Option<&'a Path>, address: Option<SocketAddr>) -> Result<Self, Failure> {
         let usage = |what: String, error: io::Error| Failure::new(Exit::Usage, format!("{what}: {error}"));
         if let Some(path) = file {
-            file::replace(path, file::PUBLIC, |_empty| Ok(()))
+            files::replace(path, Audience::Everyone, |_empty| Ok(()))
                 .map_err(|error| usage(format!("--metrics-file {} can't be written", path.display()), error))?;
         }
         let published = Arc::<Mutex<String>>::default();
@@ -61,7 +64,7 @@ impl<'a> Metrics<'a> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&text);
         let Some(path) = self.file.map(Path::to_owned) else { return Ok(()) };
         // A slow disk is not to hold up the sending.
-        let write = move || file::replace(&path, file::PUBLIC, |file| file.write_all(text.as_bytes()));
+        let write = move || files::replace(&path, Audience::Everyone, |file| file.write_all(text.as_bytes()));
         tokio::task::spawn_blocking(write).await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
     }
 }

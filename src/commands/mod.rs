@@ -6,11 +6,11 @@ mod doctor;
 mod ending;
 mod export;
 mod failure;
-mod file;
 mod finish;
 mod forget;
 mod manual;
 mod metrics;
+mod outputs;
 mod place;
 mod reading;
 mod report;
@@ -25,6 +25,7 @@ mod verify;
 mod watcher;
 
 pub use failure::Failure;
+pub use outputs::check_outputs;
 
 use crate::{
     cli::{Cli, Command, ConfigCommand},
@@ -33,6 +34,7 @@ use crate::{
 
 /// Does what was typed.
 pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    signals::survive_size_limit()?;
     match cli.command {
         Command::Run(args) if args.dry_run => check::dry_run(&args, cli.talk.quiet),
         Command::Check(args) => check::check(&args, cli.talk.quiet),

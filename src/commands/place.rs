@@ -23,18 +23,34 @@ impl Kind {
     }
 }
 
-/// The checkpoint of these sources: beside the one source, or, where that folder can't be written, among the user's state.
+/// The checkpoint of these sources. Says so where it is not beside its source.
 pub(super) fn of_sources(sources: &[PathBuf], named: Option<&Path>, kind: Kind) -> Result<PathBuf, Failure> {
+    let (path, place) = locate(sources, named, kind)?;
+    if place == Place::StateFolder {
+        tracing::warn!(checkpoint = %path.display(), "the folder of the source can't be written: the checkpoint is kept elsewhere");
+    }
+    Ok(path)
+}
+
+/// Why a checkpoint is where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Named,
+    BesideSource,
+    /// The folder of the source can't be written.
+    StateFolder,
+}
+
+/// The checkpoint of these sources: beside the one source, or, where that folder can't be written, among the user's state.
+pub(super) fn locate(sources: &[PathBuf], named: Option<&Path>, kind: Kind) -> Result<(PathBuf, Place), Failure> {
     match (named, sources) {
-        (Some(named), _) => Ok(named.to_owned()),
+        (Some(named), _) => Ok((named.to_owned(), Place::Named)),
         (None, [source]) => {
             let beside = beside(source, kind);
             if beside.exists() || is_writable(&beside) {
-                return Ok(beside);
+                return Ok((beside, Place::BesideSource));
             }
-            let state = in_state_folder(&beside)?;
-            tracing::warn!(checkpoint = %state.display(), "the folder of the source can't be written: the checkpoint is kept elsewhere");
-            Ok(state)
+            Ok((in_state_folder(&beside)?, Place::StateFolder))
         }
         (None, _) => {
             Err(Failure::new(Exit::Usage, "several sources need a checkpoint of their own: give --checkpoint FILE"))

@@ -5,11 +5,12 @@ use std::{
     path::Path,
 };
 
-use super::{Failure, file, place};
+use super::{Failure, place};
 use crate::{
     checkpoint::Reader,
     cli::ReportArgs,
     exit::Exit,
+    files::{self, Audience},
     report::{ExportError, Ids, Page},
 };
 
@@ -21,7 +22,7 @@ pub(super) fn report(args: &ReportArgs) -> Result<Exit, Failure> {
     let written = if args.output == Path::new("-") {
         stdout().lock().write_all(page.as_bytes())
     } else {
-        file::replace(&args.output, file::PRIVATE, |file| file.write_all(page.as_bytes()))
+        files::replace(&args.output, Audience::Owner, |file| file.write_all(page.as_bytes()))
     };
     match written.map_err(ExportError::Write) {
         Ok(()) => Ok(Exit::Success),

@@ -2,8 +2,7 @@
 
 use std::{
     io::IsTerminal,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -14,12 +13,11 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Failure,
     ending::{Canary, is_for_someone, of_counts, of_reason, reason},
-    file, finish,
+    finish,
     metrics::Metrics,
     place::{self, Kind},
     reading, sibling, signals,
@@ -32,6 +30,7 @@ use crate::{
     cli::{ExitOn, Json, RunArgs, Send, When},
     domain::{Binding, Counts, DrainReason, Event, RunId, RunSummary, RunTotals},
     exit::Exit,
+    files::{self, FileId},
     pace::{Gate, Qps, RetryRules},
     picture,
     report::{self, Progress, Snapshot, Status, Summary, View},
@@ -69,12 +68,18 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
         Some(service) => service,
         None => target::sandbox(&args.service, args.sending.qps, &path).await?,
     };
-    let store = SqliteStore::open(&path, &target.binding)?;
-    let knows_all = match is_newest(&store, &lock, &path) {
-        Err(StoreError::Restored { .. }) if args.after_restore || args.sending.precheck => false,
+    let mut store = SqliteStore::open(&path, &target.binding)?;
+    let knows_all = match store.is_current(&lock, &path) {
+        Err(StoreError::Restored { .. } | StoreError::Copied { .. }) if args.after_restore || args.sending.precheck => {
+            false
+        }
         known => known?,
     };
     let is_new = store.epoch()? == 0;
+    if !knows_all {
+        // Before its epoch is taken further: a run that is killed leaves it known for what it is.
+        store.note_incomplete()?;
+    }
     if let Some(group) = &args.read.group
         && let Ok(others) = Reader::open(&path).and_then(|reader| reader.groups())
         && !others.is_empty()
@@ -111,15 +116,6 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
         finish::hand_over(command, summary).await;
     }
     ended
-}
-
-/// Does the checkpoint know what the last run on it did? False: it is a new one where there was another.
-pub(super) fn is_newest(store: &SqliteStore, lock: &Lock, path: &Path) -> Result<bool, StoreError> {
-    match store.epoch()? {
-        epoch if epoch >= lock.epoch() => Ok(true),
-        0 => Ok(false),
-        _ => Err(StoreError::Restored { path: path.to_owned() }),
-    }
 }
 
 struct Run<'a> {
@@ -160,7 +156,7 @@ impl Run<'_> {
             tracing::warn!("this checkpoint does not know all that it once knew: asking before every send");
         } else if found.has_forgotten {
             // As someone wanted it.
-            tracing::info!("people were removed from this checkpoint: asking before every send");
+            tracing::info!("people were removed from this checkpoint, or it was restored: asking before every send");
         }
         if !self.knows_all || found.has_forgotten {
             settings.precheck = Precheck::EverySend;
@@ -207,7 +203,7 @@ impl Run<'_> {
             rules: settings.photo,
             on_change: sending.on_change,
             allow_outside_root: settings.allow_outside_root,
-            folder: file::folder_of(self.path).to_owned(),
+            folder: files::folder_of(self.path).to_owned(),
             state: feed_state,
             events,
         };
@@ -234,7 +230,6 @@ impl Run<'_> {
         tell_systemd(NotifyState::Ready);
         let mut watcher = self.watcher(heard, &metrics);
         let pages = found.was_killed.then(|| self.check_pages(stop.clone()));
-        let _guard = AbortOnDropHandle::new(tokio::spawn(guard_file(self.path.to_owned(), stop.clone())));
         let working = async {
             let ran = engine.run(feed_watch).await;
             // The checkpoint is to hold every row, also of a run that stops early.
@@ -247,6 +242,7 @@ impl Run<'_> {
         let (ran, read) = tokio::select! {
             done = working => done,
             () = watcher.watch(&engine, &checkpoint) => unreachable!("it watches for as long as it is let"),
+            () = self.guard_files(&stop) => unreachable!("it looks for as long as it is let"),
         };
         watcher.finish();
         tell_systemd(NotifyState::Stopping);
@@ -275,6 +271,20 @@ impl Run<'_> {
             }
             checked
         })
+    }
+
+    /// Ends the run when a file of it is removed or replaced: what is written from then on is lost with the checkpoint,
+    /// and without its lock file another run may begin on it.
+    async fn guard_files(&self, stop: &Stop) {
+        let ours = FileId::at(self.path);
+        loop {
+            tokio::time::sleep(GUARD_EVERY).await;
+            if FileId::at(self.path) != ours {
+                stop.drain(DrainReason::CheckpointGone);
+            } else if !self.lock.is_in_place() {
+                stop.drain(DrainReason::LockGone);
+            }
+        }
     }
 
     fn client(&self, target: &Target) -> Result<Client<HttpTransport>, Failure> {
@@ -459,7 +469,7 @@ struct Ended {
 
 fn make_folder(checkpoint: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
-    let folder = file::folder_of(checkpoint);
+    let folder = files::folder_of(checkpoint);
     if folder.is_dir() {
         return Ok(());
     }
@@ -468,19 +478,6 @@ fn make_folder(checkpoint: &Path) -> Result<(), Failure> {
     })?;
     tracing::info!(folder = %folder.display(), "the checkpoint's folder was not there: it is made");
     Ok(())
-}
-
-/// A file that is removed or replaced while it is used takes with it all that is written from then on.
-async fn guard_file(path: PathBuf, stop: Stop) {
-    let look = || path.metadata().map(|found| (found.dev(), found.ino())).ok();
-    let ours = look();
-    loop {
-        tokio::time::sleep(GUARD_EVERY).await;
-        if look() != ours {
-            stop.drain(DrainReason::CheckpointGone);
-            return;
-        }
-    }
 }
 
 /// Returns a moment after the run was told to leave at once.

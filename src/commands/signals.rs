@@ -35,6 +35,14 @@ pub(super) fn listen(stop: Stop) -> Result<AbortOnDropHandle<()>, Failure> {
     })))
 }
 
+/// A write beyond RLIMIT_FSIZE fails, as on a full disk, and does not kill the process: a signal that is caught interrupts
+/// nothing, and is not caught by the programs that we start.
+pub(super) fn survive_size_limit() -> Result<(), Failure> {
+    let kind = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    // Once caught, it stays caught, though nobody listens.
+    signal(kind).map(drop).map_err(|error| Failure::new(Exit::Internal, error))
+}
+
 /// The next signal; nothing, for ever, where there is none to wait for.
 pub(super) async fn next(signal: &mut Option<Signal>) -> Option<()> {
     match signal {

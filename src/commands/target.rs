@@ -1,6 +1,10 @@
 //! Where a run sends to, and as whom.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{Failure, place::Kind};
 use crate::{
@@ -91,17 +95,22 @@ fn endpoint(args: &ServiceArgs, region: Option<Region>) -> Result<Endpoint, Fail
     }
 }
 
+/// Where a sandbox keeps its records: beside the checkpoint.
+pub(super) fn sandbox_records(checkpoint: &Path) -> PathBuf {
+    let mut name = checkpoint.as_os_str().to_owned();
+    name.push(".records.jsonl");
+    name.into()
+}
+
 /// A sandbox whose records outlive the process, in a file beside the checkpoint.
-pub(super) async fn sandbox(args: &ServiceArgs, qps: Qps, checkpoint: &std::path::Path) -> Result<Target, Failure> {
+pub(super) async fn sandbox(args: &ServiceArgs, qps: Qps, checkpoint: &Path) -> Result<Target, Failure> {
     if args.endpoint.is_some() {
         return Err(Failure::new(Exit::Usage, "--sandbox has its own endpoint: leave --endpoint out"));
     }
-    let mut records = checkpoint.as_os_str().to_owned();
-    records.push(".records.jsonl");
     let settings = SandboxSettings {
         qps: quota(qps),
         latency: Duration::from_millis(40),
-        records: Some(records.into()),
+        records: Some(sandbox_records(checkpoint)),
         ..SandboxSettings::default()
     };
     let sandbox = Sandbox::start(settings).await.map_err(|error| Failure::new(Exit::Usage, error))?;

@@ -8,7 +8,6 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     Failure,
     place::{self, Kind},
-    run::is_newest,
     signals,
     target::{self, Target},
 };
@@ -54,7 +53,7 @@ fn client(args: &VerifyArgs, target: &Target) -> Result<Client<crate::api::HttpT
 async fn settle(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit, Failure> {
     let lock = Lock::acquire(path, Duration::ZERO)?;
     let store = SqliteStore::open(path, &target.binding)?;
-    is_newest(&store, &lock, path)?;
+    store.is_current(&lock, path)?;
     let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| Failure::new(Exit::Internal, error))?;
     let access_key = target.credentials.masked_id();
     let found = checkpoint
@@ -65,6 +64,7 @@ async fn settle(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit,
             quota: None,
         })
         .await?;
+    lock.remember(found.epoch);
     let stop = Stop::default();
     let _signals = signals::listen(stop.clone())?;
     let now = Instant::now();

@@ -107,6 +107,8 @@ pub enum DrainReason {
     Damaged,
     /// The checkpoint's file was removed or replaced.
     CheckpointGone,
+    /// Its lock file was removed or replaced: another run may have begun.
+    LockGone,
     /// Nearly every call was throttled for so long, although there were hardly any.
     ThrottledOut(Duration),
 }

@@ -151,7 +151,8 @@ impl Progress {
                 | DrainReason::SourceBroken
                 | DrainReason::NoPhotoFound { .. }
                 | DrainReason::Damaged
-                | DrainReason::CheckpointGone => {
+                | DrainReason::CheckpointGone
+                | DrainReason::LockGone => {
                     tracing::error!("stopping; what is in flight is heard out")
                 }
                 // As it was asked for: nobody needs to be woken.

@@ -3,19 +3,13 @@
 //! In memory always; in a file (JSON Lines) when there is to be one: a line once it is known what becomes of the arrival,
 //! before the answer leaves. Lines are in that order; `seq` is the order of arrival.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-    time::Duration,
-};
+use std::{fs::File, io::Write, path::Path, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{SandboxError, text};
-use crate::domain::Digest;
+use crate::{domain::Digest, files};
 
 /// The window in which quotas count.
 const SECOND: Duration = Duration::from_secs(1);
@@ -90,9 +84,7 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) fn open(path: Option<&Path>) -> Result<Self, SandboxError> {
         let file_error = |path: &Path, source| SandboxError::File { path: path.to_owned(), source };
-        let open = |path: &Path| {
-            OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|e| file_error(path, e))
-        };
+        let open = |path: &Path| files::open_log(path).map_err(|e| file_error(path, e));
         Ok(Self { arrivals: Vec::new(), file: path.map(open).transpose()? })
     }
 

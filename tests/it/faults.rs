@@ -245,6 +245,28 @@ fn checkpoint_that_is_removed_while_it_is_used_ends_the_run_and_enrols_nobody_tw
 }
 
 #[test]
+fn removed_lock_file_ends_the_run_and_lets_no_other_begin() {
+    let archive = Archive::of(400, 0);
+    let service = Service::with_quota(0, Duration::from_millis(10));
+    let mut child = service.run(&archive).args(["--qps", "40"]).spawn();
+    wait_for_calls(&service, 20);
+    let mut lock = archive.checkpoint().into_os_string();
+    lock.push(".lock");
+    fs::remove_file(&lock).unwrap();
+    let second = service.run(&archive).end();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(13), "{said}");
+    assert!(said.contains("lock file was removed or replaced") && !said.contains("bug"), "{said}");
+    assert!(service.calls(Action::AddFaceRecord) < 300);
+    if cfg!(target_os = "linux") {
+        assert_eq!(second.code, Some(11), "{second:#?}");
+    }
+    service.run(&archive).end().is(0, &[("enrolled", 400)]);
+    service.holds_exactly(&archive);
+}
+
+#[test]
 fn checkpoint_without_its_wal_is_known_for_an_old_one() {
     let archive = Archive::of(100, 0);
     let service = Service::new();

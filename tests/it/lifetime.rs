@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Seek, SeekFrom, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use face_enroll::sandbox::Action;
@@ -40,6 +40,176 @@ fn checkpoint_restored_from_a_backup_is_refused_until_everyone_may_be_asked_abou
     service.holds_exactly(&archive);
     // Known again: nothing more is asked.
     service.run(&archive).end().is(0, &[("calls", 0), ("queries", 0)]);
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The checkpoint and those of its files that are named, elsewhere.
+fn copy_checkpoint(from: &Path, to: &Path, suffixes: &[&str]) {
+    for suffix in std::iter::once(&"").chain(suffixes) {
+        let from = with_suffix(from, suffix);
+        if from.exists() {
+            fs::copy(from, with_suffix(to, suffix)).unwrap();
+        }
+    }
+}
+
+/// Twelve people, of whom four are enrolled as the copy knows, and eight in truth.
+struct Stale {
+    archive: Archive,
+    service: Service,
+    elsewhere: tempfile::TempDir,
+}
+
+impl Stale {
+    /// The copy is taken after a run, or when one was killed.
+    fn new(is_taken_during_a_run: bool) -> Self {
+        let (archive, service) = (Archive::of(12, 0), Service::new());
+        let elsewhere = tempfile::tempdir().unwrap();
+        if is_taken_during_a_run {
+            let mut run = service.run(&archive);
+            // One after the other: each outcome has a commit of its own.
+            let died = run.args(["--concurrency", "1"]).env("FACE_ENROLL_CRASH", "outcome.after_commit:4").end();
+            assert_eq!(died.code, None, "{died:#?}");
+        } else {
+            service.run(&archive).args(["--max-images", "4"]).end().is(8, &[("enrolled", 4)]);
+        }
+        let stale = Self { archive, service, elsewhere };
+        copy_checkpoint(&stale.archive.checkpoint(), &stale.copy(), &["-wal", "-shm", ".lock"]);
+        stale.service.run(&stale.archive).args(["--max-images", "4"]).end();
+        stale
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.elsewhere.path().join("copy.sqlite")
+    }
+
+    fn is_refused_until_everyone_may_be_asked_about(&self, how: &str, checkpoint: &Path) {
+        let run = || {
+            let mut run = self.service.run(&self.archive);
+            run.arg("--checkpoint").arg(checkpoint);
+            run
+        };
+        let calls = self.service.calls(Action::AddFaceRecord);
+        // Refused once, it is refused again: looking at it proves nothing.
+        for _ in 0..2 {
+            let refused = run().end();
+            assert_eq!(refused.code, Some(13), "{how}: {refused:#?}");
+            assert!(refused.stderr.contains("--after-restore"), "{how}: {}", refused.stderr);
+        }
+        assert_eq!(self.service.calls(Action::AddFaceRecord), calls, "{how}");
+        // Killed on the way, it is not taken for one that knows everyone.
+        let died = run().arg("--after-restore").env("FACE_ENROLL_CRASH", "outcome.after_commit:1").end();
+        assert_eq!(died.code, None, "{how}: {died:#?}");
+        run().end().is(0, &[("enrolled", 12)]);
+        self.service.holds_exactly(&self.archive);
+    }
+}
+
+#[test]
+fn stale_checkpoint_without_its_lock_file_is_refused() {
+    let stale = Stale::new(false);
+    fs::remove_file(with_suffix(&stale.copy(), ".lock")).unwrap();
+    stale.is_refused_until_everyone_may_be_asked_about("restored into another folder", &stale.copy());
+
+    let stale = Stale::new(false);
+    let place = stale.archive.checkpoint();
+    fs::remove_file(with_suffix(&place, ".lock")).unwrap();
+    fs::remove_file(&place).unwrap();
+    fs::copy(stale.copy(), &place).unwrap();
+    stale.is_refused_until_everyone_may_be_asked_about("restored in place", &place);
+}
+
+#[test]
+fn older_contents_in_the_same_file_are_refused_without_a_lock_file() {
+    let stale = Stale::new(false);
+    let place = stale.archive.checkpoint();
+    let probe = rustix::fs::lsetxattr(&place, "user.probe", b"1", rustix::fs::XattrFlags::empty());
+    if probe.is_err() {
+        // Nothing but an attribute of the file outlives this.
+        return;
+    }
+    fs::remove_file(with_suffix(&place, ".lock")).unwrap();
+    fs::copy(stale.copy(), &place).unwrap();
+    stale.is_refused_until_everyone_may_be_asked_about("written over", &place);
+}
+
+#[test]
+fn copy_taken_during_a_run_is_refused_with_its_lock_file_and_without() {
+    for with_lock in [true, false] {
+        let stale = Stale::new(true);
+        if !with_lock {
+            fs::remove_file(with_suffix(&stale.copy(), ".lock")).unwrap();
+        }
+        stale.is_refused_until_everyone_may_be_asked_about("a copy", &stale.copy());
+    }
+}
+
+#[test]
+fn checkpoint_that_was_moved_or_lost_its_lock_file_goes_on() {
+    type Change = fn(&Path, &Path);
+    let changes: [(&str, Change); 6] = [
+        ("it was renamed without its lock file", |from, to| {
+            fs::rename(from, to).unwrap();
+        }),
+        ("its folder was moved", |from, to| {
+            fs::rename(from, to).unwrap();
+            fs::rename(with_suffix(from, ".lock"), with_suffix(to, ".lock")).unwrap();
+        }),
+        ("it was copied with its lock file", |from, to| copy_checkpoint(from, to, &[".lock"])),
+        ("its lock file was emptied", |from, to| {
+            fs::rename(from, to).unwrap();
+            fs::write(with_suffix(to, ".lock"), "").unwrap();
+        }),
+        ("someone was erased, and its lock file was removed", |from, to| {
+            assert_eq!(on(from, "erase", &["--user", "nobody"]).code, Some(0));
+            fs::rename(from, to).unwrap();
+        }),
+        ("it was put back by a tool that rewrote its times", |from, to| {
+            fs::rename(from, to).unwrap();
+            let file = fs::File::options().write(true).open(to).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        }),
+    ];
+    for (how, change) in changes {
+        let (archive, service) = (Archive::of(6, 0), Service::new());
+        service.run(&archive).args(["--max-images", "4"]).end().is(8, &[("enrolled", 4)]);
+        let to = archive.path().join("moved.sqlite");
+        change(&archive.checkpoint(), &to);
+        let ended = service.run(&archive).arg("--checkpoint").arg(&to).end();
+        assert_eq!(ended.code, Some(0), "{how}: {ended:#?}");
+        ended.is(0, &[("enrolled", 6), ("calls", 2), ("queries", 0)]);
+        service.holds_exactly(&archive);
+    }
+}
+
+#[test]
+fn killed_run_goes_on_without_its_lock_file() {
+    let (archive, service) = (Archive::of(6, 0), Service::new());
+    killed(&service, &archive, "outcome.after_commit:4");
+    fs::remove_file(with_suffix(&archive.checkpoint(), ".lock")).unwrap();
+    service.run(&archive).end().is(0, &[("enrolled", 6)]);
+    service.holds_exactly(&archive);
+}
+
+#[test]
+fn checkpoint_of_a_version_that_did_not_remember_its_file_goes_on_beside_its_lock_file() {
+    let (archive, service) = (Archive::of(6, 0), Service::new());
+    let forget_the_file = || {
+        let db = Connection::open(archive.checkpoint()).unwrap();
+        assert_eq!(db.execute("DELETE FROM settings WHERE name = 'file'", []).unwrap(), 1);
+    };
+    service.run(&archive).args(["--max-images", "2"]).end().is(8, &[("enrolled", 2)]);
+    forget_the_file();
+    service.run(&archive).args(["--max-images", "2"]).end().is(8, &[("enrolled", 4), ("queries", 0)]);
+    forget_the_file();
+    fs::remove_file(with_suffix(&archive.checkpoint(), ".lock")).unwrap();
+    let refused = service.run(&archive).end();
+    assert_eq!(refused.code, Some(13), "{refused:#?}");
 }
 
 #[test]
@@ -93,12 +263,26 @@ fn erased_person_is_nowhere_in_the_file_and_is_not_enrolled_a_second_time() {
         })
         .sum()
     };
-    assert!(traces("u00017") > 0);
+    let (backup, partial) =
+        (with_suffix(&archive.checkpoint(), ".v1.bak"), ".manifest.csv.enroll.sqlite.v1.bak.x.partial");
+    for copy in [&backup, &archive.path().join(partial)] {
+        fs::write(copy, "u00017 and others").unwrap();
+    }
+    let stranger = with_suffix(&archive.checkpoint(), ".vx.bak");
+    fs::write(&stranger, "somebody's own").unwrap();
+    assert!(traces("u00017") > 2);
     let ended = on(&archive.checkpoint(), "erase", &["--user", "u00017"]);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     assert!(ended.stdout.contains("1 row removed"), "{}", ended.stdout);
     assert!(ended.stdout.contains("--FaceGroupCode sgl0001uc --MerchantUserId 'u00017'"), "{}", ended.stdout);
     assert_eq!(traces("u00017"), 0, "something of it is left");
+    assert!(ended.stdout.contains(&format!("removed   {}", backup.display())), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains(&format!("may hold  {}: a manifest", archive.manifest().display())),
+        "{}",
+        ended.stdout
+    );
+    assert!(stranger.exists());
     assert!(traces("u00018") > 0);
     assert_eq!(export(&archive.checkpoint(), &[]).len(), 39);
     // The manifest still names it; the service is asked, and has it.

@@ -20,6 +20,7 @@ mod mend;
 mod missing;
 mod model;
 mod nightly;
+mod outputs;
 mod paths;
 mod rate;
 mod recording;

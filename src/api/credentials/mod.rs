@@ -31,13 +31,13 @@ mod sts;
 mod uri;
 mod wire;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 pub use error::CredentialsError;
 pub use origin::Origin;
 pub(super) use renewal::renewed;
 
-use self::{grant::Grant, origin::Place, renewal::Renewal};
+use self::{environment::Environment, grant::Grant, origin::Place, renewal::Renewal};
 use super::NoAnswer;
 use crate::secret::AccessKey;
 
@@ -54,6 +54,13 @@ impl Credentials {
     /// `extra_roots` (PEM; empty: none) besides this machine's certificates.
     pub async fn find(variable: impl Fn(&str) -> Option<String>, extra_roots: &[u8]) -> Result<Self, CredentialsError> {
         chain::find(variable, extra_roots).await
+    }
+
+    /// The files in which keys are looked for, whether they are there or not.
+    pub fn files(variable: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
+        let Ok(environment) = Environment::read(variable) else { return Vec::new() };
+        let token = environment.oidc_token_file.map(PathBuf::from);
+        environment.cli.into_iter().chain(environment.sections).chain(token).collect()
     }
 
     /// This key, for good.

@@ -3,9 +3,11 @@
 //! What was removed is not known any more: from here on every run asks the service before each send, or it might enrol
 //! someone twice.
 
+use std::{path::PathBuf, sync::Arc};
+
 use rusqlite::{Connection, params};
 
-use super::{SqliteStore, rows};
+use super::{SqliteStore, open, rows};
 use crate::{
     checkpoint::StoreError,
     domain::{FaceGroupCode, ItemState, MerchantUserId},
@@ -27,17 +29,31 @@ pub struct Forgotten {
     pub rows: u64,
     /// In these groups, in which the service has a record, or may have one.
     pub groups: Vec<String>,
+    /// Copies made before a migration, which held them too.
+    pub backups: Vec<PathBuf>,
+    /// The manifests that the checkpoint was fed by; they are not touched.
+    pub manifests: Vec<PathBuf>,
 }
 
 impl SqliteStore {
-    /// Removes them, all or none, and rewrites the file without them.
+    /// Removes them, all or none, rewrites the file without them, and removes the copies of it that hold them still.
     pub fn forget(&mut self, whom: &Forget) -> Result<Forgotten, StoreError> {
         let failed = StoreError::sqlite;
-        let forgotten = self.remove(whom).map_err(failed("removing items"))?;
+        let mut forgotten = self.remove(whom).map_err(failed("removing items"))?;
+        forgotten.manifests = strings(&self.db, "SELECT name FROM sources ORDER BY name")
+            .map_err(failed("reading its sources"))?
+            .into_iter()
+            .map(PathBuf::from)
+            .collect();
         // VACUUM leaves no free page behind; the checkpoint of the WAL, none of its frames.
         self.db
             .execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")
             .map_err(failed("rewriting it without what was removed"))?;
+        forgotten.backups = open::backups(&self.path);
+        for backup in &forgotten.backups {
+            std::fs::remove_file(backup)
+                .map_err(|source| StoreError::Open { path: backup.clone(), source: Arc::new(source) })?;
+        }
         Ok(forgotten)
     }
 
@@ -104,7 +120,7 @@ impl SqliteStore {
                 .execute("INSERT INTO settings (name, value) VALUES ('forgotten', '1') ON CONFLICT DO NOTHING", [])?;
         }
         changes.commit()?;
-        Ok(Forgotten { rows, groups })
+        Ok(Forgotten { rows, groups, ..Forgotten::default() })
     }
 }
 

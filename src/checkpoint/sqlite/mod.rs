@@ -1,6 +1,7 @@
 //! The checkpoint in one SQLite file: WAL, `synchronous=FULL`, one connection that writes.
 
 mod forget;
+mod identity;
 mod ingest;
 mod mend;
 mod open;
@@ -11,16 +12,24 @@ mod rows;
 mod settle;
 mod tally;
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
 pub use self::{
     forget::{Forget, Forgotten},
+    open::companions,
     reader::Reader,
 };
 use self::{
+    identity::FileIdentity,
     ingest::{OfSource, OpenSource, Seen},
+    open::Opened,
     tally::TallyDelta,
 };
 use super::{
@@ -66,6 +75,9 @@ const DOUBTS: &str =
 /// See the module.
 pub struct SqliteStore {
     db: Connection,
+    /// See [`Opened`]: it is closed after the connection.
+    file: File,
+    path: PathBuf,
     tally: TallyDelta,
     /// The row in `runs`.
     run: i64,
@@ -85,8 +97,9 @@ pub struct SqliteStore {
 impl SqliteStore {
     /// Opens the checkpoint, or makes it, for runs to `binding`: the region, the custom endpoint or the sandbox.
     pub fn open(path: &Path, binding: &str) -> Result<Self, StoreError> {
-        let db = open::read_write(path)?;
+        let opened = open::read_write(path)?;
         let bind = || -> rusqlite::Result<String> {
+            let db = &opened.db;
             db.execute("INSERT INTO settings (name, value) VALUES ('binding', ?1) ON CONFLICT DO NOTHING", [binding])?;
             db.query_row("SELECT value FROM settings WHERE name = 'binding'", [], |row| row.get(0))
         };
@@ -94,7 +107,7 @@ impl SqliteStore {
         if found != binding {
             return Err(StoreError::Bound { found, wanted: binding.to_owned() });
         }
-        Ok(Self::over(db))
+        Ok(Self::over(opened, path))
     }
 
     /// See [`Store::end_run`]; 0 in one that no run has begun on.
@@ -105,12 +118,15 @@ impl SqliteStore {
 
     /// Opens a checkpoint that is there, for a change that sends nothing and so concerns no target.
     pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
-        open::read_write(path).map(Self::over)
+        open::read_write(path).map(|opened| Self::over(opened, path))
     }
 
-    fn over(db: Connection) -> Self {
+    fn over(opened: Opened, path: &Path) -> Self {
+        let Opened { db, file } = opened;
         Self {
             db,
+            file,
+            path: path.to_owned(),
             tally: TallyDelta::default(),
             run: 0,
             groups: HashMap::new(),
@@ -188,6 +204,14 @@ impl SqliteStore {
             [],
             |row| row.get(0),
         )?;
+        // What the run writes from here on, it writes into this file.
+        if let Ok(file) = FileIdentity::of(&self.file) {
+            self.db.execute(
+                "INSERT INTO settings (name, value) VALUES (?1, ?2)
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (identity::SETTING, file.to_string()),
+            )?;
+        }
         Ok(epoch.unsigned_abs())
     }
 
@@ -229,7 +253,7 @@ impl Store for SqliteStore {
                 [],
                 |row| row.get(0),
             )?;
-            let has_forgotten = self.setting("forgotten")?.is_some();
+            let has_forgotten = self.setting("forgotten")?.is_some() || self.setting("incomplete")?.is_some();
             let epoch = self.next_epoch()?;
             let learned_rate = self.setting("learned_rate")?.and_then(|text| text.parse().ok());
             self.run = self.db.query_row(

@@ -4,10 +4,10 @@
 //! is anything written. Another program's database, and a newer version's, are left untouched.
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +15,10 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-use crate::checkpoint::StoreError;
+use crate::{
+    checkpoint::{StoreError, lock},
+    files,
+};
 
 /// Marks the file as ours: "FENR" in ASCII.
 const APPLICATION_ID: i64 = 0x4645_4E52;
@@ -36,16 +39,24 @@ const SCHEMA: &[M<'static>] = &[
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(SCHEMA);
 
+/// An open checkpoint. The order of the fields matters: closing any descriptor of a file takes away the locks that SQLite
+/// has on it (sqlite.org/howtocorrupt.html, 2.2), so our own is closed last.
+pub(super) struct Opened {
+    pub(super) db: Connection,
+    /// Holds the lock that outlives the removal of the lock file.
+    pub(super) file: File,
+}
+
 /// Opens the file for a run, making it where there is none.
-pub(super) fn read_write(path: &Path) -> Result<Connection, StoreError> {
+pub(super) fn read_write(path: &Path) -> Result<Opened, StoreError> {
     assert!(rusqlite::version_number() >= LEAST_SQLITE, "built with a SQLite that can lose committed data");
     let open = |source: io::Error| StoreError::Open { path: path.to_owned(), source: Arc::new(source) };
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_made) => {}
-        Err(exists) if exists.kind() == io::ErrorKind::AlreadyExists => check_file(path)?,
-        Err(other) => return Err(open(other)),
+    let file = files::open_kept(path, OpenOptions::new().read(true).write(true))?;
+    for companion in sqlite_companions(path).iter().filter(|companion| companion.symlink_metadata().is_ok()) {
+        files::check_kept(companion)?;
     }
     check_file_system(path)?;
+    lock::lock_checkpoint(&file, path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let mut db =
         Connection::open_with_flags(absolute(path).map_err(open)?, flags).map_err(StoreError::sqlite("opening it"))?;
@@ -60,7 +71,7 @@ pub(super) fn read_write(path: &Path) -> Result<Connection, StoreError> {
         rusqlite_migration::Error::RusqliteError { err, .. } => StoreError::sqlite("migrating it")(err),
         other => StoreError::Unreadable { detail: other.to_string() },
     })?;
-    Ok(db)
+    Ok(Opened { db, file })
 }
 
 /// A file of an older shape is copied first, beside itself: `FILE.v1.bak`.
@@ -71,15 +82,54 @@ fn keep_what_is_migrated(db: &Connection, path: &Path) -> Result<(), StoreError>
     if version == 0 || version == SCHEMA.len() as i64 {
         return Ok(());
     }
-    let mut copy = path.as_os_str().to_owned();
-    copy.push(format!(".v{version}.bak"));
-    // For the owner alone, from its first byte; SQLite writes into an empty file, and into no other.
-    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&copy);
-    made.map_err(|source| StoreError::Open { path: copy.clone().into(), source: Arc::new(source) })?;
-    db.execute("VACUUM INTO ?1", [copy.to_string_lossy()])
-        .map_err(StoreError::sqlite("copying it before migrating"))?;
-    tracing::info!(copy = %Path::new(&copy).display(), "the checkpoint is of an older version: copied, then migrated");
+    let copy = beside(path, &format!(".v{version}{BACKUP}"));
+    let failed = |source: io::Error| StoreError::Open { path: copy.clone(), source: Arc::new(source) };
+    // SQLite writes into an empty file, and into no other.
+    let partial = files::unfinished_private(&copy).map_err(failed)?;
+    // SQLite takes names in UTF-8 alone here; under another one it would be found nowhere.
+    let name = partial.path().to_str().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
+    db.execute("VACUUM INTO ?1", [name]).map_err(StoreError::sqlite("copying it before migrating"))?;
+    files::put_in_place(partial, &copy).map_err(failed)?;
+    tracing::info!(copy = %copy.display(), "the checkpoint is of an older version: copied, then migrated");
     Ok(())
+}
+
+/// Ends the name of a copy that was made before migrating.
+const BACKUP: &str = ".bak";
+
+/// Copies of a checkpoint that were made before migrating, and what a kill left of one.
+pub(super) fn backups(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_backup = |file: &Path| {
+        let file = file.file_name().unwrap_or_default().to_string_lossy();
+        let file = file.strip_prefix('.').unwrap_or(&file);
+        let version = file.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix(".v"));
+        let version = version.and_then(|rest| rest.split_once(BACKUP)).map(|(version, _)| version);
+        version.is_some_and(|version| !version.is_empty() && version.bytes().all(|digit| digit.is_ascii_digit()))
+    };
+    let entries = std::fs::read_dir(files::folder_of(path)).into_iter().flatten().filter_map(Result::ok);
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|file| is_backup(file)).collect();
+    found.sort();
+    found
+}
+
+/// What SQLite keeps beside the file while it is open.
+pub(super) fn sqlite_companions(path: &Path) -> [PathBuf; 3] {
+    ["-wal", "-shm", "-journal"].map(|suffix| beside(path, suffix))
+}
+
+/// Every file beside a checkpoint that belongs to it, whether it is there or not: of SQLite, the lock, the copies.
+pub fn companions(path: &Path) -> Vec<PathBuf> {
+    let mut all = sqlite_companions(path).to_vec();
+    all.push(lock::lock_path(path));
+    all.extend(backups(path));
+    all
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// Where a database's header has the application id (sqlite.org/fileformat2.html, 1.3), big-endian.
@@ -98,7 +148,11 @@ pub(super) fn read_only(path: &Path) -> Result<Connection, StoreError> {
     if !path.try_exists().unwrap_or(false) {
         return Err(StoreError::Missing { path: path.to_owned() });
     }
-    check_file(path)?;
+    let found = path
+        .symlink_metadata()
+        .map_err(|source| StoreError::Open { path: path.to_owned(), source: Arc::new(source) })?;
+    // A second hard link would get a second -wal, and the two would tear the database apart (sqlite.org/howtocorrupt.html).
+    files::check_regular(path, &found)?;
     // Read-write, because a reader of a WAL file takes part in its locks; `query_only` keeps it from writing. Where the
     // file can't be written, SQLite itself falls back to read-only.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -113,14 +167,6 @@ pub(super) fn read_only(path: &Path) -> Result<Connection, StoreError> {
 fn absolute(path: &Path) -> io::Result<std::path::PathBuf> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok(folder.canonicalize()?.join(path.file_name().unwrap_or_default()))
-}
-
-fn check_file(path: &Path) -> Result<(), StoreError> {
-    let found = path
-        .symlink_metadata()
-        .map_err(|source| StoreError::Open { path: path.to_owned(), source: Arc::new(source) })?;
-    // A second hard link would get a second -wal, and the two would tear the database apart (sqlite.org/howtocorrupt.html).
-    if found.is_file() && found.nlink() == 1 { Ok(()) } else { Err(StoreError::NotAFile { path: path.to_owned() }) }
 }
 
 /// It names people: what others could read so far, they can't from here on.
@@ -195,6 +241,7 @@ fn set_up(db: &Connection) -> rusqlite::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::FileError;
 
     #[test]
     fn migrations_are_well_formed() {
@@ -216,8 +263,11 @@ mod tests {
         )
         .unwrap();
         drop(db);
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "theirs").unwrap();
+        std::os::unix::fs::symlink(&victim, dir.path().join("c.sqlite.v1.bak")).unwrap();
         assert!(is_marked(&path) && !is_marked(dir.path()));
-        let db = read_write(&path).unwrap();
+        let Opened { db, file: _file } = read_write(&path).unwrap();
         let (user, state, changed): (String, i64, i64) = db
             .query_row(
                 "SELECT user, state, changed FROM items WHERE replaces IS NULL AND sent_sha256 IS NULL",
@@ -227,7 +277,9 @@ mod tests {
             .unwrap();
         assert_eq!((user.as_str(), state, changed), ("u", 3, 0));
         let copy = dir.path().join("c.sqlite.v1.bak");
-        assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(copy.symlink_metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read(victim).unwrap(), b"theirs");
+        assert_eq!(backups(&path), [copy.as_path()]);
         let old = Connection::open(copy).unwrap();
         let version: i64 = old.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
         let users: i64 = old.query_row("SELECT count(*) FROM items WHERE user = 'u'", [], |row| row.get(0)).unwrap();
@@ -261,7 +313,7 @@ mod tests {
     fn new_checkpoint_and_its_wal_are_for_the_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.sqlite");
-        let db = read_write(&path).unwrap();
+        let Opened { db, file: _file } = read_write(&path).unwrap();
         db.execute("INSERT INTO settings VALUES ('a', 'b')", []).unwrap();
         for name in ["c.sqlite", "c.sqlite-wal", "c.sqlite-shm"] {
             let mode = dir.path().join(name).metadata().unwrap().permissions().mode();
@@ -296,7 +348,7 @@ mod tests {
     #[test]
     fn commits_are_synchronous_and_the_journal_is_a_wal() {
         let dir = tempfile::tempdir().unwrap();
-        let db = read_write(&dir.path().join("c.sqlite")).unwrap();
+        let Opened { db, file: _file } = read_write(&dir.path().join("c.sqlite")).unwrap();
         let text: String = db.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         let level: i64 = db.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
         assert_eq!((text.as_str(), level), ("wal", 2));
@@ -308,7 +360,7 @@ mod tests {
         let foreign = dir.path().join("foreign.sqlite");
         Connection::open(&foreign).unwrap().execute("CREATE TABLE theirs (a)", []).unwrap();
         let newer = dir.path().join("newer.sqlite");
-        read_write(&newer).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        read_write(&newer).unwrap().db.pragma_update(None, "user_version", 99).unwrap();
         let junk = dir.path().join("junk.sqlite");
         std::fs::write(&junk, "this is no database, and it is long enough to be looked at as one\n".repeat(40))
             .unwrap();
@@ -319,10 +371,10 @@ mod tests {
             (&foreign, (|e| matches!(e, StoreError::Foreign { .. })) as fn(&StoreError) -> bool),
             (&newer, |e| matches!(e, StoreError::Newer { found: 99, .. })),
             (&junk, |e| matches!(e, StoreError::Corrupt { .. })),
-            (&link, |e| matches!(e, StoreError::NotAFile { .. })),
+            (&link, |e| matches!(e, StoreError::File(FileError::SymbolicLink { .. }))),
         ] {
             let before = std::fs::read(path).unwrap();
-            let refused = read_write(path).unwrap_err();
+            let Err(refused) = read_write(path) else { panic!("{path:?}") };
             assert!(is_right(&refused), "{path:?}: {refused:?}");
             assert!(is_right(&read_only(path).unwrap_err()), "{path:?}");
             assert_eq!(std::fs::read(path).unwrap(), before, "{path:?}");

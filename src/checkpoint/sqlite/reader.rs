@@ -121,6 +121,15 @@ impl Reader {
         groups().map_err(StoreError::sqlite("reading its groups"))
     }
 
+    /// The manifests and directories that it was fed by.
+    pub fn manifests(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let names = || -> rusqlite::Result<Vec<PathBuf>> {
+            let mut select = self.db.prepare("SELECT name FROM sources ORDER BY name")?;
+            select.query_map([], |row| Ok(PathBuf::from(row.get::<_, String>(0)?)))?.collect()
+        };
+        names().map_err(StoreError::sqlite("reading its sources"))
+    }
+
     /// What it belongs to: the region, the custom endpoint or the sandbox.
     pub fn binding(&self) -> Result<Option<String>, StoreError> {
         self.db

@@ -7,14 +7,13 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::Record;
-use crate::sandbox::SandboxError;
+use crate::{files, sandbox::SandboxError};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -34,8 +33,8 @@ impl Log {
     /// Opens or makes the file and reads what it holds.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<Entry>), SandboxError> {
         let file_error = |source| SandboxError::File { path: path.to_owned(), source };
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(file_error)?;
+        let opened = files::open_kept(path, OpenOptions::new().read(true).append(true));
+        let mut file = opened.map_err(|error| file_error(error.into()))?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => SandboxError::InUse(path.to_owned()),
             TryLockError::Error(source) => file_error(source),
