@@ -65,7 +65,9 @@
 //! 1. No AddFaceRecord and no DeleteFaceRecord leaves without an intent on disk.
 //! 2. No outcome is reported before it is on disk.
 //! 3. Never more calls of one action leave in any second than the quota, retries and restarts included. Time lost is lost.
-//! 4. A request that may have been executed is never sent again before the service has said that the record is absent.
+//!    As sent: how the way there bunches them is not ours to say, and the pace leaves 14 ms for it.
+//! 4. A request that may have been executed is never sent again before the service has said that the record is absent. Only
+//!    an answer of the service, with its `Code` and `RequestId`, proves that a request was not executed.
 //! 5. Every row ends in exactly one state, and the states add up to the rows.
 //! 6. No secret and no image byte in a log, a report or the checkpoint.
 //! 7. Kill the process at any point, run again: the same outcomes, nobody enrolled twice.

@@ -5,11 +5,15 @@
 //!
 //! # Why no second holds more than the quota
 //!
-//! Slots are [`CEILING_SHARE`] of the quota apart, so that `quota` gaps last 1/0.99 s = 1,010 ms. A timer wakes late, by
+//! Slots are [`CEILING_SHARE`] of the quota apart, so that `quota` gaps last 1/0.981 s = 1,019 ms. A timer wakes late, by
 //! a millisecond or so; were each gap counted from the late wake, the rate would sink by 3 %. So a call that goes at
 //! `a` for a slot at `s` is charged at `max(s, a - FORGIVEN)`: lateness up to [`FORGIVEN`] is not added to the next gap,
-//! lateness beyond it is lost for good. Calls `quota` apart are then at least 1,010 ms - `FORGIVEN` = 1,005 ms apart,
-//! whatever the timers do. The 5 ms that remain are for the path to the service.
+//! lateness beyond it is lost for good. Calls `quota` apart are then at least 1,019 ms - `FORGIVEN` = 1,014 ms apart,
+//! whatever the timers do.
+//!
+//! This holds for calls as they are sent. As the service receives them, it holds as long as the way there (this machine's
+//! scheduler, the network) delays no call by 14 ms more than the call that comes `quota` later. The service refuses a
+//! call that is too early, and the call goes again; nothing is lost but that call.
 //!
 //! A restart changes nothing of this: an earlier process sent its last call before this one began, and the first slot is
 //! a gap after the beginning.
@@ -33,10 +37,11 @@ use tokio::{sync::Notify, time::Instant};
 use super::{AdaptiveRate, Change, Qps, QuotaUse};
 use crate::domain::Permit;
 
-/// Share of the quota that the even pace uses. At 1.00 the sliding second of a server on loopback was exceeded 38 times
-/// in 2,000 calls, at 0.99 never (reference, performance.md).
-const CEILING_SHARE: f64 = 0.99;
-/// Lateness of a wake-up that does not delay the next slot: half of the 10 ms that [`CEILING_SHARE`] leaves in a second.
+/// Share of the quota that the even pace uses. On an idle machine, 0.99 is enough for a sliding second at the server
+/// (reference, performance.md). With 10 to 15 busy processes on 2 cores, a server that was not held up itself counted 51
+/// in 5 of 15 rounds of 400 calls at 0.99, 52 in 1 of 9 at 0.985, and never more than 50 in 15 at 0.981. That costs 0.9 %.
+pub(super) const CEILING_SHARE: f64 = 0.981;
+/// Lateness of a wake-up that does not delay the next slot: a part of the 19 ms that [`CEILING_SHARE`] leaves in a second.
 const FORGIVEN: Duration = Duration::from_millis(5);
 /// The first slot is not later than this: no second can hold more than one call of an earlier process as slow as that.
 const LONGEST_START: Duration = Duration::from_secs(1);
@@ -223,11 +228,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn even_pace_uses_99_percent_of_the_quota() {
+    async fn even_pace_uses_98_percent_of_the_quota() {
         let gate = gate();
         let sent = send(&gate, 1_001).await;
         let rate = 1_000.0 / (sent[1_000] - sent[0]).as_secs_f64();
-        assert!((49.4..=49.51).contains(&rate), "{rate}");
+        assert!((48.95..=49.06).contains(&rate), "{rate}");
         assert_eq!(worst_second(&sent), QUOTA);
     }
 
@@ -295,24 +300,30 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// However late the timers wake, and whatever stalls come between.
+        /// However late the timers wake, whatever stalls come between, and if the way delays some by up to 14 ms.
         #[test]
-        fn no_second_holds_more_than_the_quota(late_us in proptest::collection::vec(0_u64..60_000, 400), quota in 1_usize..120) {
+        fn no_second_holds_more_than_the_quota(
+            late_us in proptest::collection::vec((0_u64..60_000, 0_u64..14_000), 400),
+            quota in 1_usize..120,
+        ) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
             runtime.block_on(async {
                 let gate = Gate::new(Qps::new(quota as f64).unwrap(), QuotaUse::Dedicated, None, Instant::now());
-                let mut sent = Vec::new();
-                for late in late_us {
+                let (mut sent, mut received) = (Vec::new(), Vec::new());
+                for (late, on_the_way) in late_us {
                     // Mostly a little late, now and then a stall.
                     let late = if late > 55_000 { late * 10 } else { late / 30 };
                     let slot = { let pace = gate.pace(); pace.next.max(pace.paused_until) };
                     tokio::time::advance(slot.saturating_duration_since(Instant::now()) + Duration::from_micros(late)).await;
                     if gate.take(slot, Instant::now()).is_some() {
                         sent.push(Instant::now());
+                        received.push(Instant::now() + Duration::from_micros(on_the_way));
                     }
                 }
                 prop_assert!(sent.len() > 390, "the ceiling refused slots of its own");
                 prop_assert!(worst_second(&sent) <= quota, "{} in a second of {quota}", worst_second(&sent));
+                received.sort();
+                prop_assert!(worst_second(&received) <= quota, "{} received of {quota}", worst_second(&received));
                 Ok(())
             })?;
         }

@@ -32,9 +32,9 @@ const FAST_CUT: f64 = 0.5;
 const FAST_CUT_EVERY: Duration = Duration::from_millis(250);
 /// Share of the calls that chance may refuse at a pace that is right: jitter squeezes calls together.
 const CHANCE: f64 = 0.005;
-/// What a trim leaves of the ceiling. The ceiling is 99 % of the quota, so this is 96 %: at that pace 40 ms of jitter
+/// What a trim leaves of the ceiling. The ceiling is 98 % of the quota, so this is 96 %: at that pace 40 ms of jitter
 /// have 0.35 % refused, at 99 % 2.3 % (reference, issue of performance).
-const TRIMMED: f64 = 0.97;
+const TRIMMED: f64 = 0.98;
 /// A window with at most this share of throttles near the ceiling trims and does not cut.
 const TRIMS_UP_TO: f64 = 0.06;
 /// Throttles that stay while the rate falls are judged once it has fallen to this share of where it began to fall ...
