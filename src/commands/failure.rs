@@ -117,8 +117,6 @@ impl From<FeedError> for Failure {
         match error {
             FeedError::Source(error) => error.into(),
             FeedError::Store(error) => error.into(),
-            FeedError::Order(_) => Self::new(Exit::Checkpoint, error)
-                .advise("see to the disk (space, permissions, health), then run again"),
         }
     }
 }

@@ -206,7 +206,6 @@ impl Run<'_> {
             checkpoint: checkpoint.clone(),
             rules: settings.photo,
             on_change: sending.on_change,
-            folder: file::folder_of(self.path).to_owned(),
             state: feed_state,
             events,
         };

@@ -207,11 +207,6 @@ impl Source {
         &self.root
     }
 
-    /// Is it a file, which is read as fast as the disk gives it?
-    pub fn is_file(&self) -> bool {
-        self.identity.is_some()
-    }
-
     pub(super) fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
-use super::{look, order::InOrder};
+use super::look;
 use crate::{
     checkpoint::{Batch, Begun, Checkpoint, Ingested, Relook, Remembered, Store, StoreError},
     domain::{Event, Item, ItemId, RowError},
@@ -70,8 +70,6 @@ pub struct Feed<S> {
     pub rules: Rules,
     /// What becomes of those that are others now.
     pub on_change: OnChange,
-    /// Where rows are kept that are to be put into order: the checkpoint's folder.
-    pub folder: PathBuf,
     /// Told after each batch.
     pub state: watch::Sender<FeedState>,
     /// Told after each batch.
@@ -86,19 +84,6 @@ struct Taking {
     state: FeedState,
 }
 
-/// The next rows, at most so many. True: those behind them are long in coming.
-fn next_rows(rows: &mut InOrder<'_>, most: usize) -> Result<(Rows, bool), FeedError> {
-    let mut batch = Vec::with_capacity(most);
-    while batch.len() < most
-        && let Some(row) = rows.next()
-    {
-        batch.push(row?);
-        if rows.has_just_begun() {
-            return Ok((batch, true));
-        }
-    }
-    Ok((batch, false))
-}
 
 /// Of the batch after one that took so long.
 fn next_size(size: usize, took: Duration) -> usize {
@@ -120,9 +105,6 @@ pub enum FeedError {
     /// The checkpoint broke.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The disk broke, or is full.
-    #[error("rows can't be kept beside the checkpoint while they are put into order")]
-    Order(#[source] std::io::Error),
 }
 
 impl<S: Store> Feed<S> {
@@ -177,9 +159,8 @@ impl<S: Store> Feed<S> {
         }
         self.state.send_replace(state.clone());
         for (Reading { source, .. }, id) in readings.iter_mut().zip(ids) {
-            let mut in_order = InOrder::new(source, self.folder.clone());
             loop {
-                let (rows, is_long) = next_rows(&mut in_order, size)?;
+                let rows: Rows = source.by_ref().take(size).collect::<Result<_, _>>()?;
                 if rows.is_empty() {
                     break;
                 }
@@ -188,9 +169,6 @@ impl<S: Store> Feed<S> {
                 let batch = self.checkpoint.begin_ingest(Batch { source: id, rows })?;
                 if let Some(before) = begun.replace(Taking { batch, state: state.clone() }) {
                     size = next_size(size, self.take_in(before)?);
-                }
-                if let Some(last) = begun.take_if(|_| is_long) {
-                    self.take_in(last)?;
                 }
             }
         }
