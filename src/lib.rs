@@ -29,7 +29,7 @@
 //!
 //! ```text
 //! manifest::Source        Result<Item, RowError>    a bad row is stored with its reason, the run goes on
-//! checkpoint: ingest      pending                   in batches, beside the sending; nothing is read that is known as a whole
+//! checkpoint: ingest      pending                   in batches, beside the sending
 //! checkpoint: claim       the next few items
 //! picture + api::Payload  prepared, or refused      read, plan, fit: on blocking threads, under budgets
 //! run::upload             FileAddress               only what does not go inline; before any intent

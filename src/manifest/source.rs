@@ -8,7 +8,6 @@ use std::{
 use super::{
     directory::{self, Files},
     fields::ColumnName,
-    identity::Identity,
     input::{self, Format, Input, InputFormat},
     json,
     place::IdFrom,
@@ -132,7 +131,6 @@ pub struct Source {
     name: String,
     root: PathBuf,
     rows: Rows,
-    identity: Option<Identity>,
 }
 
 /// Opens a manifest or a directory; `-` is standard input.
@@ -141,27 +139,23 @@ pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
     if path == Path::new("-") {
         let InputFormat { format, packing } = settings.format.ok_or(SourceError::NoFormat)?;
         let root = root_given.map_or_else(|| absolute(Path::new(".")), Ok)?;
-        let rows = rows(input::open(None, packing, None)?, format, &At { path, root: &root }, settings)?;
-        return Ok(Source { name: "-".to_owned(), root, rows, identity: None });
+        let rows = rows(input::open(None, packing)?, format, &At { path, root: &root }, settings)?;
+        return Ok(Source { name: "-".to_owned(), root, rows });
     }
     let absolute = absolute(path)?;
     let is_directory = absolute.is_dir();
     let folder = if is_directory { absolute.as_path() } else { absolute.parent().unwrap_or(&absolute) };
     let root = root_given.unwrap_or_else(|| folder.to_owned());
     let at = At { path: &absolute, root: &root };
-    let (rows, identity) = if is_directory {
-        (directory::rows(&at, settings)?, None)
+    let rows = if is_directory {
+        directory::rows(&at, settings)?
     } else {
         let named = || InputFormat::of_name(&absolute.file_name()?.to_string_lossy());
         let unknown = || SourceError::UnknownKind { path: path.to_owned() };
         let InputFormat { format, packing } = settings.format.or_else(named).ok_or_else(unknown)?;
-        // All that `rows` is given besides the bytes, and who understands it.
-        let meaning = format!("{} {format:?} {packing:?} {root:?} {settings:?}", env!("CARGO_PKG_VERSION"));
-        let identity = Identity::of(&absolute, meaning);
-        let input = input::open(Some(&absolute), packing, identity.as_ref())?;
-        (rows(input, format, &at, settings)?, identity)
+        rows(input::open(Some(&absolute), packing)?, format, &at, settings)?
     };
-    Ok(Source { name: absolute.to_string_lossy().into_owned(), root, rows, identity })
+    Ok(Source { name: absolute.to_string_lossy().into_owned(), root, rows })
 }
 
 /// A manifest that is in memory already, whatever it is called.
@@ -173,7 +167,7 @@ pub fn from_bytes(
 ) -> Result<Source, SourceError> {
     let path = Path::new("-");
     let rows = rows(Box::new(std::io::Cursor::new(bytes)), format.format, &At { path, root }, settings)?;
-    Ok(Source { name: "-".to_owned(), root: root.to_owned(), rows, identity: None })
+    Ok(Source { name: "-".to_owned(), root: root.to_owned(), rows })
 }
 
 /// Links stay as they were named: what lies beneath a folder lies beneath it by its name.
@@ -205,10 +199,6 @@ impl Source {
     /// What its relative paths are relative to.
     pub fn root(&self) -> &Path {
         &self.root
-    }
-
-    pub(super) fn identity(&self) -> Option<&Identity> {
-        self.identity.as_ref()
     }
 }
 

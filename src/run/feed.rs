@@ -6,8 +6,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::look;
 use crate::{
-    checkpoint::{Batch, Begun, Checkpoint, Ingested, Relook, Remembered, Store, StoreError},
-    domain::{Event, Item, ItemId, RowError},
+    checkpoint::{Batch, Begun, Checkpoint, Ingested, Store, StoreError},
+    domain::{Event, Item, RowError},
     manifest::{self, SourceError},
     picture::Rules,
 };
@@ -108,41 +108,11 @@ pub enum FeedError {
 }
 
 impl<S: Store> Feed<S> {
-    /// Reads everything, unless it has been read before as it is. Blocks.
+    /// Reads everything. Blocks.
     pub fn read(mut self) -> Result<FeedState, FeedError> {
-        let mut state = match self.recognise()? {
-            Some(known) => self.look_again(known)?,
-            None => self.read_rows()?,
-        };
+        let mut state = self.read_rows()?;
         state.is_done = true;
         self.tell(&state);
-        Ok(state)
-    }
-
-    /// Are these the very sources that were read before, to be understood as they were then?
-    fn recognise(&self) -> Result<Option<Remembered>, StoreError> {
-        let names = self.readings.iter().map(|reading| reading.source.name().to_owned()).collect();
-        let known = self.checkpoint.remembered(names)?;
-        Ok(known.filter(|known| manifest::mark_of_files(&self.sources()) == Some(known.mark)))
-    }
-
-    fn sources(&self) -> Vec<&manifest::Source> {
-        self.readings.iter().map(|reading| &reading.source).collect()
-    }
-
-    /// All that they name is in the checkpoint: what is pending goes at once, and the photos of the others are looked at
-    /// beside it.
-    fn look_again(&self, known: Remembered) -> Result<FeedState, FeedError> {
-        tracing::info!(rows = known.rows, "the manifest has not changed since it was read");
-        let state = FeedState { rows: known.rows, parsed: known.items, is_done: false };
-        self.tell(&state);
-        let mut next = Some(self.checkpoint.begin_relook(ItemId(0), MOST)?);
-        while let Some(begun) = next {
-            let Relook { found, after } = begun.wait()?;
-            next = after.map(|after| self.checkpoint.begin_relook(after, MOST)).transpose()?;
-            self.look_at(found)?;
-        }
-        self.checkpoint.finish_ingest()?;
         Ok(state)
     }
 
@@ -174,10 +144,6 @@ impl<S: Store> Feed<S> {
         }
         begun.map(|last| self.take_in(last)).transpose()?;
         self.checkpoint.finish_ingest()?;
-        self.readings = readings;
-        if let Some(mark) = manifest::mark_as_read(&self.sources()) {
-            self.checkpoint.remember(mark)?;
-        }
         Ok(state)
     }
 

@@ -1,7 +1,7 @@
 //! Rows into the checkpoint. The same rows again change nothing; that is what makes a second run a resumption.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     path::{Path, PathBuf},
 };
 
@@ -59,8 +59,6 @@ pub(super) struct OfSource {
     named: HashMap<SourceId, i64>,
     /// Changes of this transaction.
     moved: HashMap<SourceId, i64>,
-    /// Sources that have lost an item to another in it: what they name is not all theirs any more.
-    bereft: HashSet<SourceId>,
 }
 
 impl OfSource {
@@ -75,16 +73,12 @@ impl OfSource {
 
     fn moved(&mut self, from: SourceId, to: SourceId) {
         *self.moved.entry(from).or_default() -= 1;
-        self.bereft.insert(from);
         *self.moved.entry(to).or_default() += 1;
     }
 
     pub(super) fn flush(&mut self, db: &Connection) -> Result<()> {
         for (source, n) in self.moved.drain() {
             db.prepare_cached("UPDATE sources SET items = items + ?2 WHERE id = ?1")?.execute((source.0, n))?;
-        }
-        for source in self.bereft.drain() {
-            db.prepare_cached("UPDATE sources SET mark = NULL WHERE id = ?1")?.execute([source.0])?;
         }
         Ok(())
     }
@@ -163,7 +157,7 @@ impl SqliteStore {
     pub(super) fn open_source_row(&mut self, name: &str, root: &Path) -> Result<SourceId> {
         let id: i64 = self.db.query_row(
             "INSERT INTO sources (name, root, generation) VALUES (?1, ?2, 1)
-             ON CONFLICT (name) DO UPDATE SET root = excluded.root, generation = generation + 1, mark = NULL
+             ON CONFLICT (name) DO UPDATE SET root = excluded.root, generation = generation + 1
              RETURNING id",
             (name, root.to_string_lossy()),
             |row| row.get(0),
