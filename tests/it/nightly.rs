@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, process::Stdio, time::Duration};
 
 use face_enroll::sandbox::{Action, Record, Script};
 
-use crate::support::{Archive, Ended, Service, export, photo};
+use crate::support::{Archive, Service, export, photo};
 
 /// The records of a user: their numbers and photos.
 fn records(service: &Service, user: &str) -> Vec<Record> {
