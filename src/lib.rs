@@ -47,8 +47,8 @@
 //! Another photo of someone who is enrolled (`run::replace`): the numbers of the old records on disk, then the way above,
 //! then the new record seen, then the old ones removed by their numbers, each removal on disk first.
 //!
-//! A row that could not become an item is kept with its reason. A row of an export may stand for one: mended, it takes its
-//! place (`checkpoint::sqlite::mend`); else the refused one stays as it was.
+//! A row that could not become an item is kept with its reason. A row of an export may name one: it removes the refused row
+//! once it can be an item itself (`checkpoint::sqlite::corrections`).
 //!
 //! # What an old checkpoint does not know
 //!

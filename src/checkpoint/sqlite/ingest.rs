@@ -10,7 +10,7 @@ use rusqlite::{
     types::{ToSqlOutput, Value, ValueRef},
 };
 
-use super::{SqliteStore, mend::Standing, reopened, rows};
+use super::{SqliteStore, corrections::RowResolution, reopened, rows};
 use crate::{
     checkpoint::store::{Batch, EnrolledBefore, Ingested, KnownPhoto, RefusedBefore, SourceId},
     domain::{Digest, FaceGroupCode, Item, ItemId, ItemState, PictureRef, RawFields, RowDefect, RowError},
@@ -122,6 +122,11 @@ impl Known {
         (self.source, self.row) == (source.0, row_number(row))
     }
 
+    /// Does a row of a source with this root name another photo, or the same by another path?
+    pub(super) fn names_another(&self, picture: &PictureRef, root: &Path) -> bool {
+        (ValueRef::from(&self.path), self.url.as_deref()) != stored(picture, root)
+    }
+
     /// What is to be looked at to tell whether the photo is another one. A link is another one if it leads elsewhere;
     /// what stands behind its question mark is a signature that is made anew each night.
     fn photo(&self, now: &PictureRef, names_another: bool) -> Option<KnownPhoto> {
@@ -146,7 +151,7 @@ fn stored<'a>(picture: &'a PictureRef, root: &Path) -> (ValueRef<'a>, Option<&'a
     }
 }
 
-fn row_number(row: u64) -> i64 {
+pub(super) fn row_number(row: u64) -> i64 {
     i64::try_from(row).unwrap_or(i64::MAX)
 }
 
@@ -174,9 +179,9 @@ impl SqliteStore {
         let mut ingested = Ingested::default();
         let mut rest = batch.rows.as_slice();
         while let Some(row) = rest.first() {
-            let taken = match (self.standing(batch.source, row)?, row) {
-                (Standing::StillRefused, _) => 1,
-                (Standing::Duplicate(first), Ok(item)) => {
+            let taken = match (self.resolve_row(batch.source, row)?, row) {
+                (RowResolution::StillInvalid, _) => 1,
+                (RowResolution::Duplicate(first), Ok(item)) => {
                     self.ingest_duplicate(batch.source, item, &first)?;
                     1
                 }
@@ -184,18 +189,17 @@ impl SqliteStore {
                     self.ingest_fault(batch.source, error)?;
                     1
                 }
-                (Standing::Mends(refused), Ok(item)) => {
+                (RowResolution::Corrects(fault), Ok(item)) => {
                     match self.find(item)? {
                         Some(known) => self.ingest_known(batch.source, item, &known, &mut ingested)?,
                         None => {
                             self.insert_new(batch.source, &rest[..1])?;
                         }
                     }
-                    let known = self.find(item)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-                    self.replace_refused(&refused, known.item)?;
+                    self.remove_fault(&fault)?;
                     1
                 }
-                (Standing::Itself, Ok(item)) => {
+                (RowResolution::Plain, Ok(item)) => {
                     let known = if self.expects_known { self.find(item)? } else { None };
                     if let Some(known) = known {
                         self.ingest_known(batch.source, item, &known, &mut ingested)?;
@@ -266,7 +270,7 @@ impl SqliteStore {
                 .prepare_cached("UPDATE items SET source_id = ?2, row = ?3, extra = ?4 WHERE id = ?1")?
                 .execute((known.item.0, source.0, row, &extra))?;
         }
-        let names_another = (ValueRef::from(&known.path), known.url.as_deref()) != (path, url);
+        let names_another = known.names_another(&item.picture, &self.source(source).root);
         match known.state {
             // What may have been sent is asked about first.
             ItemState::Sending | ItemState::InDoubt => {}
@@ -339,9 +343,6 @@ impl SqliteStore {
     fn ingest_fault(&mut self, source: SourceId, error: &RowError) -> Result<()> {
         let row = row_number(error.row);
         let code = error.defect.code();
-        if self.is_mended(source, row, &error.fields)? {
-            return Ok(());
-        }
         let before: Option<String> = self
             .db
             .prepare_cached("SELECT code FROM row_faults WHERE source_id = ?1 AND row = ?2")?
@@ -375,22 +376,13 @@ impl SqliteStore {
 
     /// Rows that the last reading no longer found faulty are gone; items that it no longer named have vanished.
     pub(super) fn finish_sources(&mut self) -> Result<()> {
-        let sources: Vec<(SourceId, i64)> = self.sources.iter().map(|open| (open.id, open.generation)).collect();
-        for &(source, generation) in &sources {
-            let mut mended = self
+        for open in &self.sources {
+            let mut outdated = self
                 .db
                 .prepare_cached("DELETE FROM row_faults WHERE source_id = ?1 AND generation <> ?2 RETURNING code")?;
-            let codes = mended.query_map((source.0, generation), |row| row.get::<_, String>(0))?;
+            let codes = outdated.query_map((open.id.0, open.generation), |row| row.get::<_, String>(0))?;
             for code in codes {
                 self.tally.add(ItemState::Rejected, Some(&code?), -1);
-            }
-            drop(mended);
-        }
-        for (source, _) in sources {
-            for item in self.mended_by(source)? {
-                if !self.seen.mark(item) {
-                    self.of_source.named(source);
-                }
             }
         }
         self.of_source.flush(&self.db)?;

@@ -1,8 +1,8 @@
 //! The checkpoint in one SQLite file: WAL, `synchronous=FULL`, one connection that writes.
 
+mod corrections;
 mod forget;
 mod ingest;
-mod mend;
 mod open;
 mod reader;
 mod replace;
@@ -74,8 +74,6 @@ pub struct SqliteStore {
     is_ingesting: bool,
     /// Was the last row of an item that is known?
     expects_known: bool,
-    /// Did a row of an export stand for a refused one, and not mend it? Then it stands nowhere itself.
-    has_stood_in_vain: bool,
 }
 
 impl SqliteStore {
@@ -115,7 +113,6 @@ impl SqliteStore {
             seen: Seen::default(),
             is_ingesting: true,
             expects_known: false,
-            has_stood_in_vain: false,
         }
     }
 
