@@ -13,9 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     StoreError,
-    store::{
-        Batch, Claimed, Doubt, Found, Ingested, NewIntent, NewRun, PhotoLook, Settlement, SourceId, Store,
-    },
+    store::{Batch, Claimed, Doubt, Found, Ingested, NewIntent, NewRun, PhotoLook, Settlement, SourceId, Store},
 };
 use crate::{
     crash,

@@ -9,7 +9,7 @@ use crate::{
     exit::Exit,
     manifest::SourceError,
     report::ExportError,
-    run::{FeedError, RunError},
+    run::{IngestError, RunError},
 };
 
 /// See the module.
@@ -112,11 +112,11 @@ impl From<SourceError> for Failure {
     }
 }
 
-impl From<FeedError> for Failure {
-    fn from(error: FeedError) -> Self {
+impl From<IngestError> for Failure {
+    fn from(error: IngestError) -> Self {
         match error {
-            FeedError::Source(error) => error.into(),
-            FeedError::Store(error) => error.into(),
+            IngestError::Source(error) => error.into(),
+            IngestError::Store(error) => error.into(),
         }
     }
 }

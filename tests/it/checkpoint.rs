@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use face_enroll::{
-    checkpoint::{
-        Batch, Checkpoint, NewIntent, NewRun, Reader, Settlement, SourceId, SqliteStore, Store, StoreError,
-    },
+    checkpoint::{Batch, Checkpoint, NewIntent, NewRun, Reader, Settlement, SourceId, SqliteStore, Store, StoreError},
     domain::{
-        ConfirmedBy, Counts, FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PictureRef,
-        RawFields, RowDefect, RowError, RunId, Stage,
+        ConfirmedBy, Counts, FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PictureRef, RawFields,
+        RowDefect, RowError, RunId, Stage,
     },
 };
 

@@ -24,9 +24,7 @@ use self::{
 };
 use super::{
     StoreError,
-    store::{
-        Batch, Claimed, Doubt, Found, Ingested, NewIntent, NewRun, PhotoLook, Settlement, SourceId, Store,
-    },
+    store::{Batch, Claimed, Doubt, Found, Ingested, NewIntent, NewRun, PhotoLook, Settlement, SourceId, Store},
 };
 use crate::{
     crash,
