@@ -30,6 +30,12 @@ use crate::{
 const MIN_BATCH_ROWS: usize = 256;
 /// Most rows of a batch. Its bytes are limited by the queue.
 const MAX_BATCH_ROWS: usize = 4_096;
+/// Of the rows read so far, as many as are taken from the queue at once, if they are there. More than a batch of them are
+/// sorted by id first: the checkpoint finds a person by an index of ids, and rows in no order would touch another page of it
+/// each. The share keeps the rows of a page together while the index grows, and the memory of a short manifest small.
+const WINDOW_SHARE: u64 = 16;
+/// Most rows that are taken at once.
+const MAX_WINDOW_ROWS: usize = 65_536;
 /// No intent is written while the writer takes a batch in. A batch that took less than half of this is followed by a larger
 /// one.
 const MAX_BATCH_TIME: Duration = Duration::from_millis(20);
@@ -103,8 +109,9 @@ impl SourceReader {
         Ok(Self { queue, thread: Some(thread) })
     }
 
-    fn take(&mut self, most: usize, patience: Duration) -> Taken<Row, SourceError> {
-        let taken = self.queue.take(most, patience);
+    /// See [`RowQueue::take`].
+    fn take(&mut self, enough: usize, most: usize, patience: Duration) -> Taken<Row, SourceError> {
+        let taken = self.queue.take(enough, most, patience);
         // A bug in a parser ends the run, rather than letting it wait for rows for ever.
         if let Taken::Nothing = &taken
             && let Some(thread) = self.thread.take_if(|thread| thread.is_finished())
@@ -154,6 +161,11 @@ fn size_of_row(row: &Row) -> usize {
     };
     let extra: usize = extra.iter().map(|(name, value)| 2 * size_of::<String>() + name.len() + value.len()).sum();
     size_of::<Row>() + texts + extra
+}
+
+/// By what rows are sorted. A row that is no item has none.
+fn id_of(row: &Row) -> &str {
+    row.as_ref().map_or("", |item| item.user.as_str())
 }
 
 /// Most rows of the batch after one that took so long.
@@ -226,19 +238,29 @@ impl<S: Store> Reading<S> {
         // One batch is committed while the next one is read.
         let mut pending: Option<PendingBatch> = None;
         let mut last_row = Instant::now();
+        let mut window = Vec::new().into_iter();
         let end = loop {
             if self.clock.is_over() {
                 break None;
             }
+            if window.len() > 0 {
+                let rows: Vec<Row> = window.by_ref().take(self.batch_rows).collect();
+                self.progress.rows += rows.len() as u64;
+                self.progress.parsed += rows.iter().filter(|row| row.is_ok()).count() as u64;
+                let reply = self.ingest.checkpoint.begin_ingest(Batch { source: id, rows })?;
+                let before = pending.replace(PendingBatch { reply, progress: self.progress.clone() });
+                before.map_or(Ok(()), |before| self.finish_batch(before))?;
+                continue;
+            }
             let patience = if pending.is_some() { Duration::ZERO } else { STOP_POLL };
-            match reader.take(self.batch_rows, patience) {
-                Taken::Rows(rows) => {
+            match reader.take(self.batch_rows, self.window_rows(), patience) {
+                Taken::Rows(mut rows) => {
                     last_row = Instant::now();
-                    self.progress.rows += rows.len() as u64;
-                    self.progress.parsed += rows.iter().filter(|row| row.is_ok()).count() as u64;
-                    let reply = self.ingest.checkpoint.begin_ingest(Batch { source: id, rows })?;
-                    let before = pending.replace(PendingBatch { reply, progress: self.progress.clone() });
-                    before.map_or(Ok(()), |before| self.finish_batch(before))?;
+                    if rows.len() > MAX_BATCH_ROWS {
+                        // Stable: of two rows with one id the first stays the first.
+                        rows.sort_by(|a, b| id_of(a).cmp(id_of(b)));
+                    }
+                    window = rows.into_iter();
                 }
                 Taken::Nothing => match pending.take() {
                     Some(last) => self.finish_batch(last)?,
@@ -251,6 +273,11 @@ impl<S: Store> Reading<S> {
         };
         pending.map_or(Ok(()), |last| self.finish_batch(last))?;
         Ok(end.transpose()?.is_some())
+    }
+
+    fn window_rows(&self) -> usize {
+        let share = usize::try_from(self.progress.rows / WINDOW_SHARE).unwrap_or(MAX_WINDOW_ROWS);
+        share.clamp(self.batch_rows, MAX_WINDOW_ROWS)
     }
 
     fn finish_batch(&mut self, PendingBatch { reply, progress }: PendingBatch) -> Result<(), StoreError> {

@@ -1,18 +1,17 @@
 //! Hands rows from the thread that reads a source to the thread that commits them.
 //!
-//! Bounded by rows and by bytes, so that a fast source waits for the checkpoint. The committing side never waits for the
+//! Bounded by rows (as many as are taken at once) and by bytes, so that a fast source waits for the checkpoint. The committing side never waits for the
 //! reading side for longer than it says: a read from a silent pipe or a dead file server may never return.
 
 use std::{
+    collections::VecDeque,
     mem,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-/// Most rows that wait.
-pub(super) const MAX_QUEUED_ROWS: usize = 4_096;
 /// Most bytes that wait. A row that is larger waits alone.
-pub(super) const MAX_QUEUED_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const MAX_QUEUED_BYTES: usize = 24 * 1024 * 1024;
 /// A batch is taken at the latest this long after its first row came.
 const MAX_BATCH_DELAY: Duration = Duration::from_millis(20);
 
@@ -26,8 +25,10 @@ pub(super) struct RowQueue<T, E> {
 }
 
 struct State<T, E> {
-    rows: Vec<T>,
+    /// Each with its bytes.
+    rows: VecDeque<(T, usize)>,
     bytes: usize,
+    max_rows: usize,
     /// How the source ended.
     end: Option<Result<(), E>>,
     is_closed: bool,
@@ -49,8 +50,15 @@ pub(super) enum Taken<T, E> {
 
 impl<T, E> RowQueue<T, E> {
     pub(super) fn new() -> Self {
-        let state =
-            State { rows: Vec::new(), bytes: 0, end: None, is_closed: false, wanted: None, is_pusher_waiting: false };
+        let state = State {
+            rows: VecDeque::new(),
+            bytes: 0,
+            max_rows: 1,
+            end: None,
+            is_closed: false,
+            wanted: None,
+            is_pusher_waiting: false,
+        };
         Self { state: Mutex::new(state), filled: Condvar::new(), emptied: Condvar::new() }
     }
 
@@ -67,7 +75,7 @@ impl<T, E> RowQueue<T, E> {
         if state.is_closed {
             return false;
         }
-        state.rows.push(row);
+        state.rows.push_back((row, bytes));
         state.bytes += bytes;
         if state.wanted.is_some_and(|wanted| state.rows.len() >= wanted) {
             self.filled.notify_one();
@@ -87,24 +95,31 @@ impl<T, E> RowQueue<T, E> {
         self.emptied.notify_one();
     }
 
-    /// At most so many rows. Waits at most `patience` for the first one.
-    pub(super) fn take(&self, most: usize, patience: Duration) -> Taken<T, E> {
-        let mut state = self.wait_for(self.lock(), 1, patience);
+    /// At most `most` rows. Waits at most `patience` for the first one, and then a moment for `enough` of them.
+    pub(super) fn take(&self, enough: usize, most: usize, patience: Duration) -> Taken<T, E> {
+        let mut state = self.lock();
+        if state.max_rows < most {
+            state.max_rows = most;
+            self.make_room(&mut state);
+        }
+        state = self.wait_for(state, 1, patience);
         if !state.rows.is_empty() {
-            state = self.wait_for(state, most, MAX_BATCH_DELAY);
+            state = self.wait_for(state, enough, MAX_BATCH_DELAY);
         }
         if state.rows.is_empty() {
             return state.end.take().map_or(Taken::Nothing, Taken::End);
         }
-        let rest = if state.rows.len() > most { state.rows.split_off(most) } else { Vec::new() };
-        let rows = mem::replace(&mut state.rows, rest);
-        if state.rows.is_empty() {
-            state.bytes = 0;
-        }
+        let taken = state.rows.len().min(most);
+        let (rows, bytes): (Vec<T>, Vec<usize>) = state.rows.drain(..taken).unzip();
+        state.bytes -= bytes.iter().sum::<usize>();
+        self.make_room(&mut state);
+        Taken::Rows(rows)
+    }
+
+    fn make_room(&self, state: &mut State<T, E>) {
         if mem::take(&mut state.is_pusher_waiting) {
             self.emptied.notify_one();
         }
-        Taken::Rows(rows)
     }
 
     /// Until so many rows wait, no more can come, or the time has passed.
@@ -135,6 +150,69 @@ impl<T, E> RowQueue<T, E> {
 impl<T, E> State<T, E> {
     fn is_full(&self, bytes: usize) -> bool {
         let is_over = self.bytes.saturating_add(bytes) > MAX_QUEUED_BYTES;
-        self.rows.len() >= MAX_QUEUED_ROWS || (is_over && !self.rows.is_empty())
+        self.rows.len() >= self.max_rows || (is_over && !self.rows.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Queue = RowQueue<usize, &'static str>;
+
+    const SOON: Duration = Duration::from_millis(1);
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn rows_come_out_once_and_in_order_within_both_bounds(
+            sizes in proptest::collection::vec(0..MAX_QUEUED_BYTES * 3 / 2, 0..200), most in 1_usize..40,
+        ) {
+            let queue = Queue::new();
+            let (mut rows, mut end) = (Vec::new(), None);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    sizes.iter().enumerate().for_each(|(row, bytes)| assert!(queue.push(row, *bytes)));
+                    queue.end(Err("broken"));
+                });
+                while end.is_none() {
+                    match queue.take(most, most, SOON) {
+                        Taken::Rows(batch) => {
+                            let bytes: usize = batch.iter().map(|row| sizes[*row]).sum();
+                            assert!(batch.len() <= most && (bytes <= MAX_QUEUED_BYTES || batch.len() == 1), "{batch:?}");
+                            rows.extend(batch);
+                        }
+                        Taken::Nothing => {}
+                        Taken::End(how) => end = Some(how),
+                    }
+                }
+            });
+            prop_assert_eq!(end, Some(Err("broken")));
+            prop_assert_eq!(rows, (0..sizes.len()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn row_is_taken_while_the_next_one_has_not_come() {
+        let queue = Queue::new();
+        assert_eq!(queue.take(10, 10, SOON), Taken::Nothing);
+        assert!(queue.push(1, 0));
+        assert_eq!(queue.take(10, 10, SOON), Taken::Rows(vec![1]));
+        assert_eq!(queue.take(10, 10, SOON), Taken::Nothing);
+    }
+
+    #[test]
+    fn closing_frees_a_source_that_waits_for_room() {
+        let queue = Queue::new();
+        std::thread::scope(|scope| {
+            let pushing = scope.spawn(|| (0..).take_while(|row| queue.push(*row, 0)).count());
+            while !queue.lock().is_pusher_waiting {
+                std::thread::yield_now();
+            }
+            queue.close();
+            assert_eq!(pushing.join().unwrap(), 1);
+        });
     }
 }

@@ -19,6 +19,7 @@ mod mend;
 mod model;
 mod nightly;
 mod rate;
+mod reading;
 mod recording;
 mod report;
 mod run;

@@ -8,7 +8,6 @@ use crate::support::{Archive, Ended, Enroll, Service, codes, export, photo};
 struct Refused {
     archive: Archive,
     service: Service,
-    original: String,
     /// The last export, as it was written.
     exported: RefCell<String>,
 }
@@ -20,10 +19,10 @@ impl Refused {
             fs::write(archive.path().join(format!("photos/{name}.jpg")), photo(name, 0)).unwrap();
         }
         let long = "x".repeat(40);
-        let original = fs::read_to_string(archive.manifest()).unwrap()
+        let manifest = fs::read_to_string(archive.manifest()).unwrap()
             + &format!("photos/d.jpg,{long}\nphotos/e.jpg,u00001\n../f.jpg,u6\n,u7\n");
-        archive.write(&original);
-        let refused = Self { archive, service, original, exported: RefCell::default() };
+        archive.write(&manifest);
+        let refused = Self { archive, service, exported: RefCell::default() };
         let ended = refused.service.run(&refused.archive).end();
         ended.is(6, &[("total", 7), ("enrolled", 3), ("rejected", 4)]);
         refused

@@ -23,11 +23,6 @@ const APPLICATION_ID: i64 = 0x4645_4E52;
 const LEAST_SQLITE: i32 = 3_051_003;
 /// How long another reader or writer of the file is waited for.
 const BUSY: Duration = Duration::from_secs(5);
-/// Page cache. Ids in no order touch another page of the index with each row: with 8 MiB, 10 million of them wait for the
-/// disk for most of their time.
-const CACHE_KIB: i64 = 64 * 1024;
-/// Pages in the WAL before it is copied into the file: a page that changes many times meanwhile is copied once.
-const CHECKPOINT_PAGES: i64 = 16 * 1024;
 /// Statements that are kept prepared.
 const STATEMENTS: usize = 64;
 
@@ -192,8 +187,7 @@ fn set_up(db: &Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "cell_size_check", true)?;
     db.pragma_update(None, "secure_delete", true)?;
     db.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-    db.pragma_update(None, "cache_size", -CACHE_KIB)?;
-    db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    db.pragma_update(None, "cache_size", -8 * 1024)?;
     db.pragma_update(None, "application_id", APPLICATION_ID)
 }
 
