@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     changes,
     control::Stop,
-    row_queue::{RowQueue, Taken},
+    row_queue::{RowQueue, Taken, Weighed},
 };
 use crate::{
     checkpoint::{Batch, Begun, Checkpoint, Ingested, SourceId, Store, StoreError},
@@ -35,7 +35,7 @@ const MAX_BATCH_ROWS: usize = 4_096;
 /// each. The share keeps the rows of a page together while the index grows, and the memory of a short manifest small.
 const WINDOW_SHARE: u64 = 16;
 /// Most rows that are taken at once.
-const MAX_WINDOW_ROWS: usize = 65_536;
+const MAX_WINDOW_ROWS: usize = 131_072;
 /// No intent is written while the writer takes a batch in. A batch that took less than half of this is followed by a larger
 /// one.
 const MAX_BATCH_TIME: Duration = Duration::from_millis(20);
@@ -244,7 +244,9 @@ impl<S: Store> Reading<S> {
                 break None;
             }
             if window.len() > 0 {
-                let rows: Vec<Row> = window.by_ref().take(self.batch_rows).collect();
+                let batch: Vec<Weighed<Row>> = window.by_ref().take(self.batch_rows).collect();
+                reader.queue.release(batch.len(), batch.iter().map(|row| row.bytes).sum());
+                let rows: Vec<Row> = batch.into_iter().map(|row| row.row).collect();
                 self.progress.rows += rows.len() as u64;
                 self.progress.parsed += rows.iter().filter(|row| row.is_ok()).count() as u64;
                 let reply = self.ingest.checkpoint.begin_ingest(Batch { source: id, rows })?;
@@ -258,7 +260,7 @@ impl<S: Store> Reading<S> {
                     last_row = Instant::now();
                     if rows.len() > MAX_BATCH_ROWS {
                         // Stable: of two rows with one id the first stays the first.
-                        rows.sort_by(|a, b| id_of(a).cmp(id_of(b)));
+                        rows.sort_by(|a, b| id_of(&a.row).cmp(id_of(&b.row)));
                     }
                     window = rows.into_iter();
                 }

@@ -1,7 +1,8 @@
 //! Hands rows from the thread that reads a source to the thread that commits them.
 //!
-//! Bounded by rows (as many as are taken at once) and by bytes, so that a fast source waits for the checkpoint. The committing side never waits for the
-//! reading side for longer than it says: a read from a silent pipe or a dead file server may never return.
+//! What is held (it waits here, or was taken and is not released yet) is bounded by rows and by bytes: a fast source waits
+//! for the checkpoint. The committing side never waits for the reading side for longer than it says: a read from a silent
+//! pipe or a dead file server may never return.
 
 use std::{
     collections::VecDeque,
@@ -10,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Most bytes that wait. A row that is larger waits alone.
-pub(super) const MAX_QUEUED_BYTES: usize = 24 * 1024 * 1024;
+/// Most bytes that are held. A row that is larger is held alone.
+const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// A batch is taken at the latest this long after its first row came.
 const MAX_BATCH_DELAY: Duration = Duration::from_millis(20);
 
@@ -25,9 +26,10 @@ pub(super) struct RowQueue<T, E> {
 }
 
 struct State<T, E> {
-    /// Each with its bytes.
-    rows: VecDeque<(T, usize)>,
-    bytes: usize,
+    rows: VecDeque<Weighed<T>>,
+    /// Of those that wait, and those that were taken and not released.
+    held_rows: usize,
+    held_bytes: usize,
     max_rows: usize,
     /// How the source ended.
     end: Option<Result<(), E>>,
@@ -37,11 +39,18 @@ struct State<T, E> {
     is_pusher_waiting: bool,
 }
 
+/// A row, and about how many bytes it takes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Weighed<T> {
+    pub(super) row: T,
+    pub(super) bytes: usize,
+}
+
 /// What has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken<T, E> {
-    /// Rows, in their order.
-    Rows(Vec<T>),
+    /// Rows, in their order. Each is to be released.
+    Rows(Vec<Weighed<T>>),
     /// Nothing, for as long as was waited.
     Nothing,
     /// The source has ended, and all its rows have been taken.
@@ -52,7 +61,8 @@ impl<T, E> RowQueue<T, E> {
     pub(super) fn new() -> Self {
         let state = State {
             rows: VecDeque::new(),
-            bytes: 0,
+            held_rows: 0,
+            held_bytes: 0,
             max_rows: 1,
             end: None,
             is_closed: false,
@@ -75,8 +85,9 @@ impl<T, E> RowQueue<T, E> {
         if state.is_closed {
             return false;
         }
-        state.rows.push_back((row, bytes));
-        state.bytes += bytes;
+        state.rows.push_back(Weighed { row, bytes });
+        state.held_rows += 1;
+        state.held_bytes += bytes;
         if state.wanted.is_some_and(|wanted| state.rows.len() >= wanted) {
             self.filled.notify_one();
         }
@@ -110,10 +121,15 @@ impl<T, E> RowQueue<T, E> {
             return state.end.take().map_or(Taken::Nothing, Taken::End);
         }
         let taken = state.rows.len().min(most);
-        let (rows, bytes): (Vec<T>, Vec<usize>) = state.rows.drain(..taken).unzip();
-        state.bytes -= bytes.iter().sum::<usize>();
+        Taken::Rows(state.rows.drain(..taken).collect())
+    }
+
+    /// Rows that were taken are not held any more.
+    pub(super) fn release(&self, rows: usize, bytes: usize) {
+        let mut state = self.lock();
+        state.held_rows -= rows;
+        state.held_bytes -= bytes;
         self.make_room(&mut state);
-        Taken::Rows(rows)
     }
 
     fn make_room(&self, state: &mut State<T, E>) {
@@ -149,8 +165,8 @@ impl<T, E> RowQueue<T, E> {
 
 impl<T, E> State<T, E> {
     fn is_full(&self, bytes: usize) -> bool {
-        let is_over = self.bytes.saturating_add(bytes) > MAX_QUEUED_BYTES;
-        self.rows.len() >= self.max_rows || (is_over && !self.rows.is_empty())
+        let is_over = self.held_bytes.saturating_add(bytes) > MAX_BYTES;
+        self.held_rows >= self.max_rows || (is_over && self.held_rows > 0)
     }
 }
 
@@ -168,7 +184,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn rows_come_out_once_and_in_order_within_both_bounds(
-            sizes in proptest::collection::vec(0..MAX_QUEUED_BYTES * 3 / 2, 0..200), most in 1_usize..40,
+            sizes in proptest::collection::vec(0..MAX_BYTES * 3 / 2, 0..200), most in 1_usize..40,
         ) {
             let queue = Queue::new();
             let (mut rows, mut end) = (Vec::new(), None);
@@ -180,9 +196,10 @@ mod tests {
                 while end.is_none() {
                     match queue.take(most, most, SOON) {
                         Taken::Rows(batch) => {
-                            let bytes: usize = batch.iter().map(|row| sizes[*row]).sum();
-                            assert!(batch.len() <= most && (bytes <= MAX_QUEUED_BYTES || batch.len() == 1), "{batch:?}");
-                            rows.extend(batch);
+                            let bytes: usize = batch.iter().map(|row| row.bytes).sum();
+                            assert!(batch.len() <= most && (bytes <= MAX_BYTES || batch.len() == 1), "{batch:?}");
+                            queue.release(batch.len(), bytes);
+                            rows.extend(batch.into_iter().map(|row| row.row));
                         }
                         Taken::Nothing => {}
                         Taken::End(how) => end = Some(how),
@@ -199,7 +216,7 @@ mod tests {
         let queue = Queue::new();
         assert_eq!(queue.take(10, 10, SOON), Taken::Nothing);
         assert!(queue.push(1, 0));
-        assert_eq!(queue.take(10, 10, SOON), Taken::Rows(vec![1]));
+        assert_eq!(queue.take(10, 10, SOON), Taken::Rows(vec![Weighed { row: 1, bytes: 0 }]));
         assert_eq!(queue.take(10, 10, SOON), Taken::Nothing);
     }
 
