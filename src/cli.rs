@@ -11,11 +11,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 use crate::{
     api::{Network, Region},
-    domain::{FaceGroupCode, ItemState, MerchantUserId},
+    domain::{FaceGroupCode, ItemState, MerchantUserId, OnChange},
     manifest::{ColumnName, IdFrom, InputFormat, Pattern},
     pace::{InDoubtPolicy, Qps, QuotaUse},
     picture::{Fit, Landscape},
-    run::{MaxErrors, OnChange, Window},
+    run::{MaxErrors, Window},
 };
 
 /// Enrols an archive of face photos into Alibaba Cloud ID Verification face groups: every photo with a known outcome,

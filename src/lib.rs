@@ -31,8 +31,7 @@
 //!
 //! ```text
 //! manifest::Source        Result<Item, RowError>    a bad row is stored with its reason, the run goes on
-//! checkpoint: ingest      pending                   in batches, beside the sending; in the order of ids, if the manifest has
-//!                                                   them in none (run::order); nothing is read that is known as a whole
+//! checkpoint: ingest      pending                   in batches, beside the sending
 //! checkpoint: claim       the next few items
 //! picture + api::Payload  prepared, or refused      read, plan, fit: on blocking threads, under budgets
 //! run::upload             FileAddress               only what does not go inline; before any intent
@@ -50,8 +49,8 @@
 //! Another photo of someone who is enrolled (`run::replace`): the numbers of the old records on disk, then the way above,
 //! then the new record seen, then the old ones removed by their numbers, each removal on disk first.
 //!
-//! A row that could not become an item is kept with its reason. A row of an export may stand for one: mended, it takes its
-//! place (`checkpoint::sqlite::mend`); else the refused one stays as it was.
+//! A row that could not become an item is kept with its reason. A row of an export may name one: it removes the refused row
+//! once it can be an item itself (`checkpoint::sqlite::corrections`).
 //!
 //! # What an old checkpoint does not know
 //!

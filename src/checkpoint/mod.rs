@@ -17,6 +17,6 @@ pub use lock::Lock;
 pub use sqlite::{Forget, Forgotten, Reader, SqliteStore, companions};
 pub use store::{
     Batch, Claimed, Doubt, EnrolledBefore, ExportRow, Found, Ingested, KnownPhoto, NewIntent, NewRun, Pace, PhotoLook,
-    RefusedBefore, Relook, Remembered, RunRecord, Seen, Settlement, SourceId, Store,
+    RefusedBefore, RunRecord, Seen, Settlement, SourceId, Store,
 };
 pub use writer::{Begun, Checkpoint};

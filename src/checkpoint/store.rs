@@ -37,26 +37,6 @@ pub struct Ingested {
     pub enrolled_before: Vec<EnrolledBefore>,
 }
 
-/// Sources that were read to their end together, and have lost no item since.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remembered {
-    /// What they were known by then.
-    pub mark: Digest,
-    /// Their rows.
-    pub rows: u64,
-    /// Of them, those that are items.
-    pub items: u64,
-}
-
-/// A part of the items of sources that are not read again.
-#[derive(Debug, Default)]
-pub struct Relook {
-    /// What is to be looked at.
-    pub found: Ingested,
-    /// The next part lies behind this one; none: this was the last.
-    pub after: Option<ItemId>,
-}
-
 /// An item that is enrolled.
 #[derive(Debug, Clone)]
 pub struct EnrolledBefore {
@@ -249,19 +229,6 @@ pub trait Store: Send + 'static {
     }
     /// Every source has been read to its end: what they no longer name has vanished.
     fn finish_ingest(&mut self) -> Result<(), StoreError>;
-    /// What these sources were known by when they were read last. All their items are named as long as none is opened.
-    /// None: they are to be read.
-    fn remembered(&mut self, _names: &[String]) -> Result<Option<Remembered>, StoreError> {
-        Ok(None)
-    }
-    /// The sources that have been read are known by this from here on.
-    fn remember(&mut self, _mark: &Digest) -> Result<(), StoreError> {
-        Ok(())
-    }
-    /// What a reading would have found of the remembered sources' items behind `after`, at most so many numbers on.
-    fn relook(&mut self, _after: ItemId, _numbers: usize) -> Result<Relook, StoreError> {
-        Ok(Relook::default())
-    }
     /// Looks at photos of enrolled items.
     fn note_photos(&mut self, looks: &[PhotoLook]) -> Result<(), StoreError>;
     /// Items that were refused, or had failed, are to be sent again.

@@ -13,14 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     StoreError,
-    store::{
-        Batch, Claimed, Doubt, Found, Ingested, NewIntent, NewRun, PhotoLook, Relook, Remembered, Settlement, SourceId,
-        Store,
-    },
+    store::{Batch, Claimed, Doubt, Found, Ingested, NewIntent, NewRun, PhotoLook, Settlement, SourceId, Store},
 };
 use crate::{
     crash,
-    domain::{Binding, Committed, Counts, Digest, Intent, ItemId, ItemReport, Removal, RunTotals},
+    domain::{Binding, Committed, Counts, Intent, ItemId, ItemReport, Removal, RunTotals},
 };
 
 /// Calls that may wait for the writer: more than all units of a run together make.
@@ -88,21 +85,6 @@ impl<S: Store> Checkpoint<S> {
     /// See [`Store::finish_ingest`]. Blocks.
     pub fn finish_ingest(&self) -> Result<(), StoreError> {
         self.call_blocking(Store::finish_ingest)
-    }
-
-    /// See [`Store::remembered`]. Blocks.
-    pub fn remembered(&self, names: Vec<String>) -> Result<Option<Remembered>, StoreError> {
-        self.call_blocking(move |store| store.remembered(&names))
-    }
-
-    /// See [`Store::remember`]. Blocks.
-    pub fn remember(&self, mark: Digest) -> Result<(), StoreError> {
-        self.call_blocking(move |store| store.remember(&mark))
-    }
-
-    /// See [`Store::relook`].
-    pub fn begin_relook(&self, after: ItemId, numbers: usize) -> Result<Begun<Relook>, StoreError> {
-        self.begin_blocking(move |store| store.relook(after, numbers))
     }
 
     /// See [`Store::note_photos`]. Blocks.

@@ -17,7 +17,6 @@ use crate::{
     pace::Qps,
     picture::Poor,
     report::{self, CheckReport, CheckSummary, ExportError, check_lines},
-    run::Reading,
 };
 
 /// Rows between two looks at the progress bar.
@@ -69,7 +68,13 @@ pub(super) fn dry_run(args: &RunArgs, is_quiet: bool) -> Result<Exit, Failure> {
 impl Plan<'_> {
     fn carry_out(&self, is_quiet: bool) -> Result<Exit, Failure> {
         let sources = reading::open(self.read, self.group.clone())?;
-        let sources = sources.into_iter().map(|Reading { source, root }| (source, root)).collect();
+        let sources = sources
+            .into_iter()
+            .map(|source| {
+                let root = source.root().to_owned();
+                (source, root)
+            })
+            .collect();
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let settings = Settings {
             rules: reading::rules(self.photos, Poor::Warn),

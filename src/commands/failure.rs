@@ -10,7 +10,7 @@ use crate::{
     files::FileError,
     manifest::SourceError,
     report::ExportError,
-    run::{FeedError, RunError},
+    run::{IngestError, RunError},
 };
 
 /// See the module.
@@ -117,13 +117,11 @@ impl From<SourceError> for Failure {
     }
 }
 
-impl From<FeedError> for Failure {
-    fn from(error: FeedError) -> Self {
+impl From<IngestError> for Failure {
+    fn from(error: IngestError) -> Self {
         match error {
-            FeedError::Source(error) => error.into(),
-            FeedError::Store(error) => error.into(),
-            FeedError::Order(_) => Self::new(Exit::Checkpoint, error)
-                .advise("see to the disk (space, permissions, health), then run again"),
+            IngestError::Source(error) => error.into(),
+            IngestError::Store(error) => error.into(),
         }
     }
 }

@@ -4,13 +4,12 @@ use super::Failure;
 use crate::{
     cli::{PhotoArgs, ReadArgs, Send},
     domain::FaceGroupCode,
-    manifest::{self, Files},
+    manifest::{self, Files, Source},
     picture::{Poor, Rules},
-    run::Reading,
 };
 
 /// Opens every source. `group` is that of rows that name none.
-pub(super) fn open(args: &ReadArgs, group: Option<FaceGroupCode>) -> Result<Vec<Reading>, Failure> {
+pub(super) fn open(args: &ReadArgs, group: Option<FaceGroupCode>) -> Result<Vec<Source>, Failure> {
     let settings = manifest::Settings {
         group,
         root: args.root.clone(),
@@ -20,12 +19,7 @@ pub(super) fn open(args: &ReadArgs, group: Option<FaceGroupCode>) -> Result<Vec<
         id_from: args.id_from,
         files: Files { include: args.include.clone(), exclude: args.exclude.clone() },
     };
-    let open = |source| {
-        let source = manifest::open(source, &settings)?;
-        let root = source.root().to_owned();
-        Ok(Reading { source, root })
-    };
-    args.sources.iter().map(|source| open(source)).collect()
+    args.sources.iter().map(|source| Ok(manifest::open(source, &settings)?)).collect()
 }
 
 /// The rules for photos. `poor` is what becomes of poor ones where they are not to be rejected.

@@ -31,10 +31,11 @@ use crate::{
     domain::{Binding, Counts, DrainReason, Event, RunId, RunSummary, RunTotals},
     exit::Exit,
     files::{self, FileId},
+    manifest::Source,
     pace::{Gate, Qps, RetryRules},
     picture,
     report::{self, Progress, Snapshot, Status, Summary, View},
-    run::{Deps, Engine, Feed, FeedError, FeedState, Limits, Precheck, Reading, RunError, Settings, Stop},
+    run::{Deps, Engine, Ingest, IngestError, IngestProgress, Limits, Precheck, RunError, Settings, Stop},
     telemetry,
 };
 
@@ -46,7 +47,8 @@ const SETTLE: Duration = Duration::from_secs(30);
 const SANDBOX_SETTLE: Duration = Duration::from_secs(1);
 /// How often the checkpoint's file is looked for.
 const GUARD_EVERY: Duration = Duration::from_secs(2);
-/// What is still open after a second signal is left to the next run.
+/// What is still being read so long after the reading was told to end, or open after a second signal, is left to the next
+/// run.
 const LEAVING: Duration = Duration::from_secs(1);
 
 /// See the module.
@@ -54,7 +56,7 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
     let kind = target::kind(&args);
     let path = place::of_sources(&args.read.sources, args.checkpoint.as_deref(), kind)?;
     // A source that is not there is told before anything is made for it.
-    let readings = reading::open(&args.read, target::group(&args))?;
+    let sources = reading::open(&args.read, target::group(&args))?;
     let service = match kind {
         Kind::Service => Some(target::service(&args.service, None).await?),
         Kind::Sandbox => None,
@@ -105,7 +107,7 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
     let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| Failure::new(Exit::Internal, error))?;
     let summary = OnceLock::new();
     let run = Run { args: &args, path: &path, lock: &lock, knows_all, is_quiet, summary: &summary };
-    let ended = run.go(&target, readings, checkpoint).await;
+    let ended = run.go(&target, sources, checkpoint).await;
     if let Some(sandbox) = target.sandbox {
         sandbox.shutdown().await;
     }
@@ -133,7 +135,7 @@ impl Run<'_> {
     async fn go(
         &self,
         target: &Target,
-        readings: Vec<Reading>,
+        sources: Vec<Source>,
         checkpoint: Checkpoint<SqliteStore>,
     ) -> Result<Exit, Failure> {
         let key = target.credentials.masked_id();
@@ -181,7 +183,7 @@ impl Run<'_> {
         let sending = &self.args.sending;
         let gate = |quota, learned| Gate::new(quota, sending.quota, learned, now);
         let (events, heard) = mpsc::channel(EVENTS);
-        let (feed_state, feed_watch) = watch::channel(FeedState::default());
+        let (ingest_progress, progress) = watch::channel(IngestProgress::default());
         let engine = Arc::new(Engine::new(
             Deps {
                 client,
@@ -197,20 +199,20 @@ impl Run<'_> {
             },
             settings.clone(),
         ));
-        let feed = Feed {
-            readings,
+        let ingest = Ingest {
+            sources,
             checkpoint: checkpoint.clone(),
             rules: settings.photo,
             on_change: sending.on_change,
             allow_outside_root: settings.allow_outside_root,
-            folder: files::folder_of(self.path).to_owned(),
-            state: feed_state,
+            progress: ingest_progress,
             events,
+            stop: stop.clone(),
         };
         let reading = {
             let stop = stop.clone();
             tokio::task::spawn_blocking(move || {
-                let read = feed.read();
+                let read = ingest.run();
                 if read.is_err() {
                     stop.drain(DrainReason::SourceBroken);
                 }
@@ -231,11 +233,12 @@ impl Run<'_> {
         let mut watcher = self.watcher(heard, &metrics);
         let pages = found.was_killed.then(|| self.check_pages(stop.clone()));
         let working = async {
-            let ran = engine.run(feed_watch).await;
-            // The checkpoint is to hold every row, also of a run that stops early.
+            let ran = engine.run(progress).await;
+            // A run that has sent as much as it may still takes in every row.
+            let deadline = self.args.limits.max_duration.map(|limit| now + limit);
             let read = tokio::select! {
                 read = reading => Some(read.expect("reading does not panic")),
-                () = leave(&stop) => None,
+                () = leave_reading(&stop, deadline) => None,
             };
             (ran, read)
         };
@@ -363,13 +366,13 @@ impl Run<'_> {
             Failure::new(Exit::Source, "no row of the source could be read as a photo to enrol")
                 .advise("see what is wrong with each: face-enroll export --status rejected --checkpoint FILE")
         };
-        let has_no_rows = matches!(&read, Some(Ok(state)) if state.rows == 0);
+        let has_no_rows = matches!(&read, Some(Ok(progress)) if progress.is_done && progress.rows == 0);
         let failure = match (ran, read) {
             // The writer stops with the first error; whoever comes after it hears only that it has stopped.
             (Err(RunError::Store(StoreError::Stopped)), Some(Err(cause))) => Some(Failure::from(cause)),
             (Err(error), _) => Some(Failure::from(error)),
             (Ok(()), Some(Err(error))) => Some(Failure::from(error)),
-            (Ok(()), Some(Ok(state))) if state.rows > 0 && state.parsed == 0 => Some(nothing_parses()),
+            (Ok(()), Some(Ok(IngestProgress { rows: 1.., parsed: 0, is_done: true, .. }))) => Some(nothing_parses()),
             (Ok(()), Some(Ok(_)) | None) => None,
         };
         let failure = failure.or(damage.map(Failure::from));
@@ -456,7 +459,7 @@ impl Run<'_> {
 
 struct Ended {
     ran: Result<(), RunError>,
-    read: Option<Result<FeedState, FeedError>>,
+    read: Option<Result<IngestProgress, IngestError>>,
     /// Of the checkpoint's pages.
     damage: Option<StoreError>,
     totals: RunTotals,
@@ -480,8 +483,17 @@ fn make_folder(checkpoint: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns a moment after the run was told to leave at once.
-async fn leave(stop: &Stop) {
-    stop.leaving().await;
+/// Returns a moment after the reading was told to end, or has to: what hangs on a dead disk is left behind.
+async fn leave_reading(stop: &Stop, deadline: Option<Instant>) {
+    let at_deadline = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stop.reading_ended() => {}
+        () = at_deadline => stop.end_reading(),
+    }
     tokio::time::sleep(LEAVING).await;
 }

@@ -70,7 +70,7 @@ impl fmt::Debug for PictureUrl {
     }
 }
 
-/// The row of an earlier manifest that a row of an export stands for: mended, it takes that one's place.
+/// The row of an earlier manifest that a row of an export names. Once it can be an item, it removes that row if it was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// The manifest, as the checkpoint names it.

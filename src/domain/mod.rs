@@ -8,6 +8,7 @@ mod counts;
 mod event;
 mod ids;
 mod item;
+mod on_change;
 mod outcome;
 mod proof;
 mod similar;
@@ -21,6 +22,7 @@ pub use item::{
     EXPORT_COLUMNS, EXPORT_MARKS, Extra, FileStamp, Item, Origin, PictureRef, PictureUrl, RawFields, RowDefect,
     RowError,
 };
+pub use on_change::OnChange;
 pub use outcome::{ConfirmedBy, ItemState, Outcome, Stage};
 pub use proof::{Committed, Permit};
 pub use similar::{most_similar, suggestion};

@@ -8,7 +8,7 @@ use std::{
     str::FromStr,
 };
 
-use super::{SourceError, identity::Identity};
+use super::SourceError;
 
 /// What a manifest is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,14 +71,13 @@ impl FromStr for InputFormat {
 pub(super) type Input = Box<dyn Read + Send>;
 
 /// Opens a file, or standard input where there is none.
-pub(super) fn open(path: Option<&Path>, packing: Packing, identity: Option<&Identity>) -> Result<Input, SourceError> {
+pub(super) fn open(path: Option<&Path>, packing: Packing) -> Result<Input, SourceError> {
     let shown = path.unwrap_or(Path::new("-"));
     let unreadable = |source| SourceError::Unreadable { path: shown.to_owned(), source };
     let file = path.map(File::open).transpose().map_err(unreadable)?;
-    let input: Input = match (file, identity) {
-        (Some(file), Some(identity)) => Box::new(identity.hashing(file)),
-        (Some(file), None) => Box::new(file),
-        (None, _) => Box::new(io::stdin()),
+    let input: Input = match file {
+        Some(file) => Box::new(file),
+        None => Box::new(io::stdin()),
     };
     Ok(match packing {
         Packing::Plain => input,

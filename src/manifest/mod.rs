@@ -8,7 +8,6 @@ mod directory;
 mod embedded;
 mod fields;
 mod framing;
-mod identity;
 mod input;
 mod json;
 mod place;
@@ -18,7 +17,6 @@ mod table;
 
 pub use directory::{Files, Pattern};
 pub use fields::{ColumnName, Field};
-pub use identity::{mark_as_read, mark_of_files};
 pub use input::{Format, InputFormat, Packing};
 pub use place::IdFrom;
 pub use source::{Settings, Source, SourceError, from_bytes, open};

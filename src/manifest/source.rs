@@ -12,7 +12,6 @@ use std::{
 use super::{
     directory::{self, Files},
     fields::ColumnName,
-    identity::Identity,
     input::{self, Format, Input, InputFormat},
     json,
     place::IdFrom,
@@ -145,7 +144,6 @@ pub struct Source {
     name: String,
     root: PathBuf,
     rows: Rows,
-    identity: Option<Identity>,
     kind: Kind,
 }
 
@@ -174,28 +172,24 @@ pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
     if path == Path::new("-") {
         let InputFormat { format, packing } = settings.format.ok_or(SourceError::NoFormat)?;
         let root = root_given.map_or_else(|| absolute(Path::new(".")), Ok)?;
-        let rows = rows(input::open(None, packing, None)?, format, &At { path, root: &root }, settings)?;
-        return Ok(Source { name: "-".to_owned(), root, rows, identity: None, kind: Kind::of(format) });
+        let rows = rows(input::open(None, packing)?, format, &At { path, root: &root }, settings)?;
+        return Ok(Source { name: "-".to_owned(), root, rows, kind: Kind::of(format) });
     }
     let absolute = absolute(path)?;
     let is_directory = absolute.is_dir();
     let folder = if is_directory { absolute.as_path() } else { absolute.parent().unwrap_or(&absolute) };
     let root = root_given.unwrap_or_else(|| folder.to_owned());
     let at = At { path: &absolute, root: &root };
-    let (rows, identity, kind) = if is_directory {
+    let (rows, kind) = if is_directory {
         let skipped = Arc::default();
-        (directory::rows(&at, settings, Arc::clone(&skipped))?, None, Kind::Directory(skipped))
+        (directory::rows(&at, settings, Arc::clone(&skipped))?, Kind::Directory(skipped))
     } else {
         let named = || InputFormat::of_name(&absolute.file_name()?.to_string_lossy());
         let unknown = || SourceError::UnknownKind { path: path.to_owned() };
         let InputFormat { format, packing } = settings.format.or_else(named).ok_or_else(unknown)?;
-        // All that `rows` is given besides the bytes, and who understands it.
-        let meaning = format!("{} {format:?} {packing:?} {root:?} {settings:?}", env!("CARGO_PKG_VERSION"));
-        let identity = Identity::of(&absolute, meaning);
-        let input = input::open(Some(&absolute), packing, identity.as_ref())?;
-        (rows(input, format, &at, settings)?, identity, Kind::of(format))
+        (rows(input::open(Some(&absolute), packing)?, format, &at, settings)?, Kind::of(format))
     };
-    Ok(Source { name: absolute.to_string_lossy().into_owned(), root, rows, identity, kind })
+    Ok(Source { name: absolute.to_string_lossy().into_owned(), root, rows, kind })
 }
 
 /// A manifest that is in memory already, whatever it is called.
@@ -207,7 +201,7 @@ pub fn from_bytes(
 ) -> Result<Source, SourceError> {
     let path = Path::new("-");
     let rows = rows(Box::new(std::io::Cursor::new(bytes)), format.format, &At { path, root }, settings)?;
-    Ok(Source { name: "-".to_owned(), root: root.to_owned(), rows, identity: None, kind: Kind::of(format.format) })
+    Ok(Source { name: "-".to_owned(), root: root.to_owned(), rows, kind: Kind::of(format.format) })
 }
 
 /// Links stay as they were named: what lies beneath a folder lies beneath it by its name.
@@ -241,11 +235,6 @@ impl Source {
         &self.root
     }
 
-    /// Is it a file, which is read as fast as the disk gives it?
-    pub fn is_file(&self) -> bool {
-        self.identity.is_some()
-    }
-
     /// Is it a directory of photos?
     pub fn is_directory(&self) -> bool {
         matches!(self.kind, Kind::Directory(_))
@@ -256,16 +245,17 @@ impl Source {
         matches!(self.kind, Kind::Table)
     }
 
-    /// Files that were left out so far; none: it is no directory.
+    /// Number of files left out so far; `None` if it is not a directory.
     pub fn skipped(&self) -> Option<u64> {
-        match &self.kind {
-            Kind::Directory(skipped) => Some(skipped.load(Relaxed)),
-            Kind::Table | Kind::Objects => None,
-        }
+        self.skipped_counter().map(|skipped| skipped.load(Relaxed))
     }
 
-    pub(super) fn identity(&self) -> Option<&Identity> {
-        self.identity.as_ref()
+    /// Counts the files that are left out while the directory is read; `None` if it is not a directory.
+    pub fn skipped_counter(&self) -> Option<Arc<AtomicU64>> {
+        match &self.kind {
+            Kind::Directory(skipped) => Some(Arc::clone(skipped)),
+            Kind::Table | Kind::Objects => None,
+        }
     }
 }
 

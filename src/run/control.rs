@@ -18,12 +18,17 @@ pub struct Stop {
     drain: CancellationToken,
     leave: CancellationToken,
     signalled: CancellationToken,
+    reading: CancellationToken,
     reason: Arc<OnceLock<DrainReason>>,
 }
 
 impl Stop {
-    /// No new sends from here on. The first reason stands; true if this was it.
+    /// No new sends from here on. The first reason stands; true if this was it. A run that has sent as much as it may still
+    /// reads its sources to the end; for any other reason the reading ends too.
     pub fn drain(&self, reason: DrainReason) -> bool {
+        if !matches!(reason, DrainReason::MaxImages | DrainReason::MaxErrors) {
+            self.end_reading();
+        }
         let first = self.reason.set(reason).is_ok();
         self.drain.cancel();
         first
@@ -33,6 +38,21 @@ impl Stop {
     pub fn signalled(&self, number: u8) {
         self.signalled.cancel();
         self.drain(DrainReason::Signal(number));
+    }
+
+    /// No more rows are to be read.
+    pub fn end_reading(&self) {
+        self.reading.cancel();
+    }
+
+    /// Is the reading to end?
+    pub fn is_reading_ended(&self) -> bool {
+        self.reading.is_cancelled()
+    }
+
+    /// Returns when the reading is to end.
+    pub async fn reading_ended(&self) {
+        self.reading.cancelled().await;
     }
 
     /// Has a signal come before?
@@ -137,6 +157,15 @@ mod tests {
         assert!(stop.drain(DrainReason::MaxImages));
         assert!(!stop.drain(DrainReason::MaxDuration));
         assert_eq!(stop.reason(), Some(&DrainReason::MaxImages));
+    }
+
+    #[test]
+    fn reading_goes_on_behind_a_limit_and_ends_with_a_signal() {
+        let stop = Stop::default();
+        stop.drain(DrainReason::MaxImages);
+        assert!(!stop.is_reading_ended());
+        stop.signalled(15);
+        assert!(stop.is_reading_ended());
     }
 
     #[test]

@@ -22,8 +22,8 @@ use super::{
     budget::{ByteBudget, Images, PREPARING, Workbench},
     control::{Limits, Stop},
     doubt::{Case, CaseEnd, OpenDoubt},
-    feed::FeedState,
     guards::{BadCertificates, KnownGroups, MissingPhoto, MissingPhotos, Streak, ThrottledOut},
+    ingest::IngestProgress,
     queue::Queue,
     replace::Replacement,
     stages::Stages,
@@ -230,7 +230,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
     }
 
     /// Sends what is pending and settles what is in doubt, until there is nothing left or it is told to stop.
-    pub async fn run(&self, mut feed: watch::Receiver<FeedState>) -> Result<(), RunError> {
+    pub async fn run(&self, mut feed: watch::Receiver<IngestProgress>) -> Result<(), RunError> {
         let mut leftover = self.leftover_doubts().await?;
         leftover.extend(self.leftover_replacements().await?);
         let mut queue = Queue::new(leftover);

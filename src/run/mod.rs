@@ -16,17 +16,16 @@
 
 mod admission;
 mod budget;
+mod changes;
 mod control;
 mod doubt;
 mod engine;
-mod feed;
 mod guards;
-mod look;
-mod order;
+mod ingest;
 mod prepare;
 mod queue;
 mod replace;
-mod spill;
+mod row_queue;
 mod stages;
 mod stats;
 mod unit;
@@ -36,5 +35,5 @@ mod window;
 pub use budget::PREPARING;
 pub use control::{Limits, MaxErrors, Stop, is_ignored};
 pub use engine::{Deps, Engine, Precheck, RunError, Settings};
-pub use feed::{Feed, FeedError, FeedState, OnChange, Reading};
+pub use ingest::{Ingest, IngestError, IngestProgress};
 pub use window::Window;

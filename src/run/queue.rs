@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     doubt::{Case, CaseEnd},
-    feed::FeedState,
+    ingest::IngestProgress,
     unit::Work,
 };
 use crate::{checkpoint::Claimed, domain::ItemId};
@@ -142,9 +142,9 @@ impl Queue {
     }
 
     /// Rows have come in.
-    pub(super) fn rows_came(&mut self, feed: &FeedState) {
+    pub(super) fn rows_came(&mut self, progress: &IngestProgress) {
         if let Pass::Beside { .. } = self.pass {
-            if feed.is_done {
+            if progress.is_done {
                 (self.pass, self.cursor) = (Pass::Final, ItemId(0));
             } else {
                 self.pass = Pass::Beside { has_more: true };
@@ -247,12 +247,12 @@ mod tests {
     /// The sources have been opened, and rows are coming in.
     fn begun(doubts: Vec<(Case, Instant)>) -> Queue {
         let mut queue = Queue::new(doubts);
-        queue.rows_came(&FeedState::default());
+        queue.rows_came(&IngestProgress::default());
         queue
     }
 
-    fn all_in() -> FeedState {
-        FeedState { is_done: true, ..FeedState::default() }
+    fn all_in() -> IngestProgress {
+        IngestProgress { is_done: true, ..IngestProgress::default() }
     }
 
     fn take(queue: &mut Queue) -> Vec<i64> {

@@ -23,7 +23,7 @@ use face_enroll::{
     domain::{FaceGroupCode, Item, MerchantUserId, PictureRef, RunId},
     pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
     picture::Rules,
-    run::{Deps, Engine, FeedState, Limits, Precheck, Settings, Stop},
+    run::{Deps, Engine, IngestProgress, Limits, Precheck, Settings, Stop},
 };
 use slow::Slow;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -119,9 +119,9 @@ async fn photo_costs_few_allocations_no_copy_and_a_small_share_of_a_commit() {
         feeding.finish_ingest().unwrap();
     };
     tokio::task::spawn_blocking(feed).await.unwrap();
-    let (state, feed) = watch::channel(FeedState::default());
+    let (state, feed) = watch::channel(IngestProgress::default());
     state
-        .send(FeedState { rows: PHOTOS as u64, parsed: PHOTOS as u64, is_done: true, ..FeedState::default() })
+        .send(IngestProgress { rows: PHOTOS as u64, parsed: PHOTOS as u64, is_done: true, ..IngestProgress::default() })
         .unwrap();
 
     let engine = engine(checkpoint.clone());

@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use face_enroll::{
-    checkpoint::{
-        Batch, Checkpoint, Forget, NewIntent, NewRun, Reader, Settlement, SourceId, SqliteStore, Store, StoreError,
-    },
+    checkpoint::{Batch, Checkpoint, NewIntent, NewRun, Reader, Settlement, SourceId, SqliteStore, Store, StoreError},
     domain::{
-        ConfirmedBy, Counts, Digest, FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PictureRef,
-        RawFields, RowDefect, RowError, RunId, Stage,
+        ConfirmedBy, Counts, FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PictureRef, RawFields,
+        RowDefect, RowError, RunId, Stage,
     },
 };
 
@@ -235,50 +233,6 @@ fn vanished_row_is_kept_and_not_sent() {
     let counts = second.counts();
     assert_eq!((counts.total, counts.enrolled, counts.pending, counts.vanished), (3, 1, 2, 2));
     assert_eq!(second.pending(), ["c"]);
-}
-
-#[test]
-fn sources_are_remembered_until_they_are_read_again_or_lose_an_item() {
-    let (_dir, path) = fresh();
-    let mark = Digest([7; 32]);
-    let remembered = |run: &mut Run, names: &[&str]| {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        run.now(|store| store.remembered(&names)).map(|known| (known.mark, known.rows, known.items))
-    };
-    let read = |source: &str, rows: Vec<Result<Item, RowError>>, is_remembered: bool| {
-        let mut run = Run::open(&path);
-        run.read(source, rows);
-        if is_remembered {
-            run.now(|store| store.remember(&mark));
-        }
-        run
-    };
-    let mut run = read("/a.csv", people(&["a", "b"]), false);
-    assert_eq!(remembered(&mut run, &["/a.csv"]), None, "nobody has said what it is known by");
-    drop(run);
-    let mut run = read("/a.csv", vec![Ok(item(2, "a", "a.jpg")), bad_row(3), Ok(item(4, "b", "b.jpg"))], true);
-    assert_eq!(remembered(&mut run, &["/a.csv"]), Some((mark, 3, 2)));
-    assert_eq!(remembered(&mut run, &["/a.csv", "/b.csv"]), None);
-    drop(run);
-    let mut run = read("/b.csv", people(&["c"]), true);
-    assert_eq!(remembered(&mut run, &["/a.csv", "/b.csv"]), Some((mark, 4, 3)));
-    drop(run);
-    // Its own rows are all there, and one of them is another's now.
-    let mut run = read("/b.csv", people(&["c", "b"]), true);
-    assert_eq!(remembered(&mut run, &["/b.csv"]), Some((mark, 2, 2)));
-    assert_eq!(remembered(&mut run, &["/a.csv"]), None);
-    drop(run);
-    let mut run = read("/b.csv", people(&["c"]), true);
-    assert_eq!(remembered(&mut run, &["/b.csv"]), None, "which one has vanished stands nowhere");
-    drop(run);
-    let mut run = read("/c.csv", people(&["d"]), true);
-    assert!(remembered(&mut run, &["/c.csv"]).is_some());
-    run.now(|store| store.open_source("/c.csv", Path::new("/photos")));
-    assert_eq!(remembered(&mut run, &["/c.csv"]), None, "it is being read");
-    drop(run);
-    let mut run = read("/c.csv", people(&["d"]), true);
-    run.store.forget(&Forget::User(MerchantUserId::parse("d").unwrap(), None)).unwrap();
-    assert_eq!(remembered(&mut run, &["/c.csv"]), None, "someone was forgotten");
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod nightly;
 mod outputs;
 mod paths;
 mod rate;
+mod reading;
 mod recording;
 mod report;
 mod run;

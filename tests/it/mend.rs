@@ -1,4 +1,4 @@
-//! An export of what was refused is mended and run: each row takes the place of the one that it stands for.
+//! An export of the refused rows is corrected and run: a row that can be an item now removes the refused row that it names.
 
 use std::{cell::RefCell, fs, path::PathBuf};
 
@@ -8,7 +8,6 @@ use crate::support::{Archive, Ended, Enroll, Service, codes, export, photo};
 struct Refused {
     archive: Archive,
     service: Service,
-    original: String,
     /// The last export, as it was written.
     exported: RefCell<String>,
 }
@@ -20,10 +19,10 @@ impl Refused {
             fs::write(archive.path().join(format!("photos/{name}.jpg")), photo(name, 0)).unwrap();
         }
         let long = "x".repeat(40);
-        let original = fs::read_to_string(archive.manifest()).unwrap()
+        let manifest = fs::read_to_string(archive.manifest()).unwrap()
             + &format!("photos/d.jpg,{long}\nphotos/e.jpg,u00001\n../f.jpg,u6\n,u7\n");
-        archive.write(&original);
-        let refused = Self { archive, service, original, exported: RefCell::default() };
+        archive.write(&manifest);
+        let refused = Self { archive, service, exported: RefCell::default() };
         let ended = refused.service.run(&refused.archive).end();
         ended.is(6, &[("total", 7), ("enrolled", 3), ("rejected", 4)]);
         refused
@@ -52,7 +51,7 @@ impl Refused {
 }
 
 #[test]
-fn mended_row_of_an_export_takes_the_place_of_the_refused_one() {
+fn corrected_row_of_an_export_removes_the_refused_row() {
     for format in ["csv", "jsonl"] {
         let refused = Refused::new();
         let long = "x".repeat(40);
@@ -70,32 +69,42 @@ fn mended_row_of_an_export_takes_the_place_of_the_refused_one() {
             ],
         );
         refused.run(&mended).is(0, &[("total", 7), ("enrolled", 7), ("rejected", 0), ("newly_enrolled", 4)]);
-        // Again, and the manifest as it was: recognised, read anew under another flag, and read anew because it has grown.
         refused.run(&mended).is(0, &[("total", 7), ("calls", 0)]);
-        // As it was exported, it says nothing that is not known.
-        let exported = refused.archive.path().join(format!("exported.{format}"));
-        fs::write(&exported, &refused.exported.borrow()[..]).unwrap();
-        refused.run(&exported).is(6, &[("total", 8), ("rejected", 1), ("calls", 0)]);
-        let rows = export(&refused.archive.checkpoint(), &["--status", "rejected"]);
-        assert_eq!(codes(&rows), ["DuplicateUserId"].into(), "whose id is another's is told apart from nobody");
-        fs::remove_file(&exported).unwrap();
-        fs::write(&exported, if format == "csv" { "path,id\n" } else { "" }).unwrap();
-        refused.run(&exported).is(0, &[("total", 7), ("calls", 0)]);
-        let manifest = refused.archive.manifest();
-        refused.run(&manifest).is(0, &[("total", 7), ("calls", 0)]);
-        let again = refused.service.run(&refused.archive).args(["--column", "path=path"]).end();
-        again.is(0, &[("total", 7), ("enrolled", 7), ("calls", 0)]);
-        refused.archive.write(&(refused.original.clone() + "photos/u00003.jpg,u8\n"));
-        refused.run(&manifest).is(0, &[("total", 8), ("enrolled", 8), ("calls", 1)]);
+        // The old manifest comes again as it was: its rows are refused again, until the export comes again too.
+        let again = refused.run(&refused.archive.manifest());
+        again.is(6, &[("total", 11), ("enrolled", 7), ("rejected", 4), ("calls", 0)]);
+        refused.run(&mended).is(0, &[("total", 7), ("enrolled", 7), ("calls", 0), ("vanished", 0)]);
         assert!(refused.service.records().values().all(|records| *records == 1));
-        // Another row in the place of a mended one is not mended.
-        refused.archive.write(&refused.original.replace(",u7\n", ",u9\n"));
-        refused.run(&manifest).is(6, &[("rejected", 1)]);
     }
 }
 
 #[test]
-fn row_that_is_not_mended_stays_refused_where_it_was_and_takes_nobodys_place() {
+fn manifest_and_its_corrected_export_can_be_run_together() {
+    let refused = Refused::new();
+    let mended = refused.mended("csv", &[("x".repeat(40).as_str(), "u4"), ("u00001", "u5")]);
+    for calls in [2, 0] {
+        let mut enroll = refused.service.run(&refused.archive);
+        let ended = enroll.arg(&mended).arg("--checkpoint").arg(refused.archive.checkpoint()).end();
+        ended.is(6, &[("total", 7), ("enrolled", 5), ("rejected", 2), ("vanished", 0), ("calls", calls)]);
+    }
+}
+
+#[test]
+fn export_that_was_not_corrected_takes_nobodys_place() {
+    let refused = Refused::new();
+    let before = refused.service.sandbox.records();
+    let mended = refused.mended("csv", &[("u00001", "u5")]);
+    refused.run(&mended).is(6, &[("enrolled", 4), ("rejected", 3)]);
+    // The row that was a duplicate names no refused row any more, and its id is still somebody else's.
+    let exported = refused.archive.path().join("exported.csv");
+    fs::write(&exported, &refused.exported.borrow()[..]).unwrap();
+    refused.run(&exported).is(6, &[("total", 8), ("enrolled", 4), ("rejected", 4), ("changed", 0), ("calls", 0)]);
+    let records = refused.service.sandbox.records();
+    assert!(before.iter().all(|record| records.iter().any(|now| now.id == record.id)), "a record was replaced");
+}
+
+#[test]
+fn row_that_is_still_invalid_stays_refused_with_the_present_reason() {
     let refused = Refused::new();
     let before = refused.service.sandbox.records();
     // One as it was, one with the id of somebody else, one with another fault, one mended.
@@ -122,15 +131,15 @@ fn row_that_is_not_mended_stays_refused_where_it_was_and_takes_nobodys_place() {
 }
 
 #[test]
-fn two_mended_rows_with_one_id_are_one_person_and_a_duplicate() {
+fn two_corrected_rows_with_one_id_are_an_item_and_a_duplicate() {
     let refused = Refused::new();
     let long = "x".repeat(40);
     let mended = refused.mended("csv", &[(long.as_str(), "u4"), ("u00001", "u4")]);
     refused.run(&mended).is(6, &[("total", 7), ("enrolled", 4), ("rejected", 3), ("calls", 1)]);
-    // Nor does a later round take that person's place; and whom an earlier one mended has not vanished with its file.
+    // Nor does a later round under the same file name take that person's place.
     let mended = refused.mended("csv", &[("u00001", "u4"), (",,,u7", ",photos/u00002.jpg,,u7")]);
     let ended = refused.run(&mended);
-    ended.is(6, &[("total", 7), ("enrolled", 5), ("rejected", 2), ("calls", 1), ("changed", 0), ("vanished", 0)]);
+    ended.is(6, &[("total", 7), ("enrolled", 5), ("rejected", 2), ("calls", 1), ("changed", 0)]);
     let rows = export(&refused.archive.checkpoint(), &["--status", "rejected"]);
     let row = rows.iter().find(|row| row["row"] == 6).unwrap();
     assert_eq!(row["code"], "DuplicateUserId", "{row:#}");
@@ -144,23 +153,7 @@ fn two_mended_rows_with_one_id_are_one_person_and_a_duplicate() {
 }
 
 #[test]
-fn mended_row_is_not_taken_for_another_one_that_stands_at_its_number_by_now() {
-    let refused = Refused::new();
-    let mended = refused.mended("csv", &[("x".repeat(40).as_str(), "u4"), (",,,u7", ",photos/u00002.jpg,,u7")]);
-    // A line above has gone, another row is faulty at the end.
-    let shifted = refused.original.replace("photos/u00003.jpg,u00003\n", "") + ",u9\n";
-    refused.archive.write(&shifted);
-    refused.run(&refused.archive.manifest()).is(6, &[("total", 8), ("rejected", 5), ("vanished", 1)]);
-    let ended = refused.run(&mended);
-    // Of the export's four rows two are people, one leads out, and one has somebody else's id.
-    ended.is(6, &[("total", 12), ("enrolled", 5), ("rejected", 7), ("calls", 2), ("changed", 0)]);
-    let rows = export(&refused.archive.checkpoint(), &["--status", "rejected"]);
-    let users: Vec<&str> = rows.iter().filter_map(|row| row["merchant_user_id"].as_str()).collect();
-    assert!(users.contains(&"u9") && users.contains(&"u7"), "somebody is nowhere: {users:?}");
-}
-
-#[test]
-fn manifest_that_is_replaced_by_its_own_export_loses_no_row() {
+fn manifest_replaced_by_its_own_export_loses_no_row() {
     let refused = Refused::new();
     let export = refused.mended("csv", &[(",,,u7", ",photos/u00002.jpg,,u7")]);
     fs::rename(export, refused.archive.manifest()).unwrap();
@@ -170,7 +163,7 @@ fn manifest_that_is_replaced_by_its_own_export_loses_no_row() {
 }
 
 #[test]
-fn person_who_was_mended_is_erased_like_everyone_else() {
+fn corrected_person_is_erased_like_everyone_else() {
     let refused = Refused::new();
     let mended = refused.mended("csv", &[("x".repeat(40).as_str(), "u4")]);
     refused.run(&mended).is(6, &[("enrolled", 4), ("rejected", 3)]);

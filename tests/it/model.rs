@@ -23,7 +23,7 @@ use face_enroll::{
     },
     pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
     picture::Rules,
-    run::{Deps, Engine, FeedState, Limits, Precheck, RunError, Settings, Stop},
+    run::{Deps, Engine, IngestProgress, Limits, Precheck, RunError, Settings, Stop},
 };
 use proptest::prelude::*;
 use tokio::{
@@ -296,9 +296,9 @@ impl Archive {
             };
             tokio::task::spawn_blocking(feed).await.unwrap();
         }
-        let (state, feed) = watch::channel(FeedState::default());
+        let (state, feed) = watch::channel(IngestProgress::default());
         let parsed = self.rows as u64;
-        state.send(FeedState { rows: parsed, parsed, is_done: true, ..FeedState::default() }).unwrap();
+        state.send(IngestProgress { rows: parsed, parsed, is_done: true, ..IngestProgress::default() }).unwrap();
         let stop = Stop::default();
         let engine = self.engine(checkpoint.clone(), stop.clone());
         let work = async { if is_run { engine.run(feed).await } else { engine.settle_doubts().await } };

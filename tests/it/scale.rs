@@ -11,6 +11,8 @@ use face_enroll::sandbox::Action;
 use crate::support::{Archive, Ended, GROUP, Service, export, photo};
 
 const ROWS: usize = 100_000;
+/// Of 1 MB each.
+const LARGE_ROWS: u64 = 400;
 
 /// One photo under many ids: what counts here is the rows.
 fn many_rows() -> Archive {
@@ -92,4 +94,27 @@ fn ids_in_no_order_are_taken_in_whole_also_after_a_kill_and_the_first_row_keeps_
         assert_eq!(refused, expected);
     }
     assert!(service.records().values().all(|records| *records == 1));
+}
+
+#[test]
+fn memory_is_bounded_by_bytes_where_rows_are_large() {
+    let archive = Archive::of(1, 0);
+    let source = archive.path().join("people.jsonl");
+    let mut file = std::io::BufWriter::new(fs::File::create(&source).unwrap());
+    let note = "x".repeat(1_000_000);
+    for n in 0..LARGE_ROWS {
+        use std::io::Write as _;
+        writeln!(file, r#"{{"path":"photos/u00001.jpg","merchant_user_id":"u{n}","note":"{note}"}}"#).unwrap();
+    }
+    drop(file);
+    let service = Service::new();
+    let mut child = service.run_source(&source).args(["--max-images", "1"]).spawn();
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        peak = peak.max(peak_mib(child.id()).unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ended::from(child.wait_with_output().unwrap()).is(8, &[("total", LARGE_ROWS), ("enrolled", 1)]);
+    println!("peak {peak} MiB");
+    assert!((1..200).contains(&peak), "{peak} MiB");
 }

@@ -1,17 +1,13 @@
 //! Rows into the checkpoint. The same rows again change nothing; that is what makes a second run a resumption.
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use rusqlite::{
     Connection, OptionalExtension, Result, Row,
     types::{ToSqlOutput, Value, ValueRef},
 };
 
-use super::{SqliteStore, mend::Standing, reopened, rows};
+use super::{SqliteStore, corrections::RowResolution, reopened, rows};
 use crate::{
     checkpoint::store::{Batch, EnrolledBefore, Ingested, KnownPhoto, RefusedBefore, SourceId},
     domain::{Digest, FaceGroupCode, Item, ItemId, ItemState, PictureRef, RawFields, RowDefect, RowError},
@@ -60,8 +56,6 @@ pub(super) struct OfSource {
     named: HashMap<SourceId, i64>,
     /// Changes of this transaction.
     moved: HashMap<SourceId, i64>,
-    /// Sources that have lost an item to another in it: what they name is not all theirs any more.
-    bereft: HashSet<SourceId>,
 }
 
 impl OfSource {
@@ -76,16 +70,12 @@ impl OfSource {
 
     fn moved(&mut self, from: SourceId, to: SourceId) {
         *self.moved.entry(from).or_default() -= 1;
-        self.bereft.insert(from);
         *self.moved.entry(to).or_default() += 1;
     }
 
     pub(super) fn flush(&mut self, db: &Connection) -> Result<()> {
         for (source, n) in self.moved.drain() {
             db.prepare_cached("UPDATE sources SET items = items + ?2 WHERE id = ?1")?.execute((source.0, n))?;
-        }
-        for source in self.bereft.drain() {
-            db.prepare_cached("UPDATE sources SET mark = NULL WHERE id = ?1")?.execute([source.0])?;
         }
         Ok(())
     }
@@ -129,6 +119,11 @@ impl Known {
         (self.source, self.row) == (source.0, row_number(row))
     }
 
+    /// Does a row of a source with this root name another photo, or the same by another path?
+    pub(super) fn names_another(&self, picture: &PictureRef, root: &Path) -> bool {
+        (ValueRef::from(&self.path), self.url.as_deref()) != stored(picture, root)
+    }
+
     /// What is to be looked at to tell whether the photo is another one. A link is another one if it leads elsewhere;
     /// what stands behind its question mark is a signature that is made anew each night.
     fn photo(&self, now: &PictureRef, root: &Arc<Path>, names_another: bool) -> Option<KnownPhoto> {
@@ -154,7 +149,7 @@ fn stored<'a>(picture: &'a PictureRef, root: &Path) -> (ValueRef<'a>, Option<&'a
     }
 }
 
-fn row_number(row: u64) -> i64 {
+pub(super) fn row_number(row: u64) -> i64 {
     i64::try_from(row).unwrap_or(i64::MAX)
 }
 
@@ -165,7 +160,7 @@ impl SqliteStore {
     pub(super) fn open_source_row(&mut self, name: &str, root: &Path) -> Result<SourceId> {
         let id: i64 = self.db.query_row(
             "INSERT INTO sources (name, root, generation) VALUES (?1, ?2, 1)
-             ON CONFLICT (name) DO UPDATE SET root = excluded.root, generation = generation + 1, mark = NULL
+             ON CONFLICT (name) DO UPDATE SET root = excluded.root, generation = generation + 1
              RETURNING id",
             (name, root.to_string_lossy()),
             |row| row.get(0),
@@ -182,9 +177,9 @@ impl SqliteStore {
         let mut ingested = Ingested::default();
         let mut rest = batch.rows.as_slice();
         while let Some(row) = rest.first() {
-            let taken = match (self.standing(batch.source, row)?, row) {
-                (Standing::StillRefused, _) => 1,
-                (Standing::Duplicate(first), Ok(item)) => {
+            let taken = match (self.resolve_row(batch.source, row)?, row) {
+                (RowResolution::StillInvalid, _) => 1,
+                (RowResolution::Duplicate(first), Ok(item)) => {
                     self.ingest_duplicate(batch.source, item, &first)?;
                     1
                 }
@@ -192,18 +187,17 @@ impl SqliteStore {
                     self.ingest_fault(batch.source, error)?;
                     1
                 }
-                (Standing::Mends(refused), Ok(item)) => {
+                (RowResolution::Corrects(fault), Ok(item)) => {
                     match self.find(item)? {
                         Some(known) => self.ingest_known(batch.source, item, &known, &mut ingested)?,
                         None => {
                             self.insert_new(batch.source, &rest[..1])?;
                         }
                     }
-                    let known = self.find(item)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-                    self.replace_refused(&refused, known.item)?;
+                    self.remove_fault(&fault)?;
                     1
                 }
-                (Standing::Itself, Ok(item)) => {
+                (RowResolution::Plain, Ok(item)) => {
                     let known = if self.expects_known { self.find(item)? } else { None };
                     if let Some(known) = known {
                         self.ingest_known(batch.source, item, &known, &mut ingested)?;
@@ -274,7 +268,7 @@ impl SqliteStore {
                 .prepare_cached("UPDATE items SET source_id = ?2, row = ?3, extra = ?4 WHERE id = ?1")?
                 .execute((known.item.0, source.0, row, &extra))?;
         }
-        let names_another = (ValueRef::from(&known.path), known.url.as_deref()) != (path, url);
+        let names_another = known.names_another(&item.picture, &self.source(source).root);
         match known.state {
             // What may have been sent is asked about first.
             ItemState::Sending | ItemState::InDoubt => {}
@@ -347,9 +341,6 @@ impl SqliteStore {
     fn ingest_fault(&mut self, source: SourceId, error: &RowError) -> Result<()> {
         let row = row_number(error.row);
         let code = error.defect.code();
-        if self.is_mended(source, row, &error.fields)? {
-            return Ok(());
-        }
         let before: Option<String> = self
             .db
             .prepare_cached("SELECT code FROM row_faults WHERE source_id = ?1 AND row = ?2")?
@@ -393,22 +384,13 @@ impl SqliteStore {
 
     /// Rows that the last reading no longer found faulty are gone; items that it no longer named have vanished.
     pub(super) fn finish_sources(&mut self) -> Result<()> {
-        let sources: Vec<(SourceId, i64)> = self.sources.iter().map(|open| (open.id, open.generation)).collect();
-        for &(source, generation) in &sources {
-            let mut mended = self
+        for open in &self.sources {
+            let mut outdated = self
                 .db
                 .prepare_cached("DELETE FROM row_faults WHERE source_id = ?1 AND generation <> ?2 RETURNING code")?;
-            let codes = mended.query_map((source.0, generation), |row| row.get::<_, String>(0))?;
+            let codes = outdated.query_map((open.id.0, open.generation), |row| row.get::<_, String>(0))?;
             for code in codes {
                 self.tally.add(ItemState::Rejected, Some(&code?), -1);
-            }
-            drop(mended);
-        }
-        for (source, _) in sources {
-            for item in self.mended_by(source)? {
-                if !self.seen.mark(item) {
-                    self.of_source.named(source);
-                }
             }
         }
         self.of_source.flush(&self.db)?;

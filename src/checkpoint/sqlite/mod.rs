@@ -1,12 +1,11 @@
 //! The checkpoint in one SQLite file: WAL, `synchronous=FULL`, one connection that writes.
 
+mod corrections;
 mod forget;
 mod identity;
 mod ingest;
-mod mend;
 mod open;
 mod reader;
-mod remember;
 mod replace;
 mod rows;
 mod settle;
@@ -16,7 +15,6 @@ use std::{
     collections::HashMap,
     fs::File,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -34,14 +32,11 @@ use self::{
 };
 use super::{
     StoreError,
-    store::{
-        Batch, Claimed, Doubt, Found, Ingested, NewIntent, NewRun, PhotoLook, Relook, Remembered, Settlement, SourceId,
-        Store,
-    },
+    store::{Batch, Claimed, Doubt, Found, Ingested, NewIntent, NewRun, PhotoLook, Settlement, SourceId, Store},
 };
 use crate::{
     crash,
-    domain::{ApiCode, Binding, Counts, Digest, FaultKind, Intent, ItemId, ItemReport, ItemState, Removal, RunTotals},
+    domain::{ApiCode, Binding, Counts, FaultKind, Intent, ItemId, ItemReport, ItemState, Removal, RunTotals},
 };
 
 /// An item that is to be sent again, as if for the first time.
@@ -86,12 +81,8 @@ pub struct SqliteStore {
     of_source: OfSource,
     seen: Seen,
     is_ingesting: bool,
-    /// Sources that are not read again, and what their paths are relative to.
-    remembered: Vec<(i64, Arc<Path>)>,
     /// Was the last row of an item that is known?
     expects_known: bool,
-    /// Did a row of an export stand for a refused one, and not mend it? Then it stands nowhere itself.
-    has_stood_in_vain: bool,
 }
 
 impl SqliteStore {
@@ -134,9 +125,7 @@ impl SqliteStore {
             of_source: OfSource::default(),
             seen: Seen::default(),
             is_ingesting: true,
-            remembered: Vec::new(),
             expects_known: false,
-            has_stood_in_vain: false,
         }
     }
 
@@ -299,20 +288,6 @@ impl Store for SqliteStore {
 
     fn finish_ingest(&mut self) -> Result<(), StoreError> {
         self.finish_sources().map_err(StoreError::sqlite("closing the sources"))
-    }
-
-    fn remembered(&mut self, names: &[String]) -> Result<Option<Remembered>, StoreError> {
-        self.find_remembered(names).map_err(StoreError::sqlite("looking for what the sources are known by"))
-    }
-
-    fn remember(&mut self, mark: &Digest) -> Result<(), StoreError> {
-        self.write_mark(mark).map_err(StoreError::sqlite("keeping what the sources are known by"))
-    }
-
-    fn relook(&mut self, after: ItemId, numbers: usize) -> Result<Relook, StoreError> {
-        let found = self.find_again(after, numbers).map_err(StoreError::sqlite("looking at items again"));
-        crash::point("relook.before_commit");
-        found
     }
 
     fn note_photos(&mut self, looks: &[PhotoLook]) -> Result<(), StoreError> {

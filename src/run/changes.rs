@@ -1,7 +1,7 @@
-//! Looks at the photos of people who are known: is it still the one that was sent, or refused?
+//! Finds known items whose photo has changed since it was sent or refused.
 //!
-//! Mostly the size and the time of the file tell. Several are looked at beside one another: each look waits for the disk,
-//! or for a file server.
+//! Mostly the size and the time of the file tell. Several files are checked at once: each check waits for the disk, or for a
+//! file server. Files that are not checked before `is_stopped` says so are left out.
 
 use std::{
     path::Path,
@@ -9,48 +9,58 @@ use std::{
     thread::{Builder, ScopedJoinHandle},
 };
 
-use super::feed::OnChange;
 use crate::{
     checkpoint::{EnrolledBefore, KnownPhoto, PhotoLook, RefusedBefore, Seen},
-    domain::{FileStamp, ItemId},
+    domain::{FileStamp, ItemId, OnChange},
     picture::{self, LoadError, Rules},
 };
 
-/// Looks under way at once.
-const LOOKERS: usize = 8;
-/// Looks that are worth a thread.
-const FEWEST: usize = 64;
+/// Checks under way at once.
+const MAX_THREADS: usize = 8;
+/// Fewest checks that are worth a thread.
+const MIN_CHECKS_PER_THREAD: usize = 64;
 
-/// Looks at photos, and remembers whether any was there.
-pub(super) struct PhotoObserver {
+/// Checks photos, and remembers whether any of them was found.
+pub(super) struct PhotoChecker {
     rules: Rules,
     on_change: OnChange,
     may_lead_out: bool,
     has_found: AtomicBool,
 }
 
-impl PhotoObserver {
+impl PhotoChecker {
     pub(super) fn new(rules: Rules, on_change: OnChange, may_lead_out: bool) -> Self {
         Self { rules, on_change, may_lead_out, has_found: AtomicBool::new(false) }
     }
 
-    /// Was any photo there?
+    /// Whether any photo was found.
     pub(super) fn has_found(&self) -> bool {
         self.has_found.load(Relaxed)
     }
 
-    /// What there is to tell of these photos.
-    pub(super) fn look_at_enrolled(&self, all: &[EnrolledBefore]) -> Vec<PhotoLook> {
-        let suspect = beside_one_another(all, |before| self.is_suspect(&before.photo).then_some(before));
+    /// Checks the photos of enrolled items.
+    pub(super) fn check_enrolled(
+        &self,
+        all: &[EnrolledBefore],
+        is_stopped: &(impl Fn() -> bool + Sync),
+    ) -> Vec<PhotoLook> {
+        let is_skipped = |photo: &KnownPhoto| matches!(photo, KnownPhoto::File { .. }) && is_stopped();
+        let may_have_changed =
+            |before: &'_ EnrolledBefore| !is_skipped(&before.photo) && self.may_have_changed(&before.photo);
+        let suspect = parallel_filter_map(all, |before| may_have_changed(before).then_some(before));
         // Few, and one by one: each of these is read, and held in memory.
-        suspect.into_iter().filter_map(|before| self.read(before)).collect()
+        let checked = suspect.into_iter().filter(|before| !is_skipped(&before.photo));
+        checked.filter_map(|before| self.read(before)).collect()
     }
 
-    /// Those whose photo is another one now, or is there now.
-    pub(super) fn look_at_refused(&self, all: &[RefusedBefore]) -> Vec<ItemId> {
-        beside_one_another(all, |refused| {
-            (self.stamp(&refused.path, &refused.root) != refused.stamp).then_some(refused.item)
-        })
+    /// Rejected items whose photo has changed, or exists now.
+    pub(super) fn changed_rejected(
+        &self,
+        all: &[RefusedBefore],
+        is_stopped: &(impl Fn() -> bool + Sync),
+    ) -> Vec<ItemId> {
+        let has_changed = |refused: &RefusedBefore| self.stamp(&refused.path, &refused.root) != refused.stamp;
+        parallel_filter_map(all, |refused| (!is_stopped() && has_changed(refused)).then_some(refused.item))
     }
 
     fn root<'a>(&self, root: &'a Path) -> Option<&'a Path> {
@@ -63,8 +73,8 @@ impl PhotoObserver {
         Some(stamp)
     }
 
-    /// False: as far as can be told without reading it, it is the photo that was sent.
-    fn is_suspect(&self, photo: &KnownPhoto) -> bool {
+    /// False if the photo is the one that was sent, as far as can be told without reading it.
+    fn may_have_changed(&self, photo: &KnownPhoto) -> bool {
         match photo {
             KnownPhoto::Other => true,
             KnownPhoto::File { digest: None, .. } if self.has_found() => false,
@@ -75,7 +85,7 @@ impl PhotoObserver {
         }
     }
 
-    /// None: it can't be told.
+    /// `None` if the photo cannot be read now.
     fn read(&self, before: &EnrolledBefore) -> Option<PhotoLook> {
         let other = match self.on_change {
             OnChange::Keep => Seen::Other,
@@ -87,7 +97,7 @@ impl PhotoObserver {
                 Ok((found, stamp)) if Some(found) == *digest => Seen::Same(stamp),
                 Ok(_) | Err(LoadError::Defect(_)) => other,
                 Err(LoadError::Io(error)) => {
-                    tracing::warn!(%error, "a photo that has changed can't be read just now");
+                    tracing::warn!(%error, "cannot read a changed photo; the next run checks it again");
                     return None;
                 }
             },
@@ -96,9 +106,9 @@ impl PhotoObserver {
     }
 }
 
-/// What there is to tell of each, in their order.
-fn beside_one_another<'a, T: Sync, R: Send>(all: &'a [T], look: impl Fn(&'a T) -> Option<R> + Sync) -> Vec<R> {
-    let share = all.len().div_ceil(LOOKERS).max(FEWEST);
+/// Keeps the order.
+fn parallel_filter_map<'a, T: Sync, R: Send>(all: &'a [T], look: impl Fn(&'a T) -> Option<R> + Sync) -> Vec<R> {
+    let share = all.len().div_ceil(MAX_THREADS).max(MIN_CHECKS_PER_THREAD);
     if all.len() <= share {
         return all.iter().filter_map(look).collect();
     }
@@ -118,10 +128,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_are_looked_at_once_and_told_of_in_their_order() {
-        for n in [0, 1, FEWEST, FEWEST + 1, 10_000] {
+    fn parallel_filter_keeps_every_match_in_order() {
+        for n in [0, 1, MIN_CHECKS_PER_THREAD, MIN_CHECKS_PER_THREAD + 1, 10_000] {
             let all: Vec<usize> = (0..n).collect();
-            let odd = beside_one_another(&all, |n| (n % 2 == 1).then_some(*n));
+            let odd = parallel_filter_map(&all, |n| (n % 2 == 1).then_some(*n));
             assert_eq!(odd, (0..n).filter(|n| n % 2 == 1).collect::<Vec<_>>());
         }
     }

@@ -1,0 +1,341 @@
+//! Reads the sources into the checkpoint, beside the sending.
+//!
+//! Each source is read by a thread of its own, which may hang in a read for good: a silent pipe, a dead file server. The
+//! rows go through a queue to the thread that commits them, in batches: as many rows as have come, so that a slow source
+//! waits for nothing. Told to stop, the committing side ends within a moment and leaves the reading thread behind; what was
+//! not read is read by the next run.
+
+use std::{
+    panic::resume_unwind,
+    sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    changes::PhotoChecker,
+    control::Stop,
+    row_queue::{RowQueue, Taken, Weighed},
+};
+use crate::{
+    checkpoint::{Batch, Begun, Checkpoint, Ingested, SourceId, Store, StoreError},
+    domain::{Event, Item, OnChange, PictureRef, RawFields, RowError},
+    manifest::{Source, SourceError},
+    picture::Rules,
+};
+
+/// Rows in the first batch, and the fewest that a batch may be limited to.
+const MIN_BATCH_ROWS: usize = 256;
+/// Most rows of a batch. Its bytes are limited by the queue.
+const MAX_BATCH_ROWS: usize = 4_096;
+/// Of the rows read so far, as many as are taken from the queue at once, if they are there. More than a batch of them are
+/// sorted by id first: the checkpoint finds a person by an index of ids, and rows in no order would touch another page of it
+/// each. The share keeps the rows of a page together while the index grows, and the memory of a short manifest small.
+const WINDOW_SHARE: u64 = 16;
+/// Most rows that are taken at once.
+const MAX_WINDOW_ROWS: usize = 131_072;
+/// No intent is written while the writer takes a batch in. A batch that took less than half of this is followed by a larger
+/// one.
+const MAX_BATCH_TIME: Duration = Duration::from_millis(20);
+/// How often the reading looks whether it is to stop while no rows come.
+const STOP_POLL: Duration = Duration::from_millis(100);
+/// Told to stop, the reading still takes in what comes within this time, so that a short manifest is read whole.
+const STOP_GRACE: Duration = Duration::from_millis(500);
+/// A run that has sent as much as it may reads on to the end, unless its source is silent for so long.
+const SILENCE: Duration = Duration::from_secs(1);
+
+type Row = Result<Item, RowError>;
+
+/// How far the reading has come.
+#[derive(Debug, Clone, Default)]
+pub struct IngestProgress {
+    /// Rows read.
+    pub rows: u64,
+    /// Of them, those that could be items.
+    pub parsed: u64,
+    /// Has every source been read to its end?
+    pub is_done: bool,
+    /// Whether a photo of a known person was found.
+    pub has_found_photos: bool,
+}
+
+/// See the module.
+pub struct Ingest<S> {
+    /// In their order.
+    pub sources: Vec<Source>,
+    /// Where the rows go.
+    pub checkpoint: Checkpoint<S>,
+    /// For checking whether the photos of known people have changed.
+    pub rules: Rules,
+    /// What becomes of those that have.
+    pub on_change: OnChange,
+    /// Whether a photo may lie outside its source's root.
+    pub allow_outside_root: bool,
+    /// Told after each batch.
+    pub progress: watch::Sender<IngestProgress>,
+    /// Told after each batch.
+    pub events: mpsc::Sender<Event>,
+    /// What stops it.
+    pub stop: Stop,
+}
+
+/// Why the reading ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The source broke.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The checkpoint broke.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A batch that is being committed, and the progress once it is.
+struct PendingBatch {
+    reply: Begun<(Ingested, Duration)>,
+    progress: IngestProgress,
+}
+
+/// A source that is being read, by a thread that ends with it or with the process.
+struct SourceReader {
+    queue: Arc<RowQueue<Row, SourceError>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SourceReader {
+    fn start(source: Source) -> Result<Self, SourceError> {
+        let queue = Arc::new(RowQueue::new());
+        let (name, rows) = (source.name().to_owned(), queue.clone());
+        let thread = std::thread::Builder::new().name("source".into()).spawn(move || read_into(&rows, source));
+        let thread = thread.map_err(|source| SourceError::Unreadable { path: name.into(), source })?;
+        Ok(Self { queue, thread: Some(thread) })
+    }
+
+    /// See [`RowQueue::take`].
+    fn take(&mut self, enough: usize, most: usize, patience: Duration) -> Taken<Row, SourceError> {
+        let taken = self.queue.take(enough, most, patience);
+        // A bug in a parser ends the run, rather than letting it wait for rows for ever.
+        if let Taken::Nothing = &taken
+            && let Some(thread) = self.thread.take_if(|thread| thread.is_finished())
+            && let Err(panic) = thread.join()
+        {
+            resume_unwind(panic);
+        }
+        taken
+    }
+}
+
+impl Drop for SourceReader {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+fn read_into(queue: &RowQueue<Row, SourceError>, source: Source) {
+    for row in source {
+        let row = match row {
+            Ok(row) => row,
+            Err(broken) => return queue.end(Err(broken)),
+        };
+        let bytes = size_of_row(&row);
+        if !queue.push(row, bytes) {
+            return;
+        }
+    }
+    queue.end(Ok(()));
+}
+
+/// About what a row takes of the memory.
+fn size_of_row(row: &Row) -> usize {
+    let (texts, extra) = match row {
+        Ok(Item { user, picture, extra, .. }) => {
+            let picture = match picture {
+                PictureRef::Path(path) => path.as_os_str().len(),
+                PictureRef::Url(url) => url.0.len(),
+            };
+            (user.as_str().len() + picture, extra)
+        }
+        Err(RowError { message, fields, .. }) => {
+            let RawFields { path, url, user, group, extra, origin: _ } = &**fields;
+            let written = [path, url, user, group].into_iter().flatten().map(String::len).sum::<usize>();
+            (size_of::<RawFields>() + message.len() + written, extra)
+        }
+    };
+    let extra: usize = extra.iter().map(|(name, value)| 2 * size_of::<String>() + name.len() + value.len()).sum();
+    size_of::<Row>() + texts + extra
+}
+
+/// By what rows are sorted. A row that is no item has none.
+fn id_of(row: &Row) -> &str {
+    row.as_ref().map_or("", |item| item.user.as_str())
+}
+
+/// Most rows of the batch after one that took so long.
+fn next_batch_rows(rows: usize, took: Duration) -> usize {
+    if took > MAX_BATCH_TIME {
+        (rows / 2).max(MIN_BATCH_ROWS)
+    } else if took < MAX_BATCH_TIME / 2 {
+        (rows * 2).min(MAX_BATCH_ROWS)
+    } else {
+        rows
+    }
+}
+
+impl<S: Store> Ingest<S> {
+    /// Reads everything, or until it is told to stop. Blocks.
+    pub fn run(mut self) -> Result<IngestProgress, IngestError> {
+        let sources = std::mem::take(&mut self.sources);
+        // All of them, before anything is claimed: an item that a later source named before waits until it names it again.
+        let mut ids = Vec::with_capacity(sources.len());
+        for source in &sources {
+            ids.push(self.checkpoint.open_source(source.name().to_owned(), source.root().to_owned())?);
+        }
+        let clock = StopClock { stop: self.stop.clone(), ends_at: OnceLock::new() };
+        let progress = IngestProgress::default();
+        let checker = PhotoChecker::new(self.rules, self.on_change, self.allow_outside_root);
+        let mut reading = Reading { ingest: self, progress, batch_rows: MIN_BATCH_ROWS, clock, checker };
+        reading.ingest.progress.send_replace(IngestProgress::default());
+        for (source, id) in sources.into_iter().zip(ids) {
+            if !reading.read_source(source, id)? {
+                tracing::info!(rows = reading.progress.rows, "stopped reading: the next run reads the rest");
+                return Ok(reading.progress);
+            }
+        }
+        reading.ingest.checkpoint.finish_ingest()?;
+        reading.progress.is_done = true;
+        reading.progress.has_found_photos = reading.checker.has_found();
+        reading.ingest.tell(&reading.progress);
+        Ok(reading.progress)
+    }
+
+    fn tell(&self, progress: &IngestProgress) {
+        self.progress.send_replace(progress.clone());
+        // A lost watcher never ends a run.
+        let _ = self.events.blocking_send(Event::Ingested { rows: progress.rows, done: progress.is_done });
+    }
+}
+
+/// Ends the reading a while after it was told to stop.
+struct StopClock {
+    stop: Stop,
+    ends_at: OnceLock<Instant>,
+}
+
+impl StopClock {
+    fn is_over(&self) -> bool {
+        self.stop.is_reading_ended() && Instant::now() >= *self.ends_at.get_or_init(|| Instant::now() + STOP_GRACE)
+    }
+}
+
+/// An ingest under way.
+struct Reading<S> {
+    ingest: Ingest<S>,
+    progress: IngestProgress,
+    batch_rows: usize,
+    clock: StopClock,
+    checker: PhotoChecker,
+}
+
+impl<S: Store> Reading<S> {
+    /// False: it was told to stop before the end of the source.
+    fn read_source(&mut self, source: Source, id: SourceId) -> Result<bool, IngestError> {
+        let (name, may_be_empty) = (source.name().to_owned(), source.may_be_empty());
+        let (skipped, parsed_before) = (source.skipped_counter(), self.progress.parsed);
+        let mut reader = SourceReader::start(source)?;
+        // One batch is committed while the next one is read.
+        let mut pending: Option<PendingBatch> = None;
+        let mut last_row = Instant::now();
+        let mut window = Vec::new().into_iter();
+        let end = loop {
+            if self.clock.is_over() {
+                break None;
+            }
+            if window.len() > 0 {
+                let batch: Vec<Weighed<Row>> = window.by_ref().take(self.batch_rows).collect();
+                reader.queue.release(batch.len(), batch.iter().map(|row| row.bytes).sum());
+                let rows: Vec<Row> = batch.into_iter().map(|row| row.row).collect();
+                self.progress.rows += rows.len() as u64;
+                self.progress.parsed += rows.iter().filter(|row| row.is_ok()).count() as u64;
+                let reply = self.ingest.checkpoint.begin_ingest(Batch { source: id, rows })?;
+                let before = pending.replace(PendingBatch { reply, progress: self.progress.clone() });
+                before.map_or(Ok(()), |before| self.finish_batch(before))?;
+                continue;
+            }
+            let patience = if pending.is_some() { Duration::ZERO } else { STOP_POLL };
+            match reader.take(self.batch_rows, self.window_rows(), patience) {
+                Taken::Rows(mut rows) => {
+                    last_row = Instant::now();
+                    if rows.len() > MAX_BATCH_ROWS {
+                        // Stable: of two rows with one id the first stays the first.
+                        rows.sort_by(|a, b| id_of(&a.row).cmp(id_of(&b.row)));
+                    }
+                    window = rows.into_iter();
+                }
+                Taken::Nothing => match pending.take() {
+                    Some(last) => self.finish_batch(last)?,
+                    None if self.ingest.stop.is_reading_ended() => break None,
+                    None if self.ingest.stop.is_draining() && last_row.elapsed() >= SILENCE => break None,
+                    None => {}
+                },
+                Taken::End(end) => break Some(end),
+            }
+        };
+        pending.map_or(Ok(()), |last| self.finish_batch(last))?;
+        let is_whole = end.transpose()?.is_some();
+        if is_whole {
+            let checkpoint = &self.ingest.checkpoint;
+            if self.progress.parsed == parsed_before && !may_be_empty && checkpoint.items_of(id)? > 0 {
+                return Err(SourceError::NothingLeft { path: name.into() }.into());
+            }
+            if let Some(files) = skipped {
+                checkpoint.note_skipped(id, files.load(Relaxed))?;
+            }
+        }
+        Ok(is_whole)
+    }
+
+    fn window_rows(&self) -> usize {
+        let share = usize::try_from(self.progress.rows / WINDOW_SHARE).unwrap_or(MAX_WINDOW_ROWS);
+        share.clamp(self.batch_rows, MAX_WINDOW_ROWS)
+    }
+
+    fn finish_batch(&mut self, PendingBatch { reply, mut progress }: PendingBatch) -> Result<(), StoreError> {
+        let (ingested, took) = reply.wait()?;
+        self.check_photos(&ingested)?;
+        progress.has_found_photos = self.checker.has_found();
+        self.ingest.tell(&progress);
+        self.batch_rows = next_batch_rows(self.batch_rows, took);
+        Ok(())
+    }
+
+    /// A rejected item is pending again if its photo has changed. What is not checked for lack of time is checked by the next
+    /// run.
+    fn check_photos(&self, ingested: &Ingested) -> Result<(), StoreError> {
+        let checkpoint = &self.ingest.checkpoint;
+        let clock = &self.clock;
+        let is_stopped = || clock.is_over();
+        let checks = self.checker.check_enrolled(&ingested.enrolled_before, &is_stopped);
+        if !checks.is_empty() {
+            checkpoint.note_photos(checks)?;
+        }
+        let changed = self.checker.changed_rejected(&ingested.refused_before, &is_stopped);
+        if changed.is_empty() { Ok(()) } else { checkpoint.reopen_blocking(changed) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_grow_while_they_are_quick_and_shrink_when_they_are_slow() {
+        let ms = Duration::from_millis;
+        assert_eq!(next_batch_rows(512, ms(1)), 1_024);
+        assert_eq!(next_batch_rows(512, ms(15)), 512);
+        assert_eq!(next_batch_rows(512, ms(25)), 256);
+        assert_eq!(next_batch_rows(MIN_BATCH_ROWS, ms(25)), MIN_BATCH_ROWS);
+        assert_eq!(next_batch_rows(MAX_BATCH_ROWS, ms(1)), MAX_BATCH_ROWS);
+    }
+}
