@@ -11,6 +11,7 @@ mod item;
 mod outcome;
 mod proof;
 mod similar;
+mod text;
 
 pub use attempt::{Answer, Fatal, Fault, FaultKind, Intent, Receipt, Refusal, Removal, Replaces, Verdict};
 pub use binding::Binding;
@@ -24,3 +25,6 @@ pub use item::{
 pub use outcome::{ConfirmedBy, ItemState, Outcome, Stage};
 pub use proof::{Committed, Permit};
 pub use similar::{most_similar, suggestion};
+pub use text::{
+    NotText, decode_text, is_unprintable, printable, printable_json, printable_lines, printable_message, unquoted,
+};
