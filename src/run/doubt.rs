@@ -120,6 +120,12 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let now = Instant::now();
             self.note_query(matches!(lookup, Lookup::Unanswered(_)), now);
             match &lookup {
+                Lookup::Unanswered(fault) => self.guard_proxy(fault, now),
+                Lookup::Present { .. } | Lookup::Absent | Lookup::Throttled { .. } | Lookup::Fatal(_) => {
+                    self.proxy_failures.worked();
+                }
+            }
+            match &lookup {
                 Lookup::Present { .. } | Lookup::Absent => drop(self.query_gate.observe(false, now)),
                 Lookup::Throttled { retry_after } => {
                     self.query_gate.observe(true, now);

@@ -23,7 +23,7 @@ use super::{
     control::{Limits, Stop},
     doubt::{Case, CaseEnd, OpenDoubt},
     feed::FeedState,
-    guards::{BadCertificates, KnownGroups, Streak, ThrottledOut},
+    guards::{BadCertificates, KnownGroups, ProxyFailures, Streak, ThrottledOut},
     queue::Queue,
     replace::Replacement,
     stages::Stages,
@@ -34,7 +34,7 @@ use super::{
 use crate::{
     api::{Client, Transport},
     checkpoint::{Checkpoint, Claimed, Store, StoreError},
-    domain::{Binding, DrainReason, Event, ItemId, RunTotals},
+    domain::{Binding, DrainReason, Event, Fatal, Fault, ItemId, RunTotals},
     pace::{Gate, InDoubtPolicy, Qps, RetryBudget, RetryRules},
     picture::Rules,
 };
@@ -158,6 +158,7 @@ pub struct Engine<T, S> {
     pub(super) streak: Streak,
     pub(super) groups: KnownGroups,
     pub(super) bad_certificates: BadCertificates,
+    pub(super) proxy_failures: ProxyFailures,
     pub(super) throttled_out: ThrottledOut,
     pub(super) retries: Mutex<RetryBudget>,
     /// Since when no query has been answered.
@@ -191,6 +192,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             streak: Streak::default(),
             groups: KnownGroups::default(),
             bad_certificates: BadCertificates::default(),
+            proxy_failures: ProxyFailures::default(),
             throttled_out: ThrottledOut::default(),
             retries: Mutex::new(RetryBudget::new(Instant::now())),
             unanswered_since: Mutex::default(),
@@ -415,6 +417,14 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let look_in = closed?.min(LOOK_AT_THE_CLOCK);
         self.add_gate.pause(look_in + Duration::from_secs(1), now);
         Some(now + look_in)
+    }
+
+    /// A proxy that has never led to the service in this run stops it.
+    pub(super) fn guard_proxy(&self, fault: &Fault, now: Instant) {
+        if self.proxy_failures.is_one_too_many(fault, now) {
+            let message = format!("the proxy has not led to the service once: {}", fault.message);
+            self.drain(DrainReason::Fatal(Fatal::Proxy { message }));
+        }
     }
 
     /// No new sends from here on. Told once.

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -20,6 +20,9 @@ use crate::{
 const STREAK: usize = 20;
 /// Refused certificates in a row that stop the run (reliability.md 4.1).
 const CERTIFICATES: u32 = 3;
+/// A proxy that has failed so often, and for so long, before it first led to the service is set up wrongly.
+const PROXY_FAILURES: u32 = 5;
+const PROXY_PATIENCE: Duration = Duration::from_secs(10);
 /// A group that was there is taken to be there for so long: it may be deleted while a run lasts.
 const GROUP_KNOWN_FOR: Duration = Duration::from_secs(60);
 
@@ -85,6 +88,46 @@ impl BadCertificates {
     }
 }
 
+/// Failures of the proxy before it has led to the service once: no outage, but a wrong address or a proxy that does not
+/// lead there.
+#[derive(Debug, Default)]
+pub(super) struct ProxyFailures {
+    has_worked: AtomicBool,
+    failures: AtomicU32,
+    since: Mutex<Option<Instant>>,
+}
+
+impl ProxyFailures {
+    /// An answer has come through.
+    pub(super) fn worked(&self) {
+        self.has_worked.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes in a fault. True: the proxy has failed too often by now.
+    pub(super) fn is_one_too_many(&self, fault: &Fault, now: Instant) -> bool {
+        match fault.kind {
+            FaultKind::ProxyFailed => {}
+            // Bytes have left: it led there.
+            FaultKind::Timeout | FaultKind::ConnectionLost | FaultKind::UnreadableAnswer | FaultKind::Service(_) => {
+                self.worked();
+                return false;
+            }
+            FaultKind::ConnectFailed
+            | FaultKind::CertificateRefused
+            | FaultKind::ClockCorrected
+            | FaultKind::KeyRenewed
+            | FaultKind::NonceUsed
+            | FaultKind::DownloadTimeout
+            | FaultKind::UploadFailed
+            | FaultKind::Interrupted => return false,
+        }
+        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let has_lasted = now.saturating_duration_since(since) >= PROXY_PATIENCE;
+        failures >= PROXY_FAILURES && has_lasted && !self.has_worked.load(Ordering::Relaxed)
+    }
+}
+
 /// Throttled and nothing else, at the lowest rate there is: waiting longer in this run is of no use.
 #[derive(Debug, Default)]
 pub(super) struct ThrottledOut(Mutex<Option<Dry>>);
@@ -138,6 +181,24 @@ mod tests {
         for second in 1_300..2_600 {
             let rate = if second % 500 == 0 { low } else { lowest };
             assert_eq!(guard.heard(true, rate, at(second)), None);
+        }
+    }
+
+    #[test]
+    fn proxy_that_never_led_anywhere_is_a_mistake_and_one_that_did_is_away() {
+        let fault = |kind| Fault { kind, message: String::new(), request_id: None };
+        let failed = fault(FaultKind::ProxyFailed);
+        let (guard, start) = (ProxyFailures::default(), Instant::now());
+        let at = |second: u64| start + Duration::from_secs(second);
+        let told: Vec<bool> = [0, 0, 0, 0, 0, 9, 10].map(|second| guard.is_one_too_many(&failed, at(second))).into();
+        assert_eq!(told, [false, false, false, false, false, false, true]);
+        for proof in [None, Some(FaultKind::Timeout)] {
+            let guard = ProxyFailures::default();
+            match proof {
+                None => guard.worked(),
+                Some(kind) => assert!(!guard.is_one_too_many(&fault(kind), start)),
+            }
+            assert!((0..1_000).all(|second| !guard.is_one_too_many(&failed, at(second))));
         }
     }
 

@@ -313,6 +313,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
 
     /// The service has answered conclusively.
     async fn heard(&self, throttled: bool) -> Result<(), StoreError> {
+        self.proxy_failures.worked();
         if self.admission.answered() {
             self.tell(Event::Back).await;
         }
@@ -342,6 +343,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             | FaultKind::DownloadTimeout
             | FaultKind::UploadFailed => return false,
             FaultKind::ConnectFailed
+            | FaultKind::ProxyFailed
             | FaultKind::CertificateRefused
             | FaultKind::Timeout
             | FaultKind::ConnectionLost
@@ -350,6 +352,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             | FaultKind::Interrupted => {}
         }
         let now = Instant::now();
+        self.guard_proxy(fault, now);
         if self.bad_certificates.is_one_too_many(fault) {
             self.drain(DrainReason::Fatal(Fatal::Certificate { message: fault.message.clone() }));
         }

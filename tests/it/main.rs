@@ -18,6 +18,7 @@ mod lifetime;
 mod mend;
 mod model;
 mod nightly;
+mod proxy;
 mod rate;
 mod recording;
 mod report;
