@@ -10,9 +10,11 @@ mod photo;
 
 use std::{
     collections::BTreeMap,
+    ops::ControlFlow,
     path::PathBuf,
     sync::{
         Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
         mpsc::{Receiver, sync_channel},
     },
     time::Duration,
@@ -144,20 +146,22 @@ struct Numbered<T> {
     what: T,
 }
 
-/// Looks at every row. `tell` hears every finding, in the order of the rows, and after each row how far it has come.
+/// Looks at every row. `tell` hears every finding, in the order of the rows, and after each row how far it has come; it may
+/// break off.
 pub fn check(
     sources: Vec<(Source, PathBuf)>,
     settings: Settings,
-    tell: &mut dyn FnMut(&[Finding], &Survey),
+    tell: &mut dyn FnMut(&[Finding], &Survey) -> ControlFlow<()>,
 ) -> Result<Survey, SourceError> {
     let names: Vec<String> = sources.iter().map(|(source, _)| source.name().to_owned()).collect();
     let roots: Vec<PathBuf> = sources.iter().map(|(_, root)| root.clone()).collect();
     let (tasks, queue) = sync_channel::<Numbered<Task>>(settings.processors * WAITING);
     let (found, looks) = sync_channel::<Numbered<(Task, Found)>>(settings.processors * WAITING);
     let queue = Mutex::new(queue);
+    let is_over = &AtomicBool::new(false);
     let mut survey = Survey::default();
     std::thread::scope(|scope| {
-        let reader = scope.spawn(move || read(sources, |task| tasks.send(task).is_ok()));
+        let reader = scope.spawn(move || read(sources, |task| !is_over.load(Relaxed) && tasks.send(task).is_ok()));
         for _ in 0..settings.processors {
             let (found, queue, roots) = (found.clone(), &queue, &roots);
             scope.spawn(move || {
@@ -172,15 +176,20 @@ pub fn check(
         drop(found);
         let mut early = BTreeMap::new();
         let mut expected = 0;
-        for look in looks {
+        'looks: for look in looks {
             early.insert(look.number, look);
             while let Some(Numbered { source, what: (task, found), .. }) = early.remove(&expected) {
                 expected += 1;
                 survey.parsed += u64::from(matches!(task, Task::Item(_)));
                 survey.add(&found);
-                tell(&findings(task, found, &names[source]), &survey);
+                if tell(&findings(task, found, &names[source]), &survey).is_break() {
+                    // Whoever looks ends with the channel; whoever reads must not wait for a place in the queue.
+                    is_over.store(true, Relaxed);
+                    break 'looks;
+                }
             }
         }
+        while is_over.load(Relaxed) && next(&queue).is_some() {}
         reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     Ok(survey)

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{BufWriter, IsTerminal, Write, stdout},
+    ops::ControlFlow,
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
@@ -83,7 +84,10 @@ impl Plan<'_> {
         let mut failed = None;
         let survey = survey(sources, settings, &mut |findings, so_far| {
             for finding in findings {
-                failed = failed.take().or_else(|| report.write(finding).err());
+                if let Err(error) = report.write(finding) {
+                    failed = Some(error);
+                    return ControlFlow::Break(());
+                }
                 let Finding { row, code, .. } = finding;
                 match finding.gravity {
                     Gravity::Fault => tracing::debug!(row, %code, "would be rejected"),
@@ -93,6 +97,7 @@ impl Plan<'_> {
             if let Some(bar) = bar.as_ref().filter(|_| so_far.rows.is_multiple_of(REDRAW)) {
                 bar.set_message(progress(so_far));
             }
+            ControlFlow::Continue(())
         })?;
         if let Some(bar) = bar {
             bar.finish_and_clear();
@@ -100,7 +105,7 @@ impl Plan<'_> {
         match failed.or_else(|| report.finish().err()) {
             None => {}
             // Whoever read it has read enough.
-            Some(error) if error.is_closed_pipe() => {}
+            Some(error) if error.is_closed_pipe() => return Ok(Exit::Success),
             Some(error) => return Err(error.into()),
         }
         let exit = match (survey.rows, survey.parsed, survey.rejected()) {

@@ -1,18 +1,18 @@
 //! What `check` has found: a line, a record or an object for each finding, and the sum of it.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    io::{self, Write},
-};
+use std::{collections::BTreeMap, fmt::Write as _, io::Write};
 
 use serde::Serialize;
 
 use super::{
     ExportError,
     figures::{bytes, duration, thousands},
+    progress::json_line,
 };
-use crate::check::{Finding, Forecast, Gravity, Survey};
+use crate::{
+    check::{Finding, Forecast, Gravity, Survey},
+    domain::printable,
+};
 
 /// Writes findings as they come.
 pub struct CheckReport<W: Write>(Form<W>);
@@ -72,7 +72,7 @@ impl<W: Write> CheckReport<W> {
             face_group_code: finding.fields.group.as_deref(),
             gravity: gravity(finding.gravity),
             code: &finding.code.0,
-            message: &finding.message,
+            message: &printable(&finding.message),
         };
         match &mut self.0 {
             Form::Text(to) => {
@@ -82,11 +82,10 @@ impl<W: Write> CheckReport<W> {
                 };
                 writeln!(to, "row {}: {word}{}: {}", line.row, line.code, line.message)?;
             }
-            Form::Csv(to) => to.serialize(line).map_err(io::Error::from)?,
+            Form::Csv(to) => to.serialize(line)?,
             Form::JsonLines(to) => {
                 let object = Object { r#type: "finding", line };
-                serde_json::to_writer(&mut *to, &object).map_err(io::Error::from)?;
-                to.write_all(b"\n")?;
+                writeln!(to, "{}", json_line(&object))?;
             }
         }
         Ok(())

@@ -26,6 +26,7 @@ mod run;
 mod sandbox;
 mod scale;
 mod services;
+mod streams;
 mod supply;
 mod support;
 mod tls;
