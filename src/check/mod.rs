@@ -72,6 +72,8 @@ pub enum Gravity {
     Fault,
     /// The photo goes all the same.
     Warning,
+    /// It could not be read now, and may be fine.
+    Unread,
 }
 
 /// What has been found in all.
@@ -87,6 +89,8 @@ pub struct Survey {
     pub as_they_are: u64,
     /// Of these, links.
     pub links: u64,
+    /// Items whose photo this machine could not read now.
+    pub unread: u64,
     /// Bytes of photos read.
     pub read_bytes: u64,
     /// Bytes of photos that would be sent.
@@ -102,7 +106,7 @@ pub struct Survey {
 impl Survey {
     /// Rows that would be rejected.
     pub fn rejected(&self) -> u64 {
-        self.rows - self.good
+        self.rows - self.good - self.unread
     }
 
     /// Photos that would be made to meet the rules.
@@ -115,6 +119,7 @@ impl Survey {
         self.read_bytes += found.read_bytes;
         match &found.look {
             Look::Fault { code, .. } => *self.faults.entry(code.0.clone()).or_default() += 1,
+            Look::Unread { .. } => self.unread += 1,
             Look::Link => {
                 self.good += 1;
                 self.links += 1;
@@ -256,6 +261,7 @@ fn findings(task: Task, found: Found, source: &str) -> Vec<Finding> {
     };
     match found.look {
         Look::Fault { code, message } => vec![finding(Gravity::Fault, code, message)],
+        Look::Unread { message } => vec![finding(Gravity::Unread, ApiCode::from("Unreadable"), message)],
         Look::Link => Vec::new(),
         Look::Photo { warnings, .. } => {
             let warning = |warning: &Warning| {

@@ -92,6 +92,7 @@ impl Plan<'_> {
                 match finding.gravity {
                     Gravity::Fault => tracing::debug!(row, %code, "would be rejected"),
                     Gravity::Warning => tracing::debug!(row, %code, "is to be known"),
+                    Gravity::Unread => tracing::debug!(row, %code, "could not be read now"),
                 }
             }
             if let Some(bar) = bar.as_ref().filter(|_| so_far.rows.is_multiple_of(REDRAW)) {
@@ -110,6 +111,7 @@ impl Plan<'_> {
         }
         let exit = match (survey.rows, survey.parsed, survey.rejected()) {
             (1.., 0, _) => Exit::Source,
+            (_, _, _) if survey.unread > 0 => Exit::TimeUp,
             (_, _, 0) => Exit::Success,
             (_, _, _) => Exit::Rejected,
         };

@@ -49,8 +49,8 @@ pub enum LoadError {
     /// It will never pass as it is.
     #[error(transparent)]
     Defect(#[from] Defect),
-    /// The machine's trouble: no file descriptor left, a disk that fails. Another try may help.
-    #[error("the photo can't be read just now")]
+    /// The machine's trouble: no file descriptor left, a disk or a file server that fails. Another try may help.
+    #[error("the photo could not be read now; that is this machine's trouble, not the photo's")]
     Io(#[from] io::Error),
 }
 
@@ -188,7 +188,9 @@ fn open(path: &Path) -> Result<File, LoadError> {
             // A socket, or a device that is not there.
             Some(Errno::NXIO | Errno::NODEV) => Defect::NotAFile.into(),
             // Links in a circle; a name that no file can have.
-            Some(Errno::LOOP | Errno::NAMETOOLONG | Errno::INVAL) => Defect::NotFound.into(),
+            Some(Errno::LOOP | Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ) => Defect::NotFound.into(),
+            None if error.kind() == io::ErrorKind::InvalidInput => Defect::NotFound.into(),
+            // EMFILE, ENFILE, EIO, ESTALE, ENOMEM, ETIMEDOUT, EHOSTDOWN and whatever else a machine may say: not the photo's.
             Some(_) | None => error.into(),
         },
     })

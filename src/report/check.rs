@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     ExportError,
-    figures::{bytes, duration, thousands},
+    figures::{bytes, duration, plural, thousands},
     progress::json_line,
 };
 use crate::{
@@ -78,6 +78,7 @@ impl<W: Write> CheckReport<W> {
             Form::Text(to) => {
                 let word = match finding.gravity {
                     Gravity::Fault => "",
+                    Gravity::Unread => "not known: ",
                     Gravity::Warning => "warning: ",
                 };
                 writeln!(to, "row {}: {word}{}: {}", line.row, line.code, line.message)?;
@@ -104,6 +105,7 @@ impl<W: Write> CheckReport<W> {
 fn gravity(gravity: Gravity) -> &'static str {
     match gravity {
         Gravity::Fault => "fault",
+        Gravity::Unread => "unread",
         Gravity::Warning => "warning",
     }
 }
@@ -117,6 +119,7 @@ pub struct CheckSummary<'a> {
     rejected: u64,
     fitted: u64,
     links: u64,
+    unread: u64,
     by_code: &'a BTreeMap<String, u64>,
     warnings: &'a BTreeMap<String, u64>,
     read_bytes: u64,
@@ -139,6 +142,7 @@ impl<'a> CheckSummary<'a> {
             rejected: survey.rejected(),
             fitted: survey.fitted(),
             links: survey.links,
+            unread: survey.unread,
             by_code: &survey.faults,
             warnings: &survey.warnings,
             read_bytes: survey.read_bytes,
@@ -165,6 +169,13 @@ pub fn lines(survey: &Survey, forecast: &Forecast, qps: f64) -> String {
         thousands(survey.good),
         thousands(survey.rejected())
     );
+    if survey.unread > 0 {
+        let _ = writeln!(
+            text,
+            "{} could not be read now by this machine: check again, they may be fine",
+            plural(survey.unread, "photo")
+        );
+    }
     for (what, codes) in [("rejected", &survey.faults), ("warnings", &survey.warnings)] {
         let mut codes: Vec<(&String, &u64)> = codes.iter().collect();
         codes.sort_by_key(|(code, n)| (std::cmp::Reverse(**n), *code));

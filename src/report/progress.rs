@@ -163,6 +163,7 @@ impl Progress {
                 }
                 DrainReason::Signal(_)
                 | DrainReason::MaxErrors
+                | DrainReason::Unread { .. }
                 | DrainReason::ServiceAway(_)
                 | DrainReason::ThrottledOut(_) => {
                     tracing::warn!("stopping; what is in flight is heard out (a second signal leaves at once)");

@@ -23,7 +23,7 @@ use super::{
     control::{Limits, Stop},
     doubt::{Case, CaseEnd, OpenDoubt},
     feed::FeedState,
-    guards::{BadCertificates, KnownGroups, ProxyFailures, Streak, ThrottledOut},
+    guards::{BadCertificates, KnownGroups, ProxyFailures, Streak, ThrottledOut, UnreadPhotos},
     queue::Queue,
     replace::Replacement,
     stages::Stages,
@@ -160,6 +160,7 @@ pub struct Engine<T, S> {
     pub(super) bad_certificates: BadCertificates,
     pub(super) proxy_failures: ProxyFailures,
     pub(super) throttled_out: ThrottledOut,
+    pub(super) unread: UnreadPhotos,
     pub(super) retries: Mutex<RetryBudget>,
     /// Since when no query has been answered.
     pub(super) unanswered_since: Mutex<Option<Instant>>,
@@ -194,6 +195,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             bad_certificates: BadCertificates::default(),
             proxy_failures: ProxyFailures::default(),
             throttled_out: ThrottledOut::default(),
+            unread: UnreadPhotos::default(),
             retries: Mutex::new(RetryBudget::new(Instant::now())),
             unanswered_since: Mutex::default(),
             stats: Stats::new(Instant::now()),
@@ -271,6 +273,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 if queue.is_closed() {
                     self.drain(DrainReason::MaxImages);
                 }
+                self.drain_unread();
                 return Ok(());
             }
             // What is due and finds no room waits for room, not for its time: a time that has passed would spin.
@@ -357,6 +360,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         queue.let_go(item);
         match end {
             End::Done | End::Left => {}
+            End::SetAside => queue.set_aside(item),
             End::NotTaken => queue.close(),
             End::Again(work, at) => queue.wait(work, at),
             End::Doubt(work, code) => self.doubt(OpenDoubt::new(work, code), queue),

@@ -128,6 +128,35 @@ impl ProxyFailures {
     }
 }
 
+/// Photos in a row that the machine could not read in all their tries: then it reads no other one either.
+const UNREAD_PHOTOS: u32 = 20;
+
+/// Photos that are left pending because the machine could not read them.
+#[derive(Debug, Default)]
+pub(super) struct UnreadPhotos {
+    in_a_row: AtomicU32,
+    all: Mutex<Option<(u64, String)>>,
+}
+
+impl UnreadPhotos {
+    /// One more, after its last try. True: there have been too many in a row.
+    pub(super) fn set_aside(&self, error: &std::io::Error) -> bool {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        *all = Some((all.as_ref().map_or(0, |(photos, _)| *photos) + 1, error.to_string()));
+        self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= UNREAD_PHOTOS
+    }
+
+    /// A photo was read.
+    pub(super) fn broken(&self) {
+        self.in_a_row.store(0, Ordering::Relaxed);
+    }
+
+    /// How many there are, and the last error.
+    pub(super) fn so_far(&self) -> Option<(u64, String)> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Throttled and nothing else, at the lowest rate there is: waiting longer in this run is of no use.
 #[derive(Debug, Default)]
 pub(super) struct ThrottledOut(Mutex<Option<Dry>>);
@@ -182,6 +211,20 @@ mod tests {
             let rate = if second % 500 == 0 { low } else { lowest };
             assert_eq!(guard.heard(true, rate, at(second)), None);
         }
+    }
+
+    #[test]
+    fn photos_that_can_t_be_read_stop_the_run_where_none_can() {
+        let (guard, error) = (UnreadPhotos::default(), std::io::Error::from_raw_os_error(24));
+        for photo in 0..200 {
+            if photo % 19 == 0 {
+                guard.broken();
+            }
+            assert!(!guard.set_aside(&error));
+        }
+        guard.broken();
+        assert_eq!((0..20).filter(|_| guard.set_aside(&error)).count(), 1);
+        assert_eq!(guard.so_far().map(|(photos, _)| photos), Some(220));
     }
 
     #[test]

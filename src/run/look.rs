@@ -26,7 +26,19 @@ pub(super) fn at_enrolled(all: &[EnrolledBefore], on_change: OnChange, rules: &R
 
 /// Those whose photo is another one now, or is there now.
 pub(super) fn at_refused(all: &[RefusedBefore]) -> Vec<ItemId> {
-    beside_one_another(all, |refused| (picture::stamp(&refused.path).ok() != refused.stamp).then_some(refused.item))
+    let is_changed = |refused: &RefusedBefore| match picture::stamp(&refused.path) {
+        Ok(found) => Some(found) != refused.stamp,
+        Err(error) if is_absence(&error) => refused.stamp.is_some(),
+        // The machine's trouble tells nothing of the photo.
+        Err(_) => false,
+    };
+    beside_one_another(all, |refused| is_changed(refused).then_some(refused.item))
+}
+
+/// Is there no such file, or none for us, whatever the machine's state?
+fn is_absence(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied | InvalidInput | InvalidFilename)
 }
 
 /// What there is to tell of each, in their order.

@@ -63,6 +63,8 @@ pub(super) enum End {
     Replace(Replacement),
     /// The run drains: it stays pending.
     Left,
+    /// It stays pending, and is not taken again in this run.
+    SetAside,
     /// `--max-images` are taken: it stays pending, and so does everything behind it.
     NotTaken,
 }
@@ -98,7 +100,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     self.settle(Settlement { stamp, ..settlement }).await?;
                     return Ok(End::Done);
                 }
-                Err(NotReady::Machine(error)) => return self.read_again(work, &error).await,
+                Err(NotReady::Machine(error)) => return Ok(self.read_again(work, &error)),
             };
         let _in_flight = self.in_flight.acquire().await.expect("the semaphore is never closed");
         let Some(mut entry) = self.enter().await else { return Ok(End::Left) };

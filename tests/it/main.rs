@@ -15,6 +15,7 @@ mod errors;
 mod faults;
 mod house;
 mod lifetime;
+mod machine;
 mod mend;
 mod model;
 mod nightly;
