@@ -625,11 +625,18 @@ pub enum WindowKind {
     Sliding,
 }
 
+/// What is added to a clock must leave it a date.
+const LONGEST_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    humantime::parse_duration(text).map_err(|_| "a duration such as 90s, 5m, 2h30m or 1d".to_owned())
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration <= LONGEST_DURATION => Ok(duration),
+        Ok(_) => Err("at most 100 years".to_owned()),
+        Err(_) => Err("a duration such as 90s, 5m, 2h30m or 1d".to_owned()),
+    }
 }
 
 fn metrics_address(text: &str) -> Result<SocketAddr, String> {

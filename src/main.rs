@@ -5,7 +5,14 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use face_enroll::{cli::Cli, commands, exit::Exit, run::PREPARING, settings, telemetry};
+use face_enroll::{
+    cli::{Cli, Command},
+    commands,
+    exit::Exit,
+    report,
+    run::PREPARING,
+    settings, telemetry,
+};
 
 /// Threads that prepare photos, and others that must never wait for them: those of the reading, of the look at the
 /// checkpoint's pages, and of two look-ups of names.
@@ -27,7 +34,7 @@ fn main() -> ExitCode {
     let cli = match settings::arguments(&Cli::command(), std::env::args_os().collect(), |name| std::env::var_os(name)) {
         Ok(arguments) => Cli::parse_from(arguments),
         Err(error) => {
-            eprintln!("error: {error}");
+            telemetry::plain(&format!("error: {error}\n"));
             return Exit::Usage.into();
         }
     };
@@ -36,7 +43,7 @@ fn main() -> ExitCode {
         return failure.exit().into();
     }
     if let Err(error) = telemetry::start(&cli.talk) {
-        eprintln!("error: the log file can't be written: {error}");
+        telemetry::plain(&format!("error: the log file can't be written: {error}\n"));
         return Exit::Usage.into();
     }
     // One thread does all the waiting: what works for long has threads of its own, and waking another one costs more than
@@ -46,14 +53,22 @@ fn main() -> ExitCode {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: the runtime can't be started: {error}");
+            telemetry::plain(&format!("error: the runtime can't be started: {error}\n"));
             return Exit::Internal.into();
         }
     };
+    // What a run did is in its checkpoint, and its code tells of that.
+    let prints_a_result = !matches!(cli.command, Command::Run(_));
     let ended = runtime.block_on(commands::dispatch(cli));
     runtime.shutdown_timeout(LAST_WAIT);
     match ended {
-        Ok(exit) => exit.into(),
+        Ok(exit) => match report::stdout_failure() {
+            None => exit.into(),
+            Some(error) => {
+                telemetry::error(&format!("stdout can't be written: {error}"));
+                if prints_a_result && exit == Exit::Success { Exit::Internal.into() } else { exit.into() }
+            }
+        },
         Err(failure) => {
             telemetry::error(&failure);
             failure.exit().into()

@@ -12,7 +12,7 @@ use std::{
 use clap::{Arg, ArgAction, Command};
 use toml::{Table, Value};
 
-use crate::domain::most_similar;
+use crate::domain::{decode_text, most_similar};
 
 /// Flags of every command that take a value; what follows one is no subcommand.
 const WITH_VALUE: [&str; 5] = ["--config", "--profile", "--log-format", "--log-file", "--color"];
@@ -81,7 +81,7 @@ pub fn arguments(
 ) -> Result<Vec<OsString>, SettingsError> {
     let named = typed_value(&typed, "--config").or_else(|| variable("FACE_ENROLL_CONFIG")).map(PathBuf::from);
     let Some(path) = named.clone().or_else(|| usual_place(&variable)) else { return Ok(typed) };
-    let text = match std::fs::read_to_string(&path) {
+    let text = match std::fs::read(&path).and_then(|bytes| Ok(decode_text(bytes)?)) {
         Ok(text) => text,
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => return Ok(typed),
         Err(source) => return Err(SettingsError::Unreadable { path, source }),
@@ -285,6 +285,11 @@ mod tests {
             "--profile night run --max-duration=8h --qps=40 m.csv"
         );
         assert!(with(settings, "face-enroll --profile day run m.csv", &[]).unwrap_err().contains("no profile day"));
+    }
+
+    #[test]
+    fn byte_order_mark_is_no_part_of_the_file() {
+        assert_eq!(with("\u{feff}qps = 20\r\n", "face-enroll run m.csv", &[]).unwrap(), "run --qps=20 m.csv");
     }
 
     #[test]

@@ -10,12 +10,14 @@ use tokio::time::Instant;
 use crate::{
     api::{Client, Lookup, LookupPages, RecordPage, Transport},
     checkpoint::{Reader, StoreError},
-    domain::{FaceGroupCode, Fatal, Fault, ItemId, ItemState, MerchantUserId, Permit},
+    domain::{FaceGroupCode, Fatal, Fault, FaultKind, ItemId, ItemState, MerchantUserId, Permit},
     pace::{Backoff, Gate},
 };
 
 /// Enrolled items read at once.
 const BATCH: usize = 1_000;
+/// A proxy that has not led to the service for so long, and never before, is set up wrongly.
+const PROXY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the checkpoint and the service differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +89,8 @@ pub struct Audit<T> {
     pub give_up_after: Duration,
     /// What it has shown so far.
     pub compared: Compared,
+    /// Has the service answered yet?
+    pub was_answered: bool,
 }
 
 impl<T: Transport> Audit<T> {
@@ -220,6 +224,7 @@ impl<T: Transport> Audit<T> {
             match heard {
                 Heard::Answer(answer) => {
                     self.gate.observe(false, now);
+                    self.was_answered = true;
                     return Ok(answer);
                 }
                 Heard::Throttled(pause) => {
@@ -227,7 +232,11 @@ impl<T: Transport> Audit<T> {
                     self.gate.pause(pause.unwrap_or_default(), now);
                 }
                 Heard::Unanswered(fault) => {
-                    if now.saturating_duration_since(*away_since.get_or_insert(now)) > self.give_up_after {
+                    let away = now.saturating_duration_since(*away_since.get_or_insert(now));
+                    if fault.kind == FaultKind::ProxyFailed && !self.was_answered && away > PROXY_PATIENCE {
+                        return Err(AuditError::Fatal(Fatal::Proxy { message: fault.message }));
+                    }
+                    if away > self.give_up_after {
                         return Err(AuditError::Unanswered(fault));
                     }
                     tracing::warn!(fault = fault.message, "a query was not answered: asking again");

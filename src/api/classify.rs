@@ -14,7 +14,9 @@
 use serde::Deserialize;
 
 use super::RawAnswer;
-use crate::domain::{ApiCode, Fatal, Fault, FaultKind, Receipt, Refusal, RequestId, RunEffect, Verdict};
+use crate::domain::{
+    ApiCode, Fatal, Fault, FaultKind, Receipt, Refusal, RequestId, RunEffect, Verdict, is_unprintable,
+};
 
 /// Longest text of the service that is kept, in characters.
 const TEXT_CAP: usize = 300;
@@ -284,11 +286,11 @@ fn read_xml(text: &str) -> Option<Body> {
     Some(Body { code: element("Code")?, message: element("Message"), request_id: element("RequestId"), result: None })
 }
 
-/// A text of the service as it may be shown: no control characters, and not too long.
+/// A text of the service as it may be shown: nothing in it steers a terminal, and it is not too long.
 pub(super) fn shown(text: &str) -> String {
     text.chars()
         .take(TEXT_CAP)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .flat_map(|c| if is_unprintable(c) { c.escape_default().collect() } else { vec![c] })
         .collect()
 }
 

@@ -10,8 +10,12 @@ use reqwest::{
     redirect, retry, tls,
 };
 
-use super::{RawAnswer, SignedRequest, Transport, TransportError, transport::BODY_CAP};
-use crate::domain::FaultKind;
+use super::{
+    Proxy, RawAnswer, SignedRequest, Transport, TransportError,
+    proxy::{InvalidProxy, ProxyError, proxy_error},
+    transport::BODY_CAP,
+};
+use crate::domain::{Fatal, FaultKind, decode_text};
 
 /// `x-acs-retry-after` is honoured up to this (the official SDK's cap).
 const RETRY_AFTER_CAP: Duration = Duration::from_secs(120);
@@ -64,6 +68,7 @@ pub struct HttpTransport {
     outward: Client,
     /// To this machine: never by a proxy.
     loopback: Client,
+    proxy: Option<Proxy>,
     settings: TransportSettings,
 }
 
@@ -76,15 +81,19 @@ pub enum SetupError {
     /// What is to be trusted can't be read.
     #[error("--ca-file holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")]
     NoCertificate,
+    /// The environment names a proxy that can't be read.
+    #[error(transparent)]
+    Proxy(#[from] InvalidProxy),
 }
 
 impl HttpTransport {
     /// Connects to nothing yet.
     pub fn new(settings: &TransportSettings) -> Result<Self, SetupError> {
         // A proxy from the environment is the way out of many networks, and never the way to this machine.
-        let outward = builder(settings)?.https_only(true).build()?;
+        let proxy = environment_proxy()?;
+        let outward = outward(settings, proxy.as_ref())?.build()?;
         let loopback = builder(settings)?.no_proxy().build()?;
-        Ok(Self { outward, loopback, settings: settings.clone() })
+        Ok(Self { outward, loopback, proxy, settings: settings.clone() })
     }
 
     fn total(&self, body: usize) -> Duration {
@@ -93,15 +102,30 @@ impl HttpTransport {
     }
 }
 
+/// The proxy of this process's environment.
+pub(super) fn environment_proxy() -> Result<Option<Proxy>, InvalidProxy> {
+    Proxy::from_environment(|name| std::env::var_os(name))
+}
+
+/// A client for other machines: encrypted, by the proxy if there is one.
+pub(super) fn outward(settings: &TransportSettings, proxy: Option<&Proxy>) -> Result<ClientBuilder, SetupError> {
+    let builder = builder(settings)?.https_only(true);
+    Ok(match proxy {
+        Some(proxy) => builder.proxy(proxy.for_client()?),
+        None => builder.no_proxy(),
+    })
+}
+
 /// What every client here has in common.
 pub(super) fn builder(settings: &TransportSettings) -> Result<ClientBuilder, SetupError> {
     // Another crate of the process may have chosen one already; then that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let roots = match settings.extra_roots.as_slice() {
         [] => Vec::new(),
-        pem => match Certificate::from_pem_bundle(pem) {
-            Ok(roots) if !roots.is_empty() => roots,
-            Ok(_) | Err(_) => return Err(SetupError::NoCertificate),
+        // A byte-order mark would hide the first certificate of several.
+        pem => match decode_text(pem.to_vec()).ok().and_then(|pem| Certificate::from_pem_bundle(pem.as_bytes()).ok()) {
+            Some(roots) if !roots.is_empty() => roots,
+            Some(_) | None => return Err(SetupError::NoCertificate),
         },
     };
     let builder = Client::builder();
@@ -138,19 +162,22 @@ impl Transport for HttpTransport {
         }
         let total = self.total(body.len());
         let client = if to.is_loopback() { &self.loopback } else { &self.outward };
+        let proxy = self.proxy.as_ref().filter(|proxy| !to.is_loopback() && proxy.is_used_for(&url));
         let sent = client.request(method, url).headers(map).body(body).timeout(total).send().await;
-        let response = sent.map_err(|error| failed(&error, to.host_header()))?;
+        let response = sent.map_err(|error| failed(&error, to.host_header(), proxy))?;
         Ok(read(response).await)
     }
 }
 
-/// Which kind of failure, in words that name the host and the cause, and neither URL nor header.
-pub(super) fn failed(error: &reqwest::Error, host: &str) -> TransportError {
+/// Which kind of failure, in words that name the host, the proxy on the way and the cause, and neither URL nor header.
+pub(super) fn failed(error: &reqwest::Error, host: &str, proxy: Option<&Proxy>) -> TransportError {
     let mut words = Vec::new();
-    let mut is_certificate = false;
+    let (mut is_certificate, mut is_tls, mut of_proxy) = (false, false, None);
     let mut cause = error.source();
     while let Some(source) = cause {
         is_certificate |= is_bad_certificate(source);
+        is_tls |= tls_error(source).is_some();
+        of_proxy = of_proxy.max(proxy_error(source));
         words.push(source.to_string());
         cause = source.source();
     }
@@ -161,23 +188,35 @@ pub(super) fn failed(error: &reqwest::Error, host: &str) -> TransportError {
         (false, true) => "no answer in time from",
         (false, false) => "connection lost to",
     };
+    let by = proxy.map(|proxy| format!(" by {proxy}")).unwrap_or_default();
     let why = if words.is_empty() { String::new() } else { format!(": {}", words.join(": ")) };
-    let message = format!("{what} {host}{why}");
-    match (error.is_connect(), is_certificate) {
-        (true, true) => TransportError::not_sent(FaultKind::CertificateRefused, message),
-        (true, false) => TransportError::not_sent(FaultKind::ConnectFailed, message),
-        (false, _) if error.is_timeout() => TransportError::maybe_sent(FaultKind::Timeout, message),
-        (false, _) => TransportError::maybe_sent(FaultKind::ConnectionLost, message),
+    let message = format!("{what} {host}{by}{why}");
+    match (error.is_connect(), proxy, of_proxy) {
+        (true, Some(proxy), Some(ProxyError::Credentials)) => TransportError::Fatal(Fatal::Proxy {
+            message: format!("{proxy} refuses the connection to {host}: it wants a user and a password, or others"),
+        }),
+        (true, _, _) if is_certificate => TransportError::not_sent(FaultKind::CertificateRefused, message),
+        // Through the proxy and past it, there is nothing but TLS to fail.
+        (true, Some(_), of_proxy) if of_proxy.is_some() || !is_tls => {
+            TransportError::not_sent(FaultKind::ProxyFailed, message)
+        }
+        (true, _, _) => TransportError::not_sent(FaultKind::ConnectFailed, message),
+        (false, _, _) if error.is_timeout() => TransportError::maybe_sent(FaultKind::Timeout, message),
+        (false, _, _) => TransportError::maybe_sent(FaultKind::ConnectionLost, message),
     }
 }
 
-/// rustls hides in an io::Error, and that in another one; neither gives what it holds as its source.
 fn is_bad_certificate(error: &(dyn Error + 'static)) -> bool {
+    matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_)))
+}
+
+/// rustls hides in an io::Error, and that in another one; neither gives what it holds as its source.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-        return matches!(tls, rustls::Error::InvalidCertificate(_));
+        return Some(tls);
     }
-    let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    held.is_some_and(|held| is_bad_certificate(held))
+    let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref)?;
+    tls_error(held)
 }
 
 /// What came back.

@@ -15,6 +15,7 @@ mod credentials;
 mod endpoint;
 mod http;
 mod no_answer;
+mod proxy;
 mod sign;
 mod transport;
 mod upload;
@@ -26,6 +27,7 @@ pub use companion::{FaceRecord, GroupLookup, Lookup, LookupPage, LookupPages, Re
 pub use credentials::{Credentials, CredentialsError, Origin};
 pub use endpoint::{Endpoint, EndpointError, Network, Region};
 pub use http::{HttpTransport, TransportSettings};
+pub use proxy::{InvalidProxy, Proxy};
 pub use sign::{Signable, authorization, canonical_query};
 pub use transport::{RawAnswer, SignedRequest, Transport, TransportError};
 pub use upload::{FileAddress, Leave, UploadError, UploadTarget};

@@ -10,7 +10,7 @@ pub(super) enum NoAnswer {
     NotSent(Fault),
     /// It may have arrived.
     MaybeSent(Fault),
-    /// There is no key to sign it with, and there will be none before a person acts.
+    /// Nothing has left, and nothing will before a person acts: there is no key, or no way through the proxy.
     Fatal(Fatal),
 }
 
@@ -19,6 +19,7 @@ impl From<TransportError> for NoAnswer {
         match error {
             TransportError::NotSent(fault) => Self::NotSent(fault),
             TransportError::MaybeSent(fault) => Self::MaybeSent(fault),
+            TransportError::Fatal(fatal) => Self::Fatal(fatal),
         }
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use reqwest::Method;
 
 use super::Endpoint;
-use crate::domain::{Fault, FaultKind};
+use crate::domain::{Fatal, Fault, FaultKind};
 
 /// An answer's body beyond this is not read: ours are under 2 KiB.
 pub(super) const BODY_CAP: usize = 64 * 1024;
@@ -54,6 +54,8 @@ pub enum TransportError {
     NotSent(Fault),
     /// The request may have arrived.
     MaybeSent(Fault),
+    /// No byte of the request has left, and none will before a person acts.
+    Fatal(Fatal),
 }
 
 impl TransportError {

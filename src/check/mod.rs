@@ -10,9 +10,11 @@ mod photo;
 
 use std::{
     collections::BTreeMap,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
         mpsc::{Receiver, sync_channel},
     },
     time::Duration,
@@ -72,6 +74,8 @@ pub enum Gravity {
     Fault,
     /// The photo goes all the same.
     Warning,
+    /// It could not be read now, and may be fine.
+    Unread,
 }
 
 /// What has been found in all.
@@ -89,6 +93,8 @@ pub struct Survey {
     pub as_they_are: u64,
     /// Of these, links.
     pub links: u64,
+    /// Items whose photo this machine could not read now.
+    pub unread: u64,
     /// Bytes of photos read.
     pub read_bytes: u64,
     /// Bytes of photos that would be sent.
@@ -104,7 +110,7 @@ pub struct Survey {
 impl Survey {
     /// Rows that would be rejected.
     pub fn rejected(&self) -> u64 {
-        self.rows - self.good
+        self.rows - self.good - self.unread
     }
 
     /// Photos that would be made to meet the rules.
@@ -117,6 +123,7 @@ impl Survey {
         self.read_bytes += found.read_bytes;
         match &found.look {
             Look::Fault { code, .. } => *self.faults.entry(code.0.clone()).or_default() += 1,
+            Look::Unread { .. } => self.unread += 1,
             Look::Link => {
                 self.good += 1;
                 self.links += 1;
@@ -148,11 +155,12 @@ struct Numbered<T> {
     what: T,
 }
 
-/// Looks at every row. `tell` hears every finding, in the order of the rows, and after each row how far it has come.
+/// Looks at every row. `tell` hears every finding, in the order of the rows, and after each row how far it has come; it may
+/// break off.
 pub fn check(
     sources: Vec<(Source, PathBuf)>,
     settings: Settings,
-    tell: &mut dyn FnMut(&[Finding], &Survey),
+    tell: &mut dyn FnMut(&[Finding], &Survey) -> ControlFlow<()>,
 ) -> Result<Survey, SourceError> {
     let named = |source: &Source| Named { name: source.name().to_owned(), is_directory: source.is_directory() };
     let names: Vec<Named> = sources.iter().map(|(source, _)| named(source)).collect();
@@ -160,9 +168,10 @@ pub fn check(
     let (tasks, queue) = sync_channel::<Numbered<Task>>(settings.processors * WAITING);
     let (found, looks) = sync_channel::<Numbered<(Task, Found)>>(settings.processors * WAITING);
     let queue = Mutex::new(queue);
+    let is_over = &AtomicBool::new(false);
     let mut survey = Survey::default();
     std::thread::scope(|scope| {
-        let reader = scope.spawn(move || read(sources, |task| tasks.send(task).is_ok()));
+        let reader = scope.spawn(move || read(sources, |task| !is_over.load(Relaxed) && tasks.send(task).is_ok()));
         for _ in 0..settings.processors {
             let (found, queue, roots) = (found.clone(), &queue, &roots);
             scope.spawn(move || {
@@ -177,15 +186,20 @@ pub fn check(
         drop(found);
         let mut early = BTreeMap::new();
         let mut expected = 0;
-        for look in looks {
+        'looks: for look in looks {
             early.insert(look.number, look);
             while let Some(Numbered { source, what: (task, found), .. }) = early.remove(&expected) {
                 expected += 1;
                 survey.parsed += u64::from(matches!(task, Task::Item(_)));
                 survey.add(&found);
-                tell(&findings(task, found, &names[source]), &survey);
+                if tell(&findings(task, found, &names[source]), &survey).is_break() {
+                    // Whoever looks ends with the channel; whoever reads must not wait for a place in the queue.
+                    is_over.store(true, Relaxed);
+                    break 'looks;
+                }
             }
         }
+        while is_over.load(Relaxed) && next(&queue).is_some() {}
         survey.skipped = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok(survey)
     })
@@ -265,6 +279,7 @@ fn findings(task: Task, found: Found, source: &Named) -> Vec<Finding> {
     };
     match found.look {
         Look::Fault { code, message } => vec![finding(Gravity::Fault, code, message)],
+        Look::Unread { message } => vec![finding(Gravity::Unread, ApiCode::from("Unreadable"), message)],
         Look::Link => Vec::new(),
         Look::Photo { warnings, .. } => {
             let warning = |warning: &Warning| {

@@ -33,6 +33,11 @@ pub enum Look {
         /// Why, for a person.
         message: String,
     },
+    /// The machine could not read it: nothing is known of it.
+    Unread {
+        /// Why.
+        message: String,
+    },
     /// A link: passed through unread.
     Link,
     /// A photo that would be sent.
@@ -58,9 +63,9 @@ pub(super) fn look(task: &Task, root: &Path, settings: &Settings) -> Found {
     let mut read_bytes = 0;
     let look = photo(path, root, settings, &mut read_bytes).unwrap_or_else(|error| match error {
         LoadError::Defect(defect) => Look::Fault { code: defect.code(), message: defect.to_string() },
-        LoadError::Io(error) => {
-            Look::Fault { code: "Unreadable".into(), message: format!("the photo can't be read: {error}") }
-        }
+        LoadError::Io(error) => Look::Unread {
+            message: format!("it could not be read now ({error}): that is this machine's trouble, not the photo's"),
+        },
     });
     Found { look, read_bytes }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufWriter, IsTerminal, Write, stdout},
+    ops::ControlFlow,
     path::Path,
 };
 
@@ -88,16 +89,21 @@ impl Plan<'_> {
         let mut failed = None;
         let survey = survey(sources, settings, &mut |findings, so_far| {
             for finding in findings {
-                failed = failed.take().or_else(|| report.write(finding).err());
+                if let Err(error) = report.write(finding) {
+                    failed = Some(error);
+                    return ControlFlow::Break(());
+                }
                 let Finding { row, code, .. } = finding;
                 match finding.gravity {
                     Gravity::Fault => tracing::debug!(row, %code, "would be rejected"),
                     Gravity::Warning => tracing::debug!(row, %code, "is to be known"),
+                    Gravity::Unread => tracing::debug!(row, %code, "could not be read now"),
                 }
             }
             if let Some(bar) = bar.as_ref().filter(|_| so_far.rows.is_multiple_of(REDRAW)) {
                 bar.set_message(progress(so_far));
             }
+            ControlFlow::Continue(())
         })?;
         if let Some(bar) = bar {
             bar.finish_and_clear();
@@ -106,11 +112,12 @@ impl Plan<'_> {
         match finished.and_then(|()| Ok(output.map_or(Ok(()), Output::finish)?)) {
             Ok(()) => {}
             // Whoever read it has read enough.
-            Err(error) if error.is_closed_pipe() => {}
+            Err(error) if error.is_closed_pipe() => return Ok(Exit::Success),
             Err(error) => return Err(error.into()),
         }
         let exit = match (survey.rows, survey.parsed, survey.rejected()) {
             (1.., 0, _) => Exit::Source,
+            (_, _, _) if survey.unread > 0 => Exit::TimeUp,
             (_, _, 0) => Exit::Success,
             (_, _, _) => Exit::Rejected,
         };

@@ -19,20 +19,19 @@ pub(super) async fn show(talk: &TalkArgs) -> Result<Exit, Failure> {
     let variable = |name: &str| std::env::var_os(name);
     let file = settings::file(&typed, variable);
     let usage = |error: Box<dyn std::error::Error + Send + Sync>| Failure::new(Exit::Usage, error);
-    let arguments = settings::arguments(&cli, typed.clone(), variable).map_err(|error| usage(error.into()))?;
+    let arguments =
+        settings::arguments(&cli, typed.clone(), variable).map_err(|error| usage(indented(&error).into()))?;
     let from_file: Vec<String> = arguments
         .iter()
         .filter(|word| !typed.contains(word))
         .map(|word| word.to_string_lossy().trim_start_matches('-').split('=').next().unwrap_or_default().to_owned())
         .collect();
     // clap's own words, with what is wrong and where.
-    let matches = cli.clone().try_get_matches_from(&arguments).map_err(|error| usage(error.to_string().into()))?;
+    let matches = cli.clone().try_get_matches_from(&arguments).map_err(|error| usage(indented(&error).into()))?;
     let (_, run) = matches.subcommand().expect("a run was typed");
     let run_command = cli.find_subcommand("run").expect("there is a command run");
-    match &file {
-        Some(file) => report::print(&format!("settings file  {}", file.display())),
-        None => report::print("settings file  none"),
-    }
+    let named = file.as_ref().map_or("none".to_owned(), |file| file.display().to_string());
+    report::print(&format!("settings file  {named}"));
     for arg in run_command.get_arguments() {
         let (Some(long), id) = (arg.get_long(), arg.get_id().as_str()) else { continue };
         let values: Vec<String> =
@@ -57,6 +56,11 @@ pub(super) async fn show(talk: &TalkArgs) -> Result<Exit, Failure> {
     };
     report::print(&credentials);
     Ok(Exit::Success)
+}
+
+/// Words of several lines, as an error has them.
+fn indented(error: &dyn std::fmt::Display) -> String {
+    error.to_string().trim_end().replace('\n', "\n  ")
 }
 
 /// A run, typed with nothing but what says where the settings are.

@@ -183,12 +183,20 @@ async fn ask(args: &DoctorArgs, target: &Target, transport: HttpTransport, findi
         // Signed with the service's own time, or with another key, it may be understood, as in a run.
         answer = client.query_face_group(permit!(), &asked).await;
     }
+    if let GroupLookup::Fatal(fatal @ Fatal::Proxy { .. }) = &answer {
+        findings.fail("network", &Failure::from(fatal.clone()));
+        for check in ["clock", "signature", "group", "records", "upload"] {
+            findings.skip(check, "needs the network");
+        }
+        return;
+    }
     let is_reached = !matches!(&answer, GroupLookup::Unanswered(fault) if is_network(fault));
     if let GroupLookup::Unanswered(fault) = &answer
         && !is_reached
     {
         let remedy = match fault.kind {
             FaultKind::CertificateRefused => "a proxy that looks into TLS needs --ca-file with its certificate",
+            FaultKind::ProxyFailed => "check HTTPS_PROXY (or ALL_PROXY) and NO_PROXY, and the proxy itself",
             _ => "check the network, HTTPS_PROXY, and --region, --network and --endpoint",
         };
         findings.fail("network", &Failure::new(Exit::Fatal, fault.message.clone()).advise(remedy));
@@ -264,9 +272,11 @@ async fn ask(args: &DoctorArgs, target: &Target, transport: HttpTransport, findi
 
 fn is_network(fault: &Fault) -> bool {
     match fault.kind {
-        FaultKind::ConnectFailed | FaultKind::CertificateRefused | FaultKind::Timeout | FaultKind::ConnectionLost => {
-            true
-        }
+        FaultKind::ConnectFailed
+        | FaultKind::ProxyFailed
+        | FaultKind::CertificateRefused
+        | FaultKind::Timeout
+        | FaultKind::ConnectionLost => true,
         FaultKind::UnreadableAnswer
         | FaultKind::Service(_)
         | FaultKind::Interrupted

@@ -11,7 +11,10 @@ use crate::{
 pub(super) fn of_reason(reason: &DrainReason) -> Exit {
     match reason {
         DrainReason::Signal(number) => Exit::Signal(*number),
-        DrainReason::MaxDuration | DrainReason::ServiceAway(_) | DrainReason::ThrottledOut(_) => Exit::TimeUp,
+        DrainReason::MaxDuration
+        | DrainReason::ServiceAway(_)
+        | DrainReason::ThrottledOut(_)
+        | DrainReason::Unread { .. } => Exit::TimeUp,
         DrainReason::MaxImages | DrainReason::MaxErrors => Exit::Limit,
         DrainReason::Fatal(_) => Exit::Fatal,
         DrainReason::SourceBroken | DrainReason::NoPhotoFound { .. } => Exit::Source,
@@ -38,6 +41,7 @@ pub(super) fn is_for_someone(exit: Exit, drained: Option<&DrainReason>) -> bool 
             DrainReason::MaxErrors
             | DrainReason::ServiceAway(_)
             | DrainReason::ThrottledOut(_)
+            | DrainReason::Unread { .. }
             | DrainReason::Fatal(_)
             | DrainReason::SourceBroken
             | DrainReason::NoPhotoFound { .. }
@@ -77,6 +81,10 @@ pub(super) fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<
         Some(DrainReason::ThrottledOut(lasted)) => format!(
             "nearly every call was throttled for {}, at one every two seconds: others use the quota, or it is lower than that; run again later",
             report::duration(*lasted)
+        ),
+        Some(DrainReason::Unread { photos, error }) => format!(
+            "{} could not be read by this machine ({error}) and stay pending; see to the machine, then run again",
+            report::plural(*photos, "photo")
         ),
         Some(DrainReason::CheckpointGone) => {
             "the checkpoint was removed or replaced while the run used it; the next run asks about everyone before sending".into()

@@ -191,6 +191,7 @@ pub(super) fn advice(fatal: &Fatal) -> &'static str {
         Fatal::Certificate { .. } => {
             "check the endpoint's name, this machine's clock and its root certificates, then run again"
         }
+        Fatal::Proxy { .. } => "check HTTPS_PROXY (or ALL_PROXY) and NO_PROXY, and the proxy itself, then run again",
         Fatal::Clock { .. } => "set this machine's clock, then run again",
         Fatal::UnknownGroup { .. } => "check --group and --region, or make the group in the console, then run again",
         Fatal::SameRefusal { .. } => {

@@ -12,7 +12,7 @@ use std::{
 use http_body_util::Full;
 use hyper::{Response, body::Bytes, header::CONTENT_TYPE, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Failure;
@@ -25,6 +25,9 @@ use crate::{
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Where no connection can be taken.
 const BETWEEN_TRIES: Duration = Duration::from_millis(200);
+/// Connections at once, and how long each may last: whoever scrapes is never in the way of the photos' files.
+const MAX_CONNECTIONS: usize = 16;
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// See the module. Whoever scrapes is told what was published last.
 pub(super) struct Metrics<'a> {
@@ -70,7 +73,9 @@ impl<'a> Metrics<'a> {
 }
 
 async fn serve(listener: TcpListener, published: Arc<Mutex<String>>) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
+        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, for one: the next scrape may have better luck.
             tokio::time::sleep(BETWEEN_TRIES).await;
@@ -82,9 +87,13 @@ async fn serve(listener: TcpListener, published: Arc<Mutex<String>>) {
             let answer = Response::builder().header(CONTENT_TYPE, TEXT_FORMAT).body(Full::new(Bytes::from(text)));
             async move { Ok::<_, Infallible>(answer.expect("a header of ours is a header")) }
         });
-        // One answer each, within hyper's time limit for the head: who connects and says nothing is not kept.
+        // One answer each: who connects and says nothing is not kept.
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).keep_alive(false);
-        tokio::spawn(async move { drop(server.serve_connection(TokioIo::new(stream), answer).await) });
+        tokio::spawn(async move {
+            let _place = place;
+            let served = server.serve_connection(TokioIo::new(stream), answer);
+            drop(tokio::time::timeout(CONNECTION_TIMEOUT, served).await);
+        });
     }
 }

@@ -10,6 +10,7 @@ use super::{Failure, place};
 use crate::{
     checkpoint::Reader,
     cli::StatusArgs,
+    domain::printable,
     exit::Exit,
     report::{self, Status},
 };
@@ -25,10 +26,12 @@ pub(super) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
     let path = place::to_look_into(&args.which)?;
     loop {
         let reader = Reader::open(&path)?;
-        let screen = if args.watch.is_some() && stdout().is_terminal() && !args.json { FROM_THE_TOP } else { "" };
+        if args.watch.is_some() && stdout().is_terminal() && !args.json {
+            let _ = stdout().write_all(FROM_THE_TOP.as_bytes());
+        }
         let shown = if args.json { json(&reader, &path)? } else { text(&reader, &path)? };
         // Whoever watched may have seen enough.
-        let is_heard = writeln!(stdout(), "{screen}{}", shown.trim_end()).is_ok();
+        let is_heard = report::print(shown.trim_end());
         match args.watch {
             Some(period) if reader.is_live() && is_heard => std::thread::sleep(period.max(LEAST)),
             Some(_) | None => return Ok(Exit::Success),
@@ -44,13 +47,14 @@ fn json(reader: &Reader, path: &Path) -> Result<String, Failure> {
         Some(last) => status.with_run(last),
         None => status,
     };
-    Ok(serde_json::to_string(&status).expect("our own objects are JSON"))
+    Ok(report::json_line(&status))
 }
 
 fn text(reader: &Reader, path: &Path) -> Result<String, Failure> {
     let state = if reader.is_live() { "a run is going on" } else { "no run is going on" };
     let counts = reader.counts()?;
-    let mut text = format!("{} ({state})\n  groups    {}\n", path.display(), reader.groups()?.join(", "));
+    let path = path.to_string_lossy();
+    let mut text = format!("{} ({state})\n  groups    {}\n", printable(&path), reader.groups()?.join(", "));
     text += &report::table(&counts);
     if let Some(run) = reader.runs(1)?.last() {
         text += &format!("  last run  {}\n", report::last_run(run, &counts));

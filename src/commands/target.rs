@@ -8,9 +8,9 @@ use std::{
 
 use super::{Failure, place::Kind};
 use crate::{
-    api::{AccessKey, Credentials, Endpoint, HttpTransport, Region, TransportSettings, UploadTarget},
+    api::{AccessKey, Credentials, Endpoint, HttpTransport, Proxy, Region, TransportSettings, UploadTarget},
     cli::{RunArgs, ServiceArgs},
-    domain::FaceGroupCode,
+    domain::{FaceGroupCode, unquoted},
     exit::Exit,
     pace::Qps,
     sandbox::{Sandbox, Settings as SandboxSettings},
@@ -37,6 +37,8 @@ pub(super) async fn service(args: &ServiceArgs, belongs_to: Option<&str>) -> Res
     let region = region(args)?.or_else(|| belongs_to?.strip_prefix("region:")?.parse().ok());
     let endpoint = endpoint(args, region)?;
     let upload = Endpoint::custom(&args.upload_endpoint)?;
+    // Before anything is asked of anyone: what is set up wrongly is not to be found out halfway.
+    Proxy::from_environment(|name| std::env::var_os(name)).map_err(|error| Failure::new(Exit::Usage, error))?;
     let credentials = Credentials::find(|name| std::env::var(name).ok(), &roots(args)?).await?;
     let binding = endpoint.binding();
     Ok(Target {
@@ -80,7 +82,7 @@ pub(super) fn group(args: &RunArgs) -> Option<FaceGroupCode> {
 /// As given, or as the official SDKs take it from the environment.
 fn region(args: &ServiceArgs) -> Result<Option<Region>, Failure> {
     let from_environment = || match std::env::var("ALIBABA_CLOUD_REGION_ID") {
-        Ok(id) if !id.is_empty() => id.parse().map(Some).map_err(Failure::from),
+        Ok(id) if !unquoted(&id).is_empty() => unquoted(&id).parse().map(Some).map_err(Failure::from),
         Ok(_) | Err(_) => Ok(None),
     };
     args.region.map_or_else(from_environment, |region| Ok(Some(region)))

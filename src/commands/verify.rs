@@ -173,6 +173,7 @@ async fn compare(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit
         reader,
         give_up_after: args.give_up_after,
         compared: Default::default(),
+        was_answered: false,
     };
     for code in groups {
         let Ok(group) = FaceGroupCode::parse(code.as_str()) else { continue };

@@ -112,8 +112,10 @@ pub struct Fault {
 /// The kinds of faults. The name of each is the `code` of an item that it leaves behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FaultKind {
-    /// No connection: DNS, TCP, TLS, proxy.
+    /// No connection: DNS, TCP, TLS.
     ConnectFailed,
+    /// The proxy can't be reached, or does not lead to the service.
+    ProxyFailed,
     /// The server's certificate is not to be trusted.
     CertificateRefused,
     /// The clock was wrong and has been corrected.
@@ -144,6 +146,7 @@ impl FaultKind {
         match self {
             Self::Service(code) => code.clone(),
             Self::ConnectFailed
+            | Self::ProxyFailed
             | Self::CertificateRefused
             | Self::ClockCorrected
             | Self::KeyRenewed
@@ -209,6 +212,12 @@ pub enum Fatal {
     #[error("the server's certificate was refused: {message}")]
     Certificate {
         /// Why.
+        message: String,
+    },
+    /// The proxy refuses us, or has never led to the service.
+    #[error("{message}")]
+    Proxy {
+        /// Which, and why.
         message: String,
     },
     /// The clock is wrong, and correcting it did not help.

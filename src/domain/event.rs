@@ -96,6 +96,13 @@ pub enum DrainReason {
     ServiceAway(Duration),
     /// Nothing will go better until a person acts.
     Fatal(Fatal),
+    /// The machine could not read these photos: its trouble, not theirs.
+    Unread {
+        /// So many.
+        photos: u64,
+        /// The last error.
+        error: String,
+    },
     /// A source could not be read to its end.
     SourceBroken,
     /// None of the photos that the rows name is there.

@@ -12,6 +12,7 @@ mod on_change;
 mod outcome;
 mod proof;
 mod similar;
+mod text;
 
 pub use attempt::{Answer, Fatal, Fault, FaultKind, Intent, Receipt, Refusal, Removal, Replaces, RunEffect, Verdict};
 pub use binding::Binding;
@@ -26,3 +27,6 @@ pub use on_change::OnChange;
 pub use outcome::{ConfirmedBy, ItemState, Outcome, Stage};
 pub use proof::{Committed, Permit};
 pub use similar::{most_similar, suggestion};
+pub use text::{
+    NotText, decode_text, is_unprintable, printable, printable_json, printable_lines, printable_message, unquoted,
+};

@@ -52,8 +52,8 @@ pub enum LoadError {
     /// It will never pass as it is.
     #[error(transparent)]
     Defect(#[from] Defect),
-    /// The machine's trouble: no file descriptor left, a disk that fails. Another try may help.
-    #[error("the photo can't be read just now")]
+    /// The machine's trouble: no file descriptor left, a disk or a file server that fails. Another try may help.
+    #[error("the photo could not be read now; that is this machine's trouble, not the photo's")]
     Io(#[from] io::Error),
 }
 
@@ -198,8 +198,8 @@ fn open(path: &Path, root: Option<&Path>) -> Result<File, LoadError> {
 
 /// Is there no such file: nothing of that name, links in a circle, a name that no file can have?
 fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-        || matches!(Errno::from_io_error(error), Some(Errno::LOOP | Errno::NAMETOOLONG | Errno::INVAL))
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput)
+        || matches!(Errno::from_io_error(error), Some(Errno::LOOP | Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ))
 }
 
 /// Whether it is the photo or the machine that is to blame for a file that is there and can't be opened.
@@ -209,6 +209,7 @@ fn refusal(error: io::Error) -> LoadError {
         _ if beneath::leads_out(&error) => Defect::OutsideRoot.into(),
         // A socket, or a device that is not there.
         Some(Errno::NXIO | Errno::NODEV) => Defect::NotAFile.into(),
+        // EMFILE, EIO, ESTALE, ENOMEM and the like: the machine's fault, not the photo's.
         Some(_) | None => error.into(),
     }
 }

@@ -1,19 +1,19 @@
 //! What `check` has found: a line, a record or an object for each finding, and the sum of it.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    io::{self, Write},
-};
+use std::{collections::BTreeMap, fmt::Write as _, io::Write};
 
 use serde::Serialize;
 
 use super::{
     ExportError,
-    figures::{bytes, duration, thousands},
+    figures::{bytes, duration, plural, thousands},
+    progress::json_line,
     summary::skipped,
 };
-use crate::check::{Finding, Forecast, Gravity, Survey};
+use crate::{
+    check::{Finding, Forecast, Gravity, Survey},
+    domain::printable,
+};
 
 /// Writes findings as they come.
 pub struct CheckReport<W: Write>(Form<W>);
@@ -73,22 +73,22 @@ impl<W: Write> CheckReport<W> {
             face_group_code: finding.fields.group.as_deref(),
             gravity: gravity(finding.gravity),
             code: &finding.code.0,
-            message: &finding.message,
+            message: &printable(&finding.message),
         };
         match &mut self.0 {
             Form::Text(to) => {
                 let word = match finding.gravity {
                     Gravity::Fault => "",
+                    Gravity::Unread => "not known: ",
                     Gravity::Warning => "warning: ",
                 };
                 let file = finding.file.as_deref().map(|file| format!(" ({file})")).unwrap_or_default();
                 writeln!(to, "row {}{file}: {word}{}: {}", line.row, line.code, line.message)?;
             }
-            Form::Csv(to) => to.serialize(line).map_err(io::Error::from)?,
+            Form::Csv(to) => to.serialize(line)?,
             Form::JsonLines(to) => {
                 let object = Object { r#type: "finding", line };
-                serde_json::to_writer(&mut *to, &object).map_err(io::Error::from)?;
-                to.write_all(b"\n")?;
+                writeln!(to, "{}", json_line(&object))?;
             }
         }
         Ok(())
@@ -107,6 +107,7 @@ impl<W: Write> CheckReport<W> {
 fn gravity(gravity: Gravity) -> &'static str {
     match gravity {
         Gravity::Fault => "fault",
+        Gravity::Unread => "unread",
         Gravity::Warning => "warning",
     }
 }
@@ -121,6 +122,7 @@ pub struct CheckSummary<'a> {
     rejected: u64,
     fitted: u64,
     links: u64,
+    unread: u64,
     by_code: &'a BTreeMap<String, u64>,
     warnings: &'a BTreeMap<String, u64>,
     read_bytes: u64,
@@ -144,6 +146,7 @@ impl<'a> CheckSummary<'a> {
             rejected: survey.rejected(),
             fitted: survey.fitted(),
             links: survey.links,
+            unread: survey.unread,
             by_code: &survey.faults,
             warnings: &survey.warnings,
             read_bytes: survey.read_bytes,
@@ -172,6 +175,13 @@ pub fn lines(survey: &Survey, forecast: &Forecast, qps: f64) -> String {
     );
     if survey.skipped > 0 {
         let _ = writeln!(text, "{} (-v names them)", skipped(survey.skipped));
+    }
+    if survey.unread > 0 {
+        let _ = writeln!(
+            text,
+            "{} could not be read now by this machine: check again, they may be fine",
+            plural(survey.unread, "photo")
+        );
     }
     for (what, codes) in [("rejected", &survey.faults), ("warnings", &survey.warnings)] {
         let mut codes: Vec<(&String, &u64)> = codes.iter().collect();

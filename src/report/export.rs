@@ -2,14 +2,16 @@
 
 use std::{
     borrow::Cow,
+    collections::HashMap,
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use serde_json::{Map, Value};
 
+use super::progress::json_line;
 use crate::checkpoint::{ExportRow, Reader, StoreError};
-use crate::domain::{EXPORT_COLUMNS, ItemState};
+use crate::domain::{EXPORT_COLUMNS, ItemState, printable};
 
 /// Why there is no export.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +26,14 @@ pub enum ExportError {
 
 impl From<csv::Error> for ExportError {
     fn from(error: csv::Error) -> Self {
-        Self::Write(error.into())
+        // csv makes `Other` of every kind; the kind tells whether the reader has gone away.
+        match error.is_io_error() {
+            false => Self::Write(error.into()),
+            true => match error.into_kind() {
+                csv::ErrorKind::Io(error) => Self::Write(error),
+                other => Self::Write(io::Error::other(format!("{other:?}"))),
+            },
+        }
     }
 }
 
@@ -53,11 +62,13 @@ pub struct Exporter<'a> {
 impl Exporter<'_> {
     /// A header line, then a line for each row. Two passes: the manifests' other fields are columns too.
     pub fn csv(&self, output: impl Write) -> Result<(), ExportError> {
-        let mut others = Vec::new();
+        // In the order of the manifests' columns, each with its place.
+        let mut others: Vec<String> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
         self.rows(&mut |row| {
-            // A handful of names: in the order of the manifest's columns.
             for (name, _) in row.extra {
-                if !others.contains(&name) {
+                if !places.contains_key(&name) {
+                    places.insert(name.clone(), others.len());
                     others.push(name);
                 }
             }
@@ -68,10 +79,14 @@ impl Exporter<'_> {
         writer.write_record(names.map(|name| self.cell(name, name).into_owned()))?;
         self.rows(&mut |row| {
             let fields = self.fields(&row);
-            let other = |name: &str| row.extra.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value);
+            let mut theirs = vec![""; others.len()];
+            // Of several of one name the first stands.
+            for (name, value) in row.extra.iter().rev() {
+                theirs[places[name]] = value;
+            }
             let ours =
                 EXPORT_COLUMNS.iter().copied().zip(fields.iter().map(|field| field.as_deref().unwrap_or_default()));
-            let theirs = others.iter().map(|name| (name.as_str(), other(name)));
+            let theirs = others.iter().map(String::as_str).zip(theirs);
             writer.write_record(ours.chain(theirs).map(|(name, text)| self.cell(name, text).into_owned()))?;
             Ok(())
         })?;
@@ -104,8 +119,7 @@ impl Exporter<'_> {
             for (name, value) in row.extra {
                 object.entry(name).or_insert(Value::String(value));
             }
-            serde_json::to_writer(&mut output, &object).map_err(io::Error::from)?;
-            output.write_all(b"\n")?;
+            writeln!(output, "{}", json_line(&object))?;
             Ok(())
         })?;
         output.flush()?;
@@ -130,16 +144,21 @@ impl Exporter<'_> {
             row.group.clone(),
             Some(row.state.name().to_owned()),
             row.stage.map(|stage| stage.name().to_owned()),
-            row.code.clone(),
-            row.message.clone(),
-            row.request_id.clone(),
+            shown(&row.code),
+            shown(&row.message),
+            shown(&row.request_id),
             Some(row.attempts.to_string()),
-            row.quality.clone(),
+            shown(&row.quality),
             row.digest.map(|digest| digest.to_string()),
             row.enrolled_ms.and_then(time),
             row.confirmed_by.map(|by| by.name().to_owned()),
         ]
     }
+}
+
+/// The service's words; the manifest's own cells stay as they were.
+fn shown(text: &Option<String>) -> Option<String> {
+    text.as_deref().map(|text| printable(text).into_owned())
 }
 
 fn relative(path: &Path, folder: &Path) -> String {

@@ -19,5 +19,5 @@ pub use html::{Ids, Page};
 pub use json::{Status, Summary};
 pub use last_run::last_run;
 pub use metrics::metrics;
-pub use progress::{Progress, Snapshot, View, print, print_json};
+pub use progress::{Progress, Snapshot, View, json_line, print, print_json, stdout_failure};
 pub use summary::{lines, skipped, table, verdict};

@@ -1,8 +1,10 @@
 //! Watches a run: a bar on a terminal, lines elsewhere, JSON on stdout if asked for. The one place that prints a run.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     io::{self, Write},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -14,7 +16,9 @@ use super::{
     figures::{duration, thousands},
     json::ItemLine,
 };
-use crate::domain::{Binding, Counts, DrainReason, Event, Outcome, RunTotals};
+use crate::domain::{
+    Binding, Counts, DrainReason, Event, Outcome, RunTotals, printable, printable_json, printable_lines,
+};
 
 /// The rate of now is that of so long: over less it would jump, and seem to step over the quota.
 const RATE_OVER: Duration = Duration::from_secs(5);
@@ -161,6 +165,7 @@ impl Progress {
                 }
                 DrainReason::Signal(_)
                 | DrainReason::MaxErrors
+                | DrainReason::Unread { .. }
                 | DrainReason::ServiceAway(_)
                 | DrainReason::ThrottledOut(_) => {
                     tracing::warn!("stopping; what is in flight is heard out (a second signal leaves at once)");
@@ -243,6 +248,7 @@ impl Progress {
     }
 
     fn problem(&mut self, what: String) {
+        let what = printable(&what);
         self.last_problem = Some(format!("{} {what}", jiff::Timestamp::now().strftime("%H:%M:%SZ")));
     }
 
@@ -264,13 +270,39 @@ fn tenths(rate: f64) -> f64 {
     (rate * 10.0).round() / 10.0
 }
 
-/// A line on stdout. Whoever read it may be gone; that ends no run.
-pub fn print(line: &str) {
+/// The first failure to write to stdout that is more than a reader who has left.
+static FAILURE: OnceLock<io::Error> = OnceLock::new();
+
+/// Lines on stdout. False: whoever read them is gone; that ends no run, and is no fault.
+pub fn print(lines: &str) -> bool {
     let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    let written = writeln!(out, "{}", printable_lines(lines)).and_then(|()| out.flush());
+    match written {
+        Ok(()) => true,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                let _ = FAILURE.set(error);
+            }
+            false
+        }
+    }
 }
 
 /// An object on a line of stdout.
 pub fn print_json(object: &impl serde::Serialize) {
-    print(&serde_json::to_string(object).expect("our own objects are JSON"));
+    print(&json_line(object));
+}
+
+/// Why what was printed has not all arrived, if it has not, and its reader has not left.
+pub fn stdout_failure() -> Option<&'static io::Error> {
+    FAILURE.get()
+}
+
+/// An object as JSON that steers no terminal.
+pub fn json_line(object: &impl serde::Serialize) -> String {
+    let json = serde_json::to_string(object).expect("our own objects are JSON");
+    match printable_json(&json) {
+        Cow::Borrowed(_) => json,
+        Cow::Owned(escaped) => escaped,
+    }
 }

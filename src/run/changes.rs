@@ -59,7 +59,15 @@ impl PhotoChecker {
         all: &[RefusedBefore],
         is_stopped: &(impl Fn() -> bool + Sync),
     ) -> Vec<ItemId> {
-        let has_changed = |refused: &RefusedBefore| self.stamp(&refused.path, &refused.root) != refused.stamp;
+        let has_changed = |refused: &RefusedBefore| match picture::stamp(&refused.path, self.root(&refused.root)) {
+            Ok(found) => {
+                self.has_found.store(true, Relaxed);
+                Some(found) != refused.stamp
+            }
+            Err(error) if is_absence(&error) => refused.stamp.is_some(),
+            // A fault of the machine says nothing about the photo.
+            Err(_) => false,
+        };
         parallel_filter_map(all, |refused| (!is_stopped() && has_changed(refused)).then_some(refused.item))
     }
 
@@ -104,6 +112,12 @@ impl PhotoChecker {
         };
         Some(PhotoLook { item: before.item, seen })
     }
+}
+
+/// Whether the file does not exist, or may not be read, whatever the state of the machine.
+fn is_absence(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied | InvalidInput | InvalidFilename)
 }
 
 /// Keeps the order.

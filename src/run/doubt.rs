@@ -122,6 +122,12 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let now = Instant::now();
             self.note_query(matches!(lookup, Some(Lookup::Unanswered(_))), now);
             match &lookup {
+                Some(Lookup::Unanswered(fault)) => self.guard_proxy(fault, now),
+                None | Some(Lookup::Present { .. } | Lookup::Absent | Lookup::Throttled { .. } | Lookup::Fatal(_)) => {
+                    self.proxy_failures.worked();
+                }
+            }
+            match &lookup {
                 None | Some(Lookup::Present { .. } | Lookup::Absent) => drop(self.query_gate.observe(false, now)),
                 Some(Lookup::Throttled { retry_after }) => {
                     self.query_gate.observe(true, now);

@@ -22,7 +22,9 @@ use super::{
     budget::{ByteBudget, Images, PREPARING, Workbench},
     control::{Limits, Stop},
     doubt::{Case, CaseEnd, OpenDoubt},
-    guards::{BadCertificates, KnownGroups, MissingPhoto, MissingPhotos, Streak, ThrottledOut},
+    guards::{
+        BadCertificates, KnownGroups, MissingPhoto, MissingPhotos, ProxyFailures, Streak, ThrottledOut, UnreadPhotos,
+    },
     ingest::IngestProgress,
     queue::Queue,
     replace::Replacement,
@@ -34,7 +36,7 @@ use super::{
 use crate::{
     api::{Client, Transport},
     checkpoint::{Checkpoint, Claimed, Store, StoreError},
-    domain::{Binding, DrainReason, Event, ItemId, RunTotals},
+    domain::{Binding, DrainReason, Event, Fatal, Fault, ItemId, RunTotals},
     pace::{Gate, InDoubtPolicy, Qps, RetryBudget, RetryRules},
     picture::Rules,
 };
@@ -158,8 +160,10 @@ pub struct Engine<T, S> {
     pub(super) streak: Streak,
     pub(super) groups: KnownGroups,
     pub(super) bad_certificates: BadCertificates,
+    pub(super) proxy_failures: ProxyFailures,
     pub(super) throttled_out: ThrottledOut,
     pub(super) missing_photos: MissingPhotos,
+    pub(super) unread: UnreadPhotos,
     pub(super) retries: Mutex<RetryBudget>,
     /// Since when no query has been answered.
     pub(super) unanswered_since: Mutex<Option<Instant>>,
@@ -192,8 +196,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
             streak: Streak::default(),
             groups: KnownGroups::default(),
             bad_certificates: BadCertificates::default(),
+            proxy_failures: ProxyFailures::default(),
             throttled_out: ThrottledOut::default(),
             missing_photos: MissingPhotos::default(),
+            unread: UnreadPhotos::default(),
             retries: Mutex::new(RetryBudget::new(Instant::now())),
             unanswered_since: Mutex::default(),
             stats: Stats::new(Instant::now()),
@@ -273,6 +279,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 } else {
                     self.conclude_missing_photos().await?;
                 }
+                self.drain_unread();
                 return Ok(());
             }
             // What is due and finds no room waits for room, not for its time: a time that has passed would spin.
@@ -379,6 +386,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         queue.let_go(item);
         match end {
             End::Done | End::Left | End::Withheld => {}
+            End::SetAside => queue.set_aside(item),
             End::NotTaken => queue.close(),
             End::Again(work, at) => queue.wait(work, at),
             End::Doubt(work, code) => self.doubt(OpenDoubt::new(work, code), queue),
@@ -439,6 +447,14 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let look_in = closed?.min(LOOK_AT_THE_CLOCK);
         self.add_gate.pause(look_in + Duration::from_secs(1), now);
         Some(now + look_in)
+    }
+
+    /// A proxy that has never led to the service in this run stops it.
+    pub(super) fn guard_proxy(&self, fault: &Fault, now: Instant) {
+        if self.proxy_failures.is_one_too_many(fault, now) {
+            let message = format!("the proxy has not led to the service once: {}", fault.message);
+            self.drain(DrainReason::Fatal(Fatal::Proxy { message }));
+        }
     }
 
     /// No new sends from here on. Told once.

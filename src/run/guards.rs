@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -21,6 +21,9 @@ use crate::{
 const STREAK: usize = 20;
 /// Refused certificates in a row that stop the run (reliability.md 4.1).
 const CERTIFICATES: u32 = 3;
+/// A proxy that has failed so often, and for so long, before it first led to the service is set up wrongly.
+const PROXY_FAILURES: u32 = 5;
+const PROXY_PATIENCE: Duration = Duration::from_secs(10);
 /// A group that was there is taken to be there for so long: it may be deleted while a run lasts.
 const GROUP_KNOWN_FOR: Duration = Duration::from_secs(60);
 
@@ -164,6 +167,75 @@ impl Missing {
     }
 }
 
+/// Failures of the proxy before it has led to the service once: no outage, but a wrong address or a proxy that does not
+/// lead there.
+#[derive(Debug, Default)]
+pub(super) struct ProxyFailures {
+    has_worked: AtomicBool,
+    failures: AtomicU32,
+    since: Mutex<Option<Instant>>,
+}
+
+impl ProxyFailures {
+    /// An answer has come through.
+    pub(super) fn worked(&self) {
+        self.has_worked.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes in a fault. True: the proxy has failed too often by now.
+    pub(super) fn is_one_too_many(&self, fault: &Fault, now: Instant) -> bool {
+        match fault.kind {
+            FaultKind::ProxyFailed => {}
+            // Bytes have left: it led there.
+            FaultKind::Timeout | FaultKind::ConnectionLost | FaultKind::UnreadableAnswer | FaultKind::Service(_) => {
+                self.worked();
+                return false;
+            }
+            FaultKind::ConnectFailed
+            | FaultKind::CertificateRefused
+            | FaultKind::ClockCorrected
+            | FaultKind::KeyRenewed
+            | FaultKind::NonceUsed
+            | FaultKind::DownloadTimeout
+            | FaultKind::UploadFailed
+            | FaultKind::Interrupted => return false,
+        }
+        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let has_lasted = now.saturating_duration_since(since) >= PROXY_PATIENCE;
+        failures >= PROXY_FAILURES && has_lasted && !self.has_worked.load(Ordering::Relaxed)
+    }
+}
+
+/// Photos in a row that the machine could not read in all their tries: then it reads no other one either.
+const UNREAD_PHOTOS: u32 = 20;
+
+/// Photos that are left pending because the machine could not read them.
+#[derive(Debug, Default)]
+pub(super) struct UnreadPhotos {
+    in_a_row: AtomicU32,
+    all: Mutex<Option<(u64, String)>>,
+}
+
+impl UnreadPhotos {
+    /// One more, after its last try. True: there have been too many in a row.
+    pub(super) fn set_aside(&self, error: &std::io::Error) -> bool {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        *all = Some((all.as_ref().map_or(0, |(photos, _)| *photos) + 1, error.to_string()));
+        self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= UNREAD_PHOTOS
+    }
+
+    /// A photo was read.
+    pub(super) fn broken(&self) {
+        self.in_a_row.store(0, Ordering::Relaxed);
+    }
+
+    /// How many there are, and the last error.
+    pub(super) fn so_far(&self) -> Option<(u64, String)> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Throttled and nothing else, at the lowest rate there is: waiting longer in this run is of no use.
 #[derive(Debug, Default)]
 pub(super) struct ThrottledOut(Mutex<Option<Dry>>);
@@ -271,6 +343,38 @@ mod tests {
         assert_eq!(refused(end(1, false)), 1, "a single one tells nothing of its folder");
         assert!(matches!(end(2, false), Some(MissingPhoto::Stop(_))));
         assert_eq!(refused(end(2, true)), 2);
+    }
+
+    #[test]
+    fn photos_that_can_t_be_read_stop_the_run_where_none_can() {
+        let (guard, error) = (UnreadPhotos::default(), std::io::Error::from_raw_os_error(24));
+        for photo in 0..200 {
+            if photo % 19 == 0 {
+                guard.broken();
+            }
+            assert!(!guard.set_aside(&error));
+        }
+        guard.broken();
+        assert_eq!((0..20).filter(|_| guard.set_aside(&error)).count(), 1);
+        assert_eq!(guard.so_far().map(|(photos, _)| photos), Some(220));
+    }
+
+    #[test]
+    fn proxy_that_never_led_anywhere_is_a_mistake_and_one_that_did_is_away() {
+        let fault = |kind| Fault { kind, message: String::new(), request_id: None };
+        let failed = fault(FaultKind::ProxyFailed);
+        let (guard, start) = (ProxyFailures::default(), Instant::now());
+        let at = |second: u64| start + Duration::from_secs(second);
+        let told: Vec<bool> = [0, 0, 0, 0, 0, 9, 10].map(|second| guard.is_one_too_many(&failed, at(second))).into();
+        assert_eq!(told, [false, false, false, false, false, false, true]);
+        for proof in [None, Some(FaultKind::Timeout)] {
+            let guard = ProxyFailures::default();
+            match proof {
+                None => guard.worked(),
+                Some(kind) => assert!(!guard.is_one_too_many(&fault(kind), start)),
+            }
+            assert!((0..1_000).all(|second| !guard.is_one_too_many(&failed, at(second))));
+        }
     }
 
     fn refusal(code: &str) -> Refusal {

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     api::{Payload, Transport},
-    checkpoint::{Settlement, Store, StoreError},
-    domain::{Digest, FileStamp, ItemState, Outcome, PictureRef, Stage},
+    checkpoint::Store,
+    domain::{Digest, DrainReason, FileStamp, PictureRef},
     picture::{self, Defect, LoadError, Warning},
 };
 
@@ -105,27 +105,43 @@ impl<T: Transport, S: Store> Engine<T, S> {
         // Not more than have a thread: those that wait for one would wait in front of whoever looks up the service's name.
         let _thread = self.preparing.acquire().await.expect("the semaphore is never closed");
         match tokio::task::spawn_blocking(work).await {
-            Ok(prepared) => prepared,
+            Ok(prepared) => {
+                if !matches!(prepared, Err(NotReady::Machine(_))) {
+                    self.unread.broken();
+                }
+                prepared
+            }
+            // A bug, and at this photo: it would come again with each try.
+            Err(stopped) if stopped.is_panic() => {
+                let why = "reading it failed with an internal error; please report this".to_owned();
+                Err(NotReady::Defect(Defect::Undecodable { why }, None))
+            }
             Err(stopped) => Err(NotReady::Machine(std::io::Error::other(stopped))),
         }
     }
 
-    /// The file could not be read just now.
-    pub(super) async fn read_again(&self, mut work: Work, error: &std::io::Error) -> Result<End, StoreError> {
+    /// The machine could not read the file now. It is tried again, then left pending: the photo is not to blame.
+    pub(super) fn read_again(&self, mut work: Work, error: &std::io::Error) -> End {
+        let (row, is_first) = (work.claimed.row, work.read_faults == 0);
         work.read_faults += 1;
-        tracing::warn!(row = work.claimed.row, %error, "a photo can't be read just now");
         if work.read_faults < self.settings.rules.attempts {
+            if is_first {
+                tracing::warn!(row, %error, "this machine can't read a photo now: trying again");
+            }
             let wait = work.backoff.next(fastrand::f64());
-            return Ok(End::Again(work, Instant::now() + wait));
+            return End::Again(work, Instant::now() + wait);
         }
-        let outcome = Outcome::Rejected {
-            stage: Stage::Local,
-            code: "Unreadable".into(),
-            message: format!("the photo could not be read in {} tries: {error}", work.read_faults),
-            request_id: None,
-        };
-        let item = work.claimed.item;
-        self.settle(Settlement::new(item, ItemState::Pending, outcome)).await?;
-        Ok(End::Done)
+        tracing::warn!(row, %error, tries = work.read_faults, "this machine could not read a photo: it stays pending");
+        if self.unread.set_aside(error) {
+            self.drain_unread();
+        }
+        End::SetAside
+    }
+
+    /// Photos that the machine could not read are left to the next run.
+    pub(super) fn drain_unread(&self) {
+        if let Some((photos, error)) = self.unread.so_far() {
+            self.drain(DrainReason::Unread { photos, error });
+        }
     }
 }

@@ -158,6 +158,11 @@ impl Queue {
         self.gone.insert(item);
     }
 
+    /// An item is not to be taken again in this run, although it is pending.
+    pub(super) fn set_aside(&mut self, item: ItemId) {
+        self.held.insert(item);
+    }
+
     /// An item is to be sent when its time comes.
     pub(super) fn wait(&mut self, work: Work, at: Instant) {
         self.held.insert(work.claimed.item);
@@ -290,6 +295,23 @@ mod tests {
         queue.let_go(ItemId(1));
         queue.found(search, vec![claimed(1)]);
         assert_eq!(take(&mut queue), [0_i64; 0]);
+    }
+
+    #[test]
+    fn item_that_is_set_aside_is_not_taken_again() {
+        let mut queue = begun(Vec::new());
+        let search = queue.next_search().unwrap();
+        queue.found(search, vec![claimed(1)]);
+        assert_eq!(take(&mut queue), [1]);
+        queue.let_go(ItemId(1));
+        queue.set_aside(ItemId(1));
+        queue.rows_came(&all_in());
+        let search = queue.next_search().unwrap();
+        queue.found(search, vec![claimed(1)]);
+        assert_eq!(take(&mut queue), [0_i64; 0]);
+        let search = queue.next_search().unwrap();
+        queue.found(search, Vec::new());
+        assert!(queue.is_over());
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub(super) enum End {
     Left,
     /// Its photo is missing, and perhaps all are: it stays pending.
     Withheld,
+    /// It stays pending, and is not taken again in this run.
+    SetAside,
     /// `--max-images` are taken: it stays pending, and so does everything behind it.
     NotTaken,
 }
@@ -107,7 +109,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     self.settle(refusal).await?;
                     return Ok(End::Done);
                 }
-                Err(NotReady::Machine(error)) => return self.read_again(work, &error).await,
+                Err(NotReady::Machine(error)) => return Ok(self.read_again(work, &error)),
             };
         if file.stamp.is_some() {
             self.photo_is_there().await?;
@@ -362,6 +364,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
 
     /// The service has answered conclusively.
     async fn heard(&self, throttled: bool) -> Result<(), StoreError> {
+        self.proxy_failures.worked();
         if self.admission.answered() {
             self.tell(Event::Back).await;
         }
@@ -391,6 +394,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             | FaultKind::DownloadTimeout
             | FaultKind::UploadFailed => return false,
             FaultKind::ConnectFailed
+            | FaultKind::ProxyFailed
             | FaultKind::CertificateRefused
             | FaultKind::Timeout
             | FaultKind::ConnectionLost
@@ -399,6 +403,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             | FaultKind::Interrupted => {}
         }
         let now = Instant::now();
+        self.guard_proxy(fault, now);
         if self.bad_certificates.is_one_too_many(fault) {
             self.drain(DrainReason::Fatal(Fatal::Certificate { message: fault.message.clone() }));
         }

@@ -12,6 +12,9 @@ const DATE_TOLERANCE: SignedDuration = SignedDuration::from_mins(15);
 /// `2026-11-23T04:05:06Z`: the only form that the gateway takes.
 const DATE_SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:ddZ";
 
+/// HTTP's dates end with the year 9998 in `httpdate`: 9998-12-31T23:59:59Z.
+const LAST_HTTP_DATE: Timestamp = Timestamp::constant(253_370_764_799, 0);
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     started: Instant,
@@ -31,7 +34,7 @@ impl Clock {
     /// The time as this sandbox has it.
     pub(super) fn now(&self) -> Timestamp {
         let now = Timestamp::now();
-        now.checked_add(self.offset).unwrap_or(now)
+        now.checked_add(self.offset).unwrap_or(now).min(LAST_HTTP_DATE)
     }
 
     /// The `Date` of an answer.
@@ -65,6 +68,14 @@ fn check_date(date: &str, now: Timestamp) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clock_at_the_end_of_time_still_has_a_date() {
+        for years in [7_972, 7_973, 9_000, i64::from(u32::MAX)] {
+            let clock = Clock::start(SignedDuration::from_secs(years * 365 * 86_400));
+            assert!(clock.http_date().ends_with(" GMT"), "{years}");
+        }
+    }
 
     #[test]
     fn date_is_taken_up_to_fifteen_minutes_off_and_in_one_form() {

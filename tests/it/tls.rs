@@ -1,10 +1,10 @@
-//! Real TLS with a certificate authority of our own, and a proxy: what is trusted, what is refused, and in which words.
+//! Real TLS with a certificate authority of our own: what is trusted, what is refused, and in which words.
 
 use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -16,7 +16,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    io::copy_bidirectional,
     net::{TcpListener, TcpStream},
     runtime::Runtime,
 };
@@ -34,7 +34,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    fn before(service: &Service, name: &str, not_after: i32) -> Self {
+    pub fn before(service: &Service, name: &str, not_after: i32) -> Self {
         Self::before_address(service.sandbox.address(), name, not_after)
     }
 
@@ -124,82 +124,4 @@ fn file_without_a_certificate_is_a_mistake_of_usage() {
         assert_eq!(ended.code, Some(2), "{ended:#?}");
         assert!(ended.stderr.contains("--ca-file"), "{}", ended.stderr);
     }
-}
-
-/// A proxy for CONNECT that leads everything to one address, or refuses.
-struct Proxy {
-    address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
-    _runtime: Runtime,
-}
-
-impl Proxy {
-    fn to(leads_to: Option<SocketAddr>) -> Self {
-        let runtime = Runtime::new().unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap();
-        let asked = Arc::<Mutex<Vec<String>>>::default();
-        let hear = asked.clone();
-        runtime.spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let hear = hear.clone();
-                tokio::spawn(async move {
-                    let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
-                        head.push(stream.read_u8().await.ok()?);
-                    }
-                    let line = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
-                    hear.lock().unwrap().push(line);
-                    let Some(leads_to) = leads_to else {
-                        let refusal = "HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n";
-                        return stream.write_all(refusal.as_bytes()).await.ok();
-                    };
-                    stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.ok()?;
-                    let mut target = TcpStream::connect(leads_to).await.ok()?;
-                    copy_bidirectional(&mut stream, &mut target).await.ok().map(drop)
-                });
-            }
-        });
-        Self { address, asked, _runtime: runtime }
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-#[test]
-fn proxy_of_the_environment_is_used_for_other_machines_and_never_for_this_one() {
-    let archive = Archive::of(8, 0);
-    let service = Service::new();
-    // A name that no resolver knows: only through the proxy can it be reached.
-    let tls = Tls::before(&service, "cloudauth.test", VALID);
-    let proxy = Proxy::to(Some(tls.address));
-    let mut run = service.run(&archive);
-    run.args(["--endpoint", "https://cloudauth.test", "--ca-file", tls.authority.to_str().unwrap()]);
-    run.env("HTTPS_PROXY", format!("http://{}", proxy.address)).end().is(0, &[("enrolled", 8)]);
-    service.holds_exactly(&archive);
-    assert!(!proxy.asked().is_empty());
-    assert!(proxy.asked().iter().all(|line| line == "CONNECT cloudauth.test:443 HTTP/1.1"), "{:?}", proxy.asked());
-
-    let archive = Archive::of(3, 0);
-    let unused = Proxy::to(None);
-    let mut run = service.run(&archive);
-    for name in ["HTTPS_PROXY", "HTTP_PROXY", "http_proxy", "ALL_PROXY"] {
-        run.env(name, format!("http://{}", unused.address));
-    }
-    run.end().is(0, &[("enrolled", 3)]);
-    assert_eq!(unused.asked(), [""; 0]);
-}
-
-#[test]
-fn proxy_that_wants_a_password_costs_nobody_anything() {
-    let archive = Archive::of(4, 0);
-    let service = Service::new();
-    let proxy = Proxy::to(None);
-    let mut run = service.run(&archive);
-    run.args(["--endpoint", "https://cloudauth.test", "--give-up-after", "1s"]);
-    let ended = run.env("HTTPS_PROXY", format!("http://{}", proxy.address)).end();
-    ended.is(10, &[("pending", 4), ("in_doubt", 0), ("failed", 0)]);
-    assert!(ended.stderr.contains("proxy"), "{}", ended.stderr);
 }

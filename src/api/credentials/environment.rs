@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use reqwest::Url;
 
 use super::error::CredentialsError;
-use crate::{api::Endpoint, secret::AccessKey};
+use crate::{api::Endpoint, domain::unquoted, secret::AccessKey};
 
 pub(super) const ID: &str = "ALIBABA_CLOUD_ACCESS_KEY_ID";
 pub(super) const SECRET: &str = "ALIBABA_CLOUD_ACCESS_KEY_SECRET";
@@ -41,7 +41,11 @@ pub(super) struct Environment {
 
 impl Environment {
     pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, CredentialsError> {
-        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        // A line end or quotes around a value come from the file that it was read from.
+        let set = |name: &str| {
+            let value = variable(name)?;
+            Some(unquoted(&value).to_owned()).filter(|value| !value.is_empty())
+        };
         let is_on = |name: &str| set(name).is_some_and(|text| text.eq_ignore_ascii_case("true"));
         let stand_in = |name: &'static str| match set(name).map(|url| Endpoint::custom(&url)) {
             None => Ok(None),
@@ -82,7 +86,8 @@ impl Environment {
 
 /// The key that stands in the environment itself, if one does.
 pub(super) fn key(variable: impl Fn(&str) -> Option<String>) -> Result<Option<AccessKey>, CredentialsError> {
-    let read = |name: &'static str| match variable(name).filter(|value| !value.is_empty()) {
+    let set = |name| variable(name).map(|value| unquoted(&value).to_owned()).filter(|value| !value.is_empty());
+    let read = |name: &'static str| match set(name) {
         Some(value) if value.chars().all(|c| c.is_ascii_graphic()) => Ok(Some(value)),
         Some(_) => Err(CredentialsError::Malformed(name)),
         None => Ok(None),
@@ -112,11 +117,17 @@ mod tests {
     }
 
     #[test]
+    fn line_ends_and_quotes_around_a_key_are_no_part_of_it() {
+        let key = read(&[(ID, " LTAI5tTESTVECTORKEY0001\r\n"), (SECRET, "\"s\""), (TOKEN, "'t' ")]).unwrap().unwrap();
+        assert_eq!((key.id(), key.secret(), key.token()), ("LTAI5tTESTVECTORKEY0001", "s", Some("t")));
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         assert!(read(&[]).unwrap().is_none());
         assert!(matches!(read(&[(ID, "a"), (SECRET, "")]), Err(CredentialsError::Half(SECRET))));
         assert!(matches!(read(&[(SECRET, "a")]), Err(CredentialsError::Half(ID))));
-        assert!(matches!(read(&[(ID, "a"), (SECRET, "b\n")]), Err(CredentialsError::Malformed(SECRET))));
+        assert!(matches!(read(&[(ID, "a"), (SECRET, "b\nc")]), Err(CredentialsError::Malformed(SECRET))));
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub(super) enum FetchError {
     /// What is set up can't be used.
     #[error("{0}")]
     Unusable(String),
+    /// There is no way to whoever gives keys before a person acts.
+    #[error("{0}")]
+    Fatal(Fatal),
 }
 
 impl From<FetchError> for NoAnswer {
@@ -33,6 +36,7 @@ impl From<FetchError> for NoAnswer {
             FetchError::Unusable(message) => {
                 Self::Fatal(Fatal::Credentials { code: ApiCode("NoCredentials".to_owned()), message })
             }
+            FetchError::Fatal(fatal) => Self::Fatal(fatal),
         }
     }
 }
@@ -67,7 +71,7 @@ pub enum CredentialsError {
     #[error("half of the credentials is missing: {0} is not set")]
     Half(&'static str),
     /// A value that no header can carry.
-    #[error("{0} has a character that no request can carry: was it copied with its line end?")]
+    #[error("{0} has a character that no request can carry: is something else in it besides the key?")]
     Malformed(&'static str),
     /// A stand-in for tests that is not on this machine.
     #[error("{0} is for tests: only an address of this machine goes, such as http://127.0.0.1:8470")]
@@ -79,13 +83,15 @@ pub enum CredentialsError {
 
 impl CredentialsError {
     /// Was a role set up, and nobody there to give its key? Then it may go better soon. That there is no metadata service
-    /// is no absence: most machines have none. Nor is a certificate that is not to be trusted.
+    /// is no absence: most machines have none. Nor is a certificate that is not to be trusted, nor a proxy that leads
+    /// nowhere at the start.
     pub fn is_absence(&self) -> bool {
         let is_away = |found: &InVain| match &found.why {
             Some(FetchError::Away(fault)) => {
-                found.place != Place::Metadata && fault.kind != FaultKind::CertificateRefused
+                found.place != Place::Metadata
+                    && !matches!(fault.kind, FaultKind::CertificateRefused | FaultKind::ProxyFailed)
             }
-            Some(FetchError::Refused { .. } | FetchError::Unusable(_)) | None => false,
+            Some(FetchError::Refused { .. } | FetchError::Unusable(_) | FetchError::Fatal(_)) | None => false,
         };
         match self {
             Self::None(places) => places.iter().any(is_away),

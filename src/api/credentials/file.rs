@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use super::{environment::Environment, source::Source, sts::Role};
+use crate::domain::decode_text;
 
 /// None: there is no such file.
 pub(super) fn read(file: &Path) -> Result<Option<String>, String> {
-    match std::fs::read_to_string(file) {
-        Ok(text) => Ok(Some(text)),
+    match std::fs::read(file) {
+        Ok(bytes) => decode_text(bytes).map(Some).map_err(|error| error.to_string()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.to_string()),
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::error::FetchError;
-use crate::{api::RawAnswer, secret::AccessKey};
+use crate::{api::RawAnswer, domain::unquoted, secret::AccessKey};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -68,22 +68,61 @@ impl Grant {
 
 /// From now to the end that was told.
 pub(super) fn life(expiration: &str, now: Timestamp) -> Result<Duration, FetchError> {
-    let ends: Timestamp = expiration
-        .parse()
-        .map_err(|_| FetchError::Unusable("the key that was given has an end that can't be read".to_owned()))?;
+    let ends = end(expiration)
+        .ok_or_else(|| FetchError::Unusable("the key that was given has an end that can't be read".to_owned()))?;
     Duration::try_from(ends.duration_since(now))
         .ok()
         .filter(|life| !life.is_zero())
         .ok_or_else(|| FetchError::Unusable("the key that was given has expired already".to_owned()))
 }
 
+/// `9999-12-31T23:59:59Z`, which some write for never, is later than any timestamp there is.
+fn end(expiration: &str) -> Option<Timestamp> {
+    let never = || expiration.starts_with("9999-12-3").then_some(Timestamp::MAX);
+    expiration.parse().ok().or_else(never)
+}
+
 /// None: a part of it is missing, or no request can carry it.
 pub(super) fn key(id: &str, secret: &str, token: Option<&str>) -> Option<AccessKey> {
     let is_usable = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
+    let (id, secret, token) = (unquoted(id), unquoted(secret), token.map(unquoted));
     let parts = [Some(id), Some(secret), token];
     parts
         .into_iter()
         .flatten()
         .all(is_usable)
         .then(|| AccessKey::new(id.to_owned(), secret.into(), token.map(Into::into)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn key_that_never_ends_holds_for_ever() {
+        for end in ["9999-12-31T23:59:59Z", "9999-12-30T22:00:00Z", "9999-12-31T23:59:59+08:00"] {
+            assert!(life(end, Timestamp::now()).unwrap() > Duration::from_secs(7_000 * 365 * 86_400), "{end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_date_panics(year in 0_u32..12_000, month in 0_u32..14, day in 0_u32..33, now in any::<i64>(), tail in "Z|\\+14:00|-25:59|") {
+            let date = format!("{year:04}-{month:02}-{day:02}T23:59:60{tail}");
+            let now = Timestamp::from_second(now.clamp(Timestamp::MIN.as_second(), Timestamp::MAX.as_second())).unwrap();
+            let from = Instant::now();
+            if let Ok(length) = life(&date, now) {
+                let key = AccessKey::new("i".into(), "s".into(), None);
+                let grant = Grant { key, ends: Some(Life { from, length }), role: None };
+                super::super::renewal::Renewal::new(&grant, None);
+            }
+        }
+
+        #[test]
+        fn no_date_of_an_answer_panics(date in "(Mon|Fri), [0-3][0-9] (Jan|Dec) [0-9]{4} [0-2][0-9]:[0-5][0-9]:[0-6][0-9] GMT") {
+            RawAnswer { date: Some(date), ..RawAnswer::default() }.told_time();
+        }
+    }
 }

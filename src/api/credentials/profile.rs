@@ -199,6 +199,14 @@ mod tests {
     }
 
     #[test]
+    fn byte_order_mark_is_no_part_of_the_file() {
+        for bytes in [format!("\u{feff}{CONFIG}"), CONFIG.replace("\"s1\"", "\" 's1'\\r\"")] {
+            let (_, Source::Key(key)) = read_in(&bytes, None).unwrap().unwrap() else { panic!() };
+            assert_eq!(key.secret(), "s1");
+        }
+    }
+
+    #[test]
     fn what_a_profile_lacks_is_told_without_what_it_holds() {
         for (name, words) in [
             ("half", "lacks a part"),

@@ -11,6 +11,7 @@ use super::{
     source::Source,
     sts::{Role, RoleFields},
 };
+use crate::domain::unquoted;
 
 /// The section that the environment names, or `default`. None: there is no such file.
 pub(super) fn read(file: &Path, environment: &Environment) -> Result<Option<(String, Source)>, String> {
@@ -21,7 +22,8 @@ pub(super) fn read(file: &Path, environment: &Environment) -> Result<Option<(Str
     Ok(Some((name.to_owned(), source)))
 }
 
-/// As the Python package reads it: a value ends at `#`.
+/// As the Python package reads it: a value ends at `#`. Quotes, which it would take for a part of the key, are left out, as
+/// Go's does.
 fn fields(text: &str, name: &str) -> Option<BTreeMap<String, String>> {
     let mut found: Option<BTreeMap<String, String>> = None;
     let mut is_in = false;
@@ -31,13 +33,13 @@ fn fields(text: &str, name: &str) -> Option<BTreeMap<String, String>> {
             continue;
         }
         if let Some(section) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            is_in = section.trim() == name;
+            is_in = unquoted(section) == name;
             if is_in {
                 found.get_or_insert_default();
             }
         } else if let (true, Some(fields), Some((field, value))) = (is_in, found.as_mut(), line.split_once(['=', ':']))
         {
-            fields.insert(field.trim().to_ascii_lowercase(), value.trim().to_owned());
+            fields.insert(unquoted(field).to_ascii_lowercase(), unquoted(value).to_owned());
         }
     }
     found
@@ -85,9 +87,13 @@ mod tests {
         [pair]\ntype = rsa_key_pair\nprivate_key_file = s1\n[half]\ntype = access_key\naccess_key_secret = s1\n";
 
     fn read_in(section: Option<&str>) -> Result<Source, String> {
+        read_bytes(FILE.as_bytes(), section)
+    }
+
+    fn read_bytes(bytes: &[u8], section: Option<&str>) -> Result<Source, String> {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("credentials");
-        std::fs::write(&file, FILE).unwrap();
+        std::fs::write(&file, bytes).unwrap();
         let variable = |name: &str| section.filter(|_| name == "ALIBABA_CLOUD_PROFILE").map(str::to_owned);
         read(&file, &Environment::read(variable).unwrap()).map(|found| found.unwrap().1)
     }
@@ -98,6 +104,19 @@ mod tests {
         assert!(matches!(read_in(Some("ecs")), Ok(Source::Metadata(_))));
         assert!(matches!(read_in(Some("role")), Ok(Source::Role { .. })));
         assert!(matches!(read_in(Some("oidc")), Ok(Source::Oidc { .. })));
+    }
+
+    #[test]
+    fn marks_line_ends_and_quotes_of_windows_are_no_part_of_a_key() {
+        let quoted = "\u{feff}[\"default\"]\r\n\"type\" = \"access_key\"\r\naccess_key_id='LTAI5tTHEBANKSKEY001' \r\n\
+            access_key_secret=\"s1\"\r\n";
+        let utf16: Vec<u8> = quoted.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for bytes in [quoted.as_bytes(), &utf16] {
+            let Ok(Source::Key(key)) = read_bytes(bytes, None) else { panic!() };
+            assert_eq!((key.id(), key.secret()), ("LTAI5tTHEBANKSKEY001", "s1"));
+        }
+        let Err(error) = read_bytes(b"[default]\ntype = access_key # gr\xfcn s1", None) else { panic!() };
+        assert_eq!(error, "it is not UTF-8 text: save it as UTF-8");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::{
         classify::{CodeKind, code_kind, shown},
         sign::{UNRESERVED, canonical_query},
     },
-    domain::{ApiCode, Fault, FaultKind},
+    domain::{ApiCode, Fault, FaultKind, decode_text},
     secret::AccessKey,
 };
 
@@ -134,7 +134,8 @@ pub(super) async fn assume_with_oidc(
     wire: &Wire,
 ) -> Result<Grant, FetchError> {
     let from = Instant::now();
-    let token = std::fs::read_to_string(token_file)
+    let token = std::fs::read(token_file)
+        .and_then(|bytes| Ok(decode_text(bytes)?))
         .map_err(|error| FetchError::Unusable(format!("the OIDC token's file {token_file} can't be read: {error}")))?;
     let mut parameters = role.parameters("AssumeRoleWithOIDC", Timestamp::now());
     parameters.extend([("OIDCProviderArn", provider_arn.to_owned()), ("OIDCToken", token.trim().to_owned())]);

@@ -8,7 +8,7 @@ use reqwest::{Client, Method, Url};
 use super::error::FetchError;
 use crate::{
     api::{
-        RawAnswer, TransportError, TransportSettings,
+        Proxy, RawAnswer, TransportError, TransportSettings,
         http::{self, SetupError},
     },
     domain::{Fault, FaultKind},
@@ -34,6 +34,7 @@ pub(super) enum Peer {
 /// See the module.
 pub(super) struct Wire {
     outward: Client,
+    proxy: Option<Proxy>,
     near: Client,
     metadata: Client,
 }
@@ -49,8 +50,10 @@ impl Wire {
             ..TransportSettings::default()
         };
         let patient = limits(CONNECT, READ);
+        let proxy = http::environment_proxy()?;
         Ok(Self {
-            outward: http::builder(&patient)?.https_only(true).timeout(CONNECT + READ).build()?,
+            outward: http::outward(&patient, proxy.as_ref())?.timeout(CONNECT + READ).build()?,
+            proxy,
             near: http::builder(&patient)?.no_proxy().timeout(CONNECT + READ).build()?,
             metadata: http::builder(&limits(METADATA, METADATA))?.no_proxy().timeout(METADATA * 2).build()?,
         })
@@ -64,10 +67,10 @@ impl Wire {
         url: Url,
         headers: &[(&'static str, &str)],
     ) -> Result<RawAnswer, FetchError> {
-        let client = match peer {
-            Peer::Outward => &self.outward,
-            Peer::Near => &self.near,
-            Peer::Metadata => &self.metadata,
+        let (client, proxy) = match peer {
+            Peer::Outward => (&self.outward, self.proxy.as_ref().filter(|proxy| proxy.is_used_for(&url))),
+            Peer::Near => (&self.near, None),
+            Peer::Metadata => (&self.metadata, None),
         };
         let host = url.host_str().unwrap_or_default().to_owned();
         let mut request = client.request(method, url).header("accept", "application/json");
@@ -76,9 +79,10 @@ impl Wire {
         }
         match request.send().await {
             Ok(response) => Ok(http::read(response).await),
-            Err(error) => Err(FetchError::Away(match http::failed(&error, &host) {
-                TransportError::NotSent(fault) | TransportError::MaybeSent(fault) => fault,
-            })),
+            Err(error) => Err(match http::failed(&error, &host, proxy) {
+                TransportError::NotSent(fault) | TransportError::MaybeSent(fault) => FetchError::Away(fault),
+                TransportError::Fatal(fatal) => FetchError::Fatal(fatal),
+            }),
         }
     }
 }

@@ -5,7 +5,7 @@
 mod advice;
 mod charts;
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -13,7 +13,7 @@ use self::advice::what_to_do;
 use super::figures::{duration, plural, thousands, utc};
 use crate::{
     checkpoint::{ExportRow, Reader, RunRecord, StoreError},
-    domain::{Counts, ItemState, Latencies},
+    domain::{Counts, ItemState, Latencies, printable_lines},
 };
 
 const STYLE: &str = include_str!("style.css");
@@ -88,7 +88,12 @@ impl Page {
                 }
             }
         };
-        page.into_string()
+        // Whatever a name or the service's words hold: nothing on the page steers how the rest is read.
+        let page = page.into_string();
+        match printable_lines(&page) {
+            Cow::Borrowed(_) => page,
+            Cow::Owned(escaped) => escaped,
+        }
     }
 
     fn head(&self, now_ms: i64) -> Markup {

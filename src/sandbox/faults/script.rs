@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Action, Fault, Rule, When};
+use crate::domain::decode_text;
 
 /// The rules, in the order in which they are tried. How they are written: [the module](super).
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -58,7 +59,7 @@ pub enum ScriptError {
 impl Script {
     /// Reads the file.
     pub fn read(path: &Path) -> Result<Self, ScriptError> {
-        Self::parse(&fs::read_to_string(path).map_err(ScriptError::Read)?)
+        Self::parse(&fs::read(path).and_then(|bytes| Ok(decode_text(bytes)?)).map_err(ScriptError::Read)?)
     }
 
     /// Reads an array of rules, or rules one after the other.

@@ -1,0 +1,125 @@
+//! Trouble of the machine: no file descriptor left, a full disk under the log. Nobody is rejected for it.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::Child,
+    thread::sleep,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+use crate::support::{Archive, Ended, Service};
+
+const TICK: Duration = Duration::from_millis(10);
+
+/// From now on this process may open so many files at once; more that are open stay open.
+fn limit_files(child: &Child, files: u64) {
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    prlimit(pid, Resource::Nofile, Rlimit { current: Some(files), maximum }).unwrap();
+}
+
+/// A run that has enrolled a few of its people, and reads one photo after the other.
+fn under_way(archive: &Archive, service: &Service, args: &[&str]) -> Child {
+    let mut run = service.run(archive);
+    let child = run.args(["--qps", "20", "--concurrency", "1"]).args(args).spawn();
+    while service.records().len() < 3 {
+        sleep(TICK);
+    }
+    child
+}
+
+fn ended(mut child: Child, stderr: String) -> Ended {
+    let mut stdout = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    Ended { code: child.wait().unwrap().code(), stdout, stderr }
+}
+
+#[test]
+fn run_goes_on_when_descriptors_are_free_again() {
+    let archive = Archive::of(40, 0);
+    let service = Service::new();
+    let mut run = under_way(&archive, &service, &[]);
+    limit_files(&run, 3);
+    let mut said = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.by_ref().any(|line| line.contains("can't read a photo now")), "{:?}", run.wait());
+    limit_files(&run, 1_024);
+    let rest = said.collect::<Vec<_>>().join("\n");
+    ended(run, rest).is(0, &[("enrolled", 40), ("rejected", 0)]);
+    service.holds_exactly(&archive);
+}
+
+#[test]
+fn photos_that_no_descriptor_is_left_for_stay_pending() {
+    let archive = Archive::of(60, 0);
+    let service = Service::new();
+    let mut run = under_way(&archive, &service, &["--retries", "2"]);
+    limit_files(&run, 3);
+    let mut stderr = String::new();
+    run.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    let ended = ended(run, stderr);
+    let summary = ended.is(10, &[("rejected", 0), ("failed", 0), ("in_doubt", 0), ("total", 60)]);
+    let reason = summary["exit_reason"].as_str().unwrap();
+    assert!(reason.contains("could not be read by this machine (Too many open files"), "{ended:#?}");
+    service.run(&archive).end().is(0, &[("enrolled", 60)]);
+    service.holds_exactly(&archive);
+}
+
+#[test]
+fn check_without_descriptors_calls_no_photo_faulty() {
+    let archive = Archive::of(20, 0);
+    // So many rows that the manifest is still open when the first photos are.
+    let row = |n: usize| format!("photos/u{:05}.jpg,{n}\n", n % 20 + 1);
+    archive.write(&(0..400).map(row).fold("path,merchant_user_id\n".to_owned(), |all, row| all + &row));
+    let mut unread = 0;
+    for files in 8..30 {
+        let script = format!("ulimit -n {files}; exec \"$0\" check \"$1\" --group g --json --headers-only");
+        let mut check = std::process::Command::new("sh");
+        check.args(["-c", &script, env!("CARGO_BIN_EXE_face-enroll")]).arg(archive.manifest());
+        let ended = Ended::from(check.output().unwrap());
+        // Where not even the source can be opened, that is said.
+        assert!(matches!(ended.code, Some(0 | 1 | 3 | 10)), "{files}: {ended:#?}");
+        let Some(10) = ended.code else { continue };
+        unread += 1;
+        let last: serde_json::Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+        assert!(last["rejected"] == 0 && last["unread"].as_u64() > Some(0), "{last}");
+        assert!(ended.stdout.contains("not the photo's"), "{}", ended.stdout);
+    }
+    assert!(unread > 0);
+}
+
+#[test]
+fn full_disk_under_the_log_is_told_once_and_ends_nothing() {
+    let archive = Archive::of(10, 0);
+    let service = Service::new();
+    let ended = service.run(&archive).args(["--log-file", "/dev/full", "-vv"]).end();
+    ended.is(0, &[("enrolled", 10)]);
+    assert_eq!(ended.stderr.matches("warning: the log file /dev/full can't be written").count(), 1, "{ended:#?}");
+}
+
+#[test]
+fn idle_connections_to_the_metrics_take_few_descriptors() {
+    let archive = Archive::of(100, 0);
+    let service = Service::new();
+    let mut run = service.run(&archive);
+    let mut run = run.args(["--qps", "2", "--concurrency", "1", "--metrics-addr", "0"]).spawn();
+    let mut said = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let line = said.find(|line| line.contains("/metrics")).unwrap();
+    let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    while service.records().is_empty() {
+        sleep(TICK);
+    }
+    let files = || std::fs::read_dir(format!("/proc/{}/fd", run.id())).unwrap().count();
+    let before = files();
+    let idle: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(&address).unwrap()).collect();
+    // Each of the first is closed in its time, for the next.
+    let mut closed = 0;
+    for mut stream in idle.iter().take(32) {
+        assert!(files() <= before + 16 + 2, "{} of {before}", files());
+        closed += usize::from(stream.read(&mut [0; 1]).unwrap_or(0) == 0);
+    }
+    assert_eq!(closed, 32);
+    run.kill().unwrap();
+    run.wait().unwrap();
+}
