@@ -638,7 +638,7 @@ fn metrics_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn user(text: &str) -> Result<MerchantUserId, String> {
-    MerchantUserId::parse(text).map_err(|error| error.to_string())
+    MerchantUserId::parse_recorded(text).map_err(|error| error.to_string())
 }
 
 fn retried(text: &str) -> Result<ItemState, String> {

@@ -152,7 +152,7 @@ impl<T: Transport> Audit<T> {
         user: &str,
         tell: &mut dyn FnMut(&str, Difference),
     ) -> Result<(), AuditError> {
-        let id = MerchantUserId::parse(user).map_err(|_| AuditError::NoId(user.to_owned()))?;
+        let id = MerchantUserId::parse_recorded(user).map_err(|_| AuditError::NoId(user.to_owned()))?;
         let records = self
             .ask(async |client, permit| match client.query_face_record(permit, group, &id).await {
                 Lookup::Present { records } => Heard::Answer(records.len()),

@@ -125,6 +125,8 @@ pub enum RowDefect {
     MissingUserId,
     /// An id that the service, or a report, can't carry.
     InvalidUserId,
+    /// An id that a spreadsheet or a program has damaged.
+    SuspiciousUserId,
     /// No group given, and no `--group`.
     MissingGroup,
     /// A group code that can't be one.

@@ -82,7 +82,7 @@ impl Rules {
         };
         let user = match fields.merchant_user_id.map(str::to_owned).or(id) {
             Some(id) => MerchantUserId::parse(id).map_err(|invalid| {
-                (RowDefect::InvalidUserId, format!("its merchant_user_id can't be used: {invalid}"))
+                (RowDefect::InvalidUserId, format!("merchant_user_id {invalid}"))
             })?,
             None => {
                 let message = "it has no merchant_user_id, and the photo's name gives none".into();
@@ -91,7 +91,7 @@ impl Rules {
         };
         let group = match fields.face_group_code {
             Some(code) => FaceGroupCode::parse(code).map_err(|invalid| {
-                (RowDefect::InvalidGroup, format!("its face_group_code can't be used: {invalid}"))
+                (RowDefect::InvalidGroup, format!("face_group_code {invalid}"))
             })?,
             None => self.group.clone().ok_or_else(|| {
                 (RowDefect::MissingGroup, "it has no face_group_code, and no --group was given".to_owned())
