@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use duplicates::Duplicates;
+use duplicates::{Duplicates, Kinship};
 pub use forecast::Forecast;
 pub use photo::{Found, Look};
 
@@ -132,9 +132,13 @@ impl Survey {
     }
 }
 
+/// The code of the warning for ids that people would take for one.
+const SIMILAR_ID: &str = "SimilarUserId";
+
 /// A row on its way to whoever looks at it.
 enum Task {
-    Item(Item),
+    /// With the row whose id differs from this one only in case or in Unicode normalisation.
+    Item(Item, Option<u64>),
     Fault(RowError),
 }
 
@@ -176,8 +180,11 @@ pub fn check(
             early.insert(look.number, look);
             while let Some(Numbered { source, what: (task, found), .. }) = early.remove(&expected) {
                 expected += 1;
-                survey.parsed += u64::from(matches!(task, Task::Item(_)));
+                survey.parsed += u64::from(matches!(task, Task::Item(..)));
                 survey.add(&found);
+                if let Task::Item(_, Some(_)) = task {
+                    *survey.warnings.entry(SIMILAR_ID.to_owned()).or_default() += 1;
+                }
                 tell(&findings(task, found, &names[source]), &survey);
             }
         }
@@ -197,9 +204,10 @@ fn read(sources: Vec<(Source, PathBuf)>, mut send: impl FnMut(Numbered<Task>) ->
     for (at, (source, _)) in sources.into_iter().enumerate() {
         for row in source {
             let what = match row? {
-                Ok(item) => match duplicates.first(&item) {
-                    None => Task::Item(item),
-                    Some(first) => Task::Fault(duplicate(item, first)),
+                Ok(item) => match duplicates.compare(&item) {
+                    Kinship::New => Task::Item(item, None),
+                    Kinship::Similar(first) => Task::Item(item, Some(first)),
+                    Kinship::Duplicate(first) => Task::Fault(duplicate(item, first)),
                 },
                 Err(error) => Task::Fault(error),
             };
@@ -230,11 +238,11 @@ fn fields(item: Item) -> Box<RawFields> {
 }
 
 fn findings(task: Task, found: Found, source: &str) -> Vec<Finding> {
-    let (row, fields) = match task {
-        Task::Item(item) => (item.row, fields(item)),
+    let (row, fields, similar) = match task {
+        Task::Item(item, similar) => (item.row, fields(item), similar),
         Task::Fault(mut error) => {
             error.fields.group.take_if(|group| group == NO_GROUP);
-            (error.row, error.fields)
+            (error.row, error.fields, None)
         }
     };
     let finding = |gravity, code, message| Finding {
@@ -245,7 +253,12 @@ fn findings(task: Task, found: Found, source: &str) -> Vec<Finding> {
         code,
         message,
     };
-    match found.look {
+    let similar = similar.map(|first| {
+        let message =
+            format!("row {first} has an id that differs from this one only in case or in Unicode normalisation");
+        finding(Gravity::Warning, ApiCode::from(SIMILAR_ID), message)
+    });
+    let mut findings = match found.look {
         Look::Fault { code, message } => vec![finding(Gravity::Fault, code, message)],
         Look::Link => Vec::new(),
         Look::Photo { warnings, .. } => {
@@ -254,5 +267,7 @@ fn findings(task: Task, found: Found, source: &str) -> Vec<Finding> {
             };
             warnings.iter().map(warning).collect()
         }
-    }
+    };
+    findings.extend(similar);
+    findings
 }
