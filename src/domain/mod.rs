@@ -22,8 +22,7 @@ pub use event::{DrainReason, Event, ItemReport};
 pub use ids::{ApiCode, Digest, FaceGroupCode, InvalidId, ItemId, MerchantUserId, RequestId, RunId};
 pub use invisible::is_invisible;
 pub use item::{
-    EXPORT_COLUMNS, EXPORT_MARKS, Extra, FileStamp, Item, Origin, PictureRef, PictureUrl, RawFields, RowDefect,
-    RowError,
+    EXPORT_COLUMNS, Extra, FileStamp, Item, Origin, PictureRef, PictureUrl, RawFields, RowDefect, RowError,
 };
 pub use outcome::{ConfirmedBy, ItemState, Outcome, Stage};
 pub use proof::{Committed, Permit};

@@ -65,7 +65,10 @@ fn mended_row_of_an_export_takes_the_place_of_the_refused_one() {
                 if format == "csv" {
                     (",,,u7", ",photos/u00002.jpg,,u7")
                 } else {
-                    ("\"u7\"", "\"u7\",\"path\":\"photos/u00002.jpg\"")
+                    (
+                        r#""path":null,"url":null,"merchant_user_id":"u7""#,
+                        r#""path":"photos/u00002.jpg","url":null,"merchant_user_id":"u7""#,
+                    )
                 },
             ],
         );
