@@ -15,6 +15,7 @@ mod errors;
 mod faults;
 mod house;
 mod lifetime;
+mod manifests;
 mod mend;
 mod model;
 mod nightly;
