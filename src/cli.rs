@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use crate::{
     api::{Network, Region},
     domain::{FaceGroupCode, ItemState, MerchantUserId, OnChange},
-    manifest::{ColumnName, IdFrom, InputFormat, Pattern},
+    manifest::{ColumnName, Delimiter, Encoding, IdFrom, InputFormat, Pattern},
     pace::{InDoubtPolicy, Qps, QuotaUse},
     picture::{Fit, Landscape},
     run::{MaxErrors, Window},
@@ -166,7 +166,7 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reading")]
 pub struct ReadArgs {
-    /// A manifest (.csv, .tsv, .jsonl, .ndjson; also .gz, .zst), a directory of photos, or - for standard input
+    /// A manifest (.csv, .tsv, .jsonl, .ndjson, .json; also .gz, .zst), a directory of photos, or - for standard input
     #[arg(required = true, value_name = "SOURCE")]
     pub sources: Vec<PathBuf>,
     /// Face group of rows that name none
@@ -178,9 +178,18 @@ pub struct ReadArgs {
     /// Take photos also from elsewhere than beneath the root: .., absolute paths, links that lead out
     #[arg(long, env = "FACE_ENROLL_ALLOW_OUTSIDE_ROOT", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub allow_outside_root: bool,
-    /// What standard input, or a manifest of another name, is: csv, tsv, jsonl, csv.gz, ...
+    /// What standard input, or a manifest of another name, is: csv, tsv, jsonl, json, csv.gz, ...
     #[arg(long, env = "FACE_ENROLL_INPUT_FORMAT", value_name = "FORMAT")]
     pub input_format: Option<InputFormat>,
+    /// What separates the fields of a table, such as ';' or tab [default: , ; tab or |, as the header shows]
+    #[arg(long, env = "FACE_ENROLL_DELIMITER", value_name = "C")]
+    pub delimiter: Option<Delimiter>,
+    /// Encoding of a manifest without a byte-order mark: gbk, gb18030, big5, shift_jis, windows-1252, ... [default: utf-8]
+    #[arg(long, env = "FACE_ENROLL_ENCODING", value_name = "NAME")]
+    pub encoding: Option<Encoding>,
+    /// Take ids that look as if a spreadsheet or a program had damaged them: 6.2E+17, 1001.0, #N/A, NULL, nan
+    #[arg(long, env = "FACE_ENROLL_ALLOW_ODD_IDS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub allow_odd_ids: bool,
     /// What the manifest calls a field: path=photo, merchant_user_id=employee_no (repeatable)
     #[arg(long, env = "FACE_ENROLL_COLUMN", value_name = "OURS=THEIRS", value_delimiter = ',')]
     pub column: Vec<ColumnName>,
@@ -191,7 +200,7 @@ pub struct ReadArgs {
     #[arg(long, env = "FACE_ENROLL_EXCLUDE", value_name = "GLOB")]
     pub exclude: Vec<Pattern>,
     /// Which part of a photo's path is the id of a row that names none: its name, its folder's, or the whole path
-    /// [default: name]
+    /// [default: name, where the manifest has nothing but photos]
     #[arg(long, env = "FACE_ENROLL_ID_FROM", value_name = "name|parent|path")]
     pub id_from: Option<IdFrom>,
 }
@@ -645,7 +654,7 @@ fn metrics_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn user(text: &str) -> Result<MerchantUserId, String> {
-    MerchantUserId::parse(text).map_err(|error| error.to_string())
+    MerchantUserId::parse_recorded(text).map_err(|error| error.to_string())
 }
 
 fn retried(text: &str) -> Result<ItemState, String> {

@@ -159,7 +159,7 @@ impl<T: Transport> Audit<T> {
         user: &str,
         tell: &mut dyn FnMut(&str, Difference),
     ) -> Result<(), AuditError> {
-        let id = MerchantUserId::parse(user).map_err(|_| AuditError::NoId(user.to_owned()))?;
+        let id = MerchantUserId::parse_recorded(user).map_err(|_| AuditError::NoId(user.to_owned()))?;
         let pages = &RefCell::new(LookupPages::default());
         let records = loop {
             let records = self

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use duplicates::Duplicates;
+use duplicates::{Duplicates, Kinship};
 pub use forecast::Forecast;
 pub use photo::{Found, Look};
 
@@ -143,9 +143,13 @@ impl Survey {
     }
 }
 
+/// The code of the warning for ids that people would take for one.
+const SIMILAR_ID: &str = "SimilarUserId";
+
 /// A row on its way to whoever looks at it.
 enum Task {
-    Item(Item),
+    /// With the row whose id differs from this one only in case or in Unicode normalisation.
+    Item(Item, Option<u64>),
     Fault(RowError),
 }
 
@@ -190,8 +194,11 @@ pub fn check(
             early.insert(look.number, look);
             while let Some(Numbered { source, what: (task, found), .. }) = early.remove(&expected) {
                 expected += 1;
-                survey.parsed += u64::from(matches!(task, Task::Item(_)));
+                survey.parsed += u64::from(matches!(task, Task::Item(..)));
                 survey.add(&found);
+                if let Task::Item(_, Some(_)) = task {
+                    *survey.warnings.entry(SIMILAR_ID.to_owned()).or_default() += 1;
+                }
                 if tell(&findings(task, found, &names[source]), &survey).is_break() {
                     // Whoever looks ends with the channel; whoever reads must not wait for a place in the queue.
                     is_over.store(true, Relaxed);
@@ -216,9 +223,10 @@ fn read(sources: Vec<(Source, PathBuf)>, mut send: impl FnMut(Numbered<Task>) ->
     for (at, (mut source, _)) in sources.into_iter().enumerate() {
         for row in &mut source {
             let what = match row? {
-                Ok(item) => match duplicates.first(&item) {
-                    None => Task::Item(item),
-                    Some(first) => Task::Fault(duplicate(item, first)),
+                Ok(item) => match duplicates.compare(&item) {
+                    Kinship::New => Task::Item(item, None),
+                    Kinship::Similar(first) => Task::Item(item, Some(first)),
+                    Kinship::Duplicate(first) => Task::Fault(duplicate(item, first)),
                 },
                 Err(error) => Task::Fault(error),
             };
@@ -256,11 +264,11 @@ fn fields(item: Item) -> Box<RawFields> {
 }
 
 fn findings(task: Task, found: Found, source: &Named) -> Vec<Finding> {
-    let (row, fields) = match task {
-        Task::Item(item) => (item.row, fields(item)),
+    let (row, fields, similar) = match task {
+        Task::Item(item, similar) => (item.row, fields(item), similar),
         Task::Fault(mut error) => {
             error.fields.group.take_if(|group| group == NO_GROUP);
-            (error.row, error.fields)
+            (error.row, error.fields, None)
         }
     };
     let beneath = |path: &String| {
@@ -277,7 +285,12 @@ fn findings(task: Task, found: Found, source: &Named) -> Vec<Finding> {
         code,
         message,
     };
-    match found.look {
+    let similar = similar.map(|first| {
+        let message =
+            format!("row {first} has an id that differs from this one only in case or in Unicode normalisation");
+        finding(Gravity::Warning, ApiCode::from(SIMILAR_ID), message)
+    });
+    let mut findings = match found.look {
         Look::Fault { code, message } => vec![finding(Gravity::Fault, code, message)],
         Look::Unread { message } => vec![finding(Gravity::Unread, ApiCode::from("Unreadable"), message)],
         Look::Link => Vec::new(),
@@ -287,5 +300,7 @@ fn findings(task: Task, found: Found, source: &Named) -> Vec<Finding> {
             };
             warnings.iter().map(warning).collect()
         }
-    }
+    };
+    findings.extend(similar);
+    findings
 }

@@ -53,7 +53,7 @@ pub enum Look {
 
 pub(super) fn look(task: &Task, root: &Path, settings: &Settings) -> Found {
     let item = match task {
-        Task::Item(item) => item,
+        Task::Item(item, _) => item,
         Task::Fault(error) => {
             let look = Look::Fault { code: error.defect.code(), message: error.message.clone() };
             return Found { look, read_bytes: 0 };

@@ -18,7 +18,7 @@ use crate::{
     api::Credentials,
     checkpoint::{Reader, companions},
     cli::{CheckpointArgs, Cli, Command, ReportTo},
-    domain::EXPORT_MARKS,
+    domain::EXPORT_COLUMNS,
     exit::Exit,
     files::{self, FileId},
     picture, settings,
@@ -213,7 +213,7 @@ fn is_export(path: &Path) -> bool {
     let read = File::open(path).and_then(|file| BufReader::new(file.take(MAX_HEADER)).read_line(&mut head));
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let names: Vec<&str> = head.split(|c| !is_name(c)).collect();
-    read.is_ok() && EXPORT_MARKS.iter().all(|mark| names.contains(mark))
+    read.is_ok() && EXPORT_COLUMNS.iter().all(|mark| names.contains(mark))
 }
 
 /// Photos are sources too; which ones they are, the manifest says, but what they are, their first bytes.

@@ -176,7 +176,7 @@ async fn compare(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit
         was_answered: false,
     };
     for code in groups {
-        let Ok(group) = FaceGroupCode::parse(code.as_str()) else { continue };
+        let Ok(group) = FaceGroupCode::parse_recorded(code.as_str()) else { continue };
         let mut tell = |user: &str, difference: Difference| tell(args, &code, user, &difference);
         match args.sample {
             Some(size) => audit.sample(&group, size.get(), &mut tell).await?,

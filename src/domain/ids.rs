@@ -2,19 +2,22 @@
 
 use std::fmt;
 
+use super::invisible;
+
 /// Longest `MerchantUserId`, in Unicode scalar values (AddFaceRecord page: "up to 32 characters in length").
 const USER_ID_MAX_CHARS: usize = 32;
 /// Longest `FaceGroupCode` that we take. The API page gives no bound; its examples have 11 characters.
 const GROUP_CODE_MAX_CHARS: usize = 128;
 
-/// Why a text is not an identifier. The text itself is not repeated: ids are personal data.
+/// Why a text is not an identifier, in words that follow its field's name. The text itself is not repeated: ids are
+/// personal data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
     /// Nothing was there.
-    #[error("it is empty")]
+    #[error("is empty")]
     Empty,
     /// More characters than the service takes.
-    #[error("it has {chars} characters ({bytes} bytes); at most {max} characters are allowed")]
+    #[error("has {chars} characters ({bytes} bytes); at most {max} are allowed")]
     TooLong {
         /// Unicode scalar values found.
         chars: usize,
@@ -24,7 +27,7 @@ pub enum InvalidId {
         max: usize,
     },
     /// A control character, which no report could show.
-    #[error("character {position} is a control character (U+{code:04X})")]
+    #[error("has a control character (U+{code:04X}) at character {position}")]
     Control {
         /// Position of the character, the first being 1.
         position: usize,
@@ -32,8 +35,16 @@ pub enum InvalidId {
         code: u32,
     },
     /// White space at an end: almost always a slip of the export, and invisible.
-    #[error("it begins or ends with white space")]
+    #[error("begins or ends with white space")]
     EdgeSpace,
+    /// A character that nobody can see: two ids that look the same would be two people.
+    #[error("has U+{:04X}{} at character {position}, which nobody can see", u32::from(*character), invisible::name(*character))]
+    Invisible {
+        /// Position of the character, the first being 1.
+        position: usize,
+        /// The character.
+        character: char,
+    },
 }
 
 fn check(text: &str, max: usize) -> Result<(), InvalidId> {
@@ -62,6 +73,16 @@ macro_rules! text_id {
         impl $name {
             /// Takes the text as written, or says what is wrong with it.
             pub fn parse(text: impl Into<String>) -> Result<Self, InvalidId> {
+                let id = Self::parse_recorded(text)?;
+                match invisible::find_invisible(&id.0) {
+                    Some((position, character)) => Err(InvalidId::Invisible { position, character }),
+                    None => Ok(id),
+                }
+            }
+
+            /// The same for one that a checkpoint or the service holds: it may have been taken when invisible characters
+            /// still were.
+            pub fn parse_recorded(text: impl Into<String>) -> Result<Self, InvalidId> {
                 let text = text.into();
                 check(&text, $max)?;
                 Ok(Self(text))
@@ -89,7 +110,8 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// The tenant's own id of a person: 1 to 32 Unicode scalar values, no control character, no white space at either end.
+    /// The tenant's own id of a person: 1 to 32 Unicode scalar values, no control character, none that
+    /// nobody can see, no white space at either end.
     MerchantUserId, USER_ID_MAX_CHARS
 }
 text_id! {
@@ -186,5 +208,9 @@ mod tests {
         assert_eq!(MerchantUserId::parse("u1\u{a0}"), Err(InvalidId::EdgeSpace));
         assert_eq!(MerchantUserId::parse("u\u{0}1"), Err(InvalidId::Control { position: 2, code: 0 }));
         assert_eq!(MerchantUserId::parse("u 1").unwrap().as_str(), "u 1");
+        let hidden = InvalidId::Invisible { position: 2, character: '\u{200B}' };
+        assert_eq!(hidden.to_string(), "has U+200B ZERO WIDTH SPACE at character 2, which nobody can see");
+        assert_eq!(MerchantUserId::parse("u\u{200B}1"), Err(hidden));
+        assert_eq!(MerchantUserId::parse_recorded("u\u{200B}1").unwrap().as_str(), "u\u{200B}1");
     }
 }

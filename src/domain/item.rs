@@ -5,7 +5,8 @@ use std::{fmt, path::PathBuf};
 use super::{ApiCode, FaceGroupCode, MerchantUserId};
 
 /// The columns of an export, in its order (contract.md); the manifest's own other fields follow. An export is itself a
-/// manifest, which reads of these the photo, the id and the group, and which row it is; it passes over the rest.
+/// manifest, which reads of these the photo, the id and the group, and which row it is; it passes over the rest. A manifest
+/// is an export of ours where all of them are there.
 pub const EXPORT_COLUMNS: [&str; 16] = [
     "row",
     "source",
@@ -24,9 +25,6 @@ pub const EXPORT_COLUMNS: [&str; 16] = [
     "enrolled_at",
     "confirmed_by",
 ];
-
-/// By these a manifest is known as an export of ours: no row of one is without them.
-pub const EXPORT_MARKS: [&str; 4] = ["row", "source", "status", "attempts"];
 
 /// The manifest's own other fields of a row, in the order of its columns.
 pub type Extra = Vec<(String, String)>;
@@ -129,6 +127,8 @@ pub enum RowDefect {
     MissingUserId,
     /// An id that the service, or a report, can't carry.
     InvalidUserId,
+    /// An id that a spreadsheet or a program has damaged.
+    SuspiciousUserId,
     /// No group given, and no `--group`.
     MissingGroup,
     /// A group code that can't be one.

@@ -5,8 +5,10 @@
 mod attempt;
 mod binding;
 mod counts;
+mod damage;
 mod event;
 mod ids;
+mod invisible;
 mod item;
 mod on_change;
 mod outcome;
@@ -17,11 +19,12 @@ mod text;
 pub use attempt::{Answer, Fatal, Fault, FaultKind, Intent, Receipt, Refusal, Removal, Replaces, RunEffect, Verdict};
 pub use binding::Binding;
 pub use counts::{Counts, Latencies, RunSummary, RunTotals};
+pub use damage::{Damage, find_damage};
 pub use event::{DrainReason, Event, ItemReport};
 pub use ids::{ApiCode, Digest, FaceGroupCode, InvalidId, ItemId, MerchantUserId, RequestId, RunId};
+pub use invisible::is_invisible;
 pub use item::{
-    EXPORT_COLUMNS, EXPORT_MARKS, Extra, FileStamp, Item, Origin, PictureRef, PictureUrl, RawFields, RowDefect,
-    RowError,
+    EXPORT_COLUMNS, Extra, FileStamp, Item, Origin, PictureRef, PictureUrl, RawFields, RowDefect, RowError,
 };
 pub use on_change::OnChange;
 pub use outcome::{ConfirmedBy, ItemState, Outcome, Stage};

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::domain::is_invisible;
+
 /// A field of a row that means something to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
@@ -69,7 +71,9 @@ impl FromStr for ColumnName {
     }
 }
 
-/// A name as it is compared: case, dashes and spaces do not matter.
+/// A name as it is compared: case, dashes, spaces and what nobody can see do not matter.
 pub(super) fn plain(name: &str) -> String {
-    name.trim().to_lowercase().replace(['-', ' '], "_")
+    let visible = |c: &char| !is_invisible(*c) || c.is_whitespace();
+    let name: String = name.chars().filter(visible).collect();
+    name.trim().to_lowercase().replace(|c: char| c == '-' || c.is_whitespace(), "_")
 }

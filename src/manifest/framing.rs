@@ -4,12 +4,20 @@
 //! it is passed, or the file ends within a quote, the record's first line alone is given up, and reading goes on with
 //! the next line, which is still in the buffer. Memory is bounded by that length, whatever the file.
 
+mod values;
+
 use std::io::{self, Read};
+
+pub(super) use values::{Place, Value};
 
 /// Longest record.
 pub(super) const RECORD_CAP: usize = 1024 * 1024;
 /// Bytes read at once; also about the size of a block.
 const CHUNK: usize = 64 * 1024;
+/// What DOS (`^Z`) and block devices (zeros) leave behind a file's last line.
+const PADDING: [u8; 2] = [0x1A, 0];
+/// Zeros in a row that are kept.
+const MAX_ZEROS: usize = 4096;
 
 /// Where a record stood: its first and its last physical line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +50,10 @@ pub(super) struct Framer<R> {
     /// The physical line at `start`.
     line: u64,
     is_at_end: bool,
+    /// Zeros at the end of `buffer`.
+    zeros: usize,
+    /// Between values of JSON: is a CR the last byte before `start`?
+    is_behind_cr: bool,
 }
 
 /// Where in a record the scan is.
@@ -56,7 +68,16 @@ enum State {
 
 impl<R: Read> Framer<R> {
     pub(super) fn new(input: R, delimiter: Option<u8>) -> Self {
-        Self { input, delimiter, buffer: Vec::new(), start: 0, line: 1, is_at_end: false }
+        Self {
+            input,
+            delimiter,
+            buffer: Vec::new(),
+            start: 0,
+            line: 1,
+            is_at_end: false,
+            zeros: 0,
+            is_behind_cr: false,
+        }
     }
 
     /// The bytes of a record.
@@ -64,17 +85,22 @@ impl<R: Read> Framer<R> {
         &self.buffer[range]
     }
 
-    /// The first bytes of the stream, before anything has been taken.
-    pub(super) fn peek(&mut self) -> io::Result<&[u8]> {
-        while self.buffer.len() < 4 && !self.is_at_end {
-            self.fill()?;
-        }
-        Ok(&self.buffer)
+    /// From here on, quoted fields are separated by this.
+    pub(super) fn set_delimiter(&mut self, delimiter: u8) {
+        self.delimiter = Some(delimiter);
     }
 
-    /// Leaves out so many bytes at the beginning.
-    pub(super) fn skip(&mut self, bytes: usize) {
-        self.start += bytes;
+    /// What `look` finds in the bytes that come next, as soon as there are enough of them; none: they end before. It is
+    /// told whether there will be more, and finds something once a record's greatest length is passed.
+    pub(super) fn peek<T>(&mut self, look: impl Fn(&[u8], bool) -> Option<T>) -> io::Result<Option<T>> {
+        loop {
+            let bytes = &self.buffer[self.start..];
+            let found = look(bytes, self.is_at_end);
+            if found.is_some() || self.is_at_end || bytes.len() > RECORD_CAP {
+                return Ok(found);
+            }
+            self.fill()?;
+        }
     }
 
     /// The next record that is not blank. Ranges given out before are no longer valid.
@@ -83,7 +109,7 @@ impl<R: Read> Framer<R> {
             let first = self.line;
             match self.scan()? {
                 Scan::Record { end, lines } => {
-                    let range = self.start..end;
+                    let range = self.start..self.trim_end(end);
                     self.start = end;
                     self.line += lines;
                     if !is_blank(&self.buffer[range.clone()]) {
@@ -160,8 +186,15 @@ impl<R: Read> Framer<R> {
         }
     }
 
+    /// The end of a record, without the bytes that DOS and block devices leave behind a file's last one.
+    fn trim_end(&self, end: usize) -> usize {
+        let is_last = self.is_at_end && end == self.buffer.len();
+        let padding = self.buffer[self.start..end].iter().rev().take_while(|byte| PADDING.contains(byte));
+        if is_last { end - padding.count() } else { end }
+    }
+
     /// Gives up the physical line at `start`. False: it is longer than a record can be.
-    fn leave_line(&mut self) -> io::Result<bool> {
+    pub(super) fn leave_line(&mut self) -> io::Result<bool> {
         let mut is_short = true;
         loop {
             let rest = &self.buffer[self.start..];
@@ -194,7 +227,32 @@ impl<R: Read> Framer<R> {
         };
         self.buffer.truncate(len + *read.as_ref().unwrap_or(&0));
         self.is_at_end = read? == 0;
+        self.shorten_zeros(len);
         Ok(())
+    }
+
+    /// Drops what is too much of a run of zeros, so that one behind the last record doesn't count as a long record.
+    fn shorten_zeros(&mut self, from: usize) {
+        match &self.buffer[from..] {
+            [] => return,
+            read if !read.contains(&0) => {
+                self.zeros = 0;
+                return;
+            }
+            _ => {}
+        }
+        let (mut to, mut zeros) = (from, self.zeros);
+        for at in from..self.buffer.len() {
+            let byte = self.buffer[at];
+            zeros = if byte == 0 { zeros + 1 } else { 0 };
+            if zeros <= MAX_ZEROS {
+                self.buffer[to] = byte;
+                to += 1;
+            }
+        }
+        // More of them than this are as many.
+        self.zeros = zeros.min(MAX_ZEROS);
+        self.buffer.truncate(to);
     }
 }
 
@@ -206,24 +264,24 @@ enum Scan {
 }
 
 fn is_blank(record: &[u8]) -> bool {
-    record.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+    record.iter().all(|byte| matches!(byte, b'\r' | b'\n') || PADDING.contains(byte))
+}
+
+/// Gives one byte at a time: every edge between chunks.
+#[cfg(test)]
+pub(super) struct OneByteReader<R>(pub(super) R);
+
+#[cfg(test)]
+impl<R: Read> Read for OneByteReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = buffer.len().min(1);
+        self.0.read(&mut buffer[..len])
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Gives one byte at a time: every edge between chunks.
-    struct Drip<'a>(&'a [u8]);
-
-    impl Read for Drip<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let n = usize::from(!self.0.is_empty());
-            buffer[..n].copy_from_slice(&self.0[..n]);
-            self.0 = &self.0[n..];
-            Ok(n)
-        }
-    }
 
     fn pieces(input: impl Read) -> Vec<String> {
         let mut framer = Framer::new(input, Some(b','));
@@ -241,9 +299,13 @@ mod tests {
         }
     }
 
+    fn check_once(text: &str, expected: &[&str]) {
+        assert_eq!(pieces(text.as_bytes()), expected);
+    }
+
     fn check(text: &str, expected: &[&str]) {
-        assert_eq!(pieces(text.as_bytes()), expected, "{text:?}");
-        assert_eq!(pieces(Drip(text.as_bytes())), expected, "{text:?}, a byte at a time");
+        check_once(text, expected);
+        assert_eq!(pieces(OneByteReader(text.as_bytes())), expected, "{text:?}, a byte at a time");
     }
 
     #[test]
@@ -266,6 +328,17 @@ mod tests {
     fn quote_that_is_never_closed_costs_its_own_line_only() {
         check("a\n\"b\nc\nd\n", &[r#"1-1 "a""#, "2 open quote", r#"3-3 "c""#, r#"4-4 "d""#]);
         check("a\nb,\"c", &[r#"1-1 "a""#, "2 open quote"]);
+    }
+
+    #[test]
+    fn padding_behind_the_last_record_is_ignored() {
+        let zeros = "\0".repeat(3 * RECORD_CAP);
+        for padding in ["\x1A", "\0\0", "\x1A\0", "\x1A\x1A\r\n", &zeros] {
+            check_once(&format!("a,b\nc,d\n{padding}"), &[r#"1-1 "a,b""#, r#"2-2 "c,d""#]);
+        }
+        check("a,b\nc,d\x1A\0", &[r#"1-1 "a,b""#, r#"2-2 "c,d""#]);
+        check_once(&format!("a,b\nc,d{zeros}"), &[r#"1-1 "a,b""#, r#"2-2 "c,d""#]);
+        check("a\x1A,b\nc", &[r#"1-1 "a\u{1a},b""#, r#"2-2 "c""#]);
     }
 
     #[test]

@@ -1,4 +1,10 @@
-//! JSON Lines: an object a line, its fields by the same names as a table's columns.
+//! JSON Lines, an object a line; and JSON, an array of objects. Their fields have the same names as a table's columns.
+//!
+//! There is no header that says whether objects have ids. An object without one takes the photo's name only where neither
+//! it nor any object before it has an id or a field besides the photo's and the group's; else it has none.
+//!
+//! The row of an object is the line on which it begins. Rows are told apart by their numbers: where several objects begin
+//! on one line, as in an array that is written on one, those behind the first count on from it.
 
 use std::{collections::HashMap, fmt, path::PathBuf};
 
@@ -7,54 +13,106 @@ use serde_json::value::RawValue;
 
 use super::{
     fields::{ColumnName, Field, plain},
-    framing::{Framer, Piece, RECORD_CAP, Span},
+    framing::{Framer, Piece, Place, RECORD_CAP, Value},
     input::Input,
     row::{Fields, Others, Rules, bare, origin},
     source::{At, Rows, Settings, SourceError},
-    table::skip_mark,
+    text::{Text, undecodable},
 };
-use crate::domain::{EXPORT_COLUMNS, EXPORT_MARKS, Extra, Item, RowDefect, RowError};
+use crate::domain::{Damage, EXPORT_COLUMNS, Extra, Item, RowDefect, RowError, find_damage};
 
 /// Names that are remembered; objects that each have others are a strange manifest, and must not cost memory.
 const NAMES: usize = 10_000;
 
-/// Begins to read.
-pub(super) fn rows(input: Input, at: &At<'_>, settings: &Settings) -> Result<Rows, SourceError> {
-    let mut framer = Framer::new(input, None);
-    skip_mark(&mut framer, at.path)?;
-    let names = Names { given: settings.columns.clone(), known: HashMap::new() };
-    let rules = Rules::new(at, settings);
-    Ok(Box::new(Lines { path: at.path.to_owned(), framer, names, rules, is_over: false }))
+/// How objects follow one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// One a line.
+    Lines,
+    /// In an array, or one behind another.
+    Values,
 }
 
-struct Lines {
+/// Begins to read.
+pub(super) fn rows(text: Text, layout: Layout, at: &At<'_>, settings: &Settings) -> Result<Rows, SourceError> {
+    let Text { input, encoding } = text;
+    let mut framer = Framer::new(input, None);
+    if layout == Layout::Lines {
+        let first = framer.peek(|bytes, _| bytes.iter().copied().find(|byte| !byte.is_ascii_whitespace()));
+        if first.map_err(|source| SourceError::Unreadable { path: at.path.to_owned(), source })? == Some(b'[') {
+            let problem = "it is a JSON array, not an object a line: name it .json, or give --input-format json";
+            return Err(SourceError::Structure { path: at.path.to_owned(), line: 1, problem: problem.to_owned() });
+        }
+    }
+    let objects = Objects {
+        names: Names { given: settings.columns.clone(), known: HashMap::new() },
+        rules: Rules::new(at, settings),
+        encoding,
+        layout,
+        needs_id: false,
+    };
+    Ok(Box::new(Reader { path: at.path.to_owned(), framer, place: Place::Start, objects, last_row: 0, is_over: false }))
+}
+
+struct Reader {
     path: PathBuf,
     framer: Framer<Input>,
-    names: Names,
-    rules: Rules,
+    place: Place,
+    objects: Objects,
+    /// Of the object before.
+    last_row: u64,
     is_over: bool,
 }
 
-impl Iterator for Lines {
+impl Reader {
+    /// The next object's text; none: there is no other.
+    fn next_value(&mut self) -> Result<Option<Value>, SourceError> {
+        let value = match self.objects.layout {
+            Layout::Values => self.framer.next_value(&mut self.place),
+            Layout::Lines => self.framer.next().map(|piece| match piece {
+                Piece::Record(span, range) => Value::Whole(span, range),
+                Piece::OpenQuote(span) | Piece::TooLong(span) => Value::TooLong(span),
+                Piece::End => Value::End,
+            }),
+        };
+        match value {
+            Ok(Value::End) => Ok(None),
+            Ok(Value::Broken { line, problem }) => {
+                Err(SourceError::Structure { path: self.path.clone(), line, problem })
+            }
+            Ok(value) => Ok(Some(value)),
+            Err(source) => Err(SourceError::Unreadable { path: self.path.clone(), source }),
+        }
+    }
+}
+
+impl Iterator for Reader {
     type Item = Result<Result<Item, RowError>, SourceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.is_over {
-            match self.framer.next() {
-                Ok(Piece::Record(span, range)) => {
-                    let line = self.framer.bytes(range);
-                    if !line.trim_ascii().is_empty() {
-                        return Some(Ok(row(line, span, &mut self.names, &self.rules)));
+            match self.next_value() {
+                Ok(Some(Value::Whole(span, range))) => {
+                    let text = self.framer.bytes(range);
+                    if !text.trim_ascii().is_empty() {
+                        self.last_row = span.first.max(self.last_row + 1);
+                        return Some(Ok(self.objects.row(text, self.last_row)));
                     }
                 }
-                Ok(Piece::OpenQuote(span) | Piece::TooLong(span)) => {
-                    let message = format!("the line is longer than {RECORD_CAP} bytes");
-                    return Some(Ok(Err(bare(span.first, RowDefect::RecordTooLong, message, None))));
+                Ok(Some(Value::TooLong(span))) => {
+                    self.last_row = span.first.max(self.last_row + 1);
+                    let message = match self.objects.layout {
+                        Layout::Lines => format!("the line is longer than {RECORD_CAP} bytes"),
+                        Layout::Values => format!(
+                            "the object is longer than {RECORD_CAP} bytes: if it is one around a list, give the list alone"
+                        ),
+                    };
+                    return Some(Ok(Err(bare(self.last_row, RowDefect::RecordTooLong, message, None))));
                 }
-                Ok(Piece::End) => self.is_over = true,
-                Err(source) => {
+                Ok(_) => self.is_over = true,
+                Err(error) => {
                     self.is_over = true;
-                    return Some(Err(SourceError::Unreadable { path: self.path.clone(), source }));
+                    return Some(Err(error));
                 }
             }
         }
@@ -62,54 +120,112 @@ impl Iterator for Lines {
     }
 }
 
-/// serde's words; a row is one line, so the column is all that they need to say of the place.
-fn in_the_row(error: &serde_json::Error) -> String {
-    error.to_string().replace(" at line 1 column ", " at column ")
+/// Makes rows of objects.
+struct Objects {
+    names: Names,
+    rules: Rules,
+    /// What they are decoded from.
+    encoding: Option<&'static str>,
+    layout: Layout,
+    /// See the module.
+    needs_id: bool,
 }
 
-fn row(line: &[u8], span: Span, names: &mut Names, rules: &Rules) -> Result<Item, RowError> {
-    let unreadable = |message: String| bare(span.first, RowDefect::UnreadableRow, message, None);
-    let text = str::from_utf8(line).map_err(|broken| {
-        unreadable(format!("it is no UTF-8 from its byte {} on: save the file as UTF-8", broken.valid_up_to() + 1))
-    })?;
-    let Object(members) = serde_json::from_str(text)
-        .map_err(|error| unreadable(format!("it is no JSON object: {}", in_the_row(&error))))?;
-    let is_export = EXPORT_MARKS.iter().all(|name| members.iter().any(|(key, _)| key == name));
-    let mut said = Vec::with_capacity(members.len());
-    for (key, value) in &members {
-        if let Some(text) = text_of(value).map_err(|error| unreadable(format!("its field {key}: {error}")))? {
-            said.push((key, text, names.meaning(key)));
-        }
-    }
-    let mut ours: [Option<&str>; Field::ALL.len()] = [None; Field::ALL.len()];
-    let mut extra = Extra::new();
-    for (key, text, meaning) in &said {
-        let best = |field| {
-            said.iter().filter_map(|(.., other)| other.filter(|other| other.0 == field)).map(|(_, rank)| rank).min()
-        };
-        match meaning {
-            Some((field, rank)) if best(*field) == Some(*rank) => {
-                if ours[*field as usize].replace(text).is_some() {
-                    return Err(unreadable(format!(
-                        "two of its fields could both be {field}: give --column {field}={key}"
-                    )));
-                }
+impl Objects {
+    fn row(&mut self, text: &[u8], row: u64) -> Result<Item, RowError> {
+        let unreadable = |message: String| bare(row, RowDefect::UnreadableRow, message, None);
+        let text = str::from_utf8(text).map_err(|broken| {
+            unreadable(format!("byte {}: it {}", broken.valid_up_to() + 1, undecodable(self.encoding)))
+        })?;
+        let Object(members) = serde_json::from_str(text).map_err(|error| unreadable(self.explain(&error)))?;
+        let is_export = EXPORT_COLUMNS.iter().all(|name| members.iter().any(|(key, _)| key == name));
+        let is_own = |key: &str| is_export && EXPORT_COLUMNS.contains(&key);
+        let mut said = Vec::with_capacity(members.len());
+        for (key, value) in &members {
+            let meaning = self.names.meaning(key);
+            self.needs_id |= match meaning {
+                Some((field, _)) => field == Field::MerchantUserId,
+                None => !is_own(key),
+            };
+            if let Some(text) = text_of(value).map_err(|error| unreadable(format!("its field {key}: {error}")))? {
+                said.push((key, text, meaning));
             }
-            None if is_export && EXPORT_COLUMNS.contains(&key.as_str()) => {}
-            Some(_) | None => extra.push(((*key).clone(), text.clone())),
         }
+        let mut ours: [Option<(&str, &str)>; Field::ALL.len()] = [None; Field::ALL.len()];
+        let mut extra = Extra::new();
+        for (key, text, meaning) in &said {
+            let best = |field| {
+                said.iter().filter_map(|(.., other)| other.filter(|other| other.0 == field)).map(|(_, rank)| rank).min()
+            };
+            match meaning {
+                Some((field, rank)) if best(*field) == Some(*rank) => {
+                    if ours[*field as usize].replace((key, text)).is_some() {
+                        return Err(unreadable(format!(
+                            "two of its fields could both be {field}: give --column {field}={key}"
+                        )));
+                    }
+                }
+                None if is_own(key) => {}
+                Some(_) | None => extra.push((name_of(key, &members), text.clone())),
+            }
+        }
+        let text_of = |field: Field| ours[field as usize].map(|(_, text)| text);
+        if self.layout == Layout::Values && text_of(Field::Path).is_none() && text_of(Field::Url).is_none() {
+            let is_list =
+                |value: &RawValue| value.get().strip_prefix('[').is_some_and(|list| list.trim_start().starts_with('{'));
+            if let Some((key, _)) = members.iter().find(|(_, value)| is_list(value)) {
+                return Err(unreadable(format!("it is an object around a list: give the list alone (jq .{key})")));
+            }
+        }
+        let id = members.iter().find(|(key, _)| match ours[Field::MerchantUserId as usize] {
+            Some((chosen, _)) => key == chosen,
+            // A null is an id that got lost; in our own export it is a row that has none.
+            None => !is_export && self.names.meaning(key).is_some_and(|(field, _)| field == Field::MerchantUserId),
+        });
+        let fields = Fields {
+            path: text_of(Field::Path),
+            url: text_of(Field::Url),
+            merchant_user_id: text_of(Field::MerchantUserId),
+            face_group_code: text_of(Field::FaceGroupCode),
+            id_damage: id.and_then(|(_, value)| id_damage(value)),
+            needs_id: self.needs_id,
+        };
+        let own = |name: &str| {
+            said.iter().find(|(key, ..)| key.as_str() == name).filter(|_| is_export).map(|(_, text, _)| text.as_str())
+        };
+        let origin = own("source").zip(own("row")).and_then(|(source, row)| origin(source, row, own("code")));
+        self.rules.item(row, &fields, Others { extra, origin })
     }
-    let fields = Fields {
-        path: ours[Field::Path as usize],
-        url: ours[Field::Url as usize],
-        merchant_user_id: ours[Field::MerchantUserId as usize],
-        face_group_code: ours[Field::FaceGroupCode as usize],
-    };
-    let own = |name: &str| {
-        said.iter().find(|(key, ..)| key.as_str() == name).filter(|_| is_export).map(|(_, text, _)| text.as_str())
-    };
-    let origin = own("source").zip(own("row")).and_then(|(source, row)| origin(source, row, own("code")));
-    rules.item(span.first, &fields, Others { extra, origin })
+
+    /// serde's words; where a row is one line, the column is all that they need to say of the place.
+    fn explain(&self, error: &serde_json::Error) -> String {
+        let words = error.to_string().replace(" at line 1 column ", " at column ");
+        let advice = match self.layout {
+            Layout::Lines if error.is_eof() => "; an object has to be on one line, or the file a .json",
+            Layout::Lines | Layout::Values => "",
+        };
+        format!("it is no JSON object: {words}{advice}")
+    }
+}
+
+/// Why a value is no id, though it may be one as text.
+fn id_damage(value: &RawValue) -> Option<Damage> {
+    match value.get() {
+        "null" => Some(Damage::NoValue),
+        "true" | "false" => Some(Damage::TruthValue),
+        text if text.starts_with('"') => None,
+        number if number.strip_prefix('-').unwrap_or(number).bytes().all(|byte| byte.is_ascii_digit()) => None,
+        other => Some(find_damage(other).unwrap_or(Damage::JsonValue)),
+    }
+}
+
+/// The name of a field of the manifest's own: another one where our export has a column of this name.
+fn name_of(key: &str, members: &[(String, &RawValue)]) -> String {
+    if !EXPORT_COLUMNS.contains(&key) {
+        return key.to_owned();
+    }
+    let mut names = (2..).map(|number| format!("{key} {number}"));
+    names.find(|name| members.iter().all(|(known, _)| known != name)).expect("there are more numbers than members")
 }
 
 /// What a value says as text: null and nothing are absent, a text is itself, anything else its JSON.
@@ -181,9 +297,11 @@ impl<'de> Deserialize<'de> for Object<'de> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use crate::{
-        domain::{FaceGroupCode, Item, Origin, PictureRef, RowError},
-        manifest::{Settings, SourceError, open},
+        domain::{EXPORT_COLUMNS, FaceGroupCode, Item, Origin, PictureRef, RowDefect, RowError},
+        manifest::{IdFrom, Settings, SourceError, open},
     };
 
     fn read_as(name: &str, bytes: &[u8], settings: &Settings) -> Result<Vec<Result<Item, RowError>>, SourceError> {
@@ -213,7 +331,7 @@ mod tests {
     fn object_is_a_row_and_its_other_fields_are_kept() {
         let text = "\u{feff}{\"photo\": \"a.jpg\", \"Employee No\": 18446744073709551617, \"dept\": {\"a\": [1]}}\r\n\n \
                     \t\n{\"merchant_user_id\":\"张\\u4e09\",\"path\":\"b.jpg\",\"file\":\"z\",\"x\":null,\"y\":\"\"}\n\
-                    {\"url\":\"https://h/c.jpg?Signature=s\"}";
+                    {\"url\":\"https://h/c.jpg?Signature=s\",\"id\":\"c\"}";
         let expected =
             ["1 18446744073709551617 a.jpg dept={\"a\": [1]}", "4 张三 b.jpg file=z", "5 c https://h/c.jpg?…"];
         assert_eq!(shown(text.as_bytes(), &settings()), expected);
@@ -223,21 +341,21 @@ mod tests {
     fn line_that_is_no_row_is_named_and_the_rest_goes_on() {
         let deep = format!("{{\"path\":\"a.jpg\",\"x\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
         let mut text =
-            b"[1]\n{\"path\":\"a.jpg\"\n{\"path\":\"a.jpg\",\"path\":\"b.jpg\"}\n{\"path\":\"a.jpg\",\"id\":NaN}\n\
+            b"1\n{\"path\":\"a.jpg\"\n{\"path\":\"a.jpg\",\"path\":\"b.jpg\"}\n{\"path\":\"a.jpg\",\"id\":NaN}\n\
             {\"path\":\"a\xff.jpg\"}\n{\"file\":\"a.jpg\",\"photo\":\"b.jpg\"}\n\"text\"\n{}\n"
                 .to_vec();
         text.extend_from_slice(deep.as_bytes());
         let shown = shown(&text, &settings());
         let starts = [
-            "1 UnreadableRow: it is no JSON object: invalid type: sequence",
+            "1 UnreadableRow: it is no JSON object: invalid type: integer",
             "2 UnreadableRow: it is no JSON object: EOF",
             "3 UnreadableRow: it is no JSON object: the field path is there twice",
             "4 UnreadableRow: it is no JSON object: expected value",
-            "5 UnreadableRow: it is no UTF-8 from its byte 11 on",
+            "5 UnreadableRow: byte 11: it is not UTF-8: give --encoding",
             "6 UnreadableRow: two of its fields could both be path",
             "7 UnreadableRow: it is no JSON object: invalid type: string",
             "8 MissingPicture",
-            "9 a a.jpg",
+            "9 MissingUserId",
         ];
         assert_eq!(shown.len(), starts.len());
         for (shown, start) in shown.iter().zip(starts) {
@@ -259,23 +377,157 @@ mod tests {
             ..settings()
         };
         let text = br#"{"img":"a.jpg","path":"old.jpg","nr":7,"id":"x"}"#;
-        assert_eq!(shown(text, &settings), ["1 7 a.jpg path=old.jpg id=x"]);
+        assert_eq!(shown(text, &settings), ["1 7 a.jpg path 2=old.jpg id=x"]);
     }
 
     #[test]
     fn export_of_ours_is_a_manifest() {
-        let text = br#"{"row":2,"source":"m.csv","path":"a.jpg","merchant_user_id":"u","face_group_code":"g2",
-            "status":"rejected","attempts":0,"dept":"x"}"#;
-        let line: Vec<u8> = text.iter().copied().filter(|&byte| byte != b'\n').collect();
-        let rows = read_as("m.ndjson", &line, &settings()).unwrap();
-        let item = rows[0].as_ref().unwrap();
+        let mut line: serde_json::Map<String, serde_json::Value> =
+            EXPORT_COLUMNS.iter().map(|name| ((*name).to_owned(), serde_json::Value::Null)).collect();
+        for (name, value) in [("row", "2"), ("source", "m.csv"), ("path", "a.jpg"), ("face_group_code", "g2")] {
+            line.insert(name.to_owned(), value.into());
+        }
+        line.insert("dept".to_owned(), "x".into());
+        let read = |line: &serde_json::Map<_, _>| {
+            read_as("m.ndjson", serde_json::to_string(line).unwrap().as_bytes(), &settings()).unwrap().remove(0)
+        };
+        assert_eq!(read(&line).unwrap_err().defect, RowDefect::MissingUserId, "a row that has none is not suspicious");
+        line.insert("merchant_user_id".to_owned(), "u".into());
+        let item = read(&line).unwrap();
         assert_eq!((item.group.as_str(), &item.extra[..]), ("g2", &[("dept".to_owned(), "x".to_owned())][..]));
         assert_eq!(item.origin.as_deref(), Some(&Origin { source: "m.csv".into(), row: 2, was_duplicate: false }));
+        line.remove("stage");
+        line.insert("row 2".to_owned(), "y".into());
+        let names: Vec<String> = read(&line).unwrap().extra.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["row 3", "source 2", "dept", "row 2"], "not an export: its fields are kept");
     }
 
     #[test]
-    fn utf_16_is_refused_with_a_remedy() {
-        let refused = read_as("m.jsonl", b"\xff\xfe{\0\"\0", &settings()).unwrap_err();
-        assert!(refused.to_string().contains("iconv -f UTF-16 -t UTF-8"), "{refused}");
+    fn object_without_an_id_takes_the_photos_name_only_among_photos() {
+        let shown = |text: &str| shown(text.as_bytes(), &settings());
+        let photos = "{\"path\":\"a.jpg\"}\n{\"path\":\"b.jpg\",\"group\":\"g\"}\n";
+        assert_eq!(shown(photos), ["1 a a.jpg", "2 b b.jpg"]);
+        let mixed = format!("{photos}{{\"path\":\"c.jpg\",\"id\":\"u3\"}}\n{{\"path\":\"d.jpg\"}}\n");
+        let rows = shown(&mixed);
+        assert_eq!(rows[2], "3 u3 c.jpg");
+        assert!(rows[3].starts_with("4 MissingUserId: ") && rows[3].contains("--id-from name"), "{}", rows[3]);
+        assert!(shown("{\"path\":\"a.jpg\",\"Emp ID\":7}\n")[0].starts_with("1 MissingUserId: "));
+        let by_name = Settings { id_from: Some(IdFrom::Name), ..settings() };
+        let text = b"{\"path\":\"a.jpg\",\"Emp ID\":7}\n{\"path\":\"b.jpg\",\"id\":\"\"}\n";
+        assert_eq!(self::shown(text, &by_name), ["1 a a.jpg Emp ID=7", "2 b b.jpg"]);
+    }
+
+    #[test]
+    fn ids_that_are_no_text_and_no_whole_number_are_suspicious() {
+        let odd = Settings { allow_odd_ids: true, ..settings() };
+        for (id, is_sound) in [
+            ("7", true),
+            ("-7", true),
+            ("123456789012345678901234567890", true),
+            ("\"1E5\"", true),
+            ("1E5", false),
+            ("1001.0", false),
+            ("1.5", false),
+            ("6.2E17", false),
+            ("true", false),
+            ("\"nan\"", false),
+            ("{}", false),
+            ("[1]", false),
+        ] {
+            let text = format!("{{\"path\":\"a.jpg\",\"id\":{id}}}");
+            let row = shown(text.as_bytes(), &settings()).remove(0);
+            let taken = format!("1 {} a.jpg", id.trim_matches('"'));
+            assert_eq!(row == taken, is_sound, "{row}");
+            assert!(is_sound || row.starts_with("1 SuspiciousUserId: merchant_user_id is "), "{row}");
+            assert_eq!(shown(text.as_bytes(), &odd), [taken]);
+        }
+        let null = br#"{"path":"a.jpg","id":null}"#;
+        assert!(shown(null, &settings())[0].starts_with("1 SuspiciousUserId: "));
+        assert!(shown(null, &odd)[0].starts_with("1 MissingUserId: "), "no text to take");
+    }
+
+    #[test]
+    fn array_in_json_lines_is_refused_as_a_whole() {
+        for text in ["[\n {\"path\":\"a.jpg\",\"id\":\"E1\"},\n {\"path\":\"b.jpg\",\"id\":\"E2\"}\n]\n", "\n [{}]"] {
+            let refused = read_as("m.jsonl", text.as_bytes(), &settings()).unwrap_err().to_string();
+            assert!(refused.contains("is a JSON array") && refused.contains("name it .json"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn objects_on_one_line_have_rows_of_their_own() {
+        let text = "[{\"path\":\"a.jpg\"},{},{\"path\":\"b.jpg\"},\n{\"path\":\"c.jpg\"},\n\n\n{\"path\":\"d.jpg\"}]";
+        let rows = read_as("m.json", text.as_bytes(), &settings()).unwrap();
+        let numbers: Vec<u64> =
+            rows.iter().map(|row| row.as_ref().map_or_else(|error| error.row, |item| item.row)).collect();
+        assert_eq!(numbers, [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn object_around_a_list_is_refused_with_what_to_do() {
+        let text = b"{\"count\": 1, \"people\": [ {\"path\": \"a.jpg\"} ]}";
+        let error = read_as("m.json", text, &settings()).unwrap().remove(0).unwrap_err();
+        assert!(error.message.contains("give the list alone (jq .people)"), "{}", error.message);
+    }
+
+    #[test]
+    fn json_that_breaks_off_ends_the_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.json");
+        std::fs::write(&path, "[\n{\"path\":\"a.jpg\"},\n{\"path\":").unwrap();
+        let mut rows = open(&path, &settings()).unwrap();
+        assert_eq!(rows.next().unwrap().unwrap().unwrap().user.as_str(), "a");
+        let error = rows.next().unwrap().unwrap_err().to_string();
+        assert!(error.ends_with("line 3: it is cut off: the value of line 3 is not closed"), "{error}");
+        assert!(rows.next().is_none());
+    }
+
+    #[test]
+    fn encodings_are_decoded_and_the_flag_is_named() {
+        let text = "[{\"path\":\"a.jpg\",\"id\":\"张三\"}]";
+        let gbk = encoding_rs::GBK.encode(text).0.into_owned();
+        let given = Settings { encoding: "gbk".parse().ok(), ..settings() };
+        let rows = read_as("m.json", &gbk, &given).unwrap();
+        assert_eq!(rows[0].as_ref().unwrap().user.as_str(), "张三");
+        let refused = read_as("m.json", &gbk, &settings()).unwrap().remove(0).unwrap_err();
+        assert!(refused.message.contains("--encoding"), "{}", refused.message);
+        let utf_16: Vec<u8> = format!("\u{FEFF}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(read_as("m.json", &utf_16, &settings()).unwrap()[0].as_ref().unwrap().user.as_str(), "张三");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn array_and_lines_give_the_same_rows(
+            rows in prop::collection::vec(
+                prop::collection::btree_map(
+                    prop::sample::select(vec!["path", "url", "id", "group", "dept", "status", "Name", "photo"]),
+                    prop_oneof![
+                        "[a-z0-9./:]{0,8}".prop_map(serde_json::Value::from),
+                        any::<u32>().prop_map(serde_json::Value::from),
+                        any::<f64>().prop_map(serde_json::Value::from),
+                        Just(serde_json::Value::Null),
+                        Just(serde_json::Value::Bool(true)),
+                        Just(serde_json::json!({"a": ["}", "\"]"]})),
+                    ],
+                    0..6,
+                ),
+                0..8,
+            ),
+        ) {
+            let lines: Vec<String> = rows.iter().map(|row| serde_json::to_string(row).unwrap()).collect();
+            let dir = tempfile::tempdir().unwrap();
+            let read = |name: &str, text: String| {
+                let path = dir.path().join(name);
+                std::fs::write(&path, text).unwrap();
+                open(&path, &settings()).unwrap().map(Result::unwrap).collect::<Vec<_>>()
+            };
+            let as_lines = read("m.jsonl", lines.join("\n"));
+            prop_assert_eq!(&read("a.json", format!("[{}]", lines.join(",\n"))), &as_lines);
+            prop_assert_eq!(&read("b.json", format!("[{}]", lines.join("\n,"))), &as_lines);
+            if !lines.is_empty() {
+                prop_assert_eq!(&read("c.json", lines.join("\n")), &as_lines);
+            }
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! here (the checkpoint knows), nor whether a photo is any good (`picture` knows).
 
 mod columns;
+mod content;
+mod dialect;
 mod directory;
 mod embedded;
 mod fields;
@@ -14,9 +16,13 @@ mod place;
 mod row;
 mod source;
 mod table;
+mod text;
 
+pub use content::Foreign;
+pub use dialect::Delimiter;
 pub use directory::{Files, Pattern};
 pub use fields::{ColumnName, Field};
 pub use input::{Format, InputFormat, Packing};
 pub use place::IdFrom;
 pub use source::{Settings, Source, SourceError, from_bytes, open};
+pub use text::Encoding;

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Extra, FaceGroupCode, Item, MerchantUserId, Origin, PictureRef, PictureUrl, RawFields, RowDefect, RowError,
+        Damage, Extra, FaceGroupCode, Item, MerchantUserId, Origin, PictureRef, PictureUrl, RawFields, RowDefect,
+        RowError, find_damage,
     },
     files::spelling::trimmed,
 };
@@ -28,6 +29,12 @@ pub(super) struct Fields<'a> {
     pub(super) merchant_user_id: Option<&'a str>,
     #[serde(borrow, default)]
     pub(super) face_group_code: Option<&'a str>,
+    /// Where JSON has no text and no whole number as the id.
+    #[serde(skip)]
+    pub(super) id_damage: Option<Damage>,
+    /// A row without an id is refused: other rows name theirs, or another field may be the id.
+    #[serde(skip)]
+    pub(super) needs_id: bool,
 }
 
 /// What else stands in a row.
@@ -50,6 +57,8 @@ pub(super) struct Rules {
     group: Option<FaceGroupCode>,
     may_lead_out: bool,
     id_from: IdFrom,
+    is_id_from_given: bool,
+    allow_odd_ids: bool,
     /// Has it been said that photos in other columns are not kept?
     has_dropped: Cell<bool>,
 }
@@ -64,6 +73,8 @@ impl Rules {
             group: settings.group.clone(),
             may_lead_out: settings.allow_outside_root,
             id_from: settings.id_from.unwrap_or_default(),
+            is_id_from_given: settings.id_from.is_some(),
+            allow_odd_ids: settings.allow_odd_ids,
             has_dropped: Cell::new(false),
         }
     }
@@ -160,24 +171,41 @@ impl Rules {
         fields: &Fields<'_>,
         (picture, id): (PictureRef, Option<String>),
     ) -> Result<(FaceGroupCode, MerchantUserId, PictureRef), Problem> {
-        let user = match fields.merchant_user_id.map(str::to_owned).or(id) {
-            Some(id) => MerchantUserId::parse(id).map_err(|invalid| {
-                (RowDefect::InvalidUserId, format!("its merchant_user_id can't be used: {invalid}"))
-            })?,
-            None => {
-                let message = "it has no merchant_user_id, and the photo's name gives none".into();
-                return Err((RowDefect::MissingUserId, message));
-            }
-        };
+        let user = self.user(fields, id)?;
         let group = match fields.face_group_code {
-            Some(code) => FaceGroupCode::parse(code).map_err(|invalid| {
-                (RowDefect::InvalidGroup, format!("its face_group_code can't be used: {invalid}"))
-            })?,
+            Some(code) => FaceGroupCode::parse(code)
+                .map_err(|invalid| (RowDefect::InvalidGroup, format!("face_group_code {invalid}")))?,
             None => self.group.clone().ok_or_else(|| {
                 (RowDefect::MissingGroup, "it has no face_group_code, and no --group was given".to_owned())
             })?,
         };
         Ok((group, user, picture))
+    }
+
+    /// The id as written, or the one that the photo's name gives.
+    fn user(&self, fields: &Fields<'_>, of_photo: Option<String>) -> Result<MerchantUserId, Problem> {
+        if let Some(damage) = fields.id_damage.filter(|_| !self.allow_odd_ids) {
+            return Err((RowDefect::SuspiciousUserId, odd(damage)));
+        }
+        let is_missing = fields.needs_id && !self.is_id_from_given;
+        let id = match fields.merchant_user_id.map(str::to_owned).or(of_photo.filter(|_| !is_missing)) {
+            Some(id) => id,
+            None if is_missing => {
+                let message = "it has no merchant_user_id: fill it in, or give --column merchant_user_id=NAME if it has \
+                               another name, or --id-from name to take the photo's name where it is missing";
+                return Err((RowDefect::MissingUserId, message.to_owned()));
+            }
+            None => {
+                let message = "it has no merchant_user_id, and the photo's name gives none".to_owned();
+                return Err((RowDefect::MissingUserId, message));
+            }
+        };
+        let id = MerchantUserId::parse(id)
+            .map_err(|invalid| (RowDefect::InvalidUserId, format!("merchant_user_id {invalid}")))?;
+        match find_damage(id.as_str()).filter(|_| !self.allow_odd_ids) {
+            Some(damage) => Err((RowDefect::SuspiciousUserId, odd(damage))),
+            None => Ok(id),
+        }
     }
 
     /// Spaces around it may belong to the name: whoever opens it finds out.
@@ -230,6 +258,10 @@ pub(super) fn kept(field: Option<&str>) -> Option<String> {
 
 fn is_link(text: &str) -> bool {
     matches!(place::scheme(trimmed(text)).as_deref(), Some("http" | "https"))
+}
+
+fn odd(damage: Damage) -> String {
+    format!("merchant_user_id {damage}; --allow-odd-ids takes it as it is")
 }
 
 fn link(written: &str) -> Result<(PictureRef, Option<String>), Problem> {

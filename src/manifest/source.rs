@@ -10,12 +10,15 @@ use std::{
 };
 
 use super::{
+    content::{Foreign, recognise_bytes},
+    dialect::Delimiter,
     directory::{self, Files},
     fields::ColumnName,
     input::{self, Format, Input, InputFormat},
-    json,
+    json::{self, Layout},
     place::IdFrom,
     table,
+    text::{self, Encoding, Text, read_head},
 };
 use crate::domain::{FaceGroupCode, Item, RowError};
 
@@ -30,6 +33,12 @@ pub struct Settings {
     pub allow_outside_root: bool,
     /// What the source is, whatever its name says.
     pub format: Option<InputFormat>,
+    /// What separates the fields of a table; none: what its header says.
+    pub delimiter: Option<Delimiter>,
+    /// What a text without a byte-order mark is in; none: UTF-8.
+    pub encoding: Option<Encoding>,
+    /// Take ids that look damaged?
+    pub allow_odd_ids: bool,
     /// What columns are called in it.
     pub columns: Vec<ColumnName>,
     /// Which part of a path is the id of a row that names none; none: its name, and nobody has said so.
@@ -58,7 +67,7 @@ pub enum SourceError {
     },
     /// None of the known kinds.
     #[error(
-        "{path} is of no known kind: give a .csv, .tsv, .jsonl or .ndjson file (also .gz, .zst), a directory of photos, or --input-format"
+        "{path} is of no known kind: give a .csv, .tsv, .jsonl, .ndjson or .json file (also .gz, .zst), a directory of photos, or --input-format"
     )]
     UnknownKind {
         /// Which.
@@ -78,16 +87,55 @@ pub enum SourceError {
         /// Which.
         path: PathBuf,
     },
-    /// Not UTF-8.
-    #[error(
-        "{path} is in {encoding}: save it as UTF-8 (in a spreadsheet: \"CSV UTF-8\"; or iconv -f {} -t UTF-8)",
-        iconv(encoding)
-    )]
+    /// Something else under the name of a manifest.
+    #[error("{path} is {}: {}", found.what, found.advice)]
+    Foreign {
+        /// Which.
+        path: PathBuf,
+        /// What it is.
+        found: Foreign,
+    },
+    /// UTF-16 that doesn't say so.
+    #[error("{path} is in UTF-16 without a byte-order mark: give --encoding {encoding}")]
+    Utf16 {
+        /// Which.
+        path: PathBuf,
+        /// In which order of bytes.
+        encoding: &'static str,
+    },
+    /// The header has bytes that are no characters.
+    #[error("{path}, line {line}: the header {problem}")]
     Encoding {
         /// Which.
         path: PathBuf,
-        /// What it is in.
-        encoding: &'static str,
+        /// Where.
+        line: u64,
+        /// What it is not, and what to do.
+        problem: String,
+    },
+    /// A table with other columns, of which one may be the id.
+    #[error(
+        "{path}, line {line}: no column is the id (merchant_user_id): found {columns}; give --column merchant_user_id={suggestion} if that is the id, or --id-from name if the photos' names are"
+    )]
+    NoIdColumn {
+        /// Which.
+        path: PathBuf,
+        /// Where.
+        line: u64,
+        /// All of them.
+        columns: String,
+        /// The one that is most likely the id, in quotes where a shell needs them.
+        suggestion: String,
+    },
+    /// JSON that is not built as it has to be.
+    #[error("{path}, line {line}: {problem}")]
+    Structure {
+        /// Which.
+        path: PathBuf,
+        /// Where.
+        line: u64,
+        /// What is wrong, and what to do.
+        problem: String,
     },
     /// The header can't be used.
     #[error("{path}, line {line}: {problem}")]
@@ -106,7 +154,7 @@ pub enum SourceError {
         path: PathBuf,
     },
     /// Standard input has no name to tell what it is.
-    #[error("standard input can be anything: give --input-format csv, tsv or jsonl")]
+    #[error("standard input can be anything: give --input-format csv, tsv, jsonl or json")]
     NoFormat,
     /// Too many quotes that are never closed.
     #[error("{path}, line {line}: a quote that is never closed, as in {count} rows before: is this a CSV file?")]
@@ -124,12 +172,15 @@ impl SourceError {
     /// Is it a flag that is missing, rather than anything about the source?
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::NoGroup { .. } | Self::NoFormat => true,
+            Self::NoGroup { .. } | Self::NoFormat | Self::NoIdColumn { .. } => true,
             Self::Unreadable { .. }
             | Self::UnknownKind { .. }
             | Self::Empty { .. }
             | Self::NothingLeft { .. }
+            | Self::Foreign { .. }
+            | Self::Utf16 { .. }
             | Self::Encoding { .. }
+            | Self::Structure { .. }
             | Self::Header { .. }
             | Self::TooManyOpenQuotes { .. } => false,
         }
@@ -149,7 +200,7 @@ pub struct Source {
 
 /// What a source is.
 enum Kind {
-    /// A table: its header says that it is whole, also where no row follows.
+    /// A table or a JSON array: it is complete even without a row.
     Table,
     /// Objects, one after the other.
     Objects,
@@ -160,7 +211,7 @@ enum Kind {
 impl Kind {
     fn of(format: Format) -> Self {
         match format {
-            Format::Csv | Format::Tsv => Self::Table,
+            Format::Csv | Format::Tsv | Format::Json => Self::Table,
             Format::JsonLines => Self::Objects,
         }
     }
@@ -185,7 +236,7 @@ pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
         (directory::rows(&at, settings, Arc::clone(&skipped))?, Kind::Directory(skipped))
     } else {
         let named = || InputFormat::of_name(&absolute.file_name()?.to_string_lossy());
-        let unknown = || SourceError::UnknownKind { path: path.to_owned() };
+        let unknown = || unknown_kind(&absolute, path);
         let InputFormat { format, packing } = settings.format.or_else(named).ok_or_else(unknown)?;
         (rows(input::open(Some(&absolute), packing)?, format, &at, settings)?, Kind::of(format))
     };
@@ -212,16 +263,22 @@ fn absolute(path: &Path) -> Result<PathBuf, SourceError> {
 }
 
 fn rows(input: Input, format: Format, at: &At<'_>, settings: &Settings) -> Result<Rows, SourceError> {
+    let text: Text = text::open(input, format, settings.encoding, at.path)?;
     match format {
-        Format::Csv => table::rows(input, b',', at, settings),
-        Format::Tsv => table::rows(input, b'\t', at, settings),
-        Format::JsonLines => json::rows(input, at, settings),
+        Format::Csv => table::rows(text, Delimiter::COMMA, at, settings),
+        Format::Tsv => table::rows(text, Delimiter::TAB, at, settings),
+        Format::JsonLines => json::rows(text, Layout::Lines, at, settings),
+        Format::Json => json::rows(text, Layout::Values, at, settings),
     }
 }
 
-/// What to tell `iconv` of it.
-fn iconv(encoding: &str) -> &str {
-    if encoding == "UTF-16" { encoding } else { "GBK, SHIFT-JIS or WINDOWS-1252, say," }
+/// A file whose name says nothing: its content may.
+fn unknown_kind(file: &Path, path: &Path) -> SourceError {
+    let head = std::fs::File::open(file).and_then(|mut file| read_head(&mut file, 512)).unwrap_or_default();
+    match recognise_bytes(&head) {
+        Some(found) => SourceError::Foreign { path: path.to_owned(), found },
+        None => SourceError::UnknownKind { path: path.to_owned() },
+    }
 }
 
 impl Source {

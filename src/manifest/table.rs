@@ -1,89 +1,129 @@
 //! CSV and TSV.
 
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::{io::Read, path::PathBuf};
 
 use csv::{ByteRecord, StringRecord};
 
 use super::{
     columns::{self, Columns, OriginColumns},
+    dialect::{self, Delimiter},
     framing::{Framer, Piece, RECORD_CAP, Span},
     input::Input,
     row::{Fields, Others, Rules, bare, kept, origin},
     source::{At, Rows, Settings, SourceError},
+    text::{Text, undecodable},
 };
 use crate::domain::{Item, Origin, RawFields, RowDefect, RowError};
 
 /// Quotes that are never closed are forgiven so often: each costs another look at up to a record's greatest length.
 const OPEN_QUOTES: usize = 100;
 
-/// Understands the header of a table.
-pub(super) fn rows(input: Input, delimiter: u8, at: &At<'_>, settings: &Settings) -> Result<Rows, SourceError> {
+/// Understands the header of a table. `usual` separates its fields where the header doesn't show what does.
+pub(super) fn rows(text: Text, usual: Delimiter, at: &At<'_>, settings: &Settings) -> Result<Rows, SourceError> {
     let path = at.path;
     let unreadable = |source| SourceError::Unreadable { path: path.to_owned(), source };
-    let mut framer = Framer::new(input, Some(delimiter));
-    skip_mark(&mut framer, path)?;
+    let Text { input, encoding } = text;
+    let mut framer = Framer::new(input, None);
+    let delimiter = delimiter(&mut framer, usual, settings).map_err(unreadable)?;
+    framer.set_delimiter(delimiter.0);
     let mut parser = Parser::new(delimiter);
-    let (line, header) = match framer.next().map_err(unreadable)? {
-        Piece::Record(span, range) => (span.first, parser.parse(framer.bytes(range)).clone()),
-        Piece::OpenQuote(span) | Piece::TooLong(span) => {
-            let problem = "the header opens a quote that is never closed, or is no header".to_owned();
-            return Err(SourceError::Header { path: path.to_owned(), line: span.first, problem });
+    let (line, header) = loop {
+        match framer.next().map_err(unreadable)? {
+            Piece::Record(span, range) => {
+                let record = parser.parse(framer.bytes(range));
+                if !is_blank(record) {
+                    break (span.first, record.clone());
+                }
+            }
+            Piece::OpenQuote(span) | Piece::TooLong(span) => {
+                let problem = "the header opens a quote that is never closed, or is no header".to_owned();
+                return Err(SourceError::Header { path: path.to_owned(), line: span.first, problem });
+            }
+            Piece::End => return Err(SourceError::Empty { path: path.to_owned() }),
         }
-        Piece::End => return Err(SourceError::Empty { path: path.to_owned() }),
     };
-    let header = StringRecord::from_byte_record(header)
-        .map_err(|_| SourceError::Encoding { path: path.to_owned(), encoding: "another encoding than UTF-8" })?;
+    let header = StringRecord::from_byte_record(header).map_err(|_| SourceError::Encoding {
+        path: path.to_owned(),
+        line,
+        problem: undecodable(encoding),
+    })?;
     let columns = columns::understand(&header, &settings.columns).map_err(|problem| SourceError::Header {
         path: path.to_owned(),
         line,
         problem,
     })?;
+    // One of the other columns may be the id by a name of its own; then everyone would be enrolled as somebody else.
+    if !columns.has_id && settings.id_from.is_none() && has_other_columns(&header, &columns) {
+        return Err(SourceError::NoIdColumn {
+            path: path.to_owned(),
+            line,
+            columns: header.iter().map(str::trim).collect::<Vec<_>>().join(", "),
+            suggestion: columns::likely_id(&columns),
+        });
+    }
     if !columns.has_group && settings.group.is_none() {
         return Err(SourceError::NoGroup { path: path.to_owned() });
     }
-    if !columns.has_id && settings.id_from.is_none() && !columns.extra.is_empty() {
-        // One of the others may be the id by a name of its own; then everyone would be enrolled as somebody else.
-        let others: Vec<&str> = columns.extra.iter().map(|(_, name)| name.as_str()).collect();
-        tracing::warn!(
-            source = %path.display(),
-            "no column is the id, so the photos' names are taken as ids: if it is one of {}, give --column \
-             merchant_user_id=NAME; if this is meant, --id-from name",
-            others.join(", ")
-        );
-    }
     let rules = Rules::new(at, settings);
-    Ok(Box::new(Table { path: path.to_owned(), framer, parser, columns, rules, open_quotes: 0, is_over: false }))
+    Ok(Box::new(Table {
+        path: path.to_owned(),
+        encoding,
+        framer,
+        parser,
+        columns,
+        rules,
+        open_quotes: 0,
+        has_warned: false,
+        is_over: false,
+    }))
 }
 
-/// Leaves out the mark of UTF-8, and refuses UTF-16, with a mark or without.
-pub(super) fn skip_mark<R: Read>(framer: &mut Framer<R>, path: &Path) -> Result<(), SourceError> {
-    match framer.peek().map_err(|source| SourceError::Unreadable { path: path.to_owned(), source })? {
-        [0xEF, 0xBB, 0xBF, ..] => framer.skip(3),
-        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, _, ..] | [_, 0, ..] => {
-            return Err(SourceError::Encoding { path: path.to_owned(), encoding: "UTF-16" });
-        }
-        _ => {}
+/// What separates the fields: what was given, or a first line `sep=;` names, or the header shows.
+fn delimiter(framer: &mut Framer<Input>, usual: Delimiter, settings: &Settings) -> std::io::Result<Delimiter> {
+    let first_line = |bytes: &[u8], is_at_end: bool| {
+        let end = bytes.iter().position(|&byte| byte == b'\n' || byte == b'\r');
+        end.or(is_at_end.then_some(bytes.len())).map(|end| dialect::named_by(&bytes[..end]))
+    };
+    let named = framer.peek(first_line)?.flatten();
+    if named.is_some() {
+        framer.leave_line()?;
     }
-    Ok(())
+    if let Some(delimiter) = settings.delimiter.or(named) {
+        return Ok(delimiter);
+    }
+    let header = framer.peek(|bytes, is_at_end| dialect::find_header(bytes, is_at_end).map(<[u8]>::to_vec))?;
+    Ok(dialect::recognise(&header.unwrap_or_default(), usual, &settings.columns))
+}
+
+/// Columns without a name at the end come from a delimiter too many.
+fn has_other_columns(header: &StringRecord, columns: &Columns) -> bool {
+    let last_named = header.iter().enumerate().filter(|(_, name)| !name.trim().is_empty()).last();
+    columns.extra.iter().any(|(at, _)| last_named.is_some_and(|(last, _)| *at <= last))
+}
+
+/// A row of nothing but blanks, as spreadsheets write below the last one.
+fn is_blank(record: &ByteRecord) -> bool {
+    record.iter().all(|field| str::from_utf8(field).is_ok_and(|text| text.trim().is_empty()))
 }
 
 struct Table<R> {
     path: PathBuf,
+    /// What it is decoded from.
+    encoding: Option<&'static str>,
     framer: Framer<R>,
     parser: Parser,
     columns: Columns,
     rules: Rules,
     open_quotes: usize,
+    has_warned: bool,
     is_over: bool,
 }
 
 impl<R: Read> Table<R> {
     fn row(&self, span: Span, record: &ByteRecord) -> Result<Item, RowError> {
         let width = self.columns.names.len();
-        if record.len() != width {
+        let is_sound = record.len() >= self.columns.least_width && record.iter().skip(width).all(<[u8]>::is_empty);
+        if !is_sound {
             let across = if span.last > span.first {
                 format!("; it runs from line {} to line {}: is a quote not closed?", span.first, span.last)
             } else {
@@ -92,19 +132,25 @@ impl<R: Read> Table<R> {
             let message = format!("it has {} fields where the header has {width}{across}", record.len());
             return Err(self.unread(span, RowDefect::WrongFieldCount, message, record));
         }
-        let record = match StringRecord::from_byte_record(record.clone()) {
+        let mut record = match StringRecord::from_byte_record(record.clone()) {
             Ok(record) => record,
             Err(broken) => {
                 let (field, byte) = (broken.utf8_error().field() + 1, broken.utf8_error().valid_up_to() + 1);
-                let message = format!("field {field} is no UTF-8 from its byte {byte} on: save the file as UTF-8");
+                let message = format!("field {field}, byte {byte}: it {}", undecodable(self.encoding));
                 return Err(self.unread(span, RowDefect::UnreadableRow, message, record));
             }
         };
+        // What is missing at the end is empty; what is there beyond the header is.
+        record.truncate(width);
+        (record.len()..width).for_each(|_| record.push_field(""));
         let extra = self.columns.extra.iter().filter(|(at, _)| !record[*at].is_empty());
         let extra = extra.map(|(at, name)| (name.clone(), record[*at].to_owned())).collect();
         let origin = self.origin(|at| record.get(at));
         match record.deserialize::<Fields<'_>>(Some(&self.columns.names)) {
-            Ok(fields) => self.rules.item(span.first, &fields, Others { extra, origin }),
+            Ok(fields) => {
+                let fields = Fields { needs_id: self.columns.has_id, ..fields };
+                self.rules.item(span.first, &fields, Others { extra, origin })
+            }
             Err(error) => Err(bare(span.first, RowDefect::UnreadableRow, error.to_string(), None)),
         }
     }
@@ -118,8 +164,9 @@ impl<R: Read> Table<R> {
     fn unread(&self, span: Span, defect: RowDefect, message: String, record: &ByteRecord) -> RowError {
         let field = |name: &str| {
             let at = self.columns.names.iter().position(|known| known == name)?;
-            let text = String::from_utf8_lossy(record.get(at)?);
-            kept(Some(&text).filter(|text| !text.is_empty()).map(AsRef::as_ref))
+            // A replacement character would be taken for what was written.
+            let text = str::from_utf8(record.get(at)?).ok()?;
+            kept(Some(text).filter(|text| !text.is_empty()))
         };
         let fields = Box::new(RawFields {
             path: field("path"),
@@ -140,17 +187,28 @@ impl<R: Read> Iterator for Table<R> {
         if self.is_over {
             return None;
         }
-        let piece = match self.framer.next() {
-            Ok(piece) => piece,
-            Err(source) => {
-                self.is_over = true;
-                return Some(Err(SourceError::Unreadable { path: self.path.clone(), source }));
+        let piece = loop {
+            match self.framer.next() {
+                Ok(Piece::Record(span, range)) => {
+                    if !is_blank(self.parser.parse(self.framer.bytes(range.clone()))) {
+                        break Piece::Record(span, range);
+                    }
+                }
+                Ok(piece) => break piece,
+                Err(source) => {
+                    self.is_over = true;
+                    return Some(Err(SourceError::Unreadable { path: self.path.clone(), source }));
+                }
             }
         };
         Some(match piece {
-            Piece::Record(span, range) => {
-                self.parser.parse(self.framer.bytes(range));
-                Ok(self.row(span, &self.parser.record))
+            Piece::Record(span, _) => {
+                let row = self.row(span, &self.parser.record);
+                let is_undecodable = row.as_ref().is_err_and(|error| error.defect == RowDefect::UnreadableRow);
+                if is_undecodable && !std::mem::replace(&mut self.has_warned, true) {
+                    tracing::warn!(source = %self.path.display(), row = span.first, "a row {}", undecodable(self.encoding));
+                }
+                Ok(row)
             }
             Piece::OpenQuote(span) => {
                 self.open_quotes += 1;
@@ -182,7 +240,7 @@ impl<R: Read> Iterator for Table<R> {
 
 /// Splits one record into its fields. A `csv::Reader` for each record would cost more than all the rest of the reading,
 /// for the tables that it builds; the state machine beneath it can be used again.
-struct Parser {
+pub(super) struct Parser {
     machine: csv_core::Reader,
     fields: Vec<u8>,
     ends: Vec<usize>,
@@ -190,13 +248,13 @@ struct Parser {
 }
 
 impl Parser {
-    fn new(delimiter: u8) -> Self {
-        let machine = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
+    pub(super) fn new(delimiter: Delimiter) -> Self {
+        let machine = csv_core::ReaderBuilder::new().delimiter(delimiter.0).build();
         Self { machine, fields: Vec::new(), ends: Vec::new(), record: ByteRecord::new() }
     }
 
     /// Fields are never longer than their record, and never more than its bytes and one.
-    fn parse(&mut self, bytes: &[u8]) -> &ByteRecord {
+    pub(super) fn parse(&mut self, bytes: &[u8]) -> &ByteRecord {
         self.fields.resize(bytes.len().max(self.fields.len()), 0);
         self.ends.resize((bytes.len() + 1).max(self.ends.len()), 0);
         self.machine.reset();
@@ -222,10 +280,12 @@ impl Parser {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{
         domain::{FaceGroupCode, PictureRef},
-        manifest::{Settings, open},
+        manifest::{IdFrom, Settings, open},
     };
 
     fn settings() -> Settings {
@@ -243,15 +303,18 @@ mod tests {
         read_as("m.csv", text.as_bytes(), &settings()).unwrap()
     }
 
-    /// `row user file` of each item, `row code` of each that is none.
-    fn shown(text: &str) -> Vec<String> {
-        let show = |row: &Result<Item, RowError>| match row {
+    /// `row user file` of an item, `row code` of one that is none.
+    fn show(row: &Result<Item, RowError>) -> String {
+        match row {
             Ok(Item { row, user, picture: PictureRef::Path(path), .. }) => {
                 format!("{row} {user} {}", path.file_name().unwrap().to_string_lossy())
             }
             Ok(Item { row, user, picture: PictureRef::Url(url), .. }) => format!("{row} {user} {url}"),
             Err(error) => format!("{} {}", error.row, error.defect.code()),
-        };
+        }
+    }
+
+    fn shown(text: &str) -> Vec<String> {
         read(text).iter().map(show).collect()
     }
 
@@ -276,10 +339,86 @@ mod tests {
     }
 
     #[test]
-    fn row_without_an_id_takes_the_photos_name_and_links_their_last_part() {
-        let text = "path,url,id\nx/Zoë.01.jpg,,\n,https://h/p/%E5%BC%A0.jpg?Signature=s,\n,https://h/q.jpg,u3\n";
-        let expected = ["2 Zoë.01 Zoë.01.jpg", "3 张 https://h/p/%E5%BC%A0.jpg?…", "4 u3 https://h/q.jpg"];
-        assert_eq!(shown(text), expected);
+    fn row_without_an_id_takes_the_photos_name_where_there_is_no_other_column() {
+        let text = "path,url,group\nx/Zoë.01.jpg,,\n,https://h/p/%E5%BC%A0.jpg?Signature=s,\n";
+        assert_eq!(shown(text), ["2 Zoë.01 Zoë.01.jpg", "3 张 https://h/p/%E5%BC%A0.jpg?…"]);
+        let text = "path,id\nx/Zoë.jpg,\nb.jpg,u2\n";
+        assert_eq!(shown(text), ["2 MissingUserId", "3 u2 b.jpg"], "an id column has the ids");
+        let by_name = Settings { id_from: Some(IdFrom::Name), ..settings() };
+        let rows = read_as("m.csv", text.as_bytes(), &by_name).unwrap();
+        assert_eq!(rows[0].as_ref().unwrap().user.as_str(), "Zoë");
+    }
+
+    #[test]
+    fn table_with_other_columns_and_no_id_is_refused_with_both_remedies() {
+        let refused = read_as("m.csv", b"Emp ID,Photo\n1001,a.jpg\n", &settings()).unwrap_err();
+        let words = refused.to_string();
+        assert!(refused.is_usage(), "{words}");
+        assert!(words.contains("--column merchant_user_id=\"Emp ID\"") && words.contains("--id-from name"), "{words}");
+        assert!(read_as("m.csv", b",path\n0,a.jpg\n", &settings()).is_err(), "as pandas writes its index");
+        let given = Settings { columns: vec!["merchant_user_id=Emp ID".parse().unwrap()], ..settings() };
+        let rows = read_as("m.csv", b"Emp ID,Photo\n1001,a.jpg\n", &given).unwrap();
+        assert_eq!(rows[0].as_ref().unwrap().user.as_str(), "1001");
+        assert_eq!(shown("path,\na.jpg,\n"), ["2 a a.jpg"], "a comma too many is no column");
+    }
+
+    #[test]
+    fn blank_rows_are_skipped() {
+        let text = "\n,,\npath,id,note\n,,\n \t,\u{A0},\n\"\",\"\",\"\"\na.jpg,u1,\n,,,,\n , ,\n,\n\x1A\0\0";
+        assert_eq!(shown(text), ["7 u1 a.jpg"]);
+    }
+
+    #[test]
+    fn cells_that_are_missing_at_the_end_are_empty() {
+        let text = "path,id,dept,note\na.jpg,u1\nb.jpg,u2,x\nc.jpg\nd.jpg,u4,x,y,,\ne.jpg,u5,x,y,z\n";
+        assert_eq!(shown(text), ["2 u1 a.jpg", "3 u2 b.jpg", "4 WrongFieldCount", "5 u4 d.jpg", "6 WrongFieldCount"]);
+        assert_eq!(shown("dept,path,id\nx,a.jpg\n,b.jpg,u2"), ["2 WrongFieldCount", "3 u2 b.jpg"]);
+        let rows = read("path,id,dept\na.jpg,u1\n");
+        assert_eq!(rows[0].as_ref().unwrap().extra, []);
+    }
+
+    #[test]
+    fn columns_that_share_a_name_are_both_kept() {
+        let rows = read("path,id,Name,Name\na.jpg,u1,x,y\n");
+        let extra = rows[0].as_ref().unwrap().extra.clone();
+        assert_eq!(extra, [("Name".to_owned(), "x".to_owned()), ("Name 2".to_owned(), "y".to_owned())]);
+    }
+
+    #[test]
+    fn delimiter_is_the_given_one_or_the_one_that_the_table_shows() {
+        let expected = ["2 u1 a.jpg"];
+        for (text, given) in [
+            ("path;id\na.jpg;u1\n", None),
+            ("path|id|\"a;b\"\na.jpg|u1|\n", None),
+            ("path\tid\na.jpg\tu1\n", None),
+            ("path^id\na.jpg^u1\n", Some("^")),
+            ("path id\na.jpg u1\n", Some(" ")),
+        ] {
+            let settings = Settings { delimiter: given.map(|given| given.parse().unwrap()), ..settings() };
+            for name in ["m.csv", "m.tsv"] {
+                let rows = read_as(name, text.as_bytes(), &settings).unwrap();
+                assert_eq!(rows.iter().map(show).collect::<Vec<_>>(), expected, "{name} {text:?}");
+            }
+        }
+        assert_eq!(shown("sep=;\r\npath;id\r\na,1.jpg;u1\r\n"), ["3 u1 a,1.jpg"]);
+        let overruled = Settings { delimiter: ",".parse().ok(), ..settings() };
+        assert_eq!(read_as("m.csv", b"sep=;\npath,id\na.jpg,u1\n", &overruled).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn damaged_ids_are_refused_unless_they_are_meant() {
+        let text = "path,id\na.jpg,6.22848E+17\nb.jpg,1001.0\nc.jpg,\"=\"\"00123\"\"\"\nd.jpg,#N/A\ne.jpg,NULL\n\
+                    f.jpg,nan\ng.jpg,'0042\nh.jpg,#REF!\n";
+        let refused: Vec<String> = (2..10).map(|row| format!("{row} SuspiciousUserId")).collect();
+        assert_eq!(shown(text), refused);
+        let rows = read_as("m.csv", text.as_bytes(), &Settings { allow_odd_ids: true, ..settings() }).unwrap();
+        assert_eq!(rows[2].as_ref().unwrap().user.as_str(), "=\"00123\"");
+        assert!(rows.iter().all(Result::is_ok));
+        let hidden = "path,id\na.jpg,E\u{200B}1\n";
+        let odd = Settings { allow_odd_ids: true, ..settings() };
+        let error = read_as("m.csv", hidden.as_bytes(), &odd).unwrap().remove(0).unwrap_err();
+        assert_eq!(error.defect, RowDefect::InvalidUserId);
+        assert!(error.message.contains("U+200B ZERO WIDTH SPACE at character 2"), "{}", error.message);
     }
 
     #[test]
@@ -326,20 +465,23 @@ mod tests {
     fn bytes_that_are_no_utf_8_are_found_by_field_and_byte() {
         let rows = read_as("m.csv", b"path,id\na.jpg,u\xff1\nb.jpg,u2\n", &settings()).unwrap();
         let error = rows[0].as_ref().unwrap_err();
-        assert!(error.message.contains("field 2 is no UTF-8 from its byte 2"), "{}", error.message);
+        assert!(error.message.contains("field 2, byte 2: it is not UTF-8: give --encoding NAME"), "{}", error.message);
+        assert_eq!(error.fields.user, None, "no replacement character in an id");
         assert!(rows[1].is_ok());
+        let gbk = Settings { encoding: "gbk".parse().ok(), ..settings() };
+        let rows = read_as("m.csv", b"path,id\na.jpg,\xD5\xC5\xFF1\nb.jpg,\xD5\xC5\n", &gbk).unwrap();
+        let error = rows[0].as_ref().unwrap_err();
+        assert!(error.message.contains("field 2, byte 4: it is not GBK"), "{}", error.message);
+        assert_eq!(rows[1].as_ref().unwrap().user.as_str(), "张");
     }
 
     #[test]
-    fn other_encodings_and_empty_files_are_refused_with_a_remedy() {
-        for bytes in [&b"\xff\xfep\0a\0"[..], b"\xfe\xff\0p\0a", b"p\0a\0t\0"] {
-            let refused = read_as("m.csv", bytes, &settings()).unwrap_err();
-            assert!(refused.to_string().contains("UTF-16"), "{refused}");
-            assert!(refused.to_string().contains("save it as UTF-8"), "{refused}");
+    fn empty_files_and_headers_in_other_encodings_are_refused_with_a_remedy() {
+        let refused = read_as("m.csv", b"\xCE\xC4\xBC\xFE,id\na.jpg,u1\n", &settings()).unwrap_err();
+        assert!(refused.to_string().contains("line 1: the header is not UTF-8: give --encoding NAME"), "{refused}");
+        for empty in [&b""[..], b"\n\n", b"\xEF\xBB\xBF", b"\xFF\xFE", b"\0\0\0\0", b",,\n ,\n", b"sep=;\n"] {
+            assert!(matches!(read_as("m.csv", empty, &settings()), Err(SourceError::Empty { .. })), "{empty:?}");
         }
-        assert!(matches!(read_as("m.csv", b"", &settings()), Err(SourceError::Empty { .. })));
-        assert!(matches!(read_as("m.csv", b"\n\n", &settings()), Err(SourceError::Empty { .. })));
-        assert!(matches!(read_as("m.xlsx", b"PK", &settings()), Err(SourceError::UnknownKind { .. })));
     }
 
     #[test]
@@ -361,5 +503,135 @@ mod tests {
         assert_eq!(rows.len(), OPEN_QUOTES);
         let refused = read_as("m.csv", text(OPEN_QUOTES + 1).as_bytes(), &settings()).unwrap_err();
         assert!(matches!(refused, SourceError::TooManyOpenQuotes { line: 102, count: OPEN_QUOTES, .. }), "{refused:?}");
+    }
+    /// A table as programs write it: how its cells are separated, quoted, ended and encoded.
+    #[derive(Debug, Clone)]
+    struct Written {
+        delimiter: u8,
+        quotes: csv::QuoteStyle,
+        line_end: csv::Terminator,
+        encoding: &'static str,
+        has_sep_line: bool,
+        packing: &'static str,
+    }
+
+    fn written() -> impl Strategy<Value = Written> {
+        let quotes = prop::sample::select(vec![csv::QuoteStyle::Necessary, csv::QuoteStyle::Always]);
+        let line_end =
+            prop::sample::select(vec![csv::Terminator::CRLF, csv::Terminator::Any(b'\n'), csv::Terminator::Any(b'\r')]);
+        let encoding = prop::sample::select(vec![
+            "utf-8",
+            "utf-8 bom",
+            "utf-16le bom",
+            "utf-16be bom",
+            "utf-16le",
+            "gbk",
+            "gb18030",
+            "big5",
+            "shift_jis",
+            "euc-kr",
+            "windows-1252",
+        ]);
+        let (delimiter, packing) =
+            (prop::sample::select(b",;\t|".to_vec()), prop::sample::select(vec!["", ".gz", ".zst"]));
+        (delimiter, quotes, line_end, encoding, any::<bool>(), packing).prop_map(
+            |(delimiter, quotes, line_end, encoding, has_sep_line, packing)| Written {
+                delimiter,
+                quotes,
+                line_end,
+                encoding,
+                has_sep_line,
+                packing,
+            },
+        )
+    }
+
+    impl Written {
+        /// None: the encoding doesn't have all of its characters.
+        fn bytes(&self, records: &[[String; 4]]) -> Option<Vec<u8>> {
+            let mut writer = csv::WriterBuilder::new()
+                .delimiter(self.delimiter)
+                .quote_style(self.quotes)
+                .terminator(self.line_end)
+                .from_writer(Vec::new());
+            writer.write_record(["note", "path", "Name", "merchant_user_id"]).unwrap();
+            records.iter().for_each(|record| writer.write_record(record).unwrap());
+            let mut text = String::from_utf8(writer.into_inner().unwrap()).unwrap();
+            if self.has_sep_line {
+                text.insert_str(0, &format!("sep={}\r\n", char::from(self.delimiter)));
+            }
+            let (name, mark) =
+                self.encoding.split_once(' ').map_or((self.encoding, ""), |(name, _)| (name, "\u{FEFF}"));
+            let text = format!("{mark}{text}");
+            let bytes = match name {
+                "utf-16le" => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+                "utf-16be" => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+                name => {
+                    let (bytes, _, has_replaced) =
+                        encoding_rs::Encoding::for_label(name.as_bytes()).unwrap().encode(&text);
+                    if has_replaced {
+                        return None;
+                    }
+                    bytes.into_owned()
+                }
+            };
+            Some(match self.packing {
+                ".gz" => {
+                    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                    std::io::Write::write_all(&mut encoder, &bytes).unwrap();
+                    encoder.finish().unwrap()
+                }
+                ".zst" => zstd::encode_all(&bytes[..], 1).unwrap(),
+                _ => bytes,
+            })
+        }
+
+        fn settings(&self) -> Settings {
+            let encoding = (!self.encoding.ends_with("bom")).then(|| self.encoding.parse().unwrap());
+            Settings { encoding, ..settings() }
+        }
+    }
+
+    /// Cells of the scripts that the encodings above have, with all that needs quotes.
+    fn cell() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[ -~]{0,8}",
+            "([a-z]|[,;\t|\"]|\n|\r\n){0,8}",
+            "(张|三|文|件| |;){0,4}",
+            "(テ|ス|ト|ソ|表|,){0,4}",
+            "(é|ü|ß|€|a){0,6}",
+            "(김|민|수){0,3}",
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn table_is_read_as_it_was_written_by_any_program(
+            written in written(),
+            cells in prop::collection::vec((cell(), "[a-z0-9]{1,6}", cell(), "u[a-z0-9]{1,9}"), 0..8),
+            suffix in prop::sample::select(vec![".csv", ".tsv"]),
+        ) {
+            let records: Vec<[String; 4]> =
+                cells.into_iter().map(|(note, path, name, id)| [note, format!("{path}.jpg"), name, id]).collect();
+            let bytes = written.bytes(&records);
+            prop_assume!(bytes.is_some());
+            let name = format!("m{suffix}{}", written.packing);
+            let rows = read_as(&name, &bytes.unwrap(), &written.settings()).unwrap();
+            let found: Vec<[String; 4]> = rows
+                .into_iter()
+                .map(|row| {
+                    let row = row.unwrap();
+                    let PictureRef::Path(path) = row.picture else { unreachable!("paths only") };
+                    let extra = |wanted: &str| {
+                        let found = row.extra.iter().find(|(name, _)| name == wanted);
+                        found.map(|(_, text)| text.clone()).unwrap_or_default()
+                    };
+                    let path = path.file_name().unwrap().to_string_lossy().into_owned();
+                    [extra("note"), path, extra("Name"), row.user.as_str().to_owned()]
+                })
+                .collect();
+            prop_assert_eq!(found, records);
+        }
     }
 }

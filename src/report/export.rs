@@ -105,16 +105,15 @@ impl Exporter<'_> {
         }
     }
 
-    /// An object a line; absent fields are absent.
+    /// An object a line. Fields of ours that are absent are null: a manifest with all of our columns is an export of ours.
     pub fn jsonl(&self, mut output: impl Write) -> Result<(), ExportError> {
         self.rows(&mut |row| {
             let mut object = Map::new();
             for (name, field) in EXPORT_COLUMNS.iter().zip(self.fields(&row)) {
-                if let Some(text) = field {
-                    let is_number = matches!(*name, "row" | "attempts");
-                    let value = text.parse::<u64>().ok().filter(|_| is_number).map_or(Value::String(text), Value::from);
-                    object.insert((*name).to_owned(), value);
-                }
+                let is_number = matches!(*name, "row" | "attempts");
+                let number = field.as_deref().filter(|_| is_number).and_then(|text| text.parse::<u64>().ok());
+                let value = number.map(Value::from).or_else(|| field.map(Value::String));
+                object.insert((*name).to_owned(), value.unwrap_or(Value::Null));
             }
             for (name, value) in row.extra {
                 object.entry(name).or_insert(Value::String(value));

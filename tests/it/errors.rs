@@ -11,7 +11,7 @@ fn errors_say_what_failed_why_and_what_to_do() {
     let files = [
         ("people.csv", "path,merchant_user_id\na.jpg,u1\n"),
         ("misnamed.csv", "pth,merchant_user_id\na.jpg,u1\n"),
-        ("semicolons.csv", "path;merchant_user_id\na.jpg;u1\n"),
+        ("carets.csv", "path^merchant_user_id\na.jpg^u1\n"),
         ("twice.csv", "path,path\na.jpg,b.jpg\n"),
         ("unnamed.csv", "path,staffno\nnobody.jpg,7\n"),
         ("headed.csv", "path,merchant_user_id\n"),
@@ -39,7 +39,7 @@ fn errors_say_what_failed_why_and_what_to_do() {
         "run people.csv",
         "run misnamed.csv --sandbox",
         "run people.csv --sandbox --column path=pth",
-        "run semicolons.csv --sandbox",
+        "run carets.csv --sandbox",
         "run twice.csv --sandbox",
         "run people.csv misnamed.csv --sandbox",
         "run - --sandbox",

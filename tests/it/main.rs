@@ -17,6 +17,7 @@ mod faults;
 mod house;
 mod lifetime;
 mod machine;
+mod manifests;
 mod mend;
 mod missing;
 mod model;

@@ -64,7 +64,10 @@ fn corrected_row_of_an_export_removes_the_refused_row() {
                 if format == "csv" {
                     (",,,u7", ",photos/u00002.jpg,,u7")
                 } else {
-                    ("\"u7\"", "\"u7\",\"path\":\"photos/u00002.jpg\"")
+                    (
+                        r#""path":null,"url":null,"merchant_user_id":"u7""#,
+                        r#""path":"photos/u00002.jpg","url":null,"merchant_user_id":"u7""#,
+                    )
                 },
             ],
         );

@@ -57,12 +57,12 @@ pub(super) fn confirmed_by_number(confirmed_by: ConfirmedBy) -> i64 {
 
 pub(super) fn group(row: &Row<'_>, column: &str) -> Result<FaceGroupCode> {
     let text: String = row.get(column)?;
-    FaceGroupCode::parse(text).map_err(|invalid| unknown(0, format!("group code: {invalid}")))
+    FaceGroupCode::parse_recorded(text).map_err(|invalid| unknown(0, format!("group code: {invalid}")))
 }
 
 pub(super) fn user(row: &Row<'_>, column: &str) -> Result<MerchantUserId> {
     let text: String = row.get(column)?;
-    MerchantUserId::parse(text).map_err(|invalid| unknown(0, format!("user id: {invalid}")))
+    MerchantUserId::parse_recorded(text).map_err(|invalid| unknown(0, format!("user id: {invalid}")))
 }
 
 /// A path as it is stored: beneath the root without the root, and as text where it is text.

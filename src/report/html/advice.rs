@@ -35,6 +35,7 @@ fn of_rejected(code: &str) -> &'static str {
         }
         "MissingPicture" | "TwoPictures" | "InvalidUrl" => "Give the row one path or one url.",
         "MissingUserId" | "InvalidUserId" => "Give the row an id of 1 to 32 characters.",
+        "SuspiciousUserId" => "Export the ids as text, with all their digits; --allow-odd-ids if they are meant so.",
         "MissingGroup" | "InvalidGroup" => "Give the row a face group, or all of them one with --group.",
         "DuplicateUserId" => "Keep one row for each id, or give each its own.",
         "UnreadableRow" | "WrongFieldCount" | "UnclosedQuote" | "RecordTooLong" => {

@@ -1,4 +1,4 @@
-//! No JSON Lines make the reader panic, go on for ever, or give a row that is not in the file.
+//! No JSON Lines and no JSON make the reader panic, go on for ever, or give a row that is not in the file.
 #![no_main]
 
 use face_enroll::manifest::{Format, InputFormat, Packing};
@@ -8,4 +8,5 @@ mod rows;
 
 fuzz_target!(|bytes: &[u8]| {
     rows::check(bytes, InputFormat { format: Format::JsonLines, packing: Packing::Plain });
+    rows::check(bytes, InputFormat { format: Format::Json, packing: Packing::Plain });
 });

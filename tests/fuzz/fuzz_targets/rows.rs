@@ -4,7 +4,7 @@ use std::path::Path;
 
 use face_enroll::{
     domain::{FaceGroupCode, PictureRef},
-    manifest::{InputFormat, Settings, from_bytes},
+    manifest::{Format, InputFormat, Settings, from_bytes},
 };
 
 const ROOT: &str = "/archive";
@@ -13,7 +13,9 @@ const ROOT: &str = "/archive";
 pub fn check(bytes: &[u8], format: InputFormat) {
     let settings = Settings { group: FaceGroupCode::parse("g").ok(), ..Settings::default() };
     let Ok(rows) = from_bytes(bytes.to_vec(), format, Path::new(ROOT), &settings) else { return };
-    let lines = 1 + bytes.iter().filter(|&&byte| byte == b'\n' || byte == b'\r').count() as u64;
+    // Objects of JSON that share a line count on.
+    let is_line_end = |byte: &&u8| format.format == Format::Json || matches!(byte, b'\n' | b'\r');
+    let lines = 1 + bytes.iter().filter(is_line_end).count() as u64;
     let mut last = 0;
     for row in rows {
         let Ok(row) = row else { return };

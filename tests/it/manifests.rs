@@ -1,0 +1,170 @@
+//! Manifests as real programs write them: read, or refused with what to do, and nobody under a wrong id.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use serde_json::Value;
+
+use crate::support::{Ended, Enroll, Service, export, photo};
+
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests");
+
+/// A folder with photos `a.jpg` to `h.jpg`, and a manifest.
+fn folder(name: &str, manifest: &[u8]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for name in 'a'..='h' {
+        fs::write(dir.path().join(format!("{name}.jpg")), photo(&name.to_string(), 0)).unwrap();
+    }
+    fs::write(dir.path().join(name), manifest).unwrap();
+    dir
+}
+
+fn check(source: &Path, args: &[&str]) -> Ended {
+    Enroll::new("check").arg(source).args(["--report", "jsonl"]).args(args).end()
+}
+
+/// The codes of the findings of a check, by row.
+fn findings(ended: &Ended) -> Vec<(u64, String)> {
+    let lines = ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.map(|line| (line["row"].as_u64().unwrap(), line["code"].as_str().unwrap().to_owned())).collect()
+}
+
+#[test]
+fn what_programs_write_is_read_or_refused_with_what_to_do() {
+    let photo = "--column=path=Foto";
+    let chinese: &[&str] = &["--column=path=照片", "--column=merchant_user_id=工号", "--encoding=gbk"];
+    let none: &[(u64, &str)] = &[];
+    let from_name: &[&str] = &["--id-from=name"];
+    // Read, with these findings.
+    for (name, args, expected) in [
+        ("excel-german.csv", &["--encoding=windows-1252", photo][..], none),
+        ("excel-unicode.csv", &[photo], none),
+        ("powershell.csv", &[photo], none),
+        ("chinese-gbk.csv", chinese, none),
+        ("chinese-gbk.csv.gz", chinese, none),
+        ("pandas.csv", &[], &[(2, "SuspiciousUserId"), (3, "MissingUserId"), (4, "SuspiciousUserId")][..]),
+        ("pandas.json", &[], &[(1, "SuspiciousUserId"), (2, "SuspiciousUserId"), (3, "SuspiciousUserId")]),
+        ("pandas.jsonl", &[], &[(1, "SuspiciousUserId"), (2, "SuspiciousUserId"), (3, "SuspiciousUserId")]),
+        ("pandas-nan.csv", &[], &[(2, "SuspiciousUserId"), (3, "SuspiciousUserId"), (4, "SuspiciousUserId")]),
+        ("pandas-nan.csv", &["--allow-odd-ids"], none),
+        ("pandas.csv", &["--allow-odd-ids", from_name[0]], none),
+        ("pandas-strings.json", &[], none),
+    ] {
+        let dir = folder(name, &fs::read(Path::new(MANIFESTS).join(name)).unwrap());
+        let ended = check(&dir.path().join(name), args);
+        let expected: Vec<(u64, String)> = expected.iter().map(|(row, code)| (*row, (*code).to_owned())).collect();
+        assert_eq!(findings(&ended), expected, "{name} {args:?}: {ended:#?}");
+    }
+    // Refused as a whole, with these words.
+    for (name, args, code, words) in [
+        ("chinese-gbk.csv", &[][..], 3, "--encoding"),
+        ("pandas-array.jsonl", &[], 3, "name it .json"),
+        ("web-page.csv", &[], 3, "is a web page (HTML)"),
+        ("workbook.csv", &[], 3, "is a workbook (such as .xlsx or .ods): save it as CSV UTF-8"),
+    ] {
+        let dir = folder(name, &fs::read(Path::new(MANIFESTS).join(name)).unwrap());
+        let ended = check(&dir.path().join(name), args);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{name}: {ended:#?}");
+        assert!(ended.stderr.contains(words), "{name}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn manifest_that_is_refused_as_a_whole_sends_nobody() {
+    for (name, text, code, words) in [
+        (
+            "m.jsonl",
+            "[\n {\"path\":\"a.jpg\",\"id\":\"E1\"},\n {\"path\":\"b.jpg\",\"id\":\"E2\"}\n]\n",
+            3,
+            "name it .json",
+        ),
+        ("m.csv", "Emp ID,Photo\n1001,a.jpg\n1002,b.jpg\n", 2, "--column merchant_user_id=\"Emp ID\""),
+        ("m.csv", "Emp ID,Photo\n1001,a.jpg\n1002,b.jpg\n", 2, "--id-from name"),
+        ("m.csv", "PK\u{3}\u{4}[Content_Types].xml", 3, "is a workbook"),
+    ] {
+        let dir = folder(name, text.as_bytes());
+        let service = Service::new();
+        let ended = service.run_source(&dir.path().join(name)).end();
+        assert_eq!(ended.code, Some(code), "{ended:#?}");
+        assert!(ended.stderr.contains(words), "{}", ended.stderr);
+        assert!(service.records().is_empty());
+    }
+}
+
+#[test]
+fn ids_nobody_could_tell_apart_or_that_were_damaged_are_never_sent() {
+    let table = "path,merchant_user_id\na.jpg,\u{200B}E1\nb.jpg,E2\u{200E}\nc.jpg,\u{FEFF}E3\nd.jpg,E\u{AD}4\n\
+                 e.jpg,6.22848E+17\nf.jpg,'0042\ng.jpg,\nh.jpg,می\u{200C}خواهم\n";
+    let dir = folder("m.csv", table.as_bytes());
+    let service = Service::new();
+    service.run_source(&dir.path().join("m.csv")).end().is(6, &[("enrolled", 1), ("rejected", 7)]);
+    assert_eq!(service.records().into_keys().collect::<Vec<_>>(), ["می\u{200C}خواهم"]);
+    let rows = export(&dir.path().join("m.csv.enroll.sqlite"), &["--status", "rejected"]);
+    let codes: Vec<&str> = rows.iter().map(|row| row["code"].as_str().unwrap()).collect();
+    let (invisible, damaged) = ("InvalidUserId", "SuspiciousUserId");
+    assert_eq!(codes, [invisible, invisible, invisible, invisible, damaged, damaged, "MissingUserId"]);
+    assert!(rows[0]["message"].as_str().unwrap().contains("U+200B ZERO WIDTH SPACE at character 1"));
+    service.run_source(&dir.path().join("m.csv")).arg("--allow-odd-ids").end().is(6, &[("enrolled", 3)]);
+    assert!(service.records().contains_key("6.22848E+17") && service.records().contains_key("'0042"));
+}
+
+#[test]
+fn settings_of_the_table_come_from_the_environment_too() {
+    let dir = folder("m.csv", b"path^id\na.jpg^\xD5\xC5\nb.jpg^nan\n");
+    let ended = Enroll::new("check")
+        .arg(dir.path().join("m.csv"))
+        .env("FACE_ENROLL_DELIMITER", "^")
+        .env("FACE_ENROLL_ENCODING", "gbk")
+        .env("FACE_ENROLL_ALLOW_ODD_IDS", "true")
+        .end();
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    for (flag, value) in [("--delimiter", "ab"), ("--encoding", "klingon")] {
+        let ended = check(&dir.path().join("m.csv"), &[flag, value]);
+        assert_eq!(ended.code, Some(2), "{ended:#?}");
+    }
+}
+
+#[test]
+fn columns_with_the_names_of_our_export_come_out_again() {
+    let table = "path,merchant_user_id,status,code,message,row,source,attempts,stage,Name,Name\n\
+                 a.jpg,E1,active,C7,hello,12,HR,3,final,x,y\n";
+    let lines = "{\"path\":\"a.jpg\",\"merchant_user_id\":\"E1\",\"status\":\"active\",\"code\":\"C7\",\"message\":\"hello\",\
+                 \"row\":\"12\",\"source\":\"HR\",\"attempts\":\"3\",\"stage\":\"final\",\"Name\":\"x\",\"Name 2\":\"y\"}\n";
+    let own = ["status", "code", "message", "row", "source", "attempts", "stage"];
+    let values = ["active", "C7", "hello", "12", "HR", "3", "final"];
+    for (name, text) in [("m.csv", table), ("m.jsonl", lines)] {
+        let dir = folder(name, text.as_bytes());
+        let service = Service::new();
+        service.run_source(&dir.path().join(name)).end().is(0, &[("enrolled", 1)]);
+        let checkpoint = dir.path().join(format!("{name}.enroll.sqlite"));
+        let row = export(&checkpoint, &[]).remove(0);
+        assert_eq!((&row["status"], &row["Name"], &row["Name 2"]), (&"enrolled".into(), &"x".into(), &"y".into()));
+        let kept = |row: &Value| own.map(|name| row[format!("{name} 2")].as_str().unwrap_or("none").to_owned());
+        assert_eq!(kept(&row), values, "{row:#}");
+
+        // An export is a manifest, whose own columns are no fields of the manifest, in either format.
+        for format in ["csv", "jsonl"] {
+            let exported = dir.path().join(format!("export.{format}"));
+            let ended = Enroll::new("export").arg("--checkpoint").arg(&checkpoint).arg("-o").arg(&exported).end();
+            assert_eq!(ended.code, Some(0), "{ended:#?}");
+            let again = dir.path().join(format!("again-{format}.sqlite"));
+            let service = Service::new();
+            service.run_source(&exported).arg("--checkpoint").arg(&again).end().is(0, &[("enrolled", 1)]);
+            let row = export(&again, &[]).remove(0);
+            assert_eq!(kept(&row), values, "{format}: {row:#}");
+            let names: Vec<&String> = row.as_object().unwrap().keys().collect();
+            assert!(!names.iter().any(|name| name.ends_with(" 3")), "{format}: {names:?}");
+        }
+    }
+}
+
+#[test]
+fn similar_ids_are_warned_about_in_a_check() {
+    let dir = folder("m.csv", "path,id\na.jpg,Müller\nb.jpg,Mu\u{308}ller\nc.jpg,E1\nd.jpg,e1\ne.jpg,E1\n".as_bytes());
+    let ended = check(&dir.path().join("m.csv"), &[]);
+    let similar = |row| (row, "SimilarUserId".to_owned());
+    assert_eq!(findings(&ended), [similar(3), similar(5), (6, "DuplicateUserId".to_owned())]);
+    let ended = Enroll::new("check").arg(dir.path().join("m.csv")).arg("--json").end();
+    let summary: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+    let expected: BTreeMap<&str, u64> = [("SimilarUserId", 2)].into();
+    assert_eq!(summary["warnings"], serde_json::json!(expected), "{summary:#}");
+}
