@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Stdio},
     time::{Duration, Instant},
 };
@@ -111,30 +111,52 @@ fn limit_ends_the_reading_of_a_silent_source() {
     }
 }
 
+/// A manifest that is a pipe with a name, and so the same source for each run.
+fn named_pipe(archive: &Archive) -> PathBuf {
+    let source = archive.path().join("people.csv");
+    mknodat(CWD, &source, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    source
+}
+
+/// A run, and the open end of the pipe into which these lines have been written.
+fn run_named_pipe(service: &Service, source: &Path, lines: &[&str], args: &[&str]) -> (Child, File) {
+    let child = service.run_source(source).args(args).spawn();
+    let mut input = File::options().write(true).open(source).unwrap();
+    input.write_all([lines, &[""]].concat().join("\n").as_bytes()).unwrap();
+    (child, input)
+}
+
+#[test]
+fn resumed_run_sends_what_is_pending_before_its_source_ends() {
+    let (archive, service) = (Archive::of(3, 0), Service::new());
+    let manifest = fs::read_to_string(archive.manifest()).unwrap();
+    let lines: Vec<&str> = manifest.lines().collect();
+    let source = named_pipe(&archive);
+    let (child, input) = run_named_pipe(&service, &source, &lines, &["--max-images", "2"]);
+    drop(input);
+    end(child).is(8, &[("total", 3), ("enrolled", 2), ("pending", 1)]);
+    let (child, input) = run_named_pipe(&service, &source, &lines, &[]);
+    wait_until("what is pending is not sent", || service.records().len() == 3);
+    drop(input);
+    end(child).is(0, &[("total", 3), ("enrolled", 3), ("calls", 1)]);
+}
+
 #[test]
 fn rows_that_were_not_read_before_a_stop_have_not_vanished() {
     let (archive, service) = (Archive::of(4, 0), Service::new());
-    let rows = fs::read_to_string(archive.manifest()).unwrap();
-    let (header, rows) = rows.split_once('\n').unwrap();
-    let rows: Vec<&str> = rows.lines().collect();
-    let source = archive.path().join("people.csv");
-    mknodat(CWD, &source, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    let run = |rows: &[&str]| {
-        let child = service.run_source(&source).spawn();
-        let mut input = File::options().write(true).open(&source).unwrap();
-        input.write_all([&[header], rows, &[""]].concat().join("\n").as_bytes()).unwrap();
-        (child, input)
-    };
-    let (child, input) = run(&rows[..3]);
+    let manifest = fs::read_to_string(archive.manifest()).unwrap();
+    let lines: Vec<&str> = manifest.lines().collect();
+    let source = named_pipe(&archive);
+    let (child, input) = run_named_pipe(&service, &source, &lines[..4], &[]);
     drop(input);
     end(child).is(0, &[("total", 3), ("enrolled", 3)]);
     // The new row is first, and the others have not come when the run is stopped.
-    let (child, input) = run(&rows[3..]);
+    let (child, input) = run_named_pipe(&service, &source, &[lines[0], lines[4]], &[]);
     wait_until("the new row is not sent", || service.records().len() == 4);
     terminate(&child);
     end(child).is(143, &[("total", 4), ("enrolled", 4), ("vanished", 0)]);
     drop(input);
-    let (child, input) = run(&rows);
+    let (child, input) = run_named_pipe(&service, &source, &lines, &[]);
     drop(input);
     end(child).is(0, &[("total", 4), ("enrolled", 4), ("vanished", 0), ("calls", 0)]);
 }
