@@ -130,7 +130,7 @@ pub enum Defect {
     },
     /// As wide as it is high, or wider.
     #[error(
-        "it is {width}x{height} pixels: the height must be greater than the width: crop it, or give --landscape crop or pad"
+        "it is {width}x{height} pixels, not taller than wide: crop it, or give --landscape crop or pad"
     )]
     NotPortrait {
         /// Across, upright.
