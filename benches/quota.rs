@@ -39,7 +39,7 @@ fn main() {
             "{:.2} calls/s while sending ({:.1} % of the quota), worst second {}, throttled {}, {:.2} s in all",
             (calls.len() - 1) as f64 / sending,
             (calls.len() - 1) as f64 / sending * 2.0,
-            service.sandbox.busiest_second(Action::AddFaceRecord),
+            service.sandbox.max_calls_in_any_second(Action::AddFaceRecord),
             summary["throttled"],
             elapsed.as_secs_f64(),
         );

@@ -11,9 +11,9 @@ use std::{fs, hint::black_box, path::Path, time::Duration};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use face_enroll::{
-    api::{Payload, RawAnswer, Signable, authorization, classify},
-    checkpoint::{Batch, Claimed, NewIntent, NewRun, Settlement, SqliteStore, Store},
-    domain::{FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PictureRef, RunId},
+    api::{CanonicalRequest, Payload, RawResponse, authorization, classify},
+    checkpoint::{Batch, Claimed, NewIntent, OutcomeRecord, RunStart, SqliteStore, Store},
+    domain::{FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PhotoSource, RunId},
     picture::{self, Original, Rules},
 };
 
@@ -44,7 +44,7 @@ fn wire(bench: &mut Criterion) {
     let prepare = |bytes| {
         let original = Original::of(bytes, &rules).expect("it is a photo");
         let plan = original.plan(&rules).expect("it meets the rules");
-        original.carry_out(&plan, &rules)
+        original.render(&plan, &rules)
     };
     stage.bench_function("header, plan, digest", |b| b.iter_batched(|| photo.clone(), prepare, BatchSize::SmallInput));
     stage.finish();
@@ -59,11 +59,12 @@ fn wire(bench: &mut Criterion) {
         ("x-acs-content-sha256", payload.sha256()),
         ("content-type", "application/x-www-form-urlencoded"),
     ];
-    let call = Signable { method: "POST", path: "/", query: "", headers: &headers, body_sha256: payload.sha256() };
+    let call =
+        CanonicalRequest { method: "POST", path: "/", query: "", headers: &headers, body_sha256: payload.sha256() };
     bench.bench_function("signature", |b| b.iter(|| authorization(black_box(call), "LTAIkey", "secret")));
 
     let body = br#"{"RequestId":"7F1C","Code":"Success","Message":"success","Result":{"Passed":"Y","ExtFaceInfo":"{\"faceQuality\":\"HIGH\"}"}}"#;
-    let answer = RawAnswer { status: 200, body: Some(body.as_slice().into()), ..RawAnswer::default() };
+    let answer = RawResponse { status: 200, body: Some(body.as_slice().into()), ..RawResponse::default() };
     bench.bench_function("classification", |b| b.iter(|| classify(black_box(&answer))));
 }
 
@@ -72,14 +73,14 @@ fn checkpoint(folder: &Path, rows: usize) -> SqliteStore {
     let mut store = SqliteStore::open(&folder.join(format!("{rows}.sqlite")), "bench").expect("it can be made");
     let mut all = || {
         store.begin()?;
-        store.start_run(&NewRun { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None })?;
+        store.start_run(&RunStart { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None })?;
         let source = store.open_source("m.csv", Path::new("/photos"))?;
         for from in (0..rows).step_by(10_000) {
             let item = |n: usize| Item {
                 row: n as u64 + 2,
                 group: group(),
                 user: user(n),
-                picture: PictureRef::Path(format!("/photos/{n}.jpg").into()),
+                picture: PhotoSource::Path(format!("/photos/{n}.jpg").into()),
                 extra: Vec::new(),
                 origin: None,
             };
@@ -105,8 +106,8 @@ fn change(store: &mut SqliteStore, claimed: &[Claimed]) {
         store.intend(&intent).expect("it is pending");
     });
     commit(store, &|store, claimed| {
-        let outcome = Outcome::Again { counts: false };
-        let settlement = Settlement::new(claimed.item, ItemState::Sending, outcome);
+        let outcome = Outcome::Requeue { counts: false };
+        let settlement = OutcomeRecord::new(claimed.item, ItemState::Sending, outcome);
         store.settle(&settlement).expect("it is being sent");
     });
 }

@@ -26,37 +26,37 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// What to say meanwhile.
+    /// Log flags.
     #[command(flatten)]
-    pub talk: TalkArgs,
+    pub log: LogArgs,
 }
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Enrol everything that is not enrolled yet; running again is resuming
+    /// Enrol everything that is not enrolled yet; run again to resume
     Run(Box<RunArgs>),
-    /// Read and check everything, send nothing; lists every fault at once, with a forecast
+    /// Check all rows and photos, list every fault, and forecast the run; no network
     Check(CheckArgs),
     /// Show what the checkpoint holds
     Status(StatusArgs),
-    /// Settle what is in doubt, sending nothing; with --all or --sample: compare with what the service has
+    /// Resolve items in doubt; with --all or --sample, compare the checkpoint with the service
     Verify(VerifyArgs),
-    /// Look at everything that a run needs: credentials, network, clock, permissions, group, checkpoint, disk
+    /// Test everything a run needs: credentials, network, clock, permissions, group, checkpoint, disk
     Doctor(DoctorArgs),
-    /// Put failed (or, by choice, rejected) items back to pending; the next run sends them again
+    /// Put failed (or rejected) items back to pending, so that the next run sends them again
     Retry(RetryArgs),
-    /// Remove people who were enrolled long ago from the checkpoint; the service is not touched
+    /// Remove people enrolled long ago from the checkpoint (not from the service)
     Purge(PurgeArgs),
-    /// Remove one person from the checkpoint; the service is not touched
+    /// Remove one person from the checkpoint (not from the service)
     Erase(EraseArgs),
-    /// Write items with their outcomes, as CSV or JSON Lines
+    /// Write items and their outcomes as CSV or JSON Lines
     Export(ExportArgs),
-    /// Write one page (HTML) with the result: outcomes, reasons, pace, runs
+    /// Write a self-contained HTML report: outcomes, reasons, rate, runs
     Report(ReportArgs),
-    /// Serve the API locally, for rehearsal and tests
+    /// Start a local server of the API, for rehearsal and tests
     Sandbox(SandboxArgs),
-    /// Show every setting, and whether it was typed, is in the environment, in the file, or the default
+    /// Show every setting and where it comes from
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print a completion script for a shell
@@ -74,23 +74,23 @@ pub enum ConfigCommand {
 
 /// Flags of every command.
 #[derive(Debug, Args)]
-pub struct TalkArgs {
-    /// Say more on stderr (twice: everything)
+pub struct LogArgs {
+    /// Log more to stderr (-vv: everything)
     #[arg(short, long, global = true, env = "FACE_ENROLL_VERBOSE", action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Say only what someone must act on
+    /// Log only what needs attention
     #[arg(short, long, global = true, env = "FACE_ENROLL_QUIET", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub quiet: bool,
-    /// Form of what is said on stderr
+    /// Log format
     #[arg(long, global = true, env = "FACE_ENROLL_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// Say it to this file too
+    /// Also write the log to FILE
     #[arg(long, global = true, env = "FACE_ENROLL_LOG_FILE", value_name = "FILE")]
     pub log_file: Option<PathBuf>,
-    /// Settings: each key is a long flag [default: $XDG_CONFIG_HOME/face-enroll/config.toml, if it is there]
+    /// Settings file; each key is a long flag [default: $XDG_CONFIG_HOME/face-enroll/config.toml]
     #[arg(long, global = true, env = "FACE_ENROLL_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The settings' [profile.NAME], before the rest of them
+    /// Use [profile.NAME] of the settings file before its other keys
     #[arg(long, global = true, env = "FACE_ENROLL_PROFILE", value_name = "NAME")]
     pub profile: Option<String>,
     /// Colour on stderr
@@ -130,55 +130,55 @@ pub enum Json {
 /// Flags of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// What is read.
+    /// Sources.
     #[command(flatten)]
-    pub read: ReadArgs,
-    /// Where it all is kept [default: SOURCE.enroll.sqlite]
+    pub read: SourceArgs,
+    /// Checkpoint database [default: SOURCE.enroll.sqlite]
     #[arg(long, env = "FACE_ENROLL_CHECKPOINT", value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
-    /// Read, check and plan; send nothing, write nothing
+    /// Read, check and plan, but send and write nothing
     #[arg(short = 'n', long, env = "FACE_ENROLL_DRY_RUN", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub dry_run: bool,
-    /// Go on with a checkpoint that is older than the last run on it: ask before every send
+    /// Accept a checkpoint restored from a backup; ask the service before each send
     #[arg(long, env = "FACE_ENROLL_AFTER_RESTORE", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub after_restore: bool,
-    /// Run against a sandbox inside the process: no account, no group, no region needed
+    /// Run against a sandbox inside the process; needs no account, group or region
     #[arg(long, env = "FACE_ENROLL_SANDBOX", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub sandbox: bool,
-    /// What becomes of the photos.
+    /// Photo flags.
     #[command(flatten)]
     pub photos: PhotoArgs,
-    /// Where it is sent.
+    /// Service flags.
     #[command(flatten)]
     pub service: ServiceArgs,
-    /// How it is sent.
+    /// Sending flags.
     #[command(flatten)]
-    pub sending: SendingArgs,
-    /// When to stop.
+    pub sending: RateArgs,
+    /// Limits.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// What to show.
+    /// Output flags.
     #[command(flatten)]
-    pub show: ShowArgs,
+    pub show: OutputArgs,
 }
 
-/// What is read.
+/// Sources.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reading")]
-pub struct ReadArgs {
-    /// A manifest (.csv, .tsv, .jsonl, .ndjson, .json; also .gz, .zst), a directory of photos, or - for standard input
+pub struct SourceArgs {
+    /// Manifest (.csv, .tsv, .json, .jsonl, .ndjson; also .gz, .zst), directory of photos, or - for stdin
     #[arg(required = true, value_name = "SOURCE")]
     pub sources: Vec<PathBuf>,
     /// Face group of rows that name none
     #[arg(long, env = "FACE_ENROLL_GROUP", value_name = "CODE")]
     pub group: Option<FaceGroupCode>,
-    /// What relative paths are relative to [default: the manifest's folder]
+    /// Folder that relative paths start from, and that photos must be in [default: the manifest's folder]
     #[arg(long, env = "FACE_ENROLL_ROOT", value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Take photos also from elsewhere than beneath the root: .., absolute paths, links that lead out
+    /// Also take photos outside the root: .., absolute paths, links that lead out
     #[arg(long, env = "FACE_ENROLL_ALLOW_OUTSIDE_ROOT", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub allow_outside_root: bool,
-    /// What standard input, or a manifest of another name, is: csv, tsv, jsonl, json, csv.gz, ...
+    /// Format of stdin, or of a manifest with another extension: csv, tsv, json, jsonl, csv.gz, ...
     #[arg(long, env = "FACE_ENROLL_INPUT_FORMAT", value_name = "FORMAT")]
     pub input_format: Option<InputFormat>,
     /// What separates the fields of a table, such as ';' or tab [default: , ; tab or |, as the header shows]
@@ -190,36 +190,36 @@ pub struct ReadArgs {
     /// Take ids that look as if a spreadsheet or a program had damaged them: 6.2E+17, 1001.0, #N/A, NULL, nan
     #[arg(long, env = "FACE_ENROLL_ALLOW_ODD_IDS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub allow_odd_ids: bool,
-    /// What the manifest calls a field: path=photo, merchant_user_id=employee_no (repeatable)
+    /// Column that holds a field, such as path=photo or merchant_user_id=employee_no (repeatable)
     #[arg(long, env = "FACE_ENROLL_COLUMN", value_name = "OURS=THEIRS", value_delimiter = ',')]
     pub column: Vec<ColumnName>,
-    /// Of a directory, only files like this (repeatable) [default: *.jpg, *.png, ... by their names' endings]
+    /// Take only files that match GLOB (directories; repeatable) [default: photos by extension or content]
     #[arg(long, env = "FACE_ENROLL_INCLUDE", value_name = "GLOB")]
     pub include: Vec<Pattern>,
-    /// Of a directory, no files or folders like this (repeatable)
+    /// Exclude files and folders that match GLOB (directories; repeatable)
     #[arg(long, env = "FACE_ENROLL_EXCLUDE", value_name = "GLOB")]
     pub exclude: Vec<Pattern>,
-    /// Which part of a photo's path is the id of a row that names none: its name, its folder's, or the whole path
-    /// [default: name, where the manifest has nothing but photos]
+    /// Id of rows without one: the photo's name, its parent folder's name, or its path [default: name, if the
+    /// manifest has only a photo column]
     #[arg(long, env = "FACE_ENROLL_ID_FROM", value_name = "name|parent|path")]
     pub id_from: Option<IdFrom>,
 }
 
-/// What becomes of the photos.
+/// Photo flags.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Photos")]
 pub struct PhotoArgs {
-    /// auto: a photo that meets the rules goes byte for byte, one that can be made to is; never: byte for byte or not at
-    /// all; always: each is encoded anew
+    /// auto: send compliant photos unchanged and convert others; never: send unchanged or reject; always: re-encode
+    /// every photo
     #[arg(long, env = "FACE_ENROLL_FIT", default_value = "auto", value_name = "auto|never|always")]
     pub fit: Fit,
-    /// What becomes of a photo that is not higher than it is wide: rejected, its middle taken, or padded with white
+    /// Photos that are not taller than wide: reject, crop to 3:4, or pad to 3:4 with white
     #[arg(long, env = "FACE_ENROLL_LANDSCAPE", default_value = "reject", value_name = "reject|crop|pad")]
     pub landscape: Landscape,
-    /// Reject photos that are far too dark, too bright or too blurred
+    /// Reject photos that are far too dark, bright or blurred
     #[arg(long, env = "FACE_ENROLL_REJECT_POOR", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub reject_poor: bool,
-    /// inline: in the call, up to 1 MB; upload: each as a file first; auto: as a file only what is larger
+    /// inline: in the call, up to 1 MB; upload: as a file first; auto: as a file only above 1 MB
     #[arg(long, env = "FACE_ENROLL_SEND", default_value = "auto", value_name = "auto|inline|upload")]
     pub send: Send,
 }
@@ -235,20 +235,21 @@ pub enum Send {
     Upload,
 }
 
-/// Where it is sent.
+/// Service flags.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Service")]
 pub struct ServiceArgs {
-    /// Region that holds the group: ap-southeast-1, ap-southeast-5, cn-hongkong, ap-southeast-3 [env: also ALIBABA_CLOUD_REGION_ID]
+    /// Region of the group: ap-southeast-1, ap-southeast-5, cn-hongkong or ap-southeast-3 [env: also
+    /// ALIBABA_CLOUD_REGION_ID]
     #[arg(long, env = "FACE_ENROLL_REGION", value_name = "ID")]
     pub region: Option<Region>,
-    /// The region's public or VPC endpoint
+    /// Use the region's public or VPC endpoint
     #[arg(long, env = "FACE_ENROLL_NETWORK", default_value = "public", value_name = "public|vpc")]
     pub network: Network,
-    /// Another endpoint; http:// only to a loopback address
+    /// Endpoint URL instead of the region's; http:// only to a loopback address
     #[arg(long, env = "FACE_ENROLL_ENDPOINT", value_name = "URL")]
     pub endpoint: Option<String>,
-    /// Endpoint of AuthorizeFileUpload, for photos above 1 MB
+    /// Endpoint of AuthorizeFileUpload (photos above 1 MB)
     #[arg(
         long,
         env = "FACE_ENROLL_UPLOAD_ENDPOINT",
@@ -256,73 +257,76 @@ pub struct ServiceArgs {
         default_value = "https://openplatform.aliyuncs.com"
     )]
     pub upload_endpoint: String,
-    /// Certificates (PEM) to trust besides this machine's: those of a proxy that looks into TLS
+    /// Extra trusted CA certificates (PEM), such as those of a TLS-inspecting proxy
     #[arg(long, env = "FACE_ENROLL_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 }
 
-/// How it is sent.
+/// Sending flags.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sending")]
-pub struct SendingArgs {
-    /// The tenant's quota for AddFaceRecord, in calls a second
+pub struct RateArgs {
+    /// The tenant's AddFaceRecord quota, in calls per second; never exceeded
     #[arg(long, env = "FACE_ENROLL_QPS", default_value = "50", value_name = "N")]
     pub qps: Qps,
-    /// Whose the quota is: ours alone, or production's too, to which the run then yields quickly
+    /// dedicated: this run may use the whole quota; shared: back off quickly for other traffic
     #[arg(long, env = "FACE_ENROLL_QUOTA", default_value = "dedicated", value_name = "dedicated|shared")]
     pub quota: QuotaUse,
-    /// Queries a second, for what is in doubt
+    /// Queries per second, for items in doubt
     #[arg(long, env = "FACE_ENROLL_QUERY_QPS", default_value = "10", value_name = "N")]
     pub query_qps: Qps,
-    /// Requests in flight
+    /// Maximum number of requests in flight
     #[arg(long, env = "FACE_ENROLL_CONCURRENCY", default_value = "64", value_name = "N")]
     pub concurrency: NonZeroUsize,
-    /// Attempts per item; throttled ones don't count
+    /// Attempts per item before it is failed; throttled attempts do not count
     #[arg(long, env = "FACE_ENROLL_RETRIES", default_value = "8", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub retries: u32,
-    /// What to do with a request that may have been executed
+    /// When a request may have been executed: reconcile asks the service and resends only what is absent; retry
+    /// resends; hold leaves it in doubt
     #[arg(long, env = "FACE_ENROLL_IN_DOUBT", default_value = "reconcile", value_name = "reconcile|retry|hold")]
     pub in_doubt: InDoubtPolicy,
-    /// Ask before every first send, and adopt what is there already (after a lost checkpoint, or another tool)
+    /// Ask the service before each first send, and adopt records that exist
     #[arg(long, env = "FACE_ENROLL_PRECHECK", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub precheck: bool,
-    /// What to do with an enrolled id whose photo is another one now: count it, or send the new one and remove the old record
+    /// When the photo of an enrolled id has changed: keep only counts it; replace enrols the new photo, then deletes
+    /// the old record
     #[arg(long, env = "FACE_ENROLL_ON_CHANGE", default_value = "keep", value_name = "keep|replace")]
     pub on_change: OnChange,
-    /// How long to wait before asking what became of a request [default: 30s; 1s with --sandbox]
+    /// Wait this long before asking about a request in doubt; two such answers confirm absence [default: 30s; 1s with
+    /// --sandbox]
     #[arg(long, env = "FACE_ENROLL_SETTLE", value_name = "D", value_parser = duration)]
     pub settle: Option<Duration>,
 }
 
-/// When to stop.
+/// Limits.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// Stop after this time
+    /// Drain and stop after D
     #[arg(long, env = "FACE_ENROLL_MAX_DURATION", value_name = "D", value_parser = duration)]
     pub max_duration: Option<Duration>,
-    /// Stop after so many photos sent
+    /// Drain and stop after N photos
     #[arg(long, env = "FACE_ENROLL_MAX_IMAGES", value_name = "N")]
     pub max_images: Option<NonZeroU64>,
-    /// Send so many photos, say what became of them, and stop: 0 if all of them are enrolled
+    /// Enrol N photos, report, and stop; exit 0 if all N are enrolled
     #[arg(long, env = "FACE_ENROLL_CANARY", value_name = "N")]
     pub canary: Option<NonZeroU64>,
-    /// Send only in these hours, by this machine's clock; the run waits for them
+    /// Send only during these hours (local time); wait outside them
     #[arg(long, env = "FACE_ENROLL_WINDOW", value_name = "HH:MM-HH:MM")]
     pub window: Option<Window>,
-    /// Stop after so many rows rejected or failed
+    /// Drain and stop after N rejected or failed rows
     #[arg(long, env = "FACE_ENROLL_MAX_ERRORS", value_name = "N|N%")]
     pub max_errors: Option<MaxErrors>,
-    /// Stop when the service has not answered for so long
+    /// Stop after D without an answer from the service
     #[arg(long, env = "FACE_ENROLL_GIVE_UP_AFTER", value_name = "D", default_value = "30m", value_parser = duration)]
     pub give_up_after: Duration,
-    /// Go on although the same refusal comes again and again
+    /// Do not stop when the same refusal repeats
     #[arg(long, env = "FACE_ENROLL_KEEP_GOING", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub keep_going: bool,
-    /// all: any rejected row raises the exit code; new: only one that this run has rejected
+    /// all: any rejected row raises the exit code; new: only rows rejected by this run
     #[arg(long, env = "FACE_ENROLL_EXIT_ON", value_name = "all|new", default_value = "all")]
     pub exit_on: ExitOn,
-    /// Wait so long for another run on the same checkpoint
+    /// Wait up to D for another run on the same checkpoint
     #[arg(long, env = "FACE_ENROLL_WAIT_LOCK", value_name = "D", default_value = "0s", value_parser = duration)]
     pub wait_lock: Duration,
 }
@@ -336,26 +340,26 @@ pub enum ExitOn {
     New,
 }
 
-/// What to show.
+/// Output flags.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
-pub struct ShowArgs {
-    /// JSON Lines on stdout, the summary last; `--json=items`: a line for each item too
+pub struct OutputArgs {
+    /// Print JSON Lines to stdout, the summary last; --json=items adds a line per item
     #[arg(long, env = "FACE_ENROLL_JSON", num_args = 0..=1, require_equals = true, default_missing_value = "status", value_name = "items")]
     pub json: Option<Json>,
-    /// The progress bar
+    /// Show a progress bar
     #[arg(long, env = "FACE_ENROLL_PROGRESS", default_value = "auto")]
     pub progress: When,
-    /// How often to say how it stands, where there is no bar
+    /// Interval of status lines when there is no progress bar
     #[arg(long, env = "FACE_ENROLL_STATS", default_value = "1m", value_name = "D", value_parser = duration)]
     pub stats: Duration,
-    /// Keep the run's figures in this file, for Prometheus: replaced whole, every 5 s and at the end
+    /// Write Prometheus metrics to FILE every 5 s and at the end (replaced atomically)
     #[arg(long, env = "FACE_ENROLL_METRICS_FILE", value_name = "FILE")]
     pub metrics_file: Option<PathBuf>,
-    /// Serve them to Prometheus at this address; a port alone is one of this machine only
+    /// Serve Prometheus metrics at ADDR:PORT; a port alone binds to loopback
     #[arg(long, env = "FACE_ENROLL_METRICS_ADDR", value_name = "[ADDR:]PORT", value_parser = metrics_address)]
     pub metrics_addr: Option<SocketAddr>,
-    /// Hand the summary (JSON) to this shell command when the run has ended
+    /// Run COMMAND in a shell at the end, with the summary (JSON) on its stdin
     #[arg(long, env = "FACE_ENROLL_ON_FINISH", value_name = "COMMAND")]
     pub on_finish: Option<String>,
 }
@@ -363,32 +367,32 @@ pub struct ShowArgs {
 /// Flags of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// What is read.
+    /// Sources.
     #[command(flatten)]
-    pub read: ReadArgs,
-    /// What becomes of the photos.
+    pub read: SourceArgs,
+    /// Photo flags.
     #[command(flatten)]
     pub photos: PhotoArgs,
     /// The tenant's quota, for the forecast
     #[arg(long, env = "FACE_ENROLL_QPS", default_value = "50", value_name = "N")]
     pub qps: Qps,
-    /// From the headers alone: faster, but says nothing of quality, and of sizes only about
+    /// Read only headers: faster, but no quality check and only approximate sizes
     #[arg(long, env = "FACE_ENROLL_HEADERS_ONLY", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub headers_only: bool,
-    /// Where the findings go: csv, jsonl, - (all on stdout), or a file of such a name
+    /// Where to write findings: csv, jsonl or - (stdout), or a FILE.csv or FILE.jsonl
     #[arg(long, env = "FACE_ENROLL_REPORT", default_value = "-", value_name = "csv|jsonl|-|FILE")]
-    pub report: ReportTo,
-    /// One JSON object on stdout, last
+    pub report: ReportSink,
+    /// Print one JSON object to stdout, last
     #[arg(long)]
     pub json: bool,
-    /// The progress line
+    /// Show a progress line
     #[arg(long, env = "FACE_ENROLL_PROGRESS", default_value = "auto")]
     pub progress: When,
 }
 
 /// Where the findings of a check go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReportTo {
+pub enum ReportSink {
     /// To stdout, for people.
     Text,
     /// To stdout.
@@ -399,7 +403,7 @@ pub enum ReportTo {
     File(PathBuf),
 }
 
-impl std::str::FromStr for ReportTo {
+impl std::str::FromStr for ReportSink {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
@@ -422,10 +426,10 @@ pub struct CompletionsArgs {
 /// Which checkpoint.
 #[derive(Debug, Args)]
 pub struct CheckpointArgs {
-    /// The source whose checkpoint it is
+    /// Source whose checkpoint to use
     #[arg(value_name = "SOURCE", required_unless_present = "checkpoint")]
     pub source: Option<PathBuf>,
-    /// The checkpoint itself
+    /// Checkpoint database
     #[arg(long, env = "FACE_ENROLL_CHECKPOINT", value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
     /// The source's sandbox checkpoint
@@ -436,13 +440,13 @@ pub struct CheckpointArgs {
 /// Flags of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Which.
+    /// The checkpoint.
     #[command(flatten)]
     pub which: CheckpointArgs,
-    /// One JSON object on stdout
+    /// Print one JSON object to stdout
     #[arg(long)]
     pub json: bool,
-    /// Show it anew so often [default: 2s], until no run is going on
+    /// Refresh every D [default: 2s] until the run ends
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_name = "D", value_parser = duration)]
     pub watch: Option<Duration>,
 }
@@ -450,34 +454,34 @@ pub struct StatusArgs {
 /// Flags of `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Which.
+    /// The checkpoint.
     #[command(flatten)]
     pub which: CheckpointArgs,
-    /// Page through the groups and compare them with the checkpoint: in both, only here, only there, several. Writes nothing
+    /// Compare all records of the groups with the checkpoint; change nothing
     #[arg(long)]
     pub all: bool,
-    /// Ask about so many people of each group who are enrolled here, drawn by lot. Writes nothing
+    /// Compare a random sample of N enrolled people of each group; change nothing
     #[arg(long, value_name = "N", conflicts_with = "all")]
     pub sample: Option<NonZeroUsize>,
-    /// Compare this group only
+    /// Compare only this group
     #[arg(long, value_name = "CODE")]
     pub group: Option<FaceGroupCode>,
-    /// Where it is asked.
+    /// Service flags.
     #[command(flatten)]
     pub service: ServiceArgs,
-    /// Queries a second
+    /// Queries per second
     #[arg(long = "query-qps", env = "FACE_ENROLL_QUERY_QPS", default_value = "10", value_name = "N")]
     pub qps: Qps,
-    /// How long to wait before asking what became of a request; absent must be heard twice, so far apart
+    /// Wait this long before asking about a request in doubt; two such answers confirm absence
     #[arg(long, env = "FACE_ENROLL_SETTLE", value_name = "D", default_value = "30s", value_parser = duration)]
     pub settle: Duration,
-    /// Attempts per item, beyond which what is absent has failed
+    /// Attempts per item before an absent one is failed
     #[arg(long, env = "FACE_ENROLL_RETRIES", default_value = "8", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub retries: u32,
-    /// Stop when the service has not answered for so long
+    /// Stop after D without an answer from the service
     #[arg(long, env = "FACE_ENROLL_GIVE_UP_AFTER", value_name = "D", default_value = "5m", value_parser = duration)]
     pub give_up_after: Duration,
-    /// JSON Lines on stdout: a line for each difference, the verdict last
+    /// Print JSON Lines to stdout: one line per difference, then the verdict
     #[arg(long)]
     pub json: bool,
 }
@@ -485,10 +489,10 @@ pub struct VerifyArgs {
 /// Flags of `retry`.
 #[derive(Debug, Args)]
 pub struct RetryArgs {
-    /// Which.
+    /// The checkpoint.
     #[command(flatten)]
     pub which: CheckpointArgs,
-    /// Items in these states: failed, rejected
+    /// Only items in these states: failed, rejected
     #[arg(long, value_name = "STATE,...", value_delimiter = ',', default_value = "failed", value_parser = retried)]
     pub status: Vec<ItemState>,
     /// Only items with this code
@@ -499,22 +503,22 @@ pub struct RetryArgs {
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// The source whose checkpoint is looked at
+    /// Source whose checkpoint to test
     #[arg(value_name = "SOURCE")]
     pub source: Option<PathBuf>,
-    /// The checkpoint itself
+    /// Checkpoint database
     #[arg(long, env = "FACE_ENROLL_CHECKPOINT", value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
-    /// The face group that is to be there
+    /// Face group that must exist
     #[arg(long, env = "FACE_ENROLL_GROUP", value_name = "CODE")]
     pub group: Option<FaceGroupCode>,
-    /// The tenant's quota for AddFaceRecord, as a run would be given it
+    /// The tenant's AddFaceRecord quota, in calls per second
     #[arg(long, env = "FACE_ENROLL_QPS", default_value = "50", value_name = "N")]
     pub qps: Qps,
-    /// Where it is asked.
+    /// Service flags.
     #[command(flatten)]
     pub service: ServiceArgs,
-    /// JSON Lines on stdout: a line for each check, the verdict last
+    /// Print JSON Lines to stdout: one line per check, then the verdict
     #[arg(long)]
     pub json: bool,
 }
@@ -522,10 +526,10 @@ pub struct DoctorArgs {
 /// Flags of `purge`.
 #[derive(Debug, Args)]
 pub struct PurgeArgs {
-    /// Which.
+    /// The checkpoint.
     #[command(flatten)]
     pub which: CheckpointArgs,
-    /// Those who were enrolled longer ago than this
+    /// Remove people enrolled longer ago than D
     #[arg(long, value_name = "D", value_parser = duration)]
     pub older_than: Duration,
 }
@@ -533,13 +537,13 @@ pub struct PurgeArgs {
 /// Flags of `erase`.
 #[derive(Debug, Args)]
 pub struct EraseArgs {
-    /// Which.
+    /// The checkpoint.
     #[command(flatten)]
     pub which: CheckpointArgs,
-    /// The person's id
+    /// merchant_user_id of the person
     #[arg(long, value_name = "ID", value_parser = user)]
     pub user: MerchantUserId,
-    /// In this group only
+    /// Only in this group
     #[arg(long, value_name = "CODE")]
     pub group: Option<FaceGroupCode>,
 }
@@ -547,19 +551,19 @@ pub struct EraseArgs {
 /// Flags of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Which.
+    /// The checkpoint.
     #[command(flatten)]
     pub which: CheckpointArgs,
     /// Only rows in these states: pending, in_doubt, enrolled, rejected, failed
     #[arg(long, value_name = "STATE,...", value_delimiter = ',', value_parser = state)]
     pub status: Vec<ItemState>,
-    /// The form [default: as the output's name says, else csv]
+    /// Format [default: by the output's extension, else csv]
     #[arg(long)]
     pub format: Option<ExportFormat>,
-    /// For a spreadsheet: an apostrophe before each cell that it would take for a formula (such a file is no manifest)
+    /// Put an apostrophe before cells that a spreadsheet would run as formulas (the file is then not a manifest)
     #[arg(long)]
     pub for_spreadsheet: bool,
-    /// Where to; `-` is stdout
+    /// Output file; - is stdout
     #[arg(short, long, default_value = "-", value_name = "FILE")]
     pub output: PathBuf,
 }
@@ -567,13 +571,13 @@ pub struct ExportArgs {
 /// Flags of `report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Which.
+    /// The checkpoint.
     #[command(flatten)]
     pub which: CheckpointArgs,
-    /// Name people by their whole ids, not by u*****07
+    /// Show full ids instead of u*****07
     #[arg(long)]
     pub show_ids: bool,
-    /// Where to; `-` is stdout
+    /// Output file; - is stdout
     #[arg(short, long, default_value = "-", value_name = "FILE")]
     pub output: PathBuf,
 }
@@ -590,37 +594,37 @@ pub enum ExportFormat {
 /// Flags of `sandbox`.
 #[derive(Debug, Args)]
 pub struct SandboxArgs {
-    /// Loopback address; port 0 picks one
+    /// Loopback address to listen on; port 0 picks a free port
     #[arg(long, default_value = "127.0.0.1:8470", value_name = "ADDR")]
     pub listen: SocketAddr,
-    /// A face group that exists (repeatable) [default: every group exists]
+    /// Face group that exists (repeatable) [default: all groups exist]
     #[arg(long, value_name = "CODE")]
     pub group: Vec<FaceGroupCode>,
-    /// Calls a second and action; 0 is no limit
+    /// Calls per second and action; 0 means no limit
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub qps: u32,
-    /// How a second is counted
+    /// How the quota's second is counted
     #[arg(long, default_value = "sliding", value_name = "fixed|sliding")]
     pub window: WindowKind,
-    /// Mean time to answer
+    /// Mean response time
     #[arg(long, default_value = "40ms", value_name = "D", value_parser = duration)]
     pub latency: Duration,
-    /// Time, at most, that passes before a record is made, also when its client is gone
+    /// Longest delay before a record is made, even if the client has disconnected
     #[arg(long, default_value = "0s", value_name = "D", value_parser = duration)]
     pub late: Duration,
-    /// A script of faults
+    /// Fault script (JSON Lines)
     #[arg(long, value_name = "FILE")]
     pub faults: Option<PathBuf>,
-    /// Of what is left to chance
+    /// Seed for random faults
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
-    /// Keep the records in this file
+    /// Keep the records in FILE
     #[arg(long, value_name = "FILE")]
     pub records: Option<PathBuf>,
-    /// Write every arrival to this file, as JSON Lines
+    /// Write every call to FILE as JSON Lines
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
-    /// The endpoint and its key as one JSON object on stdout
+    /// Print the endpoint and its key to stdout as one JSON object
     #[arg(long)]
     pub json: bool,
 }

@@ -1,4 +1,4 @@
-//! The exit codes (contract.md). When several apply, the gravest stands: see [`Exit::gravest`].
+//! The exit codes (contract.md). When several apply, the most_severe stands: see [`Exit::most_severe`].
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +77,9 @@ impl Exit {
         }
     }
 
-    /// The gravest of several, by the contract's precedence: 13 > 1 > 3 > 7 > signal > 10 > 8 > 12 > 5 > 6 > 0. Usage
+    /// The most_severe of several, by the contract's precedence: 13 > 1 > 3 > 7 > signal > 10 > 8 > 12 > 5 > 6 > 0. Usage
     /// and a held lock end the program before anything else can.
-    pub fn gravest(all: impl IntoIterator<Item = Self>) -> Self {
+    pub fn most_severe(all: impl IntoIterator<Item = Self>) -> Self {
         all.into_iter().min_by_key(|exit| exit.rank()).unwrap_or(Self::Success)
     }
 
@@ -126,9 +126,9 @@ mod tests {
             Exit::Success,
         ];
         for (at, grave) in order.iter().enumerate() {
-            assert_eq!(Exit::gravest(order[at..].iter().rev().copied()), *grave);
+            assert_eq!(Exit::most_severe(order[at..].iter().rev().copied()), *grave);
         }
-        assert_eq!(Exit::gravest([]), Exit::Success);
+        assert_eq!(Exit::most_severe([]), Exit::Success);
     }
 
     #[test]

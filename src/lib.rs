@@ -34,7 +34,7 @@
 //! checkpoint: ingest      pending                   in batches, beside the sending
 //! checkpoint: claim       the next few items
 //! picture + api::Payload  prepared, or refused      read, plan, fit: on blocking threads, under budgets
-//! run::upload             FileAddress               only what does not go inline; before any intent
+//! run::upload             ObjectUrl               only what does not go inline; before any intent
 //! run::admission          few at a time             one alone until the service has answered conclusively
 //! checkpoint: intend      Committed<Intent>         group commit, on disk BEFORE the wire
 //! pace::Gate              Permit                    one gate per API action
@@ -42,7 +42,7 @@
 //!     Enrolled, Refused   -> outcome on disk, then the event
 //!     Throttled, NotSent  -> back to the queue with its time; place and bytes are given back
 //!     MaybeSent           -> in doubt: settled by QueryFaceRecord before anything is sent again
-//!     Fatal               -> the item stays pending, the run drains and says what to do
+//!     FatalError               -> the item stays pending, the run drains and says what to do
 //! report                  the checkpoint, asked
 //! ```
 //!

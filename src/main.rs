@@ -10,13 +10,13 @@ use face_enroll::{
     commands,
     exit::Exit,
     report,
-    run::PREPARING,
+    run::MAX_PREPARING,
     settings, telemetry,
 };
 
 /// Threads that prepare photos, and others that must never wait for them: those of the reading, of the look at the
 /// checkpoint's pages, and of two look-ups of names.
-const BLOCKING_THREADS: usize = PREPARING + 4;
+const BLOCKING_THREADS: usize = MAX_PREPARING + 4;
 /// What a thread that hangs on a dead disk is waited for at the end.
 const LAST_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let cli = match settings::arguments(&Cli::command(), std::env::args_os().collect(), |name| std::env::var_os(name)) {
         Ok(arguments) => Cli::parse_from(arguments),
         Err(error) => {
-            telemetry::plain(&format!("error: {error}\n"));
+            telemetry::eprint_plain(&format!("error: {error}\n"));
             return Exit::Usage.into();
         }
     };
@@ -42,8 +42,8 @@ fn main() -> ExitCode {
         telemetry::error(&failure);
         return failure.exit().into();
     }
-    if let Err(error) = telemetry::start(&cli.talk) {
-        telemetry::plain(&format!("error: the log file can't be written: {error}\n"));
+    if let Err(error) = telemetry::start(&cli.log) {
+        telemetry::eprint_plain(&format!("error: the log file can't be written: {error}\n"));
         return Exit::Usage.into();
     }
     // One thread does all the waiting: what works for long has threads of its own, and waking another one costs more than
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            telemetry::plain(&format!("error: the runtime can't be started: {error}\n"));
+            telemetry::eprint_plain(&format!("error: the runtime can't be started: {error}\n"));
             return Exit::Internal.into();
         }
     };

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_ends_of_an_id_are_shown_and_nothing_of_a_secret() {
+    fn access_key_is_masked() {
         let key =
             AccessKey::new("LTAI5tTESTVECTORKEY0001".into(), "planted-secret".into(), Some("planted-token".into()));
         assert_eq!(format!("{key:?}"), "AccessKey(\"LTAI****0001\")");

@@ -12,7 +12,7 @@ use std::{
 use clap::{Arg, ArgAction, Command};
 use toml::{Table, Value};
 
-use crate::domain::{decode_text, most_similar};
+use crate::domain::{closest_match, decode_text};
 
 /// Flags of every command that take a value; what follows one is no subcommand.
 const WITH_VALUE: [&str; 5] = ["--config", "--profile", "--log-format", "--log-file", "--color"];
@@ -229,7 +229,7 @@ fn as_arguments(arg: &Arg, key: &str, value: &Value) -> Result<Vec<String>, &'st
 fn nearest(cli: &Command, key: &str) -> Option<String> {
     let commands = std::iter::once(cli).chain(cli.get_subcommands());
     let names = commands.flat_map(Command::get_arguments).filter_map(Arg::get_long);
-    most_similar(key, names).map(str::to_owned)
+    closest_match(key, names).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_become_flags_behind_the_command_unless_typed_or_in_the_environment() {
+    fn settings_keys_become_flags_after_the_command() {
         let settings = "qps = 20\ngroup = \"g1\"\nsandbox = true\nprecheck = false\ncolumn = [\"path=photo\"]\n";
         assert_eq!(
             with(settings, "face-enroll run m.csv", &[]).unwrap(),
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_the_nearest_flag_or_the_line() {
+    fn settings_error_names_line_and_closest_flag() {
         let error = |settings: &str| with(settings, "face-enroll run m.csv", &[]).unwrap_err();
         assert!(error("max-durration = \"1h\"").contains("did you mean max-duration?"));
         assert!(error("precheck = \"maybe\"").contains("true or false"));

@@ -23,7 +23,7 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    cli::{LogFormat, TalkArgs, When},
+    cli::{LogArgs, LogFormat, When},
     domain::{is_unprintable, printable_json, printable_lines, printable_message},
     files,
 };
@@ -32,38 +32,38 @@ use crate::{
 static BAR: OnceLock<ProgressBar> = OnceLock::new();
 
 /// From now on, log lines scroll above this bar.
-pub fn scroll_above(bar: &ProgressBar) {
+pub fn suspend_bar_for(bar: &ProgressBar) {
     let _ = BAR.set(bar.clone());
 }
 
 /// Starts logging. Fails if the log file can't be opened.
-pub fn start(talk: &TalkArgs) -> io::Result<()> {
-    let level = match (talk.quiet, talk.verbose) {
+pub fn start(log: &LogArgs) -> io::Result<()> {
+    let level = match (log.quiet, log.verbose) {
         (true, _) => Level::WARN,
         (false, 0) => Level::INFO,
         (false, 1) => Level::DEBUG,
         (false, _) => Level::TRACE,
     };
     let filter = |level| Targets::new().with_default(LevelFilter::WARN).with_target("face_enroll", level);
-    let has_color = match talk.color {
+    let has_color = match log.color {
         When::Always => true,
         When::Never => false,
         When::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
     };
-    let stderr = Stderr { is_json: talk.log_format == LogFormat::Json, has_color };
-    let mut layers = vec![layer(talk.log_format, has_color, stderr).with_filter(filter(level)).boxed()];
-    if let Some(path) = &talk.log_file {
+    let stderr = Stderr { is_json: log.log_format == LogFormat::Json, has_color };
+    let mut layers = vec![layer(log.log_format, has_color, stderr).with_filter(filter(level)).boxed()];
+    if let Some(path) = &log.log_file {
         let file = files::open_log(path)?;
         // Whoever keeps a log wants to find in it when a run began and how it ended, also where nobody is to be woken.
         let level = level.max(Level::INFO);
-        let log = LogFile {
+        let log_file = LogFile {
             file: Mutex::new(file),
             path: path.clone(),
-            is_json: talk.log_format == LogFormat::Json,
+            is_json: log.log_format == LogFormat::Json,
             was_warned: AtomicBool::new(false),
             is_torn: AtomicBool::new(false),
         };
-        layers.push(layer(talk.log_format, false, Arc::new(log)).with_filter(filter(level)).boxed());
+        layers.push(layer(log.log_format, false, Arc::new(log_file)).with_filter(filter(level)).boxed());
     }
     // A second start is a test's: the first one stands.
     let _ = tracing_subscriber::registry().with(layers).try_init();
@@ -71,13 +71,13 @@ pub fn start(talk: &TalkArgs) -> io::Result<()> {
 }
 
 /// Says something to a person that is no log line: the summary block.
-pub fn plain(text: &str) {
+pub fn eprint_plain(text: &str) {
     print(printable_lines(text).as_bytes());
 }
 
 /// The last word of a program that failed.
 pub fn error(failure: &dyn std::fmt::Display) {
-    plain(&format!("{}\n", printable_message(&format!("error: {failure}"))));
+    eprint_plain(&format!("{}\n", printable_message(&format!("error: {failure}"))));
 }
 
 fn layer<W>(format: LogFormat, has_color: bool, writer: W) -> Box<dyn Layer<Registry> + Send + Sync>
@@ -178,7 +178,9 @@ impl Write for &LogFile {
             && !self.was_warned.swap(true, Ordering::Relaxed)
         {
             let path = self.path.display();
-            plain(&format!("warning: the log file {path} can't be written ({error}): lines are missing in it\n"));
+            eprint_plain(&format!(
+                "warning: the log file {path} can't be written ({error}): lines are missing in it\n"
+            ));
         }
         Ok(line.len())
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::{
     api::{Client, Lookup, LookupPages, RecordPage, Transport},
     checkpoint::{Reader, StoreError},
-    domain::{FaceGroupCode, Fatal, Fault, FaultKind, ItemId, ItemState, MerchantUserId, Permit},
+    domain::{CallFailure, FaceGroupCode, FailureKind, FatalError, ItemId, ItemState, MerchantUserId, Permit},
     pace::{Backoff, Gate},
 };
 
@@ -32,7 +32,7 @@ pub enum Difference {
 
 /// What a comparison has shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Compared {
+pub struct AuditReport {
     /// Enrolled here, and one record there.
     pub in_both: u64,
     /// See [`Difference::OnlyHere`].
@@ -45,7 +45,7 @@ pub struct Compared {
     pub queries: u64,
 }
 
-impl Compared {
+impl AuditReport {
     /// Is there any?
     pub fn has_differences(&self) -> bool {
         self.only_here + self.only_there + self.several > 0
@@ -60,10 +60,10 @@ pub enum AuditError {
     Store(#[from] StoreError),
     /// A person must act first.
     #[error("{0}")]
-    Fatal(Fatal),
+    Fatal(FatalError),
     /// The service stayed away too long.
     #[error("the service gave no answer for too long: {}", .0.message)]
-    Unanswered(Fault),
+    Unanswered(CallFailure),
     /// An id in the checkpoint is none: it was not written by us.
     #[error("the checkpoint holds an id that is none: {0}")]
     NoId(String),
@@ -73,8 +73,8 @@ pub enum AuditError {
 enum Heard<R> {
     Answer(R),
     Throttled(Option<Duration>),
-    Unanswered(Fault),
-    Fatal(Fatal),
+    Unanswered(CallFailure),
+    Fatal(FatalError),
 }
 
 /// See the module.
@@ -88,7 +88,7 @@ pub struct Audit<T> {
     /// How long the service may stay away.
     pub give_up_after: Duration,
     /// What it has shown so far.
-    pub compared: Compared,
+    pub compared: AuditReport,
     /// Has the service answered yet?
     pub was_answered: bool,
 }
@@ -233,8 +233,8 @@ impl<T: Transport> Audit<T> {
                 }
                 Heard::Unanswered(fault) => {
                     let away = now.saturating_duration_since(*away_since.get_or_insert(now));
-                    if fault.kind == FaultKind::ProxyFailed && !self.was_answered && away > PROXY_PATIENCE {
-                        return Err(AuditError::Fatal(Fatal::Proxy { message: fault.message }));
+                    if fault.kind == FailureKind::ProxyFailed && !self.was_answered && away > PROXY_PATIENCE {
+                        return Err(AuditError::Fatal(FatalError::Proxy { message: fault.message }));
                     }
                     if away > self.give_up_after {
                         return Err(AuditError::Unanswered(fault));

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use face_enroll::{
-    api::{Payload, Signable, authorization},
+    api::{CanonicalRequest, Payload, authorization},
     domain::{FaceGroupCode, MerchantUserId},
 };
 use http_body_util::{BodyExt, Full};
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// What is to be sent, and where to.
-pub struct Work {
+pub struct Task {
     pub to: SocketAddr,
     /// Of an authority to trust; none: without TLS.
     pub authority: Option<PathBuf>,
@@ -37,7 +37,7 @@ pub struct Work {
     next: AtomicUsize,
 }
 
-impl Work {
+impl Task {
     pub fn new(to: SocketAddr, authority: Option<PathBuf>, folder: PathBuf, photos: usize) -> Self {
         Self { to, authority, folder, photos, hashes: false, next: AtomicUsize::new(0) }
     }
@@ -70,14 +70,15 @@ fn request(photo: &[u8], n: usize, host: &str) -> (Vec<(&'static str, String)>, 
         ("x-acs-content-sha256", payload.sha256().to_owned()),
     ];
     let signed: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let signable = Signable { method: "POST", path: "/", query: "", headers: &signed, body_sha256: payload.sha256() };
+    let signable =
+        CanonicalRequest { method: "POST", path: "/", query: "", headers: &signed, body_sha256: payload.sha256() };
     let authorization = authorization(signable, KEY, SECRET);
     headers.push(("authorization", authorization));
     (headers, payload.body().clone())
 }
 
 /// With reqwest, over HTTP or TLS.
-pub async fn reqwest(work: Work) {
+pub async fn reqwest(work: Task) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut client = reqwest::Client::builder().http1_only().no_proxy().tcp_nodelay(true);
     let mut scheme = "http";
@@ -105,7 +106,7 @@ pub async fn reqwest(work: Work) {
 }
 
 /// With hyper, a connection for each loop, over HTTP.
-pub async fn hyper(work: Work) {
+pub async fn hyper(work: Task) {
     let work = Arc::new(work);
     let mut loops = JoinSet::new();
     for _ in 0..IN_FLIGHT {

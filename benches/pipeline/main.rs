@@ -28,7 +28,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use bare::Work;
+use bare::Task;
 use child::{Usage, measure, median};
 use ours::{GROUP, KEY, SECRET};
 use stub::Stub;
@@ -150,7 +150,7 @@ fn be(kind: &str, to: &str, authority: &str, folder: &str, photos: &str) {
     let to: SocketAddr = to.parse().expect("an address");
     let authority = (kind == "as-reqwest-tls").then(|| PathBuf::from(authority));
     let photos = photos.parse().expect("a number");
-    let mut work = Work::new(to, authority, folder.into(), photos);
+    let mut work = Task::new(to, authority, folder.into(), photos);
     work.hashes = kind == "as-hashing";
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be started");
     match kind {

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use percent_encoding::utf8_percent_encode;
 
 use super::{
-    FileAddress, buffer,
+    ObjectUrl, buffer,
     sign::{UNRESERVED, sha256_hex},
 };
-use crate::domain::{FaceGroupCode, MerchantUserId, PictureUrl};
+use crate::domain::{FaceGroupCode, MerchantUserId, PhotoUrl};
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 /// Base64's padding as it stands in a form.
@@ -46,7 +46,7 @@ impl Payload {
     }
 
     /// With a link to the photo, as `FacePictureUrl`.
-    pub fn with_url(group: &FaceGroupCode, user: &MerchantUserId, url: &PictureUrl) -> Self {
+    pub fn with_url(group: &FaceGroupCode, user: &MerchantUserId, url: &PhotoUrl) -> Self {
         Self::new(group, user, url.0.len() * 3 + 512, |form| {
             form.extend_from_slice(b"FacePictureUrl=");
             push_text(form, &url.0);
@@ -54,7 +54,7 @@ impl Payload {
     }
 
     /// With the address of a file that was uploaded before, as `FacePictureFile`.
-    pub fn with_file(group: &FaceGroupCode, user: &MerchantUserId, file: &FileAddress) -> Self {
+    pub fn with_file(group: &FaceGroupCode, user: &MerchantUserId, file: &ObjectUrl) -> Self {
         Self::new(group, user, file.0.len() * 3 + 512, |form| {
             form.extend_from_slice(b"FacePictureFile=");
             push_text(form, &file.0);
@@ -92,15 +92,15 @@ fn push_text(form: &mut Vec<u8>, text: &str) {
 
 /// Two Base64 characters as they stand in a form, and how many bytes they take.
 #[derive(Clone, Copy)]
-struct Pair {
+struct Base64Pair {
     text: [u8; 8],
     len: u8,
 }
 
-static PAIRS: LazyLock<Box<[Pair; 4096]>> = LazyLock::new(|| {
-    let pairs: Vec<Pair> = (0..4096_usize)
+static PAIRS: LazyLock<Box<[Base64Pair; 4096]>> = LazyLock::new(|| {
+    let pairs: Vec<Base64Pair> = (0..4096_usize)
         .map(|bits| {
-            let mut pair = Pair { text: [0; 8], len: 0 };
+            let mut pair = Base64Pair { text: [0; 8], len: 0 };
             for character in [ALPHABET[bits >> 6], ALPHABET[bits & 63]] {
                 for &byte in encoded(&character) {
                     pair.text[usize::from(pair.len)] = byte;
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn body_of_the_official_vector_is_made_byte_for_byte() {
+    fn body_matches_official_vector() {
         let payload = Payload::with_picture(
             &FaceGroupCode::parse("sgl0001uc").unwrap(),
             &MerchantUserId::parse("u1").unwrap(),
@@ -192,10 +192,10 @@ mod tests {
     }
 
     #[test]
-    fn link_and_ids_come_out_of_the_form_as_they_went_in() {
+    fn form_round_trips_url_and_ids() {
         let (group, user) = ids();
         let url = "https://b.example/张 三.jpg?Expires=1&Signature=a%2Bb+c";
-        let payload = Payload::with_url(&group, &user, &PictureUrl(url.into()));
+        let payload = Payload::with_url(&group, &user, &PhotoUrl(url.into()));
         let fields: Vec<_> = form_urlencoded::parse(payload.body()).into_owned().collect();
         let field = |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         assert_eq!(field("FacePictureUrl"), Some(url));
@@ -212,7 +212,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_pass_gives_what_base64_and_a_form_encoder_give(bytes in proptest::collection::vec(any::<u8>(), 0..5_000)) {
+        fn one_pass_encoding_matches_base64_and_form(bytes in proptest::collection::vec(any::<u8>(), 0..5_000)) {
             let (group, user) = ids();
             let payload = Payload::with_picture(&group, &user, &bytes);
             let base64 = STANDARD.encode(&bytes);

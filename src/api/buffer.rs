@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 
 /// Buffers kept: as many as there are bodies at once, with the default concurrency.
-const KEPT: usize = 128;
+const MAX_POOLED: usize = 128;
 /// A smaller one is not made. The allocator maps what is as large as that by itself (glibc: from 128 KiB on), and returns
 /// it whole; smaller ones, made on one thread and dropped on another, tear holes into the memory of each. What is not used
 /// of it takes no memory.
@@ -29,23 +29,23 @@ pub(super) fn take(room: usize) -> Vec<u8> {
 
 /// As what is sent. When the last of it is dropped, the buffer is spare again.
 pub(super) fn into_bytes(buffer: Vec<u8>) -> Bytes {
-    Bytes::from_owner(Kept(buffer))
+    Bytes::from_owner(PooledBuffer(buffer))
 }
 
-struct Kept(Vec<u8>);
+struct PooledBuffer(Vec<u8>);
 
-impl AsRef<[u8]> for Kept {
+impl AsRef<[u8]> for PooledBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl Drop for Kept {
+impl Drop for PooledBuffer {
     fn drop(&mut self) {
         let mut buffer = std::mem::take(&mut self.0);
         buffer.clear();
         let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < KEPT && buffer.capacity() <= LARGEST {
+        if spare.len() < MAX_POOLED && buffer.capacity() <= LARGEST {
             spare.push(buffer);
         }
     }

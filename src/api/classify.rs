@@ -13,9 +13,10 @@
 
 use serde::Deserialize;
 
-use super::RawAnswer;
+use super::RawResponse;
 use crate::domain::{
-    ApiCode, Fatal, Fault, FaultKind, Receipt, Refusal, RequestId, RunEffect, Verdict, is_unprintable,
+    ApiRejection, CallFailure, EnrollmentReceipt, ErrorCode, FailureKind, FatalError, RequestId, RunEffect, Verdict,
+    is_unprintable,
 };
 
 /// Longest text of the service that is kept, in characters.
@@ -27,9 +28,9 @@ pub enum Meaning {
     /// A verdict.
     Verdict(Verdict),
     /// The service refused the date: not executed.
-    WrongClock(Refusal),
+    WrongClock(ApiRejection),
     /// Not the service's answer: the call may have been executed. The status may concern the run.
-    Foreign(Fault, Option<RunEffect>),
+    Foreign(CallFailure, Option<RunEffect>),
 }
 
 /// The body of an answer, success or not, as far as it is read.
@@ -147,7 +148,7 @@ pub(super) fn is_success(code: &str) -> bool {
 }
 
 /// What an answer to AddFaceRecord means.
-pub fn classify(answer: &RawAnswer) -> Meaning {
+pub fn classify(answer: &RawResponse) -> Meaning {
     let Some(body) = answer.body.as_deref() else {
         return foreign(answer.status, "its body broke off or has no end");
     };
@@ -172,15 +173,15 @@ pub(super) fn is_from_service(code: &str, request_id: Option<&str>) -> bool {
 
 fn by_code(status: u16, body: Body) -> Meaning {
     let Body { code, message, request_id, result } = body;
-    let (code, request_id) = (ApiCode(shown(&code)), request_id.map(|id| RequestId(shown(&id))));
+    let (code, request_id) = (ErrorCode(shown(&code)), request_id.map(|id| RequestId(shown(&id))));
     let message = message.map(|text| shown(&text)).unwrap_or_default();
     if code.0 != "Success" && is_success(&code.0) {
         // Documented for the queries alone. It is no refusal, and says too little to be a success.
         let why = format!("its Code is {code}");
         return Meaning::Verdict(Verdict::MaybeSent(unreadable(status, &why, request_id)));
     }
-    let refusal = |code: ApiCode| Refusal { code, message: message.clone(), request_id: request_id.clone() };
-    let fault = |kind| Fault { kind, message: format!("{code}: {message}"), request_id: request_id.clone() };
+    let refusal = |code: ErrorCode| ApiRejection { code, message: message.clone(), request_id: request_id.clone() };
+    let fault = |kind| CallFailure { kind, message: format!("{code}: {message}"), request_id: request_id.clone() };
     Meaning::Verdict(match code_kind(&code.0, status) {
         CodeKind::Success if (200..300).contains(&status) => {
             return Meaning::Verdict(succeeded(result, request_id, message));
@@ -188,9 +189,9 @@ fn by_code(status: u16, body: Body) -> Meaning {
         // Success and a failing status contradict each other.
         CodeKind::Success => Verdict::MaybeSent(unreadable(status, "it says Success", request_id)),
         CodeKind::Throttled => Verdict::Throttled(refusal(code.clone())),
-        CodeKind::ServiceFault => Verdict::MaybeSent(fault(FaultKind::Service(code.clone()))),
-        CodeKind::DownloadTimeout => Verdict::NotSent(fault(FaultKind::DownloadTimeout)),
-        CodeKind::NonceUsed => Verdict::MaybeSent(fault(FaultKind::NonceUsed)),
+        CodeKind::ServiceFault => Verdict::MaybeSent(fault(FailureKind::Service(code.clone()))),
+        CodeKind::DownloadTimeout => Verdict::NotSent(fault(FailureKind::DownloadTimeout)),
+        CodeKind::NonceUsed => Verdict::MaybeSent(fault(FailureKind::NonceUsed)),
         CodeKind::WrongClock => return Meaning::WrongClock(refusal(code.clone())),
         CodeKind::Refused => Verdict::Refused(refusal(code.clone())),
         kind @ (CodeKind::Credentials
@@ -202,21 +203,21 @@ fn by_code(status: u16, body: Body) -> Meaning {
 }
 
 /// What stops a run, by the kind of its code.
-pub(super) fn fatal(kind: CodeKind, code: ApiCode, message: String) -> Fatal {
+pub(super) fn fatal(kind: CodeKind, code: ErrorCode, message: String) -> FatalError {
     match kind {
-        CodeKind::Credentials => Fatal::Credentials { code, message },
+        CodeKind::Credentials => FatalError::Credentials { code, message },
         // Its message quotes what was signed.
-        CodeKind::Signature => Fatal::Signature { code },
-        CodeKind::Account => Fatal::Account { code, message },
-        CodeKind::WrongClock => Fatal::Clock { code, message },
-        CodeKind::Endpoint => Fatal::Endpoint { message: format!("{code}: {message}") },
+        CodeKind::Signature => FatalError::Signature { code },
+        CodeKind::Account => FatalError::Account { code, message },
+        CodeKind::WrongClock => FatalError::Clock { code, message },
+        CodeKind::Endpoint => FatalError::Endpoint { message: format!("{code}: {message}") },
         CodeKind::Permission
         | CodeKind::Success
         | CodeKind::Throttled
         | CodeKind::ServiceFault
         | CodeKind::DownloadTimeout
         | CodeKind::NonceUsed
-        | CodeKind::Refused => Fatal::Permission { code, message },
+        | CodeKind::Refused => FatalError::Permission { code, message },
     }
 }
 
@@ -232,12 +233,12 @@ fn succeeded(result: Option<AddResult>, request_id: Option<RequestId>, message: 
         Some("Y") => {
             let info = info.and_then(|text| serde_json::from_str::<ExtFaceInfo>(&text).ok());
             let quality = info.and_then(|info| info.face_quality).map(|text| shown(&text));
-            Verdict::Enrolled(Receipt { request_id, quality })
+            Verdict::Enrolled(EnrollmentReceipt { request_id, quality })
         }
         Some("N") => {
             let detail = info.map(|info| format!(" ({})", shown(&info))).unwrap_or_default();
-            Verdict::Refused(Refusal {
-                code: ApiCode::NOT_PASSED.into(),
+            Verdict::Refused(ApiRejection {
+                code: ErrorCode::NOT_PASSED.into(),
                 message: format!("the service did not accept the photo{detail}"),
                 request_id,
             })
@@ -254,15 +255,15 @@ fn foreign(status: u16, why: &str) -> Meaning {
         429 => Some(RunEffect::SlowDown),
         // The gateway answers so under load (documented for STS). It is never followed.
         302 => Some(RunEffect::SlowDown),
-        300..=399 | 401 | 403 | 407 => Some(RunEffect::Stop(Fatal::Intercepted { status })),
+        300..=399 | 401 | 403 | 407 => Some(RunEffect::Stop(FatalError::Intercepted { status })),
         _ => None,
     };
     Meaning::Foreign(unreadable(status, why, None), effect)
 }
 
-fn unreadable(status: u16, why: &str, request_id: Option<RequestId>) -> Fault {
-    Fault {
-        kind: FaultKind::UnreadableAnswer,
+fn unreadable(status: u16, why: &str, request_id: Option<RequestId>) -> CallFailure {
+    CallFailure {
+        kind: FailureKind::UnreadableAnswer,
         message: format!("HTTP {status} that can't be understood: {why}"),
         request_id,
     }
@@ -300,8 +301,8 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, body: impl AsRef<[u8]>) -> RawAnswer {
-        RawAnswer { status, body: Some(body.as_ref().to_vec().into()), ..RawAnswer::default() }
+    fn answer(status: u16, body: impl AsRef<[u8]>) -> RawResponse {
+        RawResponse { status, body: Some(body.as_ref().to_vec().into()), ..RawResponse::default() }
     }
 
     fn meaning(status: u16, body: &str) -> String {
@@ -427,7 +428,7 @@ mod tests {
     fn receipt_carries_the_quality_and_the_request_id() {
         let body =
             r#"{"RequestId":"R-1","Code":"Success","Result":{"Passed":"Y","ExtFaceInfo":"{\"faceQuality\":\"LOW\"}"}}"#;
-        let receipt = Receipt { request_id: Some(RequestId("R-1".into())), quality: Some("LOW".into()) };
+        let receipt = EnrollmentReceipt { request_id: Some(RequestId("R-1".into())), quality: Some("LOW".into()) };
         assert_eq!(classify(&answer(200, body)), Meaning::Verdict(Verdict::Enrolled(receipt)));
     }
 
@@ -481,7 +482,7 @@ mod tests {
             for body in FOREIGN {
                 assert_eq!(meaning(status, body), expected, "{status} {body}");
             }
-            let broken_off = classify(&RawAnswer { status, ..RawAnswer::default() });
+            let broken_off = classify(&RawResponse { status, ..RawResponse::default() });
             assert!(matches!(broken_off, Meaning::Foreign(..)), "{status}");
         }
     }
@@ -516,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_service_quotes_of_a_signature_is_not_repeated() {
+    fn quoted_signature_is_not_repeated() {
         let body =
             r#"{"RequestId":"R","Code":"SignatureDoesNotMatch","Message":"server string to sign is:POST planted"}"#;
         let Meaning::Verdict(Verdict::Fatal(fatal)) = classify(&answer(403, body)) else { panic!() };

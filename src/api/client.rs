@@ -11,14 +11,14 @@ use reqwest::Method;
 use tokio::time::Instant;
 
 use super::{
-    AccessKey, Credentials, Endpoint, GroupLookup, LookupPage, Meaning, NoAnswer, Payload, RawAnswer, RecordPage,
-    Removed, Signable, SignedRequest, Transport, UploadTarget, authorization, classify, companion,
+    AccessKey, CanonicalRequest, Credentials, Endpoint, GroupLookup, LookupPage, Meaning, NoAnswer, Payload,
+    RawResponse, RecordPage, Removed, SignedRequest, Transport, UploadTarget, authorization, classify, companion,
     credentials::renewed,
     sign::{canonical_query, sha256_hex},
 };
 use crate::domain::{
-    Answer, Committed, FaceGroupCode, Fatal, Fault, FaultKind, Intent, MerchantUserId, Permit, Refusal, Removal,
-    RunEffect, Verdict,
+    Answer, ApiRejection, CallFailure, Committed, DeleteIntent, FaceGroupCode, FailureKind, FatalError, Intent,
+    MerchantUserId, Permit, RunEffect, Verdict,
 };
 
 const VERSION: &str = "2022-08-09";
@@ -28,7 +28,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 /// A `Date` further from our clock than this is not believed (reliability.md S15).
 const FURTHEST_CLOCK: Duration = Duration::from_secs(24 * 60 * 60);
 /// A request whose date was within this of the service's `Date` was not refused for our clock's sake.
-const SAME_CLOCK: Duration = Duration::from_secs(60);
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// What is called, and where.
 pub(super) struct Call<'a> {
@@ -40,7 +40,7 @@ pub(super) struct Call<'a> {
 
 /// An answer, and to what.
 struct Heard {
-    answer: RawAnswer,
+    answer: RawResponse,
     key: AccessKey,
     signed_at: Timestamp,
 }
@@ -119,25 +119,25 @@ impl<T: Transport> Client<T> {
 
     /// DeleteFaceRecord: removes this record, and no other. (DeleteFaceRecordV2 takes an id, and without a group removes
     /// it from every group: it is never called.)
-    pub async fn delete_face_record(&self, _permit: Permit, intent: Committed<Removal>) -> Removed {
+    pub async fn delete_face_record(&self, _permit: Permit, intent: Committed<DeleteIntent>) -> Removed {
         let body = format!("Id={}", intent.get().record);
         companion::removed(self.exchange(self.call("DeleteFaceRecord"), "", body.into()).await)
     }
 
     /// A question: everything in the query, no body.
-    async fn ask(&self, action: &'static str, parameters: &[(&str, &str)]) -> Result<RawAnswer, NoAnswer> {
+    async fn ask(&self, action: &'static str, parameters: &[(&str, &str)]) -> Result<RawResponse, NoAnswer> {
         self.ask_as(self.call(action), parameters).await
     }
 
-    pub(super) async fn ask_as(&self, call: Call<'_>, parameters: &[(&str, &str)]) -> Result<RawAnswer, NoAnswer> {
+    pub(super) async fn ask_as(&self, call: Call<'_>, parameters: &[(&str, &str)]) -> Result<RawResponse, NoAnswer> {
         self.exchange(call, &canonical_query(parameters), Bytes::new()).await
     }
 
     /// A clock that is found wrong is corrected for the next one, and a key that has ended is renewed.
-    async fn exchange(&self, call: Call<'_>, query: &str, body: Bytes) -> Result<RawAnswer, NoAnswer> {
+    async fn exchange(&self, call: Call<'_>, query: &str, body: Bytes) -> Result<RawResponse, NoAnswer> {
         let sha256 = sha256_hex(&body);
         let heard = self.send(call, query, (body, &sha256)).await?;
-        if let Some(service) = heard.answer.told_time() {
+        if let Some(service) = heard.answer.server_date() {
             let ahead = service.duration_since(Timestamp::now());
             self.seen_ahead_ms.store(ahead.as_millis() as i64, Ordering::Relaxed);
         }
@@ -165,8 +165,8 @@ impl<T: Transport> Client<T> {
     async fn verdict(&self, heard: &Heard) -> (Verdict, Option<RunEffect>) {
         let verdict = match classify(&heard.answer) {
             Meaning::Foreign(fault, effect) => return (Verdict::MaybeSent(fault), effect),
-            Meaning::WrongClock(refusal) => self.correct_clock(&heard.answer, heard.signed_at, refusal),
-            Meaning::Verdict(Verdict::Fatal(fatal @ Fatal::Credentials { .. })) => {
+            Meaning::WrongClock(refusal) => self.correct_clock_skew(&heard.answer, heard.signed_at, refusal),
+            Meaning::Verdict(Verdict::Fatal(fatal @ FatalError::Credentials { .. })) => {
                 match self.credentials.refused(&heard.key).await {
                     Ok(true) => Verdict::NotSent(renewed()),
                     Ok(false) => Verdict::Fatal(fatal),
@@ -191,17 +191,17 @@ impl<T: Transport> Client<T> {
     }
 
     /// The service refused our date, and its `Date` says what time it is. Not executed; signed anew it may pass.
-    fn correct_clock(&self, answer: &RawAnswer, signed_at: Timestamp, refusal: Refusal) -> Verdict {
-        let Refusal { code, message, request_id } = refusal;
-        let Some(service) = answer.told_time() else { return Verdict::Fatal(Fatal::Clock { code, message }) };
+    fn correct_clock_skew(&self, answer: &RawResponse, signed_at: Timestamp, refusal: ApiRejection) -> Verdict {
+        let ApiRejection { code, message, request_id } = refusal;
+        let Some(service) = answer.server_date() else { return Verdict::Fatal(FatalError::Clock { code, message }) };
         let ahead = service.duration_since(Timestamp::now());
-        let was_right = service.duration_since(signed_at).unsigned_abs() <= SAME_CLOCK;
+        let was_right = service.duration_since(signed_at).unsigned_abs() <= MAX_CLOCK_SKEW;
         if was_right || ahead.unsigned_abs() > FURTHEST_CLOCK {
-            return Verdict::Fatal(Fatal::Clock { code, message });
+            return Verdict::Fatal(FatalError::Clock { code, message });
         }
         self.clock_ahead_ms.store(ahead.as_millis() as i64, Ordering::Relaxed);
         tracing::warn!(seconds = ahead.as_secs(), "this machine's clock is wrong by so much; corrected for this run");
-        Verdict::NotSent(Fault { kind: FaultKind::ClockCorrected, message, request_id })
+        Verdict::NotSent(CallFailure { kind: FailureKind::ClockCorrected, message, request_id })
     }
 }
 
@@ -228,7 +228,8 @@ fn sign(
         headers.push(("x-acs-security-token", token.to_owned()));
     }
     let signed: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let request = Signable { method: call.method.as_str(), path: "/", query, headers: &signed, body_sha256: sha256 };
+    let request =
+        CanonicalRequest { method: call.method.as_str(), path: "/", query, headers: &signed, body_sha256: sha256 };
     let authorization = authorization(request, key.id(), key.secret());
     // Not signed, like the official TypeScript SDK: something on the way may rewrite it.
     headers.push(("accept", "application/json".to_owned()));

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{
-    NoAnswer, RawAnswer,
+    NoAnswer, RawResponse,
     classify::{CodeKind, code_kind, fatal, is_from_service, is_success, shown},
 };
-use crate::domain::{ApiCode, Fatal, Fault, FaultKind};
+use crate::domain::{CallFailure, ErrorCode, FailureKind, FatalError};
 
 /// Records of one id asked for at once.
 pub(super) const LOOKUP_PAGE_SIZE: u64 = 10;
@@ -43,9 +43,9 @@ pub enum Lookup {
         retry_after: Option<Duration>,
     },
     /// No answer, or none that can be understood.
-    Unanswered(Fault),
+    Unanswered(CallFailure),
     /// Nothing will go better until a person acts.
-    Fatal(Fatal),
+    Fatal(FatalError),
 }
 
 /// One page of the records of an id.
@@ -113,9 +113,9 @@ pub enum RecordPage {
         retry_after: Option<Duration>,
     },
     /// No answer, or none that can be understood.
-    Unanswered(Fault),
+    Unanswered(CallFailure),
     /// Nothing will go better until a person acts.
-    Fatal(Fatal),
+    Fatal(FatalError),
 }
 
 /// Is there a group of this code?
@@ -131,9 +131,9 @@ pub enum GroupLookup {
         retry_after: Option<Duration>,
     },
     /// No answer, or none that can be understood.
-    Unanswered(Fault),
+    Unanswered(CallFailure),
     /// Nothing will go better until a person acts.
-    Fatal(Fatal),
+    Fatal(FatalError),
 }
 
 /// Is a record removed?
@@ -147,9 +147,9 @@ pub enum Removed {
         retry_after: Option<Duration>,
     },
     /// It may be: what is there tells.
-    Unanswered(Fault),
+    Unanswered(CallFailure),
     /// Nothing will go better until a person acts.
-    Fatal(Fatal),
+    Fatal(FatalError),
 }
 
 #[derive(Debug, Deserialize)]
@@ -196,12 +196,12 @@ impl Entry {
 /// Why there is no page to read.
 enum NoPage {
     Throttled(Option<Duration>),
-    Unanswered(Fault),
-    Fatal(Fatal),
+    Unanswered(CallFailure),
+    Fatal(FatalError),
 }
 
 /// What an answer to QueryFaceRecord, for this page, says about this id.
-pub(super) fn lookup_page(answer: Result<RawAnswer, NoAnswer>, user: &str, number: u64) -> LookupPage {
+pub(super) fn lookup_page(answer: Result<RawResponse, NoAnswer>, user: &str, number: u64) -> LookupPage {
     let only = |lookup| LookupPage { lookup, total: None, is_full: false };
     let page = match page(answer) {
         Ok(page) => page,
@@ -234,7 +234,7 @@ pub(super) fn lookup_page(answer: Result<RawAnswer, NoAnswer>, user: &str, numbe
 }
 
 /// What an answer to QueryFaceRecord without an id says.
-pub(super) fn record_page(answer: Result<RawAnswer, NoAnswer>) -> RecordPage {
+pub(super) fn record_page(answer: Result<RawResponse, NoAnswer>) -> RecordPage {
     match page(answer) {
         Ok(page) => {
             let entries = page.items.unwrap_or_default();
@@ -249,7 +249,7 @@ pub(super) fn record_page(answer: Result<RawAnswer, NoAnswer>) -> RecordPage {
 }
 
 /// What an answer to QueryFaceGroup says about this group.
-pub(super) fn group_lookup(answer: Result<RawAnswer, NoAnswer>, group: &str) -> GroupLookup {
+pub(super) fn group_lookup(answer: Result<RawResponse, NoAnswer>, group: &str) -> GroupLookup {
     match page(answer) {
         Ok(page) => {
             let says_empty = page.says_empty();
@@ -269,7 +269,7 @@ pub(super) fn group_lookup(answer: Result<RawAnswer, NoAnswer>, group: &str) -> 
 }
 
 /// What an answer to DeleteFaceRecord says.
-pub(super) fn removed(answer: Result<RawAnswer, NoAnswer>) -> Removed {
+pub(super) fn removed(answer: Result<RawResponse, NoAnswer>) -> Removed {
     match page(answer) {
         Ok(_) => Removed::Done,
         Err(NoPage::Throttled(retry_after)) => Removed::Throttled { retry_after },
@@ -278,7 +278,7 @@ pub(super) fn removed(answer: Result<RawAnswer, NoAnswer>) -> Removed {
     }
 }
 
-fn page(answer: Result<RawAnswer, NoAnswer>) -> Result<Page, NoPage> {
+fn page(answer: Result<RawResponse, NoAnswer>) -> Result<Page, NoPage> {
     let answer = answer.map_err(|error| match error {
         NoAnswer::NotSent(fault) | NoAnswer::MaybeSent(fault) => NoPage::Unanswered(fault),
         NoAnswer::Fatal(fatal) => NoPage::Fatal(fatal),
@@ -293,7 +293,7 @@ fn page(answer: Result<RawAnswer, NoAnswer>) -> Result<Page, NoPage> {
     if is_success(&page.code) && (200..300).contains(&answer.status) {
         return Ok(page);
     }
-    let (code, message) = (ApiCode(shown(&page.code)), page.message.map(|text| shown(&text)).unwrap_or_default());
+    let (code, message) = (ErrorCode(shown(&page.code)), page.message.map(|text| shown(&text)).unwrap_or_default());
     Err(match code_kind(&code.0, answer.status) {
         CodeKind::Throttled => NoPage::Throttled(answer.retry_after),
         kind @ (CodeKind::Credentials
@@ -310,20 +310,20 @@ fn page(answer: Result<RawAnswer, NoAnswer>) -> Result<Page, NoPage> {
     })
 }
 
-fn unreadable(message: &str) -> Fault {
-    Fault { kind: FaultKind::UnreadableAnswer, message: message.to_owned(), request_id: None }
+fn unreadable(message: &str) -> CallFailure {
+    CallFailure { kind: FailureKind::UnreadableAnswer, message: message.to_owned(), request_id: None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Result<RawAnswer, NoAnswer> {
-        Ok(RawAnswer { status, body: Some(body.to_owned().into()), ..RawAnswer::default() })
+    fn answer(status: u16, body: &str) -> Result<RawResponse, NoAnswer> {
+        Ok(RawResponse { status, body: Some(body.to_owned().into()), ..RawResponse::default() })
     }
 
     /// What a lookup of one page says.
-    fn lookup(answer: Result<RawAnswer, NoAnswer>, user: &str) -> Lookup {
+    fn lookup(answer: Result<RawResponse, NoAnswer>, user: &str) -> Lookup {
         lookup_page(answer, user, 1).lookup
     }
 
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn group_is_missing_when_the_service_says_so_and_not_otherwise() {
+    fn group_is_missing_only_when_service_says_so() {
         let found = r#"{"RequestId":"R","Code":"200","TotalCount":1,"Items":[{"Id":1,"Name":"n","Code":"sgl1"}]}"#;
         assert_eq!(group_lookup(answer(200, found), "sgl1"), GroupLookup::Exists);
         assert!(matches!(group_lookup(answer(200, found), "sgl2"), GroupLookup::Unanswered(_)));

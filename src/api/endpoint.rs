@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use url::{Host, Url};
 
-use crate::domain::suggestion;
+use crate::domain::did_you_mean;
 
 /// The regions that serve AddFaceRecord (API page). Data is kept apart between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl FromStr for Network {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// Not one of the four.
-    #[error("{id} is no region of this API{}: give ap-southeast-1, ap-southeast-5, cn-hongkong or ap-southeast-3", suggestion(id, Region::ALL.map(Region::id)))]
+    #[error("{id} is no region of this API{}: give ap-southeast-1, ap-southeast-5, cn-hongkong or ap-southeast-3", did_you_mean(id, Region::ALL.map(Region::id)))]
     UnknownRegion {
         /// What was given.
         id: String,
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn photos_are_uploaded_to_alibaba_clouds_object_store_alone_or_to_loopback() {
+    fn uploads_go_only_to_oss_or_loopback() {
         let cloud = Endpoint::custom("https://openplatform.aliyuncs.com").unwrap();
         let store = Endpoint::object_store("b-1", "oss-ap-southeast-1.aliyuncs.com", &cloud).unwrap();
         assert_eq!(store.url().as_str(), "https://b-1.oss-ap-southeast-1.aliyuncs.com/");

@@ -11,11 +11,11 @@ use reqwest::{
 };
 
 use super::{
-    Proxy, RawAnswer, SignedRequest, Transport, TransportError,
+    Proxy, RawResponse, SignedRequest, Transport, TransportError,
     proxy::{InvalidProxy, ProxyError, proxy_error},
     transport::BODY_CAP,
 };
-use crate::domain::{Fatal, FaultKind, decode_text};
+use crate::domain::{FailureKind, FatalError, decode_text};
 
 /// `x-acs-retry-after` is honoured up to this (the official SDK's cap).
 const RETRY_AFTER_CAP: Duration = Duration::from_secs(120);
@@ -148,14 +148,14 @@ pub(super) fn builder(settings: &TransportSettings) -> Result<ClientBuilder, Set
 }
 
 impl Transport for HttpTransport {
-    async fn exchange(&self, request: SignedRequest) -> Result<RawAnswer, TransportError> {
+    async fn exchange(&self, request: SignedRequest) -> Result<RawResponse, TransportError> {
         let SignedRequest { method, to, query, headers, body } = request;
         let mut url = to.url().clone();
         url.set_query((!query.is_empty()).then_some(query.as_str()));
         let mut map = HeaderMap::with_capacity(headers.len());
         for (name, value) in headers {
             let mut value = HeaderValue::try_from(value).map_err(|_| {
-                TransportError::not_sent(FaultKind::ConnectFailed, format!("the header {name} can't be sent"))
+                TransportError::not_sent(FailureKind::ConnectFailed, format!("the header {name} can't be sent"))
             })?;
             value.set_sensitive(SENSITIVE.contains(&name));
             map.insert(HeaderName::from_static(name), value);
@@ -192,17 +192,17 @@ pub(super) fn failed(error: &reqwest::Error, host: &str, proxy: Option<&Proxy>) 
     let why = if words.is_empty() { String::new() } else { format!(": {}", words.join(": ")) };
     let message = format!("{what} {host}{by}{why}");
     match (error.is_connect(), proxy, of_proxy) {
-        (true, Some(proxy), Some(ProxyError::Credentials)) => TransportError::Fatal(Fatal::Proxy {
+        (true, Some(proxy), Some(ProxyError::Credentials)) => TransportError::Fatal(FatalError::Proxy {
             message: format!("{proxy} refuses the connection to {host}: it wants a user and a password, or others"),
         }),
-        (true, _, _) if is_certificate => TransportError::not_sent(FaultKind::CertificateRefused, message),
+        (true, _, _) if is_certificate => TransportError::not_sent(FailureKind::CertificateRefused, message),
         // Through the proxy and past it, there is nothing but TLS to fail.
         (true, Some(_), of_proxy) if of_proxy.is_some() || !is_tls => {
-            TransportError::not_sent(FaultKind::ProxyFailed, message)
+            TransportError::not_sent(FailureKind::ProxyFailed, message)
         }
-        (true, _, _) => TransportError::not_sent(FaultKind::ConnectFailed, message),
-        (false, _, _) if error.is_timeout() => TransportError::maybe_sent(FaultKind::Timeout, message),
-        (false, _, _) => TransportError::maybe_sent(FaultKind::ConnectionLost, message),
+        (true, _, _) => TransportError::not_sent(FailureKind::ConnectFailed, message),
+        (false, _, _) if error.is_timeout() => TransportError::maybe_sent(FailureKind::Timeout, message),
+        (false, _, _) => TransportError::maybe_sent(FailureKind::ConnectionLost, message),
     }
 }
 
@@ -220,8 +220,8 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
 }
 
 /// What came back.
-pub(super) async fn read(response: Response) -> RawAnswer {
-    RawAnswer {
+pub(super) async fn read(response: Response) -> RawResponse {
+    RawResponse {
         status: response.status().as_u16(),
         date: text(response.headers(), "date"),
         retry_after: retry_after(response.headers()),
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn alibaba_clouds_header_is_in_milliseconds_and_the_standards_in_seconds() {
+    fn retry_after_headers_use_their_own_units() {
         assert_eq!(waits(&[("x-acs-retry-after", "1500"), ("retry-after", "9")]), Some(Duration::from_millis(1_500)));
         assert_eq!(waits(&[("retry-after", "9")]), Some(Duration::from_secs(9)));
         let limits = "Limit:1,Remain:0,TimeLeft:2000,Reset:1234";

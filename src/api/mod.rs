@@ -28,9 +28,9 @@ pub use credentials::{Credentials, CredentialsError, Origin};
 pub use endpoint::{Endpoint, EndpointError, Network, Region};
 pub use http::{HttpTransport, TransportSettings};
 pub use proxy::{InvalidProxy, Proxy};
-pub use sign::{Signable, authorization, canonical_query};
-pub use transport::{RawAnswer, SignedRequest, Transport, TransportError};
-pub use upload::{FileAddress, Leave, UploadError, UploadTarget};
+pub use sign::{CanonicalRequest, authorization, canonical_query};
+pub use transport::{RawResponse, SignedRequest, Transport, TransportError};
+pub use upload::{ObjectUrl, UploadAuthorization, UploadError, UploadTarget};
 
 use self::no_answer::NoAnswer;
 pub use crate::secret::AccessKey;

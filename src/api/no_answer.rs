@@ -1,17 +1,17 @@
 //! Why a call has no answer.
 
 use super::TransportError;
-use crate::domain::{Fatal, Fault, Verdict};
+use crate::domain::{CallFailure, FatalError, Verdict};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NoAnswer {
     /// No byte of it has left.
-    NotSent(Fault),
+    NotSent(CallFailure),
     /// It may have arrived.
-    MaybeSent(Fault),
+    MaybeSent(CallFailure),
     /// Nothing has left, and nothing will before a person acts: there is no key, or no way through the proxy.
-    Fatal(Fatal),
+    Fatal(FatalError),
 }
 
 impl From<TransportError> for NoAnswer {

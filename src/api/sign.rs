@@ -11,7 +11,7 @@ pub(super) const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b
 
 /// What a signature covers.
 #[derive(Debug, Clone, Copy)]
-pub struct Signable<'a> {
+pub struct CanonicalRequest<'a> {
     /// `POST`
     pub method: &'a str,
     /// `/`
@@ -25,7 +25,7 @@ pub struct Signable<'a> {
 }
 
 /// The `Authorization` header.
-pub fn authorization(request: Signable<'_>, key_id: &str, secret: &str) -> String {
+pub fn authorization(request: CanonicalRequest<'_>, key_id: &str, secret: &str) -> String {
     let mut headers = request.headers.to_vec();
     headers.sort_unstable();
     let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn minimal_vectors_are_signed_as_the_official_functions_sign_them() {
+    fn minimal_vectors_match_official_signatures() {
         let vectors: Vec<Value> = serde_json::from_str(&read("min_vectors.json")).unwrap();
         for vector in &vectors {
             let text = |name: &str| vector[name].as_str().unwrap();
@@ -84,7 +84,7 @@ mod tests {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_str().unwrap()))
                 .collect();
-            let request = Signable {
+            let request = CanonicalRequest {
                 method: text("method"),
                 path: "/",
                 query: &query_of(text("url_path_query_as_sent_by_python_sdk")),
@@ -110,7 +110,7 @@ mod tests {
         let sent = find("authorization");
         let signed_names = sent.split("SignedHeaders=").nth(1).unwrap().split(',').next().unwrap();
         let signed: Vec<(&str, &str)> = signed_names.split(';').map(|name| (name, find(name))).collect();
-        let request = Signable {
+        let request = CanonicalRequest {
             method,
             path: "/",
             query: &query_of(target),
@@ -161,7 +161,8 @@ mod tests {
             ("RegionId", "cn-shanghai"),
             ("ImageId", "win2019_1809_x64_dtc_zh-cn_40G_alibase_20230811.vhd"),
         ]);
-        let request = Signable { method: "POST", path: "/", query: &query, headers: &headers, body_sha256: &hash };
+        let request =
+            CanonicalRequest { method: "POST", path: "/", query: &query, headers: &headers, body_sha256: &hash };
         let signed = authorization(request, "YourAccessKeyId", "YourAccessKeySecret");
         assert!(signed.ends_with("06563a9e1b43f5dfe96b81484da74bceab24a1d853912eee15083a6f0f3283c0"), "{signed}");
     }

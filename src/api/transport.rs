@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use reqwest::Method;
 
 use super::Endpoint;
-use crate::domain::{Fatal, Fault, FaultKind};
+use crate::domain::{CallFailure, FailureKind, FatalError};
 
 /// An answer's body beyond this is not read: ours are under 2 KiB.
 pub(super) const BODY_CAP: usize = 64 * 1024;
@@ -28,7 +28,7 @@ pub struct SignedRequest {
 
 /// What came back.
 #[derive(Debug, Clone, Default)]
-pub struct RawAnswer {
+pub struct RawResponse {
     /// The HTTP status.
     pub status: u16,
     /// `Date`.
@@ -39,9 +39,9 @@ pub struct RawAnswer {
     pub body: Option<Bytes>,
 }
 
-impl RawAnswer {
+impl RawResponse {
     /// `Date`: what time it is where it came from.
-    pub(super) fn told_time(&self) -> Option<Timestamp> {
+    pub(super) fn server_date(&self) -> Option<Timestamp> {
         let date = httpdate::parse_http_date(self.date.as_deref()?).ok()?;
         Timestamp::try_from(date).ok()
     }
@@ -51,25 +51,25 @@ impl RawAnswer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransportError {
     /// No byte of the request has left.
-    NotSent(Fault),
+    NotSent(CallFailure),
     /// The request may have arrived.
-    MaybeSent(Fault),
+    MaybeSent(CallFailure),
     /// No byte of the request has left, and none will before a person acts.
-    Fatal(Fatal),
+    Fatal(FatalError),
 }
 
 impl TransportError {
-    pub(super) fn not_sent(kind: FaultKind, message: String) -> Self {
-        Self::NotSent(Fault { kind, message, request_id: None })
+    pub(super) fn not_sent(kind: FailureKind, message: String) -> Self {
+        Self::NotSent(CallFailure { kind, message, request_id: None })
     }
 
-    pub(super) fn maybe_sent(kind: FaultKind, message: String) -> Self {
-        Self::MaybeSent(Fault { kind, message, request_id: None })
+    pub(super) fn maybe_sent(kind: FailureKind, message: String) -> Self {
+        Self::MaybeSent(CallFailure { kind, message, request_id: None })
     }
 }
 
 /// Sends a request and hears its answer. Never twice, and never to anyone else than it says.
 pub trait Transport: Send + Sync + 'static {
     /// One exchange.
-    fn exchange(&self, request: SignedRequest) -> impl Future<Output = Result<RawAnswer, TransportError>> + Send;
+    fn exchange(&self, request: SignedRequest) -> impl Future<Output = Result<RawResponse, TransportError>> + Send;
 }

@@ -13,11 +13,11 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use super::{
-    Client, Endpoint, NoAnswer, RawAnswer, SignedRequest, Transport,
+    Client, Endpoint, NoAnswer, RawResponse, SignedRequest, Transport,
     classify::{CodeKind, code_kind, fatal, is_from_service, shown},
     client::Call,
 };
-use crate::domain::{ApiCode, Fatal, Fault, FaultKind, Permit, Refusal};
+use crate::domain::{ApiRejection, CallFailure, ErrorCode, FailureKind, FatalError, Permit};
 
 /// Of AuthorizeFileUpload.
 const VERSION: &str = "2019-12-19";
@@ -35,8 +35,8 @@ pub struct UploadTarget {
     pub region: Option<&'static str>,
 }
 
-/// Leave to upload one file.
-pub struct Leave {
+/// UploadAuthorization to upload one file.
+pub struct UploadAuthorization {
     access_key_id: String,
     bucket: String,
     endpoint: String,
@@ -49,7 +49,7 @@ pub struct Leave {
 
 /// The address of an uploaded file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileAddress(pub(super) String);
+pub struct ObjectUrl(pub(super) String);
 
 /// Why there is no leave, or no file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,11 +60,11 @@ pub enum UploadError {
         retry_after: Option<Duration>,
     },
     /// To be tried again, from the beginning.
-    Fault(Fault),
+    CallFailure(CallFailure),
     /// This file will never be taken.
-    Refused(Refusal),
+    Refused(ApiRejection),
     /// Nothing will go better until a person acts.
-    Fatal(Fatal),
+    Fatal(FatalError),
 }
 
 #[derive(Debug, Deserialize)]
@@ -103,7 +103,7 @@ impl Refused {
 
 impl<T: Transport> Client<T> {
     /// AuthorizeFileUpload: leave to upload one file.
-    pub async fn authorize_file_upload(&self, _permit: Permit) -> Result<Leave, UploadError> {
+    pub async fn authorize_file_upload(&self, _permit: Permit) -> Result<UploadAuthorization, UploadError> {
         let UploadTarget { endpoint, region } = &self.upload;
         let mut query = vec![("Product", PRODUCT)];
         query.extend(region.map(|region| ("RegionId", region)));
@@ -112,9 +112,14 @@ impl<T: Transport> Client<T> {
     }
 
     /// PostObject: the file, to where the leave says.
-    pub async fn post_object(&self, _permit: Permit, leave: &Leave, file: &[u8]) -> Result<FileAddress, UploadError> {
+    pub async fn post_object(
+        &self,
+        _permit: Permit,
+        leave: &UploadAuthorization,
+        file: &[u8],
+    ) -> Result<ObjectUrl, UploadError> {
         let to = Endpoint::object_store(&leave.bucket, &leave.endpoint, &self.upload.endpoint)
-            .map_err(|error| UploadError::Fatal(Fatal::Endpoint { message: error.to_string() }))?;
+            .map_err(|error| UploadError::Fatal(FatalError::Endpoint { message: error.to_string() }))?;
         let boundary = uuid::Uuid::new_v4().simple().to_string();
         let request = SignedRequest {
             method: Method::POST,
@@ -128,12 +133,12 @@ impl<T: Transport> Client<T> {
         };
         stored(self.transport.exchange(request).await.map_err(NoAnswer::from))?;
         // Plain http and the plain endpoint, as the official SDKs write it: it is a name here, and read by the service.
-        Ok(FileAddress(format!("http://{}.{}/{}", leave.bucket, leave.endpoint, leave.key)))
+        Ok(ObjectUrl(format!("http://{}.{}/{}", leave.bucket, leave.endpoint, leave.key)))
     }
 }
 
 /// What an answer to AuthorizeFileUpload says. It has no `Code` where it succeeds.
-fn leave(answer: Result<RawAnswer, NoAnswer>, now: Timestamp) -> Result<Leave, UploadError> {
+fn leave(answer: Result<RawResponse, NoAnswer>, now: Timestamp) -> Result<UploadAuthorization, UploadError> {
     let answer = answer.map_err(unsent)?;
     let body = answer.body.as_deref().unwrap_or_default();
     if (200..300).contains(&answer.status)
@@ -141,7 +146,7 @@ fn leave(answer: Result<RawAnswer, NoAnswer>, now: Timestamp) -> Result<Leave, U
     {
         let Granted { access_key_id, bucket, policy, endpoint, key, signature } = granted;
         let life = life(&policy, now).unwrap_or(SHORT_LIFE);
-        return Ok(Leave { access_key_id, bucket, endpoint, key, policy, signature, life });
+        return Ok(UploadAuthorization { access_key_id, bucket, endpoint, key, policy, signature, life });
     }
     let Some(Refused { code, message, .. }) = Refused::read(body) else {
         return Err(match answer.status {
@@ -149,7 +154,7 @@ fn leave(answer: Result<RawAnswer, NoAnswer>, now: Timestamp) -> Result<Leave, U
             status => unreadable(&format!("HTTP {status} that is not the service's, to AuthorizeFileUpload")),
         });
     };
-    let (code, message) = (ApiCode(shown(&code)), message.map(|text| shown(&text)).unwrap_or_default());
+    let (code, message) = (ErrorCode(shown(&code)), message.map(|text| shown(&text)).unwrap_or_default());
     Err(match code_kind(&code.0, answer.status) {
         CodeKind::Throttled => UploadError::Throttled { retry_after: answer.retry_after },
         kind @ (CodeKind::Credentials
@@ -175,7 +180,7 @@ fn life(policy: &str, now: Timestamp) -> Option<Duration> {
 }
 
 /// What the object store says.
-fn stored(answer: Result<RawAnswer, NoAnswer>) -> Result<(), UploadError> {
+fn stored(answer: Result<RawResponse, NoAnswer>) -> Result<(), UploadError> {
     let answer = answer.map_err(unsent)?;
     let xml = answer.body.as_deref().map(String::from_utf8_lossy);
     if (200..300).contains(&answer.status) {
@@ -187,10 +192,12 @@ fn stored(answer: Result<RawAnswer, NoAnswer>) -> Result<(), UploadError> {
     }
     let xml = xml.filter(|xml| element(xml, "RequestId").is_some()).unwrap_or_default();
     let (code, message) = (element(&xml, "Code").unwrap_or_default(), element(&xml, "Message").unwrap_or_default());
-    let (code, message) = (ApiCode(shown(code)), shown(message));
+    let (code, message) = (ErrorCode(shown(code)), shown(message));
     Err(match (code.0.as_str(), answer.status) {
         ("SlowDown" | "TooManyRequests", _) | (_, 429) => UploadError::Throttled { retry_after: answer.retry_after },
-        ("EntityTooLarge" | "EntityTooSmall", _) => UploadError::Refused(Refusal { code, message, request_id: None }),
+        ("EntityTooLarge" | "EntityTooSmall", _) => {
+            UploadError::Refused(ApiRejection { code, message, request_id: None })
+        }
         // A policy that has expired, a key that was changed meanwhile: a new leave has a new one.
         (_, status) => unreadable(&format!("the object store refused the file (HTTP {status} {code}): {message}")),
     })
@@ -202,17 +209,21 @@ fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
 
 fn unsent(error: NoAnswer) -> UploadError {
     match error {
-        NoAnswer::NotSent(fault) | NoAnswer::MaybeSent(fault) => UploadError::Fault(fault),
+        NoAnswer::NotSent(fault) | NoAnswer::MaybeSent(fault) => UploadError::CallFailure(fault),
         NoAnswer::Fatal(fatal) => UploadError::Fatal(fatal),
     }
 }
 
 fn unreadable(message: &str) -> UploadError {
-    UploadError::Fault(Fault { kind: FaultKind::UploadFailed, message: message.to_owned(), request_id: None })
+    UploadError::CallFailure(CallFailure {
+        kind: FailureKind::UploadFailed,
+        message: message.to_owned(),
+        request_id: None,
+    })
 }
 
 /// Fields in the order of their names, the file last: the order matters to the object store.
-fn form(boundary: &str, leave: &Leave, file: &[u8]) -> Bytes {
+fn form(boundary: &str, leave: &UploadAuthorization, file: &[u8]) -> Bytes {
     let fields = [
         ("OSSAccessKeyId", leave.access_key_id.as_str()),
         ("Signature", &leave.signature),
@@ -238,8 +249,8 @@ fn form(boundary: &str, leave: &Leave, file: &[u8]) -> Bytes {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Result<RawAnswer, NoAnswer> {
-        Ok(RawAnswer { status, body: Some(body.to_owned().into()), ..RawAnswer::default() })
+    fn answer(status: u16, body: &str) -> Result<RawResponse, NoAnswer> {
+        Ok(RawResponse { status, body: Some(body.to_owned().into()), ..RawResponse::default() })
     }
 
     #[test]
@@ -268,7 +279,7 @@ mod tests {
         let refused = |status, body: &str| leave(answer(status, body), Timestamp::now()).err().unwrap();
         assert!(matches!(refused(403, r#"{"RequestId":"R","Code":"Throttling.Api"}"#), UploadError::Throttled { .. }));
         let denied = refused(403, r#"{"RequestId":"R","Code":"NoPermission","Message":"no"}"#);
-        let UploadError::Fatal(Fatal::Permission { message, .. }) = denied else { panic!("{denied:?}") };
+        let UploadError::Fatal(FatalError::Permission { message, .. }) = denied else { panic!("{denied:?}") };
         assert!(message.contains("AuthorizeFileUpload"));
         for (status, body) in [
             (500, ""),
@@ -277,7 +288,7 @@ mod tests {
             (404, "<html>"),
             (403, r#"{"code":"NoPermission"}"#),
         ] {
-            assert!(matches!(refused(status, body), UploadError::Fault(_)), "{status} {body}");
+            assert!(matches!(refused(status, body), UploadError::CallFailure(_)), "{status} {body}");
         }
     }
 
@@ -297,14 +308,14 @@ mod tests {
             (201, r#"{"code":"ok"}"#.to_owned()),
             (413, "<html><Code>EntityTooLarge</Code></html>".to_owned()),
         ] {
-            assert!(matches!(stored(answer(status, &body)), Err(UploadError::Fault(_))), "{status} {body}");
+            assert!(matches!(stored(answer(status, &body)), Err(UploadError::CallFailure(_))), "{status} {body}");
         }
-        let broken_off = Ok(RawAnswer { status: 201, ..RawAnswer::default() });
-        assert!(matches!(stored(broken_off), Err(UploadError::Fault(_))));
+        let broken_off = Ok(RawResponse { status: 201, ..RawResponse::default() });
+        assert!(matches!(stored(broken_off), Err(UploadError::CallFailure(_))));
         for (status, body) in
             [(403, xml("AccessDenied")), (500, xml("InternalError")), (302, String::new()), (502, "<html>".into())]
         {
-            assert!(matches!(stored(answer(status, &body)), Err(UploadError::Fault(_))), "{status} {body}");
+            assert!(matches!(stored(answer(status, &body)), Err(UploadError::CallFailure(_))), "{status} {body}");
         }
     }
 }

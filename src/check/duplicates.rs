@@ -80,14 +80,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{Extra, FaceGroupCode, PictureRef};
+    use crate::domain::{Extra, FaceGroupCode, PhotoSource};
 
     fn item(row: u64, group: &str, user: &str) -> Item {
         Item {
             row,
             group: FaceGroupCode::parse(group).unwrap(),
             user: MerchantUserId::parse(user).unwrap(),
-            picture: PictureRef::Path("a.jpg".into()),
+            picture: PhotoSource::Path("a.jpg".into()),
             extra: Extra::new(),
             origin: None,
         }

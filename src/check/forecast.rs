@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Survey;
+use super::CheckTotals;
 
 /// Bytes of a call for each byte of its photo: Base64 (4/3), percent-encoded (17/16).
 const CALL_PER_BYTE: f64 = 4.0 / 3.0 * 17.0 / 16.0;
@@ -26,7 +26,7 @@ pub struct Forecast {
 
 impl Forecast {
     /// With so many calls a second, on a machine of so many processors.
-    pub fn of(survey: &Survey, qps: f64, processors: usize) -> Self {
+    pub fn of(survey: &CheckTotals, qps: f64, processors: usize) -> Self {
         let calls = survey.good;
         let bytes = (survey.sent_bytes as f64 * CALL_PER_BYTE) as u64 + calls * CALL_OVERHEAD;
         let fits = survey.fitting.as_secs_f64();
@@ -46,13 +46,18 @@ mod tests {
 
     #[test]
     fn photos_of_80_kb_at_the_quota_take_46_mbit_a_second() {
-        let survey =
-            Survey { rows: 1_000, good: 1_000, as_they_are: 1_000, sent_bytes: 80_000_000, ..Survey::default() };
+        let survey = CheckTotals {
+            rows: 1_000,
+            good: 1_000,
+            as_they_are: 1_000,
+            sent_bytes: 80_000_000,
+            ..CheckTotals::default()
+        };
         let forecast = Forecast::of(&survey, 50.0, 2);
         assert_eq!((forecast.calls, forecast.at_quota.as_secs()), (1_000, 20));
         assert!((45e6..47e6).contains(&forecast.bits_per_second), "{}", forecast.bits_per_second);
         assert_eq!(forecast.fits_per_second, None);
-        let fitted = Survey { as_they_are: 0, fitting: Duration::from_secs(50), ..survey };
+        let fitted = CheckTotals { as_they_are: 0, fitting: Duration::from_secs(50), ..survey };
         assert_eq!(Forecast::of(&fitted, 50.0, 2).fits_per_second, Some(40.0));
     }
 }

@@ -25,7 +25,7 @@ pub use forecast::Forecast;
 pub use photo::{Found, Look};
 
 use crate::{
-    domain::{ApiCode, Item, PictureRef, RawFields, RowDefect, RowError},
+    domain::{ErrorCode, Item, PhotoSource, RawFields, RowError, RowErrorKind},
     manifest::{Source, SourceError},
     picture::{Rules, Warning},
 };
@@ -60,18 +60,18 @@ pub struct Finding {
     /// As written, as far as it could be read.
     pub fields: Box<RawFields>,
     /// Will it be rejected, or is it only to be known?
-    pub gravity: Gravity,
+    pub gravity: Severity,
     /// Why.
-    pub code: ApiCode,
+    pub code: ErrorCode,
     /// Why, for a person.
     pub message: String,
 }
 
 /// How grave a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gravity {
+pub enum Severity {
     /// The row would be rejected.
-    Fault,
+    CallFailure,
     /// The photo goes all the same.
     Warning,
     /// It could not be read now, and may be fine.
@@ -80,7 +80,7 @@ pub enum Gravity {
 
 /// What has been found in all.
 #[derive(Debug, Clone, Default)]
-pub struct Survey {
+pub struct CheckTotals {
     /// Every row.
     pub rows: u64,
     /// Files of directories that were left out.
@@ -107,7 +107,7 @@ pub struct Survey {
     pub warnings: BTreeMap<String, u64>,
 }
 
-impl Survey {
+impl CheckTotals {
     /// Rows that would be rejected.
     pub fn rejected(&self) -> u64 {
         self.rows - self.good - self.unread
@@ -122,7 +122,7 @@ impl Survey {
         self.rows += 1;
         self.read_bytes += found.read_bytes;
         match &found.look {
-            Look::Fault { code, .. } => *self.faults.entry(code.0.clone()).or_default() += 1,
+            Look::CallFailure { code, .. } => *self.faults.entry(code.0.clone()).or_default() += 1,
             Look::Unread { .. } => self.unread += 1,
             Look::Link => {
                 self.good += 1;
@@ -150,7 +150,7 @@ const SIMILAR_ID: &str = "SimilarUserId";
 enum Task {
     /// With the row whose id differs from this one only in case or in Unicode normalisation.
     Item(Item, Option<u64>),
-    Fault(RowError),
+    CallFailure(RowError),
 }
 
 struct Numbered<T> {
@@ -164,8 +164,8 @@ struct Numbered<T> {
 pub fn check(
     sources: Vec<(Source, PathBuf)>,
     settings: Settings,
-    tell: &mut dyn FnMut(&[Finding], &Survey) -> ControlFlow<()>,
-) -> Result<Survey, SourceError> {
+    tell: &mut dyn FnMut(&[Finding], &CheckTotals) -> ControlFlow<()>,
+) -> Result<CheckTotals, SourceError> {
     let named = |source: &Source| Named { name: source.name().to_owned(), is_directory: source.is_directory() };
     let names: Vec<Named> = sources.iter().map(|(source, _)| named(source)).collect();
     let roots: Vec<PathBuf> = sources.iter().map(|(_, root)| root.clone()).collect();
@@ -173,7 +173,7 @@ pub fn check(
     let (found, looks) = sync_channel::<Numbered<(Task, Found)>>(settings.processors * WAITING);
     let queue = Mutex::new(queue);
     let is_over = &AtomicBool::new(false);
-    let mut survey = Survey::default();
+    let mut survey = CheckTotals::default();
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || read(sources, |task| !is_over.load(Relaxed) && tasks.send(task).is_ok()));
         for _ in 0..settings.processors {
@@ -226,9 +226,9 @@ fn read(sources: Vec<(Source, PathBuf)>, mut send: impl FnMut(Numbered<Task>) ->
                 Ok(item) => match duplicates.compare(&item) {
                     Kinship::New => Task::Item(item, None),
                     Kinship::Similar(first) => Task::Item(item, Some(first)),
-                    Kinship::Duplicate(first) => Task::Fault(duplicate(item, first)),
+                    Kinship::Duplicate(first) => Task::CallFailure(duplicate(item, first)),
                 },
-                Err(error) => Task::Fault(error),
+                Err(error) => Task::CallFailure(error),
             };
             if !send(Numbered { number, source: at, what }) {
                 return Ok(skipped);
@@ -249,14 +249,14 @@ struct Named {
 fn duplicate(item: Item, first: u64) -> RowError {
     let message =
         format!("row {first} has the same id in the same group: give this one another id, or remove one of the two");
-    RowError { row: item.row, defect: RowDefect::DuplicateUserId, message, fields: fields(item) }
+    RowError { row: item.row, defect: RowErrorKind::DuplicateUserId, message, fields: fields(item) }
 }
 
 fn fields(item: Item) -> Box<RawFields> {
     let (path, url) = match item.picture {
-        PictureRef::Path(path) => (Some(path.to_string_lossy().into_owned()), None),
+        PhotoSource::Path(path) => (Some(path.to_string_lossy().into_owned()), None),
         // Never the link itself: it may be signed, and this is shown.
-        PictureRef::Url(url) => (None, Some(url.to_string())),
+        PhotoSource::Url(url) => (None, Some(url.to_string())),
     };
     let group = Some(item.group.to_string()).filter(|group| group != NO_GROUP);
     let user = Some(item.user.to_string());
@@ -266,7 +266,7 @@ fn fields(item: Item) -> Box<RawFields> {
 fn findings(task: Task, found: Found, source: &Named) -> Vec<Finding> {
     let (row, fields, similar) = match task {
         Task::Item(item, similar) => (item.row, fields(item), similar),
-        Task::Fault(mut error) => {
+        Task::CallFailure(mut error) => {
             error.fields.group.take_if(|group| group == NO_GROUP);
             (error.row, error.fields, None)
         }
@@ -288,15 +288,15 @@ fn findings(task: Task, found: Found, source: &Named) -> Vec<Finding> {
     let similar = similar.map(|first| {
         let message =
             format!("row {first} has an id that differs from this one only in case or in Unicode normalisation");
-        finding(Gravity::Warning, ApiCode::from(SIMILAR_ID), message)
+        finding(Severity::Warning, ErrorCode::from(SIMILAR_ID), message)
     });
     let mut findings = match found.look {
-        Look::Fault { code, message } => vec![finding(Gravity::Fault, code, message)],
-        Look::Unread { message } => vec![finding(Gravity::Unread, ApiCode::from("Unreadable"), message)],
+        Look::CallFailure { code, message } => vec![finding(Severity::CallFailure, code, message)],
+        Look::Unread { message } => vec![finding(Severity::Unread, ErrorCode::from("Unreadable"), message)],
         Look::Link => Vec::new(),
         Look::Photo { warnings, .. } => {
             let warning = |warning: &Warning| {
-                finding(Gravity::Warning, ApiCode::from(warning.name()), warning.words().to_owned())
+                finding(Severity::Warning, ErrorCode::from(warning.name()), warning.message().to_owned())
             };
             warnings.iter().map(warning).collect()
         }

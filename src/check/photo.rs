@@ -7,7 +7,7 @@ use std::{
 
 use super::{Settings, Task};
 use crate::{
-    domain::{ApiCode, PictureRef},
+    domain::{ErrorCode, PhotoSource},
     picture::{self, LoadError, Plan, Warning},
 };
 
@@ -27,9 +27,9 @@ pub struct Found {
 #[derive(Debug)]
 pub enum Look {
     /// It would be rejected.
-    Fault {
+    CallFailure {
         /// Why.
-        code: ApiCode,
+        code: ErrorCode,
         /// Why, for a person.
         message: String,
     },
@@ -54,15 +54,15 @@ pub enum Look {
 pub(super) fn look(task: &Task, root: &Path, settings: &Settings) -> Found {
     let item = match task {
         Task::Item(item, _) => item,
-        Task::Fault(error) => {
-            let look = Look::Fault { code: error.defect.code(), message: error.message.clone() };
+        Task::CallFailure(error) => {
+            let look = Look::CallFailure { code: error.defect.code(), message: error.message.clone() };
             return Found { look, read_bytes: 0 };
         }
     };
-    let PictureRef::Path(path) = &item.picture else { return Found { look: Look::Link, read_bytes: 0 } };
+    let PhotoSource::Path(path) = &item.picture else { return Found { look: Look::Link, read_bytes: 0 } };
     let mut read_bytes = 0;
     let look = photo(path, root, settings, &mut read_bytes).unwrap_or_else(|error| match error {
-        LoadError::Defect(defect) => Look::Fault { code: defect.code(), message: defect.to_string() },
+        LoadError::Defect(defect) => Look::CallFailure { code: defect.code(), message: defect.to_string() },
         LoadError::Io(error) => Look::Unread {
             message: format!("it could not be read now ({error}): that is this machine's trouble, not the photo's"),
         },
@@ -78,7 +78,7 @@ fn photo(path: &Path, root: &Path, settings: &Settings, read_bytes: &mut u64) ->
     if settings.headers_only {
         let warnings = original.warnings();
         return Ok(match plan {
-            Plan::AsIs => Look::Photo { sent_bytes: *read_bytes, fitting: None, warnings },
+            Plan::Passthrough => Look::Photo { sent_bytes: *read_bytes, fitting: None, warnings },
             Plan::Fit(geometry) => {
                 let pixels = f64::from(geometry.sheet.0) * f64::from(geometry.sheet.1);
                 let sent_bytes = (pixels * BYTES_PER_PIXEL) as u64;
@@ -87,7 +87,7 @@ fn photo(path: &Path, root: &Path, settings: &Settings, read_bytes: &mut u64) ->
         });
     }
     let started = Instant::now();
-    let picture = original.carry_out(&plan, rules)?;
+    let picture = original.render(&plan, rules)?;
     let fitting = matches!(plan, Plan::Fit(_)).then(|| started.elapsed());
     Ok(Look::Photo { sent_bytes: picture.bytes.len() as u64, fitting, warnings: picture.warnings })
 }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use crate::{
-    domain::{ItemId, ItemState, Removal},
+    domain::{DeleteIntent, ItemId, ItemState},
     files::FileError,
 };
 
@@ -45,7 +45,7 @@ pub enum StoreError {
     },
     /// A database, but not one of ours.
     #[error("{path} is not a checkpoint of face-enroll; it has not been touched")]
-    Foreign {
+    NotACheckpoint {
         /// Which.
         path: PathBuf,
     },
@@ -53,7 +53,7 @@ pub enum StoreError {
     #[error(
         "{path} was written by a newer version of face-enroll (schema {found}; this one knows {known}); it has not been touched"
     )]
-    Newer {
+    SchemaTooNew {
         /// Which.
         path: PathBuf,
         /// Its schema.
@@ -77,7 +77,7 @@ pub enum StoreError {
     },
     /// Made for another region, endpoint or sandbox.
     #[error("this checkpoint belongs to {found}, and this run would go to {wanted}")]
-    Bound {
+    TargetMismatch {
         /// What it was made for.
         found: String,
         /// What this run is for.
@@ -87,7 +87,7 @@ pub enum StoreError {
     #[error(
         "{path} is older than the last run on it: it was restored from a backup, and does not know what was sent since"
     )]
-    Restored {
+    Stale {
         /// Which.
         path: PathBuf,
     },
@@ -101,7 +101,7 @@ pub enum StoreError {
     },
     /// A state change that the rules don't know: a bug.
     #[error("item {item} can't go from {from:?} to {to:?}: this is a bug")]
-    IllegalChange {
+    InvalidTransition {
         /// Which item.
         item: ItemId,
         /// From.
@@ -113,7 +113,7 @@ pub enum StoreError {
     #[error("record {} of item {} is not to be removed: this is a bug", removal.record, removal.item)]
     IllegalRemoval {
         /// Which.
-        removal: Removal,
+        removal: DeleteIntent,
     },
     /// A stored value that the rules don't know.
     #[error("the checkpoint holds a value that this version does not know: {detail}")]

@@ -16,8 +16,8 @@ use super::StoreError;
 use crate::files::{self, FileId};
 
 /// How long to look again before "another run holds it": `status` holds the lock for a moment when it looks.
-const GLANCE: Duration = Duration::from_millis(300);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const FIRST_TRY: Duration = Duration::from_millis(300);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Begins the line of the epoch.
 const EPOCH: &str = "epoch ";
 /// Where the checkpoint's own file keeps its last epoch besides: other contents put into the file do not bring it along.
@@ -43,14 +43,14 @@ impl Lock {
     /// Takes the lock, waiting up to `wait` for the run that holds it.
     pub fn acquire(checkpoint: &Path, wait: Duration) -> Result<Self, StoreError> {
         let path = lock_path(checkpoint);
-        let deadline = Instant::now() + wait.max(GLANCE);
+        let deadline = Instant::now() + wait.max(FIRST_TRY);
         let mut file = open(&path)?;
         while !try_lock(&file, &path)? {
             if Instant::now() >= deadline {
                 let holder = read(&mut file).lines().next().map(|words| format!(" ({words})")).unwrap_or_default();
                 return Err(StoreError::Locked { path: checkpoint.to_owned(), holder });
             }
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(POLL_INTERVAL);
             if FileId::at(&path) != id(&file) {
                 file = open(&path)?;
             }
@@ -111,12 +111,12 @@ pub(super) fn lock_checkpoint(file: &File, path: &Path) -> Result<(), StoreError
     if cfg!(not(target_os = "linux")) {
         return Ok(());
     }
-    let deadline = Instant::now() + GLANCE;
+    let deadline = Instant::now() + FIRST_TRY;
     while !try_lock(file, path)? {
         if Instant::now() >= deadline {
             return Err(StoreError::Locked { path: path.to_owned(), holder: String::new() });
         }
-        std::thread::sleep(LOOK_AGAIN);
+        std::thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn second_holder_is_told_who_has_it_and_gets_it_when_it_is_free() {
+    fn second_holder_sees_owner_and_waits() {
         let dir = tempfile::tempdir().unwrap();
         let checkpoint = dir.path().join("a.sqlite");
         assert!(!Lock::is_held(&checkpoint));

@@ -14,9 +14,9 @@ mod writer;
 
 pub use error::StoreError;
 pub use lock::Lock;
-pub use sqlite::{Forget, Forgotten, Reader, SqliteStore, companions};
+pub use sqlite::{PurgeFilter, PurgeReport, Reader, SqliteStore, companions};
 pub use store::{
-    Batch, Claimed, Doubt, EnrolledBefore, ExportRow, Found, Ingested, KnownPhoto, NewIntent, NewRun, Pace, PhotoLook,
-    RefusedBefore, RunRecord, Seen, Settlement, SourceId, Store,
+    Batch, CheckpointState, Claimed, EnrolledItem, ExportRow, InDoubtRow, Ingested, NewIntent, OutcomeRecord,
+    PhotoChange, PhotoCheck, RateSample, RejectedItem, RunStart, RunSummaryRow, SourceId, Store, StoredPhoto,
 };
-pub use writer::{Begun, Checkpoint};
+pub use writer::{Checkpoint, PendingCommit};

@@ -11,8 +11,8 @@ use std::{
 
 use super::StoreError;
 use crate::domain::{
-    Binding, Counts, Digest, FaceGroupCode, FileStamp, Intent, Item, ItemId, ItemReport, ItemState, Latencies,
-    MerchantUserId, Outcome, PictureRef, Removal, Replaces, RowError, RunId, RunTotals,
+    Bottleneck, Counts, DeleteIntent, Digest, FaceGroupCode, FileStamp, Intent, Item, ItemId, ItemState, ItemUpdate,
+    Latencies, MerchantUserId, Outcome, PhotoSource, RowError, RunId, RunTotals, Supersedes,
 };
 
 /// A source's number in the checkpoint.
@@ -32,23 +32,23 @@ pub struct Batch {
 #[derive(Debug, Default)]
 pub struct Ingested {
     /// Items that were refused before and whose photo may have changed since: to be looked at.
-    pub refused_before: Vec<RefusedBefore>,
+    pub rejected_items: Vec<RejectedItem>,
     /// Items that are enrolled and whose photo may have changed since: to be looked at.
-    pub enrolled_before: Vec<EnrolledBefore>,
+    pub enrolled_items: Vec<EnrolledItem>,
 }
 
 /// An item that is enrolled.
 #[derive(Debug, Clone)]
-pub struct EnrolledBefore {
+pub struct EnrolledItem {
     /// Which.
     pub item: ItemId,
     /// What its row names now.
-    pub photo: KnownPhoto,
+    pub photo: StoredPhoto,
 }
 
 /// What is known of the photo of an enrolled item.
 #[derive(Debug, Clone)]
-pub enum KnownPhoto {
+pub enum StoredPhoto {
     /// A file.
     File {
         /// Which.
@@ -66,16 +66,16 @@ pub enum KnownPhoto {
 
 /// What a look at the photo of an enrolled item has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PhotoLook {
+pub struct PhotoCheck {
     /// Which.
     pub item: ItemId,
     /// What.
-    pub seen: Seen,
+    pub seen: PhotoChange,
 }
 
-/// See [`PhotoLook`].
+/// See [`PhotoCheck`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
+pub enum PhotoChange {
     /// The same photo; its file has this stamp now.
     Same(FileStamp),
     /// Another one, which is only counted.
@@ -86,7 +86,7 @@ pub enum Seen {
 
 /// An item that was refused before.
 #[derive(Debug, Clone)]
-pub struct RefusedBefore {
+pub struct RejectedItem {
     /// Which.
     pub item: ItemId,
     /// Its file.
@@ -109,11 +109,11 @@ pub struct Claimed {
     /// Its id.
     pub user: MerchantUserId,
     /// Its photo.
-    pub picture: PictureRef,
+    pub picture: PhotoSource,
     /// What its path has to lie beneath.
     pub root: PathBuf,
     /// The records whose place it is to take.
-    pub replaces: Option<Replaces>,
+    pub replaces: Option<Supersedes>,
     /// Attempts made that count.
     pub attempts: u32,
     /// When its last intent was made, if one was, by the service's clock as far as it was known: milliseconds since 1970.
@@ -123,11 +123,11 @@ pub struct Claimed {
 
 /// An item whose outcome is not known.
 #[derive(Debug, Clone)]
-pub struct Doubt {
+pub struct InDoubtRow {
     /// Which.
     pub claimed: Claimed,
     /// Of the fault that raised the doubt.
-    pub code: crate::domain::ApiCode,
+    pub code: crate::domain::ErrorCode,
 }
 
 /// What is about to be sent.
@@ -151,7 +151,7 @@ pub struct NewIntent {
 
 /// What became of an item.
 #[derive(Debug, Clone)]
-pub struct Settlement {
+pub struct OutcomeRecord {
     /// Which.
     pub item: ItemId,
     /// The state in which it is expected to be: `Pending` for a local refusal, `Sending` for an answer, `InDoubt` for a query.
@@ -164,7 +164,7 @@ pub struct Settlement {
     pub latency: Option<Duration>,
 }
 
-impl Settlement {
+impl OutcomeRecord {
     /// Of no file, and without the service.
     pub fn new(item: ItemId, before: ItemState, outcome: Outcome) -> Self {
         Self { item, before, outcome, stamp: None, latency: None }
@@ -173,7 +173,7 @@ impl Settlement {
 
 /// A run that begins.
 #[derive(Debug, Clone)]
-pub struct NewRun {
+pub struct RunStart {
     /// Its name.
     pub id: RunId,
     /// The access key, masked.
@@ -186,7 +186,7 @@ pub struct NewRun {
 
 /// What an opened checkpoint is found to hold.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct CheckpointState {
     /// Rows in it, and how they stand.
     pub counts: Counts,
     /// Was there a run before?
@@ -196,7 +196,7 @@ pub struct Found {
     /// Did the last run end without a word?
     pub was_killed: bool,
     /// Have items been removed from it? Then the service may have people who are not in it.
-    pub has_forgotten: bool,
+    pub was_purged: bool,
     /// See [`Store::end_run`].
     pub epoch: u64,
 }
@@ -210,7 +210,7 @@ pub trait Store: Send + 'static {
 
     /// A run begins: what was being sent when the last one died is in doubt from here on, and what was refused by other
     /// rules than these is pending again.
-    fn start_run(&mut self, run: &NewRun) -> Result<Found, StoreError>;
+    fn start_run(&mut self, run: &RunStart) -> Result<CheckpointState, StoreError>;
     /// A run ends, in whatever way it can still tell of. Gives the checkpoint's epoch: a number that grows with every run
     /// that begins or ends, so that an old copy is known from a new one.
     fn end_run(&mut self, exit_code: u8, reason: &str) -> Result<u64, StoreError>;
@@ -230,35 +230,35 @@ pub trait Store: Send + 'static {
     /// Every source has been read to its end: what they no longer name has vanished.
     fn finish_ingest(&mut self) -> Result<(), StoreError>;
     /// Looks at photos of enrolled items.
-    fn note_photos(&mut self, looks: &[PhotoLook]) -> Result<(), StoreError>;
+    fn record_photo_checks(&mut self, looks: &[PhotoCheck]) -> Result<(), StoreError>;
     /// Items that were refused, or had failed, are to be sent again.
-    fn reopen(&mut self, items: &[ItemId]) -> Result<(), StoreError>;
+    fn requeue(&mut self, items: &[ItemId]) -> Result<(), StoreError>;
 
     /// Pending items behind `after`, in the order of their numbers, that this run's sources name or that other sources
     /// left over. While rows are still coming in, fewer may be given than there are.
     fn claim(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError>;
     /// Items in doubt behind `after`.
-    fn doubts(&mut self, after: ItemId, limit: usize) -> Result<Vec<Doubt>, StoreError>;
+    fn in_doubt_items(&mut self, after: ItemId, limit: usize) -> Result<Vec<InDoubtRow>, StoreError>;
     /// Records that this is about to be sent.
     fn intend(&mut self, intent: &NewIntent) -> Result<Intent, StoreError>;
     /// Records what became of it.
-    fn settle(&mut self, settlement: &Settlement) -> Result<ItemReport, StoreError>;
+    fn settle(&mut self, settlement: &OutcomeRecord) -> Result<ItemUpdate, StoreError>;
 
     /// The service has these records of an item that is to replace them.
-    fn note_replaced(&mut self, item: ItemId, records: &[i64]) -> Result<(), StoreError>;
+    fn record_superseded(&mut self, item: ItemId, records: &[i64]) -> Result<(), StoreError>;
     /// Enrolled items behind `after` whose old records are still to be removed.
-    fn unfinished_removals(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError>;
+    fn pending_deletes(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError>;
     /// Records that this is about to be removed.
-    fn intend_removal(&mut self, removal: &Removal) -> Result<(), StoreError>;
+    fn intend_delete(&mut self, removal: &DeleteIntent) -> Result<(), StoreError>;
     /// The old records of an item are gone.
-    fn finish_removal(&mut self, item: ItemId) -> Result<(), StoreError>;
+    fn finish_delete(&mut self, item: ItemId) -> Result<(), StoreError>;
 
     /// How the rows stand.
     fn counts(&mut self) -> Result<Counts, StoreError>;
     /// What the run has done so far, for whoever looks from elsewhere, or afterwards.
-    fn note_totals(&mut self, totals: &RunTotals, limited_by: Binding) -> Result<(), StoreError>;
+    fn record_totals(&mut self, totals: &RunTotals, limited_by: Bottleneck) -> Result<(), StoreError>;
     /// The rate that this run has learned; none: the service takes whatever it is given.
-    fn learn_rate(&mut self, per_second: Option<f64>) -> Result<(), StoreError>;
+    fn save_rate(&mut self, per_second: Option<f64>) -> Result<(), StoreError>;
 }
 
 /// One item or refused row, as `export` gives it.
@@ -279,7 +279,7 @@ pub struct ExportRow {
     /// How it stands.
     pub state: ItemState,
     /// Who refused.
-    pub stage: Option<crate::domain::Stage>,
+    pub stage: Option<crate::domain::RejectedBy>,
     /// Why.
     pub code: Option<String>,
     /// Why, for a person.
@@ -307,7 +307,7 @@ const LATELY_MS: i64 = 60_000;
 
 /// What a run did, as it noted it itself.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RunRecord {
+pub struct RunSummaryRow {
     /// Its name.
     pub run_id: String,
     /// Milliseconds since 1970.
@@ -325,16 +325,16 @@ pub struct RunRecord {
     /// Does it go on?
     pub is_live: bool,
     /// What it has done, when it noted it last.
-    pub totals: Pace,
+    pub totals: RateSample,
     /// How long answers took.
     pub latencies: Latencies,
     /// Its totals at moments.
-    pub paces: Vec<Pace>,
+    pub paces: Vec<RateSample>,
 }
 
 /// A run's totals at a moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Pace {
+pub struct RateSample {
     /// Milliseconds since 1970.
     pub at_ms: i64,
     /// AddFaceRecord calls.
@@ -345,14 +345,14 @@ pub struct Pace {
     pub newly_enrolled: u64,
 }
 
-impl RunRecord {
+impl RunSummaryRow {
     /// When it was last heard of: milliseconds since 1970.
     pub fn last_ms(&self) -> i64 {
         self.ended_ms.unwrap_or(self.totals.at_ms)
     }
 
     /// Calls a second over the last minute that it noted.
-    pub fn rate_lately(&self) -> f64 {
+    pub fn recent_rate(&self) -> f64 {
         let Some(last) = self.paces.last().copied() else { return 0.0 };
         let first = self.paces.iter().find(|pace| pace.at_ms >= last.at_ms - LATELY_MS).copied().unwrap_or(last);
         let seconds = (last.at_ms - first.at_ms) as f64 / 1_000.0;

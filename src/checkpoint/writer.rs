@@ -13,17 +13,20 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     StoreError,
-    store::{Batch, Claimed, Doubt, Found, Ingested, NewIntent, NewRun, PhotoLook, Settlement, SourceId, Store},
+    store::{
+        Batch, CheckpointState, Claimed, InDoubtRow, Ingested, NewIntent, OutcomeRecord, PhotoCheck, RunStart,
+        SourceId, Store,
+    },
 };
 use crate::{
     crash,
-    domain::{Binding, Committed, Counts, Intent, ItemId, ItemReport, Removal, RunTotals},
+    domain::{Bottleneck, Committed, Counts, DeleteIntent, Intent, ItemId, ItemUpdate, RunTotals},
 };
 
 /// Calls that may wait for the writer: more than all units of a run together make.
-const QUEUE: usize = 4_096;
+const QUEUE_DEPTH: usize = 4_096;
 /// Calls that one commit takes at most: they all wait for the last of them.
-const GROUP: usize = 512;
+const MAX_GROUP_COMMIT_OPS: usize = 512;
 
 /// A handle on the writer. Cheap to clone; the thread ends when the last handle is gone.
 pub struct Checkpoint<S> {
@@ -39,13 +42,13 @@ impl<S> Clone for Checkpoint<S> {
 impl<S: Store> Checkpoint<S> {
     /// Starts the writer on a thread of its own.
     pub fn start(store: S) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (calls, queue) = mpsc::channel(QUEUE);
+        let (calls, queue) = mpsc::channel(QUEUE_DEPTH);
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || write(store, queue))?;
         Ok((Self { calls }, thread))
     }
 
     /// See [`Store::start_run`].
-    pub async fn start_run(&self, run: NewRun) -> Result<Found, StoreError> {
+    pub async fn start_run(&self, run: RunStart) -> Result<CheckpointState, StoreError> {
         self.call(move |store| store.start_run(&run)).await
     }
 
@@ -65,7 +68,7 @@ impl<S: Store> Checkpoint<S> {
     }
 
     /// The same, and the caller reads on meanwhile. Says too how long the writer had nothing else to do.
-    pub fn begin_ingest(&self, batch: Batch) -> Result<Begun<(Ingested, Duration)>, StoreError> {
+    pub fn begin_ingest(&self, batch: Batch) -> Result<PendingCommit<(Ingested, Duration)>, StoreError> {
         self.begin_blocking(move |store| {
             let began = Instant::now();
             Ok((store.ingest(&batch)?, began.elapsed()))
@@ -87,40 +90,40 @@ impl<S: Store> Checkpoint<S> {
         self.call_blocking(Store::finish_ingest)
     }
 
-    /// See [`Store::note_photos`]. Blocks.
-    pub fn note_photos(&self, looks: Vec<PhotoLook>) -> Result<(), StoreError> {
-        self.call_blocking(move |store| store.note_photos(&looks))
+    /// See [`Store::record_photo_checks`]. Blocks.
+    pub fn record_photo_checks(&self, looks: Vec<PhotoCheck>) -> Result<(), StoreError> {
+        self.call_blocking(move |store| store.record_photo_checks(&looks))
     }
 
-    /// See [`Store::note_replaced`].
-    pub async fn note_replaced(&self, item: ItemId, records: Vec<i64>) -> Result<(), StoreError> {
-        self.call(move |store| store.note_replaced(item, &records)).await
+    /// See [`Store::record_superseded`].
+    pub async fn record_superseded(&self, item: ItemId, records: Vec<i64>) -> Result<(), StoreError> {
+        self.call(move |store| store.record_superseded(item, &records)).await
     }
 
-    /// See [`Store::unfinished_removals`].
-    pub async fn unfinished_removals(&self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError> {
-        self.call(move |store| store.unfinished_removals(after, limit)).await
+    /// See [`Store::pending_deletes`].
+    pub async fn pending_deletes(&self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError> {
+        self.call(move |store| store.pending_deletes(after, limit)).await
     }
 
-    /// See [`Store::intend_removal`]. The proof that it is on disk is made here and nowhere else.
-    pub async fn intend_removal(&self, removal: Removal) -> Result<Committed<Removal>, StoreError> {
+    /// See [`Store::intend_delete`]. The proof that it is on disk is made here and nowhere else.
+    pub async fn intend_delete(&self, removal: DeleteIntent) -> Result<Committed<DeleteIntent>, StoreError> {
         let written = removal.clone();
-        self.call(move |store| store.intend_removal(&written)).await.map(|()| Committed::by_checkpoint(removal))
+        self.call(move |store| store.intend_delete(&written)).await.map(|()| Committed::attest(removal))
     }
 
-    /// See [`Store::finish_removal`].
-    pub async fn finish_removal(&self, item: ItemId) -> Result<(), StoreError> {
-        self.call(move |store| store.finish_removal(item)).await
+    /// See [`Store::finish_delete`].
+    pub async fn finish_delete(&self, item: ItemId) -> Result<(), StoreError> {
+        self.call(move |store| store.finish_delete(item)).await
     }
 
-    /// See [`Store::reopen`]. Blocks.
-    pub fn reopen_blocking(&self, items: Vec<ItemId>) -> Result<(), StoreError> {
-        self.call_blocking(move |store| store.reopen(&items))
+    /// See [`Store::requeue`]. Blocks.
+    pub fn requeue_blocking(&self, items: Vec<ItemId>) -> Result<(), StoreError> {
+        self.call_blocking(move |store| store.requeue(&items))
     }
 
-    /// See [`Store::reopen`].
-    pub async fn reopen(&self, items: Vec<ItemId>) -> Result<(), StoreError> {
-        self.call(move |store| store.reopen(&items)).await
+    /// See [`Store::requeue`].
+    pub async fn requeue(&self, items: Vec<ItemId>) -> Result<(), StoreError> {
+        self.call(move |store| store.requeue(&items)).await
     }
 
     /// See [`Store::claim`].
@@ -128,20 +131,20 @@ impl<S: Store> Checkpoint<S> {
         self.call(move |store| store.claim(after, limit)).await
     }
 
-    /// See [`Store::doubts`].
-    pub async fn doubts(&self, after: ItemId, limit: usize) -> Result<Vec<Doubt>, StoreError> {
-        self.call(move |store| store.doubts(after, limit)).await
+    /// See [`Store::in_doubt_items`].
+    pub async fn in_doubt_items(&self, after: ItemId, limit: usize) -> Result<Vec<InDoubtRow>, StoreError> {
+        self.call(move |store| store.in_doubt_items(after, limit)).await
     }
 
     /// See [`Store::intend`]. The proof that the intent is on disk is made here and nowhere else.
     pub async fn intend(&self, intent: NewIntent) -> Result<Committed<Intent>, StoreError> {
-        let committed = self.call(move |store| store.intend(&intent)).await.map(Committed::by_checkpoint);
+        let committed = self.call(move |store| store.intend(&intent)).await.map(Committed::attest);
         crash::point("intent.after_commit");
         committed
     }
 
     /// See [`Store::settle`].
-    pub async fn settle(&self, settlement: Settlement) -> Result<ItemReport, StoreError> {
+    pub async fn settle(&self, settlement: OutcomeRecord) -> Result<ItemUpdate, StoreError> {
         let report = self.call(move |store| store.settle(&settlement)).await;
         crash::point("outcome.after_commit");
         report
@@ -152,14 +155,14 @@ impl<S: Store> Checkpoint<S> {
         self.call(Store::counts).await
     }
 
-    /// See [`Store::note_totals`].
-    pub async fn note_totals(&self, totals: RunTotals, limited_by: Binding) -> Result<(), StoreError> {
-        self.call(move |store| store.note_totals(&totals, limited_by)).await
+    /// See [`Store::record_totals`].
+    pub async fn record_totals(&self, totals: RunTotals, limited_by: Bottleneck) -> Result<(), StoreError> {
+        self.call(move |store| store.record_totals(&totals, limited_by)).await
     }
 
-    /// See [`Store::learn_rate`].
-    pub async fn learn_rate(&self, per_second: Option<f64>) -> Result<(), StoreError> {
-        self.call(move |store| store.learn_rate(per_second)).await
+    /// See [`Store::save_rate`].
+    pub async fn save_rate(&self, per_second: Option<f64>) -> Result<(), StoreError> {
+        self.call(move |store| store.save_rate(per_second)).await
     }
 
     async fn call<R: Send + 'static>(
@@ -182,20 +185,20 @@ impl<S: Store> Checkpoint<S> {
     fn begin_blocking<R: Send + 'static>(
         &self,
         apply: impl FnOnce(&mut S) -> Result<R, StoreError> + Send + 'static,
-    ) -> Result<Begun<R>, StoreError> {
+    ) -> Result<PendingCommit<R>, StoreError> {
         let (reply, answer) = oneshot::channel();
         let call = Box::new(OneCall { apply: Some(apply), result: None, reply });
         self.calls.blocking_send(call).map_err(|_| StoreError::Stopped)?;
-        Ok(Begun { answer })
+        Ok(PendingCommit { answer })
     }
 }
 
 /// A change that the writer has been told of.
-pub struct Begun<R> {
+pub struct PendingCommit<R> {
     answer: oneshot::Receiver<Result<R, StoreError>>,
 }
 
-impl<R> Begun<R> {
+impl<R> PendingCommit<R> {
     /// Until it is on disk. Blocks.
     pub fn wait(self) -> Result<R, StoreError> {
         self.answer.blocking_recv().map_err(|_| StoreError::Stopped)?
@@ -235,10 +238,10 @@ where
 }
 
 fn write<S: Store>(mut store: S, mut queue: mpsc::Receiver<Box<dyn Call<S>>>) {
-    let mut group = Vec::with_capacity(GROUP);
+    let mut group = Vec::with_capacity(MAX_GROUP_COMMIT_OPS);
     while let Some(first) = queue.blocking_recv() {
         group.push(first);
-        while group.len() < GROUP
+        while group.len() < MAX_GROUP_COMMIT_OPS
             && let Ok(next) = queue.try_recv()
         {
             group.push(next);

@@ -8,15 +8,15 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, reading, target};
+use super::{CliError, reading, target};
 use crate::{
-    check::{Finding, Forecast, Gravity, NO_GROUP, Settings, Survey, check as survey},
-    cli::{CheckArgs, PhotoArgs, ReadArgs, ReportTo, RunArgs, When},
+    check::{CheckTotals, Finding, Forecast, NO_GROUP, Settings, Severity, check as survey},
+    cli::{CheckArgs, PhotoArgs, ReportSink, RunArgs, SourceArgs, When},
     domain::FaceGroupCode,
     exit::Exit,
     files::{Audience, Output},
     pace::Qps,
-    picture::Poor,
+    picture::QualityPolicy,
     report::{self, CheckReport, CheckSummary, ExportError, check_lines},
 };
 
@@ -25,18 +25,18 @@ const REDRAW: u64 = 64;
 
 /// What is looked at, and how it is shown.
 struct Plan<'a> {
-    read: &'a ReadArgs,
+    read: &'a SourceArgs,
     photos: &'a PhotoArgs,
     group: Option<FaceGroupCode>,
     qps: Qps,
     headers_only: bool,
-    report: ReportTo,
+    report: ReportSink,
     json: bool,
     progress: When,
 }
 
 /// See the module.
-pub(super) fn check(args: &CheckArgs, is_quiet: bool) -> Result<Exit, Failure> {
+pub(super) fn check(args: &CheckArgs, is_quiet: bool) -> Result<Exit, CliError> {
     let group = args.read.group.clone().or_else(|| FaceGroupCode::parse(NO_GROUP).ok());
     let plan = Plan {
         read: &args.read,
@@ -48,26 +48,26 @@ pub(super) fn check(args: &CheckArgs, is_quiet: bool) -> Result<Exit, Failure> {
         json: args.json,
         progress: args.progress,
     };
-    plan.carry_out(is_quiet)
+    plan.render(is_quiet)
 }
 
 /// See the module.
-pub(super) fn dry_run(args: &RunArgs, is_quiet: bool) -> Result<Exit, Failure> {
+pub(super) fn dry_run(args: &RunArgs, is_quiet: bool) -> Result<Exit, CliError> {
     let plan = Plan {
         read: &args.read,
         photos: &args.photos,
         group: target::group(args),
         qps: args.sending.qps,
         headers_only: false,
-        report: ReportTo::Text,
+        report: ReportSink::Text,
         json: args.show.json.is_some(),
         progress: args.show.progress,
     };
-    plan.carry_out(is_quiet)
+    plan.render(is_quiet)
 }
 
 impl Plan<'_> {
-    fn carry_out(&self, is_quiet: bool) -> Result<Exit, Failure> {
+    fn render(&self, is_quiet: bool) -> Result<Exit, CliError> {
         let sources = reading::open(self.read, self.group.clone())?;
         let sources = sources
             .into_iter()
@@ -78,7 +78,7 @@ impl Plan<'_> {
             .collect();
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let settings = Settings {
-            rules: reading::rules(self.photos, Poor::Warn),
+            rules: reading::rules(self.photos, QualityPolicy::Warn),
             headers_only: self.headers_only,
             allow_outside_root: self.read.allow_outside_root,
             processors,
@@ -95,9 +95,9 @@ impl Plan<'_> {
                 }
                 let Finding { row, code, .. } = finding;
                 match finding.gravity {
-                    Gravity::Fault => tracing::debug!(row, %code, "would be rejected"),
-                    Gravity::Warning => tracing::debug!(row, %code, "is to be known"),
-                    Gravity::Unread => tracing::debug!(row, %code, "could not be read now"),
+                    Severity::CallFailure => tracing::debug!(row, %code, "would be rejected"),
+                    Severity::Warning => tracing::debug!(row, %code, "is to be known"),
+                    Severity::Unread => tracing::debug!(row, %code, "could not be read now"),
                 }
             }
             if let Some(bar) = bar.as_ref().filter(|_| so_far.rows.is_multiple_of(REDRAW)) {
@@ -121,26 +121,26 @@ impl Plan<'_> {
             (_, _, 0) => Exit::Success,
             (_, _, _) => Exit::Rejected,
         };
-        self.conclude(&survey, processors, exit);
+        self.handle_answer(&survey, processors, exit);
         Ok(exit)
     }
 
-    fn conclude(&self, survey: &Survey, processors: usize, exit: Exit) {
+    fn handle_answer(&self, survey: &CheckTotals, processors: usize, exit: Exit) {
         let forecast = Forecast::of(survey, self.qps.get(), processors);
         if self.json {
             report::print_json(&CheckSummary::new(survey, &forecast, exit.code()));
-        } else if self.report == ReportTo::Text {
+        } else if self.report == ReportSink::Text {
             report::print(check_lines(survey, &forecast, self.qps.get()).trim_end());
         } else {
-            crate::telemetry::plain(&check_lines(survey, &forecast, self.qps.get()));
+            crate::telemetry::eprint_plain(&check_lines(survey, &forecast, self.qps.get()));
         }
     }
 
-    fn create_output(&self) -> Result<Option<Output>, Failure> {
+    fn create_output(&self) -> Result<Option<Output>, CliError> {
         match &self.report {
-            ReportTo::Text | ReportTo::Csv | ReportTo::JsonLines => Ok(None),
-            ReportTo::File(path) => Ok(Some(
-                Output::create(path, Audience::Owner).map_err(|error| Failure::from(ExportError::Write(error)))?,
+            ReportSink::Text | ReportSink::Csv | ReportSink::JsonLines => Ok(None),
+            ReportSink::File(path) => Ok(Some(
+                Output::create(path, Audience::Owner).map_err(|error| CliError::from(ExportError::Write(error)))?,
             )),
         }
     }
@@ -153,10 +153,10 @@ impl Plan<'_> {
         };
         let is_csv = |path: &Path| path.extension().is_some_and(|ending| ending == "csv");
         match &self.report {
-            ReportTo::Text if !self.json => CheckReport::text(to),
-            ReportTo::Csv => CheckReport::csv(to),
-            ReportTo::File(path) if is_csv(path) => CheckReport::csv(to),
-            ReportTo::Text | ReportTo::JsonLines | ReportTo::File(_) => CheckReport::json_lines(to),
+            ReportSink::Text if !self.json => CheckReport::text(to),
+            ReportSink::Csv => CheckReport::csv(to),
+            ReportSink::File(path) if is_csv(path) => CheckReport::csv(to),
+            ReportSink::Text | ReportSink::JsonLines | ReportSink::File(_) => CheckReport::json_lines(to),
         }
     }
 
@@ -173,7 +173,7 @@ impl Plan<'_> {
     }
 }
 
-fn progress(survey: &Survey) -> String {
+fn progress(survey: &CheckTotals) -> String {
     format!(
         "{} rows · {} to be rejected · {} to be fitted · {} read",
         report::thousands(survey.rows),

@@ -4,21 +4,21 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, parser::ValueSource};
 
-use super::Failure;
+use super::CliError;
 use crate::{
     api::Credentials,
-    cli::{Cli, TalkArgs},
+    cli::{Cli, LogArgs},
     exit::Exit,
     report, settings,
 };
 
 /// See the module.
-pub(super) async fn show(talk: &TalkArgs) -> Result<Exit, Failure> {
+pub(super) async fn show(log: &LogArgs) -> Result<Exit, CliError> {
     let cli = Cli::command();
-    let typed = as_typed(talk);
+    let typed = as_typed(log);
     let variable = |name: &str| std::env::var_os(name);
     let file = settings::file(&typed, variable);
-    let usage = |error: Box<dyn std::error::Error + Send + Sync>| Failure::new(Exit::Usage, error);
+    let usage = |error: Box<dyn std::error::Error + Send + Sync>| CliError::new(Exit::Usage, error);
     let arguments =
         settings::arguments(&cli, typed.clone(), variable).map_err(|error| usage(indented(&error).into()))?;
     let from_file: Vec<String> = arguments
@@ -64,11 +64,11 @@ fn indented(error: &dyn std::fmt::Display) -> String {
 }
 
 /// A run, typed with nothing but what says where the settings are.
-fn as_typed(talk: &TalkArgs) -> Vec<OsString> {
+fn as_typed(log: &LogArgs) -> Vec<OsString> {
     let mut typed: Vec<OsString> = vec!["face-enroll".into()];
     let given = [
-        ("--config", talk.config.as_ref().map(|path| path.clone().into_os_string())),
-        ("--profile", talk.profile.as_ref().map(OsString::from)),
+        ("--config", log.config.as_ref().map(|path| path.clone().into_os_string())),
+        ("--profile", log.profile.as_ref().map(OsString::from)),
     ];
     for (name, value) in given.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         typed.extend([name.into(), value]);

@@ -7,14 +7,14 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    Failure, place,
+    CliError, place,
     target::{self, Target},
 };
 use crate::{
     api::{Client, GroupLookup, HttpTransport, RecordPage, UploadError},
     checkpoint::{Reader, StoreError},
     cli::{CheckpointArgs, DoctorArgs},
-    domain::{FaceGroupCode, Fatal, Fault, FaultKind},
+    domain::{CallFailure, FaceGroupCode, FailureKind, FatalError},
     exit::Exit,
     pace::{Gate, Qps, QuotaUse},
     report,
@@ -76,7 +76,7 @@ impl Findings {
         self.add(check, Verdict::Skipped, detail.into(), None, Exit::Success);
     }
 
-    fn fail(&mut self, check: &'static str, failure: &Failure) {
+    fn fail(&mut self, check: &'static str, failure: &CliError) {
         self.add(check, Verdict::Fail, failure.words(), failure.advice().map(str::to_owned), failure.exit());
     }
 
@@ -104,7 +104,7 @@ impl Findings {
     }
 
     fn end(self) -> Exit {
-        let exit = Exit::gravest(self.checks.iter().map(|check| check.exit));
+        let exit = Exit::most_severe(self.checks.iter().map(|check| check.exit));
         let (ok, warn) = (self.count(Verdict::Ok), self.count(Verdict::Warn));
         let (fail, skipped) = (self.count(Verdict::Fail), self.count(Verdict::Skipped));
         if self.is_json {
@@ -118,7 +118,7 @@ impl Findings {
 }
 
 /// See the module.
-pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, Failure> {
+pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
     let mut findings = Findings { checks: Vec::new(), is_json: args.json };
     let path = match (&args.source, &args.checkpoint) {
         (None, None) => None,
@@ -178,13 +178,13 @@ async fn ask(args: &DoctorArgs, target: &Target, transport: HttpTransport, findi
     let group = args.group.clone();
     let asked = group.clone().unwrap_or_else(|| FaceGroupCode::parse("doctor").expect("a valid code"));
     let mut answer = client.query_face_group(permit!(), &asked).await;
-    if matches!(&answer, GroupLookup::Unanswered(fault) if matches!(fault.kind, FaultKind::ClockCorrected | FaultKind::KeyRenewed))
+    if matches!(&answer, GroupLookup::Unanswered(fault) if matches!(fault.kind, FailureKind::ClockCorrected | FailureKind::KeyRenewed))
     {
         // Signed with the service's own time, or with another key, it may be understood, as in a run.
         answer = client.query_face_group(permit!(), &asked).await;
     }
-    if let GroupLookup::Fatal(fatal @ Fatal::Proxy { .. }) = &answer {
-        findings.fail("network", &Failure::from(fatal.clone()));
+    if let GroupLookup::Fatal(fatal @ FatalError::Proxy { .. }) = &answer {
+        findings.fail("network", &CliError::from(fatal.clone()));
         for check in ["clock", "signature", "group", "records", "upload"] {
             findings.skip(check, "needs the network");
         }
@@ -195,11 +195,11 @@ async fn ask(args: &DoctorArgs, target: &Target, transport: HttpTransport, findi
         && !is_reached
     {
         let remedy = match fault.kind {
-            FaultKind::CertificateRefused => "a proxy that looks into TLS needs --ca-file with its certificate",
-            FaultKind::ProxyFailed => "check HTTPS_PROXY (or ALL_PROXY) and NO_PROXY, and the proxy itself",
+            FailureKind::CertificateRefused => "a proxy that looks into TLS needs --ca-file with its certificate",
+            FailureKind::ProxyFailed => "check HTTPS_PROXY (or ALL_PROXY) and NO_PROXY, and the proxy itself",
             _ => "check the network, HTTPS_PROXY, and --region, --network and --endpoint",
         };
-        findings.fail("network", &Failure::new(Exit::Fatal, fault.message.clone()).advise(remedy));
+        findings.fail("network", &CliError::new(Exit::Fatal, fault.message.clone()).with_hint(remedy));
         for check in ["clock", "signature", "group", "records", "upload"] {
             findings.skip(check, "needs the network");
         }
@@ -216,14 +216,15 @@ async fn ask(args: &DoctorArgs, target: &Target, transport: HttpTransport, findi
     }
     match &answer {
         GroupLookup::Fatal(fatal) => {
-            findings.fail("signature", &Failure::from(fatal.clone()));
+            findings.fail("signature", &CliError::from(fatal.clone()));
             for check in ["group", "records", "upload"] {
                 findings.skip(check, "needs what failed before it");
             }
             return;
         }
         GroupLookup::Unanswered(fault) => {
-            findings.fail("signature", &Failure::new(Exit::TimeUp, fault.message.clone()).advise("try again later"));
+            findings
+                .fail("signature", &CliError::new(Exit::TimeUp, fault.message.clone()).with_hint("try again later"));
             return;
         }
         GroupLookup::Throttled { .. } => findings.warn("signature", "accepted, and throttled", "others use the quota"),
@@ -233,7 +234,7 @@ async fn ask(args: &DoctorArgs, target: &Target, transport: HttpTransport, findi
         (None, _) => findings.skip("group", "none is named: give --group CODE"),
         (Some(group), GroupLookup::Exists) => findings.ok("group", group.to_string()),
         (Some(group), GroupLookup::Missing) => {
-            findings.fail("group", &Failure::from(Fatal::UnknownGroup { group: group.clone() }));
+            findings.fail("group", &CliError::from(FatalError::UnknownGroup { group: group.clone() }));
         }
         (Some(_), GroupLookup::Throttled { .. } | GroupLookup::Unanswered(_) | GroupLookup::Fatal(_)) => {
             findings.skip("group", "the service was too busy to tell");
@@ -247,16 +248,16 @@ async fn ask(args: &DoctorArgs, target: &Target, transport: HttpTransport, findi
             }
             RecordPage::Throttled { .. } => findings.skip("records", "throttled"),
             RecordPage::Unanswered(fault) => {
-                findings.fail("records", &Failure::new(Exit::TimeUp, fault.message).advise("try again later"));
+                findings.fail("records", &CliError::new(Exit::TimeUp, fault.message).with_hint("try again later"));
             }
-            RecordPage::Fatal(fatal) => findings.fail("records", &Failure::from(fatal)),
+            RecordPage::Fatal(fatal) => findings.fail("records", &CliError::from(fatal)),
         },
         _ => findings.skip("records", "needs a group that is there"),
     }
     match client.authorize_file_upload(permit!()).await {
         Ok(_) => findings.ok("upload", "leave is given (for photos above 1 MB)"),
         Err(UploadError::Throttled { .. }) => findings.skip("upload", "throttled"),
-        Err(UploadError::Fault(fault)) => {
+        Err(UploadError::CallFailure(fault)) => {
             findings.warn("upload", fault.message, "only photos above 1 MB with --fit never need it");
         }
         Err(UploadError::Refused(refusal)) => {
@@ -270,28 +271,28 @@ async fn ask(args: &DoctorArgs, target: &Target, transport: HttpTransport, findi
     findings.skip("enrolling", "AddFaceRecord is not tried: it would make a record; try run --canary 1");
 }
 
-fn is_network(fault: &Fault) -> bool {
+fn is_network(fault: &CallFailure) -> bool {
     match fault.kind {
-        FaultKind::ConnectFailed
-        | FaultKind::ProxyFailed
-        | FaultKind::CertificateRefused
-        | FaultKind::Timeout
-        | FaultKind::ConnectionLost => true,
-        FaultKind::UnreadableAnswer
-        | FaultKind::Service(_)
-        | FaultKind::Interrupted
-        | FaultKind::ClockCorrected
-        | FaultKind::KeyRenewed
-        | FaultKind::NonceUsed
-        | FaultKind::DownloadTimeout
-        | FaultKind::UploadFailed => false,
+        FailureKind::ConnectFailed
+        | FailureKind::ProxyFailed
+        | FailureKind::CertificateRefused
+        | FailureKind::Timeout
+        | FailureKind::ConnectionLost => true,
+        FailureKind::UnreadableAnswer
+        | FailureKind::Service(_)
+        | FailureKind::Interrupted
+        | FailureKind::ClockCorrected
+        | FailureKind::KeyRenewed
+        | FailureKind::NonceUsed
+        | FailureKind::DownloadTimeout
+        | FailureKind::UploadFailed => false,
     }
 }
 
 /// The checkpoint, and the disk that it is on.
 fn look(path: &Path, reader: Result<Reader, StoreError>, args: &DoctorArgs, findings: &mut Findings) {
     let found = reader.and_then(|reader| {
-        reader.check_pages()?;
+        reader.integrity_check()?;
         Ok((reader.counts()?, reader.is_live(), reader.learned_rate()?))
     });
     match found {
@@ -309,7 +310,7 @@ fn look(path: &Path, reader: Result<Reader, StoreError>, args: &DoctorArgs, find
             }
         }
         Err(StoreError::Missing { .. }) => findings.ok("checkpoint", "none yet: the first run makes it"),
-        Err(error) => findings.fail("checkpoint", &Failure::from(error)),
+        Err(error) => findings.fail("checkpoint", &CliError::from(error)),
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match rustix::fs::statvfs(folder) {
@@ -324,7 +325,7 @@ fn look(path: &Path, reader: Result<Reader, StoreError>, args: &DoctorArgs, find
         }
         Err(error) => {
             let error = std::io::Error::from(error);
-            findings.fail("disk", &Failure::new(Exit::Checkpoint, format!("{}: {error}", folder.display())));
+            findings.fail("disk", &CliError::new(Exit::Checkpoint, format!("{}: {error}", folder.display())));
         }
     }
 }

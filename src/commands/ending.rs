@@ -1,6 +1,6 @@
 //! How a run ended: its exit code, and why, in a sentence.
 
-use super::{Failure, failure::advice};
+use super::{CliError, failure::advice};
 use crate::{
     domain::{Counts, DrainReason, RunTotals},
     exit::Exit,
@@ -12,13 +12,13 @@ pub(super) fn of_reason(reason: &DrainReason) -> Exit {
     match reason {
         DrainReason::Signal(number) => Exit::Signal(*number),
         DrainReason::MaxDuration
-        | DrainReason::ServiceAway(_)
-        | DrainReason::ThrottledOut(_)
+        | DrainReason::ServiceUnavailable(_)
+        | DrainReason::ThrottledTooLong(_)
         | DrainReason::Unread { .. } => Exit::TimeUp,
         DrainReason::MaxImages | DrainReason::MaxErrors => Exit::Limit,
         DrainReason::Fatal(_) => Exit::Fatal,
-        DrainReason::SourceBroken | DrainReason::NoPhotoFound { .. } => Exit::Source,
-        DrainReason::Damaged | DrainReason::CheckpointGone | DrainReason::LockGone => Exit::Checkpoint,
+        DrainReason::SourceFailed | DrainReason::NoPhotoFound { .. } => Exit::Source,
+        DrainReason::CheckpointCorrupt | DrainReason::CheckpointRemoved | DrainReason::LockGone => Exit::Checkpoint,
     }
 }
 
@@ -39,14 +39,14 @@ pub(super) fn is_for_someone(exit: Exit, drained: Option<&DrainReason>) -> bool 
         Some(DrainReason::Signal(_) | DrainReason::MaxDuration | DrainReason::MaxImages) => true,
         Some(
             DrainReason::MaxErrors
-            | DrainReason::ServiceAway(_)
-            | DrainReason::ThrottledOut(_)
+            | DrainReason::ServiceUnavailable(_)
+            | DrainReason::ThrottledTooLong(_)
             | DrainReason::Unread { .. }
             | DrainReason::Fatal(_)
-            | DrainReason::SourceBroken
+            | DrainReason::SourceFailed
             | DrainReason::NoPhotoFound { .. }
-            | DrainReason::Damaged
-            | DrainReason::CheckpointGone
+            | DrainReason::CheckpointCorrupt
+            | DrainReason::CheckpointRemoved
             | DrainReason::LockGone,
         )
         | None => false,
@@ -67,18 +67,18 @@ pub(super) fn is_for_someone(exit: Exit, drained: Option<&DrainReason>) -> bool 
 }
 
 /// Why it ended so, in a sentence.
-pub(super) fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&Failure>, counts: &Counts) -> String {
+pub(super) fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&CliError>, counts: &Counts) -> String {
     let of_drain = || {
         match drained {
         Some(DrainReason::Signal(number)) => format!("stopped by signal {number}; run again to go on"),
         Some(DrainReason::MaxDuration) => "stopped by --max-duration; run again to go on".into(),
         Some(DrainReason::MaxImages) => "stopped by --max-images; run again to go on".into(),
         Some(DrainReason::MaxErrors) => "stopped by --max-errors".into(),
-        Some(DrainReason::ServiceAway(away)) => {
+        Some(DrainReason::ServiceUnavailable(away)) => {
             format!("the service did not answer for {}; run again to go on", report::duration(*away))
         }
         Some(DrainReason::Fatal(fatal)) => format!("stopped: {fatal}; {}", advice(fatal)),
-        Some(DrainReason::ThrottledOut(lasted)) => format!(
+        Some(DrainReason::ThrottledTooLong(lasted)) => format!(
             "nearly every call was throttled for {}, at one every two seconds: others use the quota, or it is lower than that; run again later",
             report::duration(*lasted)
         ),
@@ -86,7 +86,7 @@ pub(super) fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<
             "{} could not be read by this machine ({error}) and stay pending; see to the machine, then run again",
             report::plural(*photos, "photo")
         ),
-        Some(DrainReason::CheckpointGone) => {
+        Some(DrainReason::CheckpointRemoved) => {
             "the checkpoint was removed or replaced while the run used it; the next run asks about everyone before sending".into()
         }
         Some(DrainReason::NoPhotoFound { looked_for }) => format!(
@@ -96,7 +96,7 @@ pub(super) fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<
         Some(DrainReason::LockGone) => {
             "the checkpoint's lock file was removed or replaced while the run used it, so that another run could begin; leave it where it is, and run again".into()
         }
-        Some(DrainReason::SourceBroken | DrainReason::Damaged) => "stopped".into(),
+        Some(DrainReason::SourceFailed | DrainReason::CheckpointCorrupt) => "stopped".into(),
         None => format!(
             "{} replaced photos still have their old records at the service; run again to remove them",
             report::thousands(counts.to_remove)

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Failure, place};
+use super::{CliError, place};
 use crate::{
     checkpoint::Reader,
     cli::{ExportArgs, ExportFormat},
@@ -15,14 +15,14 @@ use crate::{
 };
 
 /// See the module.
-pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
+pub(super) fn export(args: &ExportArgs) -> Result<Exit, CliError> {
     let path = place::to_look_into(&args.which)?;
     let reader = Reader::open(&path)?;
     let to_stdout = args.output == Path::new("-");
     let is_named_jsonl = args.output.extension().is_some_and(|ending| ending == "jsonl" || ending == "ndjson");
     let format = args.format.unwrap_or(if is_named_jsonl { ExportFormat::Jsonl } else { ExportFormat::Csv });
     let folder = if to_stdout { PathBuf::from(".") } else { files::folder_of(&args.output).to_owned() };
-    let folder = folder.canonicalize().map_err(|error| Failure::new(Exit::Usage, ExportError::Write(error)))?;
+    let folder = folder.canonicalize().map_err(|error| CliError::new(Exit::Usage, ExportError::Write(error)))?;
     let exporter = Exporter { reader: &reader, states: &args.status, folder, is_for_spreadsheet: args.for_spreadsheet };
     let written = if to_stdout {
         write(&exporter, format, stdout().lock())

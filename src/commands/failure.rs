@@ -5,7 +5,7 @@ use std::{error::Error, fmt};
 use crate::{
     api::{CredentialsError, EndpointError},
     checkpoint::StoreError,
-    domain::Fatal,
+    domain::FatalError,
     exit::Exit,
     files::FileError,
     manifest::SourceError,
@@ -15,20 +15,20 @@ use crate::{
 
 /// See the module.
 #[derive(Debug)]
-pub struct Failure {
+pub struct CliError {
     exit: Exit,
     cause: Box<dyn Error + Send + Sync>,
     advice: Option<&'static str>,
 }
 
-impl Failure {
+impl CliError {
     /// A failure that ends the program with this code.
     pub fn new(exit: Exit, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { exit, cause: cause.into(), advice: None }
     }
 
     /// With a word on what to do.
-    pub fn advise(self, advice: &'static str) -> Self {
+    pub fn with_hint(self, advice: &'static str) -> Self {
         Self { advice: Some(advice), ..self }
     }
 
@@ -60,32 +60,34 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words())?;
         self.advice.map_or(Ok(()), |advice| write!(f, "\n  {advice}"))
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
         let (exit, advice) = match &error {
             StoreError::Locked { .. } => (Exit::Locked, Some("wait for it, or give --wait-lock 10m")),
-            StoreError::Restored { .. } | StoreError::Copied { .. } => (
+            StoreError::Stale { .. } | StoreError::Copied { .. } => (
                 Exit::Checkpoint,
                 Some(
                     "put the newer file back, with its .lock, or give --after-restore: everyone who is not enrolled in it is asked about before being sent",
                 ),
             ),
-            StoreError::Bound { .. } => {
+            StoreError::TargetMismatch { .. } => {
                 (Exit::Usage, Some("give the region or endpoint that it was made for, or another --checkpoint"))
             }
             StoreError::Missing { .. } => (Exit::Usage, Some("give the manifest that was run, or --checkpoint FILE")),
-            StoreError::IllegalChange { .. } | StoreError::IllegalRemoval { .. } => {
+            StoreError::InvalidTransition { .. } | StoreError::IllegalRemoval { .. } => {
                 (Exit::Internal, Some("please report this with the log"))
             }
-            StoreError::Newer { .. } => (Exit::Checkpoint, Some("use that version of face-enroll, or a newer one")),
-            StoreError::Foreign { .. } => (Exit::Checkpoint, Some("give another --checkpoint")),
+            StoreError::SchemaTooNew { .. } => {
+                (Exit::Checkpoint, Some("use that version of face-enroll, or a newer one"))
+            }
+            StoreError::NotACheckpoint { .. } => (Exit::Checkpoint, Some("give another --checkpoint")),
             StoreError::File(FileError::OtherOwner { .. }) => {
                 (Exit::Checkpoint, Some("run as that user (sudo -u USER), or give another --checkpoint"))
             }
@@ -110,14 +112,14 @@ impl From<StoreError> for Failure {
     }
 }
 
-impl From<SourceError> for Failure {
+impl From<SourceError> for CliError {
     fn from(error: SourceError) -> Self {
         let exit = if error.is_usage() { Exit::Usage } else { Exit::Source };
         Self::new(exit, error)
     }
 }
 
-impl From<IngestError> for Failure {
+impl From<IngestError> for CliError {
     fn from(error: IngestError) -> Self {
         match error {
             IngestError::Source(error) => error.into(),
@@ -126,27 +128,27 @@ impl From<IngestError> for Failure {
     }
 }
 
-impl From<RunError> for Failure {
+impl From<RunError> for CliError {
     fn from(error: RunError) -> Self {
         match error {
             RunError::Store(error) => error.into(),
-            RunError::Panic(_) => Self::new(Exit::Internal, error).advise("please report this with the log"),
+            RunError::Panic(_) => Self::new(Exit::Internal, error).with_hint("please report this with the log"),
         }
     }
 }
 
-impl From<EndpointError> for Failure {
+impl From<EndpointError> for CliError {
     fn from(error: EndpointError) -> Self {
         Self::new(Exit::Usage, error)
     }
 }
 
-impl From<CredentialsError> for Failure {
+impl From<CredentialsError> for CliError {
     fn from(error: CredentialsError) -> Self {
         match &error {
             CredentialsError::Setup(_) => Self::new(Exit::Usage, error),
-            CredentialsError::None(_) if error.is_absence() => Self::new(Exit::TimeUp, error)
-                .advise("whoever gives the key can't be reached: see to the network, or run again later"),
+            CredentialsError::None(_) if error.is_transient() => Self::new(Exit::TimeUp, error)
+                .with_hint("whoever gives the key can't be reached: see to the network, or run again later"),
             CredentialsError::None(_)
             | CredentialsError::Half(_)
             | CredentialsError::Malformed(_)
@@ -155,12 +157,12 @@ impl From<CredentialsError> for Failure {
     }
 }
 
-impl From<ExportError> for Failure {
+impl From<ExportError> for CliError {
     fn from(error: ExportError) -> Self {
         match error {
             ExportError::Store(error) => error.into(),
             ExportError::Write(cause) if is_misplaced(&cause) => {
-                Self::new(Exit::Usage, ExportError::Write(cause)).advise("give a file that can be written")
+                Self::new(Exit::Usage, ExportError::Write(cause)).with_hint("give a file that can be written")
             }
             ExportError::Write(_) => Self::new(Exit::Internal, error),
         }
@@ -174,34 +176,38 @@ fn is_misplaced(error: &std::io::Error) -> bool {
 }
 
 /// What a person is to do.
-pub(super) fn advice(fatal: &Fatal) -> &'static str {
+pub(super) fn advice(fatal: &FatalError) -> &'static str {
     match fatal {
-        Fatal::Credentials { .. } => {
+        FatalError::Credentials { .. } => {
             "check ALIBABA_CLOUD_ACCESS_KEY_ID, _SECRET and _SECURITY_TOKEN, or the profile, then run again"
         }
-        Fatal::Signature { .. } => "check ALIBABA_CLOUD_ACCESS_KEY_SECRET, then run again",
-        Fatal::Permission { .. } => {
+        FatalError::Signature { .. } => "check ALIBABA_CLOUD_ACCESS_KEY_SECRET, then run again",
+        FatalError::Permission { .. } => {
             "grant the RAM user AliyunAntCloudAuthFullAccess, or AddFaceRecord, QueryFaceRecord and QueryFaceGroup, then run again"
         }
-        Fatal::Account { .. } => "activate ID Verification and settle overdue payments, then run again",
-        Fatal::Endpoint { .. } => "check --region, --network and --endpoint, then run again",
-        Fatal::Intercepted { .. } => {
+        FatalError::Account { .. } => "activate ID Verification and settle overdue payments, then run again",
+        FatalError::Endpoint { .. } => "check --region, --network and --endpoint, then run again",
+        FatalError::Intercepted { .. } => {
             "let this host reach the endpoint, then run again: what was sent is in doubt and is asked about first"
         }
-        Fatal::Certificate { .. } => {
+        FatalError::Certificate { .. } => {
             "check the endpoint's name, this machine's clock and its root certificates, then run again"
         }
-        Fatal::Proxy { .. } => "check HTTPS_PROXY (or ALL_PROXY) and NO_PROXY, and the proxy itself, then run again",
-        Fatal::Clock { .. } => "set this machine's clock, then run again",
-        Fatal::UnknownGroup { .. } => "check --group and --region, or make the group in the console, then run again",
-        Fatal::SameRefusal { .. } => {
+        FatalError::Proxy { .. } => {
+            "check HTTPS_PROXY (or ALL_PROXY) and NO_PROXY, and the proxy itself, then run again"
+        }
+        FatalError::Clock { .. } => "set this machine's clock, then run again",
+        FatalError::UnknownGroup { .. } => {
+            "check --group and --region, or make the group in the console, then run again"
+        }
+        FatalError::SameRefusal { .. } => {
             "these rows are pending again: mend the cause and run again, or let them be rejected with --keep-going"
         }
     }
 }
 
-impl From<Fatal> for Failure {
-    fn from(fatal: Fatal) -> Self {
-        Self::new(Exit::Fatal, fatal.to_string()).advise(advice(&fatal))
+impl From<FatalError> for CliError {
+    fn from(fatal: FatalError) -> Self {
+        Self::new(Exit::Fatal, fatal.to_string()).with_hint(advice(&fatal))
     }
 }

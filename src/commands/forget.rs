@@ -3,20 +3,20 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{Failure, place, target};
+use super::{CliError, place, target};
 use crate::{
-    checkpoint::{Forget, Forgotten, Lock, Reader, SqliteStore},
+    checkpoint::{Lock, PurgeFilter, PurgeReport, Reader, SqliteStore},
     cli::{EraseArgs, PurgeArgs},
     exit::Exit,
     report,
 };
 
 /// Everyone who has been enrolled for long.
-pub(super) fn purge(args: &PurgeArgs) -> Result<Exit, Failure> {
+pub(super) fn purge(args: &PurgeArgs) -> Result<Exit, CliError> {
     let path = place::to_look_into(&args.which)?;
     let before =
         jiff::Timestamp::now().as_millisecond() - i64::try_from(args.older_than.as_millis()).unwrap_or(i64::MAX);
-    let forgotten = forget(&path, &Forget::EnrolledBefore(before))?;
+    let forgotten = forget(&path, &PurgeFilter::EnrolledItem(before))?;
     let rows = forgotten.rows;
     report::print(&format!("{} removed from {}", report::plural(rows, "enrolled row"), path.display()));
     tell_files(&path, &forgotten);
@@ -27,9 +27,9 @@ pub(super) fn purge(args: &PurgeArgs) -> Result<Exit, Failure> {
 }
 
 /// One person.
-pub(super) fn erase(args: &EraseArgs) -> Result<Exit, Failure> {
+pub(super) fn erase(args: &EraseArgs) -> Result<Exit, CliError> {
     let path = place::to_look_into(&args.which)?;
-    let forgotten = forget(&path, &Forget::User(args.user.clone(), args.group.clone()))?;
+    let forgotten = forget(&path, &PurgeFilter::User(args.user.clone(), args.group.clone()))?;
     report::print(&format!("{} removed from {}", report::plural(forgotten.rows, "row"), path.display()));
     tell_files(&path, &forgotten);
     for group in &forgotten.groups {
@@ -44,7 +44,7 @@ pub(super) fn erase(args: &EraseArgs) -> Result<Exit, Failure> {
 }
 
 /// Which copies were removed, and which files may hold the same people still.
-fn tell_files(path: &Path, forgotten: &Forgotten) {
+fn tell_files(path: &Path, forgotten: &PurgeReport) {
     for backup in &forgotten.backups {
         report::print(&format!("removed   {}: a copy made before a migration held them too", backup.display()));
     }
@@ -55,9 +55,9 @@ fn tell_files(path: &Path, forgotten: &Forgotten) {
     }
 }
 
-fn forget(path: &Path, whom: &Forget) -> Result<Forgotten, Failure> {
+fn forget(path: &Path, whom: &PurgeFilter) -> Result<PurgeReport, CliError> {
     // Looked at first: a lock beside nothing would only be litter.
     drop(Reader::open(path)?);
     let _lock = Lock::acquire(path, Duration::ZERO)?;
-    Ok(SqliteStore::open_existing(path)?.forget(whom)?)
+    Ok(SqliteStore::open_existing(path)?.purge(whom)?)
 }

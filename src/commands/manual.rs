@@ -5,7 +5,7 @@ use std::io::{Write, stdout};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::Failure;
+use super::CliError;
 use crate::{
     cli::{Cli, CompletionsArgs},
     exit::Exit,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A completion script on stdout.
-pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
+pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "face-enroll", &mut script);
     if args.shell == Shell::Bash {
@@ -24,7 +24,7 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
 }
 
 /// The manual page on stdout: the program, then each of its commands, then how it ends.
-pub(super) fn man() -> Result<Exit, Failure> {
+pub(super) fn man() -> Result<Exit, CliError> {
     let mut page = Vec::new();
     let mut command = Cli::command();
     // Gives the subcommands their whole names.
@@ -44,12 +44,12 @@ pub(super) fn man() -> Result<Exit, Failure> {
             .iter()
             .try_for_each(|(code, meaning)| writeln!(page, ".TP\n\\fB{code}\\fR\n{}", meaning.replace('-', "\\-")))
     });
-    written.map_err(|error| Failure::from(ExportError::Write(error)))?;
+    written.map_err(|error| CliError::from(ExportError::Write(error)))?;
     print(&page)
 }
 
 /// Whoever reads it may have read enough.
-fn print(text: &[u8]) -> Result<Exit, Failure> {
+fn print(text: &[u8]) -> Result<Exit, CliError> {
     match stdout().lock().write_all(text) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(ExportError::Write(error).into()),
         Ok(()) | Err(_) => Ok(Exit::Success),

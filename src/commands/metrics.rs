@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Failure;
+use super::CliError;
 use crate::{
     exit::Exit,
     files::{self, Audience},
@@ -38,8 +38,8 @@ pub(super) struct Metrics<'a> {
 
 impl<'a> Metrics<'a> {
     /// Fails where the file can't be written, or the address can't be had.
-    pub(super) async fn start(file: Option<&'a Path>, address: Option<SocketAddr>) -> Result<Self, Failure> {
-        let usage = |what: String, error: io::Error| Failure::new(Exit::Usage, format!("{what}: {error}"));
+    pub(super) async fn start(file: Option<&'a Path>, address: Option<SocketAddr>) -> Result<Self, CliError> {
+        let usage = |what: String, error: io::Error| CliError::new(Exit::Usage, format!("{what}: {error}"));
         if let Some(path) = file {
             files::replace(path, Audience::Everyone, |_empty| Ok(()))
                 .map_err(|error| usage(format!("--metrics-file {} can't be written", path.display()), error))?;

@@ -24,7 +24,7 @@ mod target;
 mod verify;
 mod watcher;
 
-pub use failure::Failure;
+pub use failure::CliError;
 pub use outputs::check_outputs;
 
 use crate::{
@@ -33,12 +33,12 @@ use crate::{
 };
 
 /// Does what was typed.
-pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+pub async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
     signals::survive_size_limit()?;
     match cli.command {
-        Command::Run(args) if args.dry_run => check::dry_run(&args, cli.talk.quiet),
-        Command::Check(args) => check::check(&args, cli.talk.quiet),
-        Command::Run(args) => run::run(*args, cli.talk.quiet).await,
+        Command::Run(args) if args.dry_run => check::dry_run(&args, cli.log.quiet),
+        Command::Check(args) => check::check(&args, cli.log.quiet),
+        Command::Run(args) => run::run(*args, cli.log.quiet).await,
         Command::Status(args) => status::status(&args),
         Command::Verify(args) => verify::verify(&args).await,
         Command::Doctor(args) => doctor::doctor(&args).await,
@@ -47,7 +47,7 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Erase(args) => forget::erase(&args),
         Command::Export(args) => export::export(&args),
         Command::Report(args) => report::report(&args),
-        Command::Config(ConfigCommand::Show) => config::show(&cli.talk).await,
+        Command::Config(ConfigCommand::Show) => config::show(&cli.log).await,
         Command::Completions(args) => manual::completions(&args),
         Command::Man => manual::man(),
         Command::Sandbox(args) => sandbox::sandbox(args).await,

@@ -10,14 +10,14 @@ use std::{
 };
 
 use super::{
-    Failure,
+    CliError,
     place::{self, Kind},
     target,
 };
 use crate::{
     api::Credentials,
     checkpoint::{Reader, companions},
-    cli::{CheckpointArgs, Cli, Command, ReportTo},
+    cli::{CheckpointArgs, Cli, Command, ReportSink},
     domain::EXPORT_COLUMNS,
     exit::Exit,
     files::{self, FileId},
@@ -44,14 +44,14 @@ struct Files {
 }
 
 /// Refuses (exit 2) an output that is a source, the checkpoint, a file that belongs to it, a photo, or another output.
-pub fn check_outputs(cli: &Cli) -> Result<(), Failure> {
+pub fn check_outputs(cli: &Cli) -> Result<(), CliError> {
     let mut files = Files::default();
     files.outputs_of(cli);
     if files.outputs.is_empty() {
         return Ok(());
     }
     files.inputs_of(cli);
-    let refused = |words: String| Err(Failure::new(Exit::Usage, words).advise("give another file"));
+    let refused = |words: String| Err(CliError::new(Exit::Usage, words).with_hint("give another file"));
     for (at, output) in files.outputs.iter().enumerate() {
         let path = output.path.display();
         if let Some(input) = files.inputs.iter().find(|input| is_same(&output.path, &input.path)) {
@@ -69,7 +69,7 @@ pub fn check_outputs(cli: &Cli) -> Result<(), Failure> {
 
 impl Files {
     fn outputs_of(&mut self, cli: &Cli) {
-        self.output("--log-file", cli.talk.log_file.as_deref());
+        self.output("--log-file", cli.log.log_file.as_deref());
         match &cli.command {
             Command::Run(args) => {
                 self.output("--metrics-file", args.show.metrics_file.as_deref());
@@ -79,8 +79,8 @@ impl Files {
                 self.output("--checkpoint", checkpoint.filter(is_source));
             }
             Command::Check(args) => match &args.report {
-                ReportTo::File(path) => self.output("--report", Some(path)),
-                ReportTo::Text | ReportTo::Csv | ReportTo::JsonLines => {}
+                ReportSink::File(path) => self.output("--report", Some(path)),
+                ReportSink::Text | ReportSink::Csv | ReportSink::JsonLines => {}
             },
             Command::Export(args) => self.output("--output", Some(&args.output)),
             Command::Report(args) => self.output("--output", Some(&args.output)),
@@ -103,7 +103,7 @@ impl Files {
     fn inputs_of(&mut self, cli: &Cli) {
         let variable = |name: &str| -> Option<OsString> { std::env::var_os(name) };
         let usual = settings::file(&[], variable);
-        for file in cli.talk.config.iter().cloned().chain(usual) {
+        for file in cli.log.config.iter().cloned().chain(usual) {
             self.input("the settings file", file);
         }
         for file in Credentials::files(|name| std::env::var(name).ok()) {

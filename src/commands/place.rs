@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Failure;
+use super::CliError;
 use crate::{cli::CheckpointArgs, exit::Exit};
 
 /// What a checkpoint is for: the two are never mixed up.
@@ -24,7 +24,7 @@ impl Kind {
 }
 
 /// The checkpoint of these sources. Says so where it is not beside its source.
-pub(super) fn of_sources(sources: &[PathBuf], named: Option<&Path>, kind: Kind) -> Result<PathBuf, Failure> {
+pub(super) fn of_sources(sources: &[PathBuf], named: Option<&Path>, kind: Kind) -> Result<PathBuf, CliError> {
     let (path, place) = locate(sources, named, kind)?;
     if place == Place::StateFolder {
         tracing::warn!(checkpoint = %path.display(), "the folder of the source can't be written: the checkpoint is kept elsewhere");
@@ -42,7 +42,7 @@ pub(super) enum Place {
 }
 
 /// The checkpoint of these sources: beside the one source, or, where that folder can't be written, among the user's state.
-pub(super) fn locate(sources: &[PathBuf], named: Option<&Path>, kind: Kind) -> Result<(PathBuf, Place), Failure> {
+pub(super) fn locate(sources: &[PathBuf], named: Option<&Path>, kind: Kind) -> Result<(PathBuf, Place), CliError> {
     match (named, sources) {
         (Some(named), _) => Ok((named.to_owned(), Place::Named)),
         (None, [source]) => {
@@ -53,13 +53,13 @@ pub(super) fn locate(sources: &[PathBuf], named: Option<&Path>, kind: Kind) -> R
             Ok((in_state_folder(&beside)?, Place::StateFolder))
         }
         (None, _) => {
-            Err(Failure::new(Exit::Usage, "several sources need a checkpoint of their own: give --checkpoint FILE"))
+            Err(CliError::new(Exit::Usage, "several sources need a checkpoint of their own: give --checkpoint FILE"))
         }
     }
 }
 
 /// The checkpoint that `status` and the others look into.
-pub(super) fn to_look_into(which: &CheckpointArgs) -> Result<PathBuf, Failure> {
+pub(super) fn to_look_into(which: &CheckpointArgs) -> Result<PathBuf, CliError> {
     if let Some(named) = &which.checkpoint {
         return Ok(named.clone());
     }
@@ -88,11 +88,11 @@ fn is_writable(file: &Path) -> bool {
     rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
-fn in_state_folder(beside: &Path) -> Result<PathBuf, Failure> {
+fn in_state_folder(beside: &Path) -> Result<PathBuf, CliError> {
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home);
     let Some(state) = state else {
-        return Err(Failure::new(Exit::Usage, "there is no place for the checkpoint: give --checkpoint FILE"));
+        return Err(CliError::new(Exit::Usage, "there is no place for the checkpoint: give --checkpoint FILE"));
     };
     // The whole path is in the name: two manifests of one name in two folders are two.
     let name = beside.to_string_lossy().replace('%', "%25").replace('/', "%2F");

@@ -1,15 +1,15 @@
 //! From what was typed to what is read: manifests, directories, and the rules for their photos.
 
-use super::Failure;
+use super::CliError;
 use crate::{
-    cli::{PhotoArgs, ReadArgs, Send},
+    cli::{PhotoArgs, Send, SourceArgs},
     domain::FaceGroupCode,
     manifest::{self, Files, Source},
-    picture::{Poor, Rules},
+    picture::{QualityPolicy, Rules},
 };
 
 /// Opens every source. `group` is that of rows that name none.
-pub(super) fn open(args: &ReadArgs, group: Option<FaceGroupCode>) -> Result<Vec<Source>, Failure> {
+pub(super) fn open(args: &SourceArgs, group: Option<FaceGroupCode>) -> Result<Vec<Source>, CliError> {
     let settings = manifest::Settings {
         group,
         root: args.root.clone(),
@@ -26,11 +26,11 @@ pub(super) fn open(args: &ReadArgs, group: Option<FaceGroupCode>) -> Result<Vec<
 }
 
 /// The rules for photos. `poor` is what becomes of poor ones where they are not to be rejected.
-pub(super) fn rules(args: &PhotoArgs, poor: Poor) -> Rules {
+pub(super) fn rules(args: &PhotoArgs, poor: QualityPolicy) -> Rules {
     Rules {
         fit: args.fit,
         landscape: args.landscape,
-        poor: if args.reject_poor { Poor::Reject } else { poor },
+        poor: if args.reject_poor { QualityPolicy::Reject } else { poor },
         has_stream: args.send != Send::Inline,
         ..Rules::default()
     }

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use super::{Failure, place};
+use super::{CliError, place};
 use crate::{
     checkpoint::Reader,
     cli::ReportArgs,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// See the module.
-pub(super) fn report(args: &ReportArgs) -> Result<Exit, Failure> {
+pub(super) fn report(args: &ReportArgs) -> Result<Exit, CliError> {
     let path = place::to_look_into(&args.which)?;
     let ids = if args.show_ids { Ids::Shown } else { Ids::Masked };
     let page = Page::of(&Reader::open(&path)?, &path, ids)?.html(jiff::Timestamp::now().as_millisecond());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Failure, place};
+use super::{CliError, place};
 use crate::{
     checkpoint::{Lock, Reader, SqliteStore, Store},
     cli::RetryArgs,
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// See the module.
-pub(super) fn retry(args: &RetryArgs) -> Result<Exit, Failure> {
+pub(super) fn retry(args: &RetryArgs) -> Result<Exit, CliError> {
     let path = place::to_look_into(&args.which)?;
     // Looked at first: a lock beside nothing would only be litter.
     drop(Reader::open(&path)?);

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    Failure,
+    CliError,
     ending::{Canary, is_for_someone, of_counts, of_reason, reason},
     finish,
     metrics::Metrics,
@@ -26,9 +26,9 @@ use super::{
 };
 use crate::{
     api::{Client, HttpTransport},
-    checkpoint::{Checkpoint, Lock, NewRun, Reader, SqliteStore, StoreError},
+    checkpoint::{Checkpoint, Lock, Reader, RunStart, SqliteStore, StoreError},
     cli::{ExitOn, Json, RunArgs, Send, When},
-    domain::{Binding, Counts, DrainReason, Event, RunId, RunSummary, RunTotals},
+    domain::{Bottleneck, Counts, DrainReason, Event, RunId, RunSummary, RunTotals},
     exit::Exit,
     files::{self, FileId},
     manifest::Source,
@@ -52,7 +52,7 @@ const GUARD_EVERY: Duration = Duration::from_secs(2);
 const LEAVING: Duration = Duration::from_secs(1);
 
 /// See the module.
-pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> {
+pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, CliError> {
     let kind = target::kind(&args);
     let path = place::of_sources(&args.read.sources, args.checkpoint.as_deref(), kind)?;
     // A source that is not there is told before anything is made for it.
@@ -72,7 +72,7 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
     };
     let mut store = SqliteStore::open(&path, &target.binding)?;
     let knows_all = match store.is_current(&lock, &path) {
-        Err(StoreError::Restored { .. } | StoreError::Copied { .. }) if args.after_restore || args.sending.precheck => {
+        Err(StoreError::Stale { .. } | StoreError::Copied { .. }) if args.after_restore || args.sending.precheck => {
             false
         }
         known => known?,
@@ -104,7 +104,7 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, Failure> 
              time. If it is the same archive, give --checkpoint with that file; if not, --precheck asks before each send"
         );
     }
-    let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| Failure::new(Exit::Internal, error))?;
+    let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| CliError::new(Exit::Internal, error))?;
     let summary = OnceLock::new();
     let run = Run { args: &args, path: &path, lock: &lock, knows_all, is_quiet, summary: &summary };
     let ended = run.go(&target, sources, checkpoint).await;
@@ -137,12 +137,12 @@ impl Run<'_> {
         target: &Target,
         sources: Vec<Source>,
         checkpoint: Checkpoint<SqliteStore>,
-    ) -> Result<Exit, Failure> {
+    ) -> Result<Exit, CliError> {
         let key = target.credentials.masked_id();
         let run_id = RunId::new(jiff::Timestamp::now(), fastrand::u16(..));
         let mut settings = self.settings();
         let rules = format!("{:?}, outside the root: {}", settings.photo, settings.allow_outside_root);
-        let new = NewRun {
+        let new = RunStart {
             id: run_id.clone(),
             access_key: key.clone(),
             rules: Some(rules),
@@ -156,11 +156,11 @@ impl Run<'_> {
         self.lock.remember(found.epoch);
         if !self.knows_all {
             tracing::warn!("this checkpoint does not know all that it once knew: asking before every send");
-        } else if found.has_forgotten {
+        } else if found.was_purged {
             // As someone wanted it.
             tracing::info!("people were removed from this checkpoint, or it was restored: asking before every send");
         }
-        if !self.knows_all || found.has_forgotten {
+        if !self.knows_all || found.was_purged {
             settings.precheck = Precheck::EverySend;
         }
         let stop = Stop::default();
@@ -192,8 +192,8 @@ impl Run<'_> {
                 query_gate: gate(sending.query_qps, None),
                 delete_gate: gate(sending.query_qps, None),
                 // Their quotas are not documented; what is uploaded is to be enrolled, at the pace of the enrolling.
-                leave_gate: gate(sending.qps, None),
-                object_gate: gate(sending.qps, None),
+                authorize_gate: gate(sending.qps, None),
+                upload_gate: gate(sending.qps, None),
                 events: events.clone(),
                 stop: stop.clone(),
             },
@@ -214,12 +214,12 @@ impl Run<'_> {
             tokio::task::spawn_blocking(move || {
                 let read = ingest.run();
                 if read.is_err() {
-                    stop.drain(DrainReason::SourceBroken);
+                    stop.drain(DrainReason::SourceFailed);
                 }
                 read
             })
         };
-        checkpoint.note_totals(engine.totals(), engine.binding()).await?;
+        checkpoint.record_totals(engine.totals(), engine.binding()).await?;
         let start = Snapshot {
             counts: found.counts.clone(),
             totals: engine.totals(),
@@ -231,7 +231,7 @@ impl Run<'_> {
         }
         tell_systemd(NotifyState::Ready);
         let mut watcher = self.watcher(heard, &metrics);
-        let pages = found.was_killed.then(|| self.check_pages(stop.clone()));
+        let pages = found.was_killed.then(|| self.integrity_check(stop.clone()));
         let working = async {
             let ran = engine.run(progress).await;
             // A run that has sent as much as it may still takes in every row.
@@ -265,12 +265,12 @@ impl Run<'_> {
     }
 
     /// After a kill: beside the first calls, not before them.
-    fn check_pages(&self, stop: Stop) -> tokio::task::JoinHandle<Result<(), StoreError>> {
+    fn integrity_check(&self, stop: Stop) -> tokio::task::JoinHandle<Result<(), StoreError>> {
         let path = self.path.to_owned();
         tokio::task::spawn_blocking(move || {
-            let checked = Reader::open(&path).and_then(|reader| reader.check_pages());
+            let checked = Reader::open(&path).and_then(|reader| reader.integrity_check());
             if checked.is_err() {
-                stop.drain(DrainReason::Damaged);
+                stop.drain(DrainReason::CheckpointCorrupt);
             }
             checked
         })
@@ -283,14 +283,14 @@ impl Run<'_> {
         loop {
             tokio::time::sleep(GUARD_EVERY).await;
             if FileId::at(self.path) != ours {
-                stop.drain(DrainReason::CheckpointGone);
+                stop.drain(DrainReason::CheckpointRemoved);
             } else if !self.lock.is_in_place() {
                 stop.drain(DrainReason::LockGone);
             }
         }
     }
 
-    fn client(&self, target: &Target) -> Result<Client<HttpTransport>, Failure> {
+    fn client(&self, target: &Target) -> Result<Client<HttpTransport>, CliError> {
         let connections = self.args.sending.concurrency.get();
         let transport = target::transport(&self.args.service, connections, Some(self.settle()))?;
         Ok(Client::new(transport, target.endpoint.clone(), target.upload.clone(), target.credentials.clone()))
@@ -315,9 +315,9 @@ impl Run<'_> {
             },
             give_up_after: limits.give_up_after,
             keep_going: limits.keep_going,
-            photo: reading::rules(&self.args.photos, picture::Poor::Allow),
+            photo: reading::rules(&self.args.photos, picture::QualityPolicy::Allow),
             precheck: if sending.precheck { Precheck::FirstSends } else { Precheck::Off },
-            uploads_all: self.args.photos.send == Send::Upload,
+            always_upload: self.args.photos.send == Send::Upload,
             allow_outside_root: self.args.read.allow_outside_root,
             window: limits.window,
         }
@@ -326,7 +326,7 @@ impl Run<'_> {
     fn watcher<'w>(&'w self, heard: mpsc::Receiver<Event>, metrics: &'w Metrics<'w>) -> Watcher<'w> {
         let bar = self.bar();
         if let Some(bar) = &bar {
-            telemetry::scroll_above(bar);
+            telemetry::suspend_bar_for(bar);
         }
         let show = &self.args.show;
         let items = show.json == Some(Json::Items);
@@ -360,29 +360,29 @@ impl Run<'_> {
         ended: Ended,
         checkpoint: &Checkpoint<SqliteStore>,
         metrics: &Metrics<'_>,
-    ) -> Result<Exit, Failure> {
+    ) -> Result<Exit, CliError> {
         let Ended { ran, read, damage, totals, learned, stop, run_id, before } = ended;
         let nothing_parses = || {
-            Failure::new(Exit::Source, "no row of the source could be read as a photo to enrol")
-                .advise("see what is wrong with each: face-enroll export --status rejected --checkpoint FILE")
+            CliError::new(Exit::Source, "no row of the source could be read as a photo to enrol")
+                .with_hint("see what is wrong with each: face-enroll export --status rejected --checkpoint FILE")
         };
         let has_no_rows = matches!(&read, Some(Ok(progress)) if progress.is_done && progress.rows == 0);
         let failure = match (ran, read) {
             // The writer stops with the first error; whoever comes after it hears only that it has stopped.
-            (Err(RunError::Store(StoreError::Stopped)), Some(Err(cause))) => Some(Failure::from(cause)),
-            (Err(error), _) => Some(Failure::from(error)),
-            (Ok(()), Some(Err(error))) => Some(Failure::from(error)),
+            (Err(RunError::Store(StoreError::Stopped)), Some(Err(cause))) => Some(CliError::from(cause)),
+            (Err(error), _) => Some(CliError::from(error)),
+            (Ok(()), Some(Err(error))) => Some(CliError::from(error)),
             (Ok(()), Some(Ok(IngestProgress { rows: 1.., parsed: 0, is_done: true, .. }))) => Some(nothing_parses()),
             (Ok(()), Some(Ok(_)) | None) => None,
         };
-        let failure = failure.or(damage.map(Failure::from));
+        let failure = failure.or(damage.map(CliError::from));
         if has_no_rows {
             tracing::warn!("there is no row in the source: nothing is enrolled by it");
         }
         // Items that were on their way are in doubt from here on, so the counts come after it.
         let counted = async {
-            checkpoint.learn_rate(learned.map(Qps::get)).await?;
-            checkpoint.note_totals(totals.clone(), Binding::Rows).await?;
+            checkpoint.save_rate(learned.map(Qps::get)).await?;
+            checkpoint.record_totals(totals.clone(), Bottleneck::Rows).await?;
             checkpoint.end_run(Exit::Internal.code(), String::new()).await?;
             checkpoint.counts().await
         };
@@ -408,7 +408,8 @@ impl Run<'_> {
             None => stop.reason().map(of_reason),
         };
         let of_the_rows = of_counts(&counts).filter(|exit| canary.is_none() && (*exit != Exit::Rejected || !is_known));
-        let exit = Exit::gravest(failure.as_ref().map(Failure::exit).into_iter().chain(of_the_run).chain(of_the_rows));
+        let exit =
+            Exit::most_severe(failure.as_ref().map(CliError::exit).into_iter().chain(of_the_run).chain(of_the_rows));
         let exit_reason = match &canary {
             Some(canary) if failure.is_none() => canary.verdict(),
             Some(_) | None => reason(exit, stop.reason(), failure.as_ref(), &counts),
@@ -423,7 +424,7 @@ impl Run<'_> {
             Err(error) => failure.or_else(|| Some(error.into())),
         };
         let last =
-            Snapshot { counts: counts.clone(), totals: summary.totals.clone(), rate: 0.0, binding: Binding::Rows };
+            Snapshot { counts: counts.clone(), totals: summary.totals.clone(), rate: 0.0, binding: Bottleneck::Rows };
         if let Err(error) = metrics.publish(self.metrics(&last, Some(summary.exit_code))).await {
             tracing::warn!(%error, "the metrics could not be written");
         }
@@ -433,7 +434,7 @@ impl Run<'_> {
             report::print_json(&object);
         }
         // Whoever told it twice to leave does not wait for a command.
-        if !stop.is_leaving() {
+        if !stop.is_forced() {
             let _ = self.summary.set(serde_json::to_string(&object).expect("our own objects are JSON"));
         }
         tracing::info!(
@@ -449,9 +450,9 @@ impl Run<'_> {
             summary.exit_reason,
         );
         if !self.is_quiet {
-            telemetry::plain(&report::lines(&counts, &summary, self.path));
+            telemetry::eprint_plain(&report::lines(&counts, &summary, self.path));
         } else if failure.is_none() && (has_new || is_for_someone(exit, stop.reason())) {
-            telemetry::plain(&report::verdict(&counts, &summary, self.path));
+            telemetry::eprint_plain(&report::verdict(&counts, &summary, self.path));
         }
         failure.map_or(Ok(exit), Err)
     }
@@ -470,14 +471,15 @@ struct Ended {
     before: Counts,
 }
 
-fn make_folder(checkpoint: &Path) -> Result<(), Failure> {
+fn make_folder(checkpoint: &Path) -> Result<(), CliError> {
     use std::os::unix::fs::DirBuilderExt;
     let folder = files::folder_of(checkpoint);
     if folder.is_dir() {
         return Ok(());
     }
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
-        Failure::new(Exit::Checkpoint, error).advise("the checkpoint's folder can't be made: give another --checkpoint")
+        CliError::new(Exit::Checkpoint, error)
+            .with_hint("the checkpoint's folder can't be made: give another --checkpoint")
     })?;
     tracing::info!(folder = %folder.display(), "the checkpoint's folder was not there: it is made");
     Ok(())

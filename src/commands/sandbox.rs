@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Failure;
+use super::CliError;
 use crate::{
     cli::{SandboxArgs, WindowKind},
     exit::Exit,
@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// See the module.
-pub(super) async fn sandbox(args: SandboxArgs) -> Result<Exit, Failure> {
+pub(super) async fn sandbox(args: SandboxArgs) -> Result<Exit, CliError> {
     let faults = match &args.faults {
-        Some(path) => Script::read(path).map_err(|error| Failure::new(Exit::Usage, error))?,
+        Some(path) => Script::read(path).map_err(|error| CliError::new(Exit::Usage, error))?,
         None => Script::default(),
     };
     let settings = Settings {
@@ -39,11 +39,11 @@ pub(super) async fn sandbox(args: SandboxArgs) -> Result<Exit, Failure> {
         seed: args.seed,
         ..Settings::default()
     };
-    let internal = |error: std::io::Error| Failure::new(Exit::Internal, error);
+    let internal = |error: std::io::Error| CliError::new(Exit::Internal, error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(internal)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(internal)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(internal)?;
-    let sandbox = Sandbox::start(settings).await.map_err(|error| Failure::new(Exit::Usage, error))?;
+    let sandbox = Sandbox::start(settings).await.map_err(|error| CliError::new(Exit::Usage, error))?;
     if args.json {
         report::print_json(&json!({
             "type": "sandbox",

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Failure, place};
+use super::{CliError, place};
 use crate::{
     checkpoint::Reader,
     cli::StatusArgs,
@@ -22,7 +22,7 @@ const FROM_THE_TOP: &str = "\x1b[H\x1b[2J";
 const LEAST: Duration = Duration::from_millis(100);
 
 /// See the module.
-pub(super) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
+pub(super) fn status(args: &StatusArgs) -> Result<Exit, CliError> {
     let path = place::to_look_into(&args.which)?;
     loop {
         let reader = Reader::open(&path)?;
@@ -39,7 +39,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
     }
 }
 
-fn json(reader: &Reader, path: &Path) -> Result<String, Failure> {
+fn json(reader: &Reader, path: &Path) -> Result<String, CliError> {
     let (counts, groups, run) = (reader.counts()?, reader.groups()?, reader.last_run()?);
     let runs = reader.runs(1)?;
     let status = Status::new(run.as_deref(), path, &groups, &counts);
@@ -50,7 +50,7 @@ fn json(reader: &Reader, path: &Path) -> Result<String, Failure> {
     Ok(report::json_line(&status))
 }
 
-fn text(reader: &Reader, path: &Path) -> Result<String, Failure> {
+fn text(reader: &Reader, path: &Path) -> Result<String, CliError> {
     let state = if reader.is_live() { "a run is going on" } else { "no run is going on" };
     let counts = reader.counts()?;
     let path = path.to_string_lossy();

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Failure, place::Kind};
+use super::{CliError, place::Kind};
 use crate::{
     api::{AccessKey, Credentials, Endpoint, HttpTransport, Proxy, Region, TransportSettings, UploadTarget},
     cli::{RunArgs, ServiceArgs},
@@ -33,12 +33,12 @@ pub(super) struct Target {
 }
 
 /// The real thing; no call but for the key of a role, where one is set up. Where no region is given, it is the one that the checkpoint belongs to.
-pub(super) async fn service(args: &ServiceArgs, belongs_to: Option<&str>) -> Result<Target, Failure> {
+pub(super) async fn service(args: &ServiceArgs, belongs_to: Option<&str>) -> Result<Target, CliError> {
     let region = region(args)?.or_else(|| belongs_to?.strip_prefix("region:")?.parse().ok());
     let endpoint = endpoint(args, region)?;
     let upload = Endpoint::custom(&args.upload_endpoint)?;
     // Before anything is asked of anyone: what is set up wrongly is not to be found out halfway.
-    Proxy::from_environment(|name| std::env::var_os(name)).map_err(|error| Failure::new(Exit::Usage, error))?;
+    Proxy::from_environment(|name| std::env::var_os(name)).map_err(|error| CliError::new(Exit::Usage, error))?;
     let credentials = Credentials::find(|name| std::env::var(name).ok(), &roots(args)?).await?;
     let binding = endpoint.binding();
     Ok(Target {
@@ -55,18 +55,18 @@ pub(super) fn transport(
     args: &ServiceArgs,
     connections: usize,
     settle: Option<Duration>,
-) -> Result<HttpTransport, Failure> {
+) -> Result<HttpTransport, CliError> {
     let default = TransportSettings::default();
     let unacknowledged = settle.map_or(default.unacknowledged, |settle| settle.min(default.unacknowledged));
     let settings = TransportSettings { connections, unacknowledged, extra_roots: roots(args)?, ..default };
-    HttpTransport::new(&settings).map_err(|error| Failure::new(Exit::Usage, error))
+    HttpTransport::new(&settings).map_err(|error| CliError::new(Exit::Usage, error))
 }
 
 /// `--ca-file`.
-fn roots(args: &ServiceArgs) -> Result<Vec<u8>, Failure> {
+fn roots(args: &ServiceArgs) -> Result<Vec<u8>, CliError> {
     let Some(file) = &args.ca_file else { return Ok(Vec::new()) };
     std::fs::read(file)
-        .map_err(|error| Failure::new(Exit::Usage, format!("--ca-file {} can't be read: {error}", file.display())))
+        .map_err(|error| CliError::new(Exit::Usage, format!("--ca-file {} can't be read: {error}", file.display())))
 }
 
 /// Is it a rehearsal?
@@ -80,20 +80,20 @@ pub(super) fn group(args: &RunArgs) -> Option<FaceGroupCode> {
 }
 
 /// As given, or as the official SDKs take it from the environment.
-fn region(args: &ServiceArgs) -> Result<Option<Region>, Failure> {
+fn region(args: &ServiceArgs) -> Result<Option<Region>, CliError> {
     let from_environment = || match std::env::var("ALIBABA_CLOUD_REGION_ID") {
-        Ok(id) if !unquoted(&id).is_empty() => unquoted(&id).parse().map(Some).map_err(Failure::from),
+        Ok(id) if !unquoted(&id).is_empty() => unquoted(&id).parse().map(Some).map_err(CliError::from),
         Ok(_) | Err(_) => Ok(None),
     };
     args.region.map_or_else(from_environment, |region| Ok(Some(region)))
 }
 
-fn endpoint(args: &ServiceArgs, region: Option<Region>) -> Result<Endpoint, Failure> {
+fn endpoint(args: &ServiceArgs, region: Option<Region>) -> Result<Endpoint, CliError> {
     match (&args.endpoint, region) {
         (Some(url), _) => Ok(Endpoint::custom(url)?),
         (None, Some(region)) => Ok(Endpoint::of_region(region, args.network)),
-        (None, None) => Err(Failure::new(Exit::Usage, "no region given: data is kept apart by region, so it is never guessed")
-            .advise("give --region ap-southeast-1 (or ap-southeast-5, cn-hongkong, ap-southeast-3), or try it out with --sandbox")),
+        (None, None) => Err(CliError::new(Exit::Usage, "no region given: data is kept apart by region, so it is never guessed")
+            .with_hint("give --region ap-southeast-1 (or ap-southeast-5, cn-hongkong, ap-southeast-3), or try it out with --sandbox")),
     }
 }
 
@@ -105,9 +105,9 @@ pub(super) fn sandbox_records(checkpoint: &Path) -> PathBuf {
 }
 
 /// A sandbox whose records outlive the process, in a file beside the checkpoint.
-pub(super) async fn sandbox(args: &ServiceArgs, qps: Qps, checkpoint: &Path) -> Result<Target, Failure> {
+pub(super) async fn sandbox(args: &ServiceArgs, qps: Qps, checkpoint: &Path) -> Result<Target, CliError> {
     if args.endpoint.is_some() {
-        return Err(Failure::new(Exit::Usage, "--sandbox has its own endpoint: leave --endpoint out"));
+        return Err(CliError::new(Exit::Usage, "--sandbox has its own endpoint: leave --endpoint out"));
     }
     let settings = SandboxSettings {
         qps: quota(qps),
@@ -115,7 +115,7 @@ pub(super) async fn sandbox(args: &ServiceArgs, qps: Qps, checkpoint: &Path) -> 
         records: Some(sandbox_records(checkpoint)),
         ..SandboxSettings::default()
     };
-    let sandbox = Sandbox::start(settings).await.map_err(|error| Failure::new(Exit::Usage, error))?;
+    let sandbox = Sandbox::start(settings).await.map_err(|error| CliError::new(Exit::Usage, error))?;
     let key = AccessKey::new(sandbox.access_key_id(), sandbox.access_key_secret().into(), None);
     let endpoint = Endpoint::custom(&sandbox.endpoint())?;
     Ok(Target {

@@ -6,14 +6,14 @@ use serde::Serialize;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Failure,
+    CliError,
     place::{self, Kind},
     signals,
     target::{self, Target},
 };
 use crate::{
     api::Client,
-    checkpoint::{Checkpoint, Lock, NewRun, Reader, SqliteStore},
+    checkpoint::{Checkpoint, Lock, Reader, RunStart, SqliteStore},
     cli::VerifyArgs,
     domain::{DrainReason, FaceGroupCode, RunId},
     exit::Exit,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// See the module.
-pub(super) async fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
+pub(super) async fn verify(args: &VerifyArgs) -> Result<Exit, CliError> {
     let path = place::to_look_into(&args.which)?;
     let binding = Reader::open(&path)?.binding()?;
     let kind = if binding.as_deref() == Some(target::SANDBOX_BINDING) { Kind::Sandbox } else { Kind::Service };
@@ -44,20 +44,20 @@ pub(super) async fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     done
 }
 
-fn client(args: &VerifyArgs, target: &Target) -> Result<Client<crate::api::HttpTransport>, Failure> {
+fn client(args: &VerifyArgs, target: &Target) -> Result<Client<crate::api::HttpTransport>, CliError> {
     let transport = target::transport(&args.service, 16, Some(args.settle))?;
     Ok(Client::new(transport, target.endpoint.clone(), target.upload.clone(), target.credentials.clone()))
 }
 
 /// Asks about everything that is in doubt, until nothing is.
-async fn settle(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit, Failure> {
+async fn settle(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit, CliError> {
     let lock = Lock::acquire(path, Duration::ZERO)?;
     let store = SqliteStore::open(path, &target.binding)?;
     store.is_current(&lock, path)?;
-    let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| Failure::new(Exit::Internal, error))?;
+    let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| CliError::new(Exit::Internal, error))?;
     let access_key = target.credentials.masked_id();
     let found = checkpoint
-        .start_run(NewRun {
+        .start_run(RunStart {
             id: RunId::new(jiff::Timestamp::now(), fastrand::u16(..)),
             access_key,
             rules: None,
@@ -78,14 +78,14 @@ async fn settle(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit,
             add_gate: gate(),
             query_gate: gate(),
             delete_gate: gate(),
-            leave_gate: gate(),
-            object_gate: gate(),
+            authorize_gate: gate(),
+            upload_gate: gate(),
             events,
             stop: stop.clone(),
         },
         settings(args),
     ));
-    let ran = engine.settle_doubts().await;
+    let ran = engine.reconcile_leftovers().await;
     let queries = engine.totals().queries;
     drop(engine);
     ran?;
@@ -93,7 +93,7 @@ async fn settle(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit,
     let exit = match stop.reason() {
         Some(DrainReason::Fatal(_)) => Exit::Fatal,
         Some(DrainReason::Signal(number)) => Exit::Signal(*number),
-        Some(DrainReason::ServiceAway(_)) => Exit::TimeUp,
+        Some(DrainReason::ServiceUnavailable(_)) => Exit::TimeUp,
         Some(_) | None if counts.in_doubt > 0 => Exit::InDoubt,
         Some(_) | None => Exit::Success,
     };
@@ -120,7 +120,7 @@ async fn settle(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit,
         report::print(report::table(&counts).trim_end());
     }
     match stop.reason() {
-        Some(DrainReason::Fatal(fatal)) => Err(Failure::from(fatal.clone())),
+        Some(DrainReason::Fatal(fatal)) => Err(CliError::from(fatal.clone())),
         Some(_) | None => Ok(exit),
     }
 }
@@ -137,7 +137,7 @@ fn settings(args: &VerifyArgs) -> Settings {
         keep_going: false,
         photo: Rules::default(),
         precheck: Precheck::Off,
-        uploads_all: false,
+        always_upload: false,
         allow_outside_root: false,
         window: None,
     }
@@ -157,7 +157,7 @@ struct Settled<'a> {
 }
 
 /// What the service has against what is known here.
-async fn compare(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit, Failure> {
+async fn compare(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit, CliError> {
     let reader = Reader::open(path)?;
     if reader.is_live() {
         tracing::warn!("a run is going on: what it is enrolling just now may be told as a difference");
@@ -220,7 +220,7 @@ fn tell(args: &VerifyArgs, group: &str, user: &str, difference: &Difference) {
         Difference::Several(records) => ("several", Some("enrolled"), *records),
     };
     if args.json {
-        let line = Found {
+        let line = CheckpointState {
             r#type: "difference",
             kind,
             face_group_code: group,
@@ -237,7 +237,7 @@ fn tell(args: &VerifyArgs, group: &str, user: &str, difference: &Difference) {
 }
 
 #[derive(Serialize)]
-struct Found<'a> {
+struct CheckpointState<'a> {
     r#type: &'static str,
     kind: &'static str,
     face_group_code: &'a str,
@@ -258,12 +258,12 @@ struct Comparison<'a> {
     exit_code: u8,
 }
 
-impl From<AuditError> for Failure {
+impl From<AuditError> for CliError {
     fn from(error: AuditError) -> Self {
         match error {
             AuditError::Store(error) => error.into(),
             AuditError::Fatal(fatal) => fatal.into(),
-            AuditError::Unanswered(_) => Self::new(Exit::TimeUp, error).advise("nothing was changed; run it again"),
+            AuditError::Unanswered(_) => Self::new(Exit::TimeUp, error).with_hint("nothing was changed; run it again"),
             AuditError::NoId(_) => Self::new(Exit::Checkpoint, error),
         }
     }

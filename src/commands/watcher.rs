@@ -59,7 +59,7 @@ impl Watcher<'_> {
                 _ = show.tick() => What::View,
                 _ = note.tick() => {
                     // Where it fails, it has failed for everyone, and the run ends with that.
-                    let _ = checkpoint.note_totals(engine.totals(), engine.binding()).await;
+                    let _ = checkpoint.record_totals(engine.totals(), engine.binding()).await;
                     continue;
                 }
                 Some(()) = tick(&mut status) => What::Status,

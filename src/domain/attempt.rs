@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ApiCode, Digest, FaceGroupCode, ItemId, MerchantUserId, RequestId};
+use super::{Digest, ErrorCode, FaceGroupCode, ItemId, MerchantUserId, RequestId};
 
 /// What is about to be sent; on disk before the first byte leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +21,9 @@ pub struct Intent {
 
 /// The records whose place a new photo's record is to take.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Replaces {
+pub enum Supersedes {
     /// Not asked for yet.
-    Unasked,
+    Unknown,
     /// Their numbers at the service.
     Records(Vec<i64>),
 }
@@ -31,7 +31,7 @@ pub enum Replaces {
 /// What is on disk before a record is removed: its number was read before the new photo was sent, so it can't be the
 /// new photo's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removal {
+pub struct DeleteIntent {
     /// Whose.
     pub item: ItemId,
     /// The record's number at the service. Never given twice.
@@ -55,32 +55,32 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// 2xx, `Code: Success`, `Passed: Y`.
-    Enrolled(Receipt),
+    Enrolled(EnrollmentReceipt),
     /// The service read the request and refused this photo: never to be sent again as it is.
-    Refused(Refusal),
+    Refused(ApiRejection),
     /// Not executed: too many calls. Free to be sent again, later.
-    Throttled(Refusal),
+    Throttled(ApiRejection),
     /// Known not to have been executed (never left, or refused before it was looked at). May be sent again.
-    NotSent(Fault),
+    NotSent(CallFailure),
     /// May have been executed. Never to be sent again before the service has said that the record is absent.
-    MaybeSent(Fault),
+    MaybeSent(CallFailure),
     /// Nothing will go better until a person acts: stop the run. Not executed: the service's own answer says so, or
     /// nothing was sent.
-    Fatal(Fatal),
+    Fatal(FatalError),
 }
 
 /// What the status of an answer that is not the service's means for the run. For its item it proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunEffect {
     /// Drain: nothing will go better until a person acts.
-    Stop(Fatal),
+    Stop(FatalError),
     /// Send more slowly, as after a throttle.
     SlowDown,
 }
 
 /// The service has enrolled the face.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
+pub struct EnrollmentReceipt {
     /// The service's name of the request.
     pub request_id: Option<RequestId>,
     /// `faceQuality` of `ExtFaceInfo`.
@@ -89,9 +89,9 @@ pub struct Receipt {
 
 /// The service has refused, by a `Code`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ApiRejection {
     /// `Code`, or `Passed=N`.
-    pub code: ApiCode,
+    pub code: ErrorCode,
     /// `Message`.
     pub message: String,
     /// The service's name of the request.
@@ -100,9 +100,9 @@ pub struct Refusal {
 
 /// What went wrong with an exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct CallFailure {
     /// Its kind.
-    pub kind: FaultKind,
+    pub kind: FailureKind,
     /// For a person: no secret and no image byte in it.
     pub message: String,
     /// The service's name of the request, if it answered.
@@ -111,7 +111,7 @@ pub struct Fault {
 
 /// The kinds of faults. The name of each is the `code` of an item that it leaves behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FaultKind {
+pub enum FailureKind {
     /// No connection: DNS, TCP, TLS.
     ConnectFailed,
     /// The proxy can't be reached, or does not lead to the service.
@@ -133,16 +133,16 @@ pub enum FaultKind {
     /// An answer that is not the service's, or can't be read: HTML, truncated JSON, `Success` without `Passed`.
     UnreadableAnswer,
     /// The service says that it failed, by this code.
-    Service(ApiCode),
+    Service(ErrorCode),
     /// The photo could not be uploaded.
     UploadFailed,
     /// The process ended between intent and outcome.
     Interrupted,
 }
 
-impl FaultKind {
+impl FailureKind {
     /// The `code` column.
-    pub fn code(&self) -> ApiCode {
+    pub fn code(&self) -> ErrorCode {
         match self {
             Self::Service(code) => code.clone(),
             Self::ConnectFailed
@@ -156,19 +156,19 @@ impl FaultKind {
             | Self::ConnectionLost
             | Self::UnreadableAnswer
             | Self::UploadFailed
-            | Self::Interrupted => ApiCode(format!("{self:?}")),
+            | Self::Interrupted => ErrorCode(format!("{self:?}")),
         }
     }
 }
 
 /// Why the run can't go on. Each says what a person has to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fatal {
+pub enum FatalError {
     /// The key is unknown, disabled or expired.
     #[error("the credentials were refused ({code}): {message}")]
     Credentials {
         /// The service's code.
-        code: ApiCode,
+        code: ErrorCode,
         /// The service's words, without what it quotes of the request.
         message: String,
     },
@@ -176,13 +176,13 @@ pub enum Fatal {
     #[error("the signature was refused ({code}): the access key secret does not belong to the access key id")]
     Signature {
         /// The service's code.
-        code: ApiCode,
+        code: ErrorCode,
     },
     /// The RAM user lacks the permission.
     #[error("permission denied ({code}): {message}")]
     Permission {
         /// The service's code.
-        code: ApiCode,
+        code: ErrorCode,
         /// The service's words.
         message: String,
     },
@@ -190,7 +190,7 @@ pub enum Fatal {
     #[error("the account is not served ({code}): {message}")]
     Account {
         /// The service's code.
-        code: ApiCode,
+        code: ErrorCode,
         /// The service's words.
         message: String,
     },
@@ -224,7 +224,7 @@ pub enum Fatal {
     #[error("the service refuses our clock ({code}): {message}")]
     Clock {
         /// The service's code.
-        code: ApiCode,
+        code: ErrorCode,
         /// The service's words.
         message: String,
     },
@@ -238,7 +238,7 @@ pub enum Fatal {
     #[error("the last {count} photos were all refused with {code}: {message}")]
     SameRefusal {
         /// Which.
-        code: ApiCode,
+        code: ErrorCode,
         /// How often in a row.
         count: u32,
         /// The service's words.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ApiCode, Fatal, ItemId, ItemState, Outcome};
+use super::{ErrorCode, FatalError, ItemId, ItemState, Outcome};
 
 /// What the engine tells whoever watches. Closed: a new kind makes every watcher decide.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub enum Event {
         done: bool,
     },
     /// An item has changed its state, durably.
-    Item(ItemReport),
+    Item(ItemUpdate),
     /// The service asks for fewer calls.
     Throttled {
         /// Calls a second from now on.
@@ -24,38 +24,38 @@ pub enum Event {
         pause: Option<Duration>,
     },
     /// The rate is back at the ceiling.
-    Recovered {
+    RateRestored {
         /// Calls a second.
         rate: f64,
     },
     /// The service throttles this share of the calls at any rate: the rate stays.
-    Tolerated {
+    ThrottlingTolerated {
         /// From 0 to 1.
         share: f64,
     },
     /// The service does not answer: waiting before the next try.
-    Away {
+    ServiceUnavailable {
         /// How long.
         pause: Duration,
         /// The last fault.
         fault: String,
     },
     /// The service answers again.
-    Back,
+    ServiceRecovered,
     /// `--window` is closed: nothing is sent before it opens.
-    Closed {
+    WindowClosed {
         /// In so long.
         opens_in: Duration,
     },
     /// `--window` is open again.
-    Opened,
+    WindowOpened,
     /// No new sends from here on.
     Draining(DrainReason),
 }
 
 /// One item's change of state.
 #[derive(Debug, Clone)]
-pub struct ItemReport {
+pub struct ItemUpdate {
     /// Which.
     pub item: ItemId,
     /// Its row in its manifest.
@@ -70,13 +70,13 @@ pub struct ItemReport {
     pub latency: Option<Duration>,
 }
 
-impl ItemReport {
+impl ItemUpdate {
     /// The code of the outcome, if it has one.
-    pub fn code(&self) -> Option<&ApiCode> {
+    pub fn code(&self) -> Option<&ErrorCode> {
         match &self.outcome {
             Outcome::Enrolled { code, .. } => code.as_ref(),
             Outcome::Rejected { code, .. } | Outcome::Failed { code, .. } | Outcome::InDoubt { code, .. } => Some(code),
-            Outcome::Again { .. } => None,
+            Outcome::Requeue { .. } => None,
         }
     }
 }
@@ -93,9 +93,9 @@ pub enum DrainReason {
     /// `--max-errors`.
     MaxErrors,
     /// The service stayed away for longer than we wait.
-    ServiceAway(Duration),
+    ServiceUnavailable(Duration),
     /// Nothing will go better until a person acts.
-    Fatal(Fatal),
+    Fatal(FatalError),
     /// The machine could not read these photos: its trouble, not theirs.
     Unread {
         /// So many.
@@ -104,18 +104,18 @@ pub enum DrainReason {
         error: String,
     },
     /// A source could not be read to its end.
-    SourceBroken,
+    SourceFailed,
     /// None of the photos that the rows name is there.
     NoPhotoFound {
         /// So many.
         looked_for: u64,
     },
     /// The checkpoint's pages are damaged.
-    Damaged,
+    CheckpointCorrupt,
     /// The checkpoint's file was removed or replaced.
-    CheckpointGone,
+    CheckpointRemoved,
     /// Its lock file was removed or replaced: another run may have begun.
     LockGone,
     /// Nearly every call was throttled for so long, although there were hardly any.
-    ThrottledOut(Duration),
+    ThrottledTooLong(Duration),
 }

@@ -153,22 +153,22 @@ pub struct RequestId(pub String);
 /// The `Code` of an answer, or our own code of a local refusal. `Passed=N` is the code of a photo that the service
 /// read and did not accept.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ApiCode(pub String);
+pub struct ErrorCode(pub String);
 
-impl ApiCode {
+impl ErrorCode {
     /// The code of `Code: Success` with `Passed: N`.
     pub const NOT_PASSED: &'static str = "Passed=N";
     /// The code of a record that was on the service before our first intent.
     pub const ALREADY_PRESENT: &'static str = "AlreadyPresent";
 }
 
-impl From<&str> for ApiCode {
+impl From<&str> for ErrorCode {
     fn from(code: &str) -> Self {
         Self(code.to_owned())
     }
 }
 
-impl fmt::Display for ApiCode {
+impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_id_takes_32_characters_of_any_script_and_no_more() {
+    fn user_id_takes_up_to_32_characters() {
         assert_eq!(MerchantUserId::parse("a".repeat(32)).unwrap().as_str().len(), 32);
         assert_eq!(MerchantUserId::parse("张".repeat(32)).unwrap().as_str().len(), 96);
         assert_eq!(MerchantUserId::parse("张".repeat(33)), Err(InvalidId::TooLong { chars: 33, bytes: 99, max: 32 }));

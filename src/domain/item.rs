@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use super::{ApiCode, FaceGroupCode, MerchantUserId};
+use super::{ErrorCode, FaceGroupCode, MerchantUserId};
 
 /// The columns of an export, in its order (contract.md); the manifest's own other fields follow. An export is itself a
 /// manifest, which reads of these the photo, the id and the group, and which row it is; it passes over the rest. A manifest
@@ -31,11 +31,11 @@ pub type Extra = Vec<(String, String)>;
 
 /// A photo by reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PictureRef {
+pub enum PhotoSource {
     /// A file on this machine. Relative paths are already joined to the root.
     Path(PathBuf),
     /// A link that the service reads by itself.
-    Url(PictureUrl),
+    Url(PhotoUrl),
 }
 
 /// What tells, without reading a file, that it is most likely the one that was read before.
@@ -49,9 +49,9 @@ pub struct FileStamp {
 
 /// A link to a photo. Often signed, and then a secret: `Debug` and `Display` show neither query nor user part.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PictureUrl(pub String);
+pub struct PhotoUrl(pub String);
 
-impl fmt::Display for PictureUrl {
+impl fmt::Display for PhotoUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.0.split(['?', '#']).next().unwrap_or_default();
         let (scheme, rest) = shown.split_once("://").unwrap_or(("", shown));
@@ -62,9 +62,9 @@ impl fmt::Display for PictureUrl {
     }
 }
 
-impl fmt::Debug for PictureUrl {
+impl fmt::Debug for PhotoUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PictureUrl({self})")
+        write!(f, "PhotoUrl({self})")
     }
 }
 
@@ -89,7 +89,7 @@ pub struct Item {
     /// Who it is.
     pub user: MerchantUserId,
     /// The photo.
-    pub picture: PictureRef,
+    pub picture: PhotoSource,
     /// The manifest's other fields.
     pub extra: Extra,
     /// Of a row of an export.
@@ -98,7 +98,7 @@ pub struct Item {
 
 /// Why a row could not become an item. The name of each is the `code` of its refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RowDefect {
+pub enum RowErrorKind {
     /// The record can't be read as CSV or JSON, or is not UTF-8.
     UnreadableRow,
     /// Not as many fields as the header names.
@@ -137,10 +137,10 @@ pub enum RowDefect {
     DuplicateUserId,
 }
 
-impl RowDefect {
+impl RowErrorKind {
     /// The `code` column of the refused row.
-    pub fn code(self) -> ApiCode {
-        ApiCode(format!("{self:?}"))
+    pub fn code(self) -> ErrorCode {
+        ErrorCode(format!("{self:?}"))
     }
 }
 
@@ -151,7 +151,7 @@ pub struct RowError {
     /// The physical line on which the row begins, the header being 1.
     pub row: u64,
     /// What kind of defect.
-    pub defect: RowDefect,
+    pub defect: RowErrorKind,
     /// What is wrong and what to do, for a person. No id in it.
     pub message: String,
     /// The fields as written, as far as they could be told apart.
@@ -181,9 +181,9 @@ mod tests {
 
     #[test]
     fn signed_url_shows_neither_signature_nor_user() {
-        let url = PictureUrl("https://me:pw@b.oss.example/a.jpg?Expires=1&Signature=s3cret".into());
+        let url = PhotoUrl("https://me:pw@b.oss.example/a.jpg?Expires=1&Signature=s3cret".into());
         assert_eq!(url.to_string(), "https://b.oss.example/a.jpg?…");
-        assert_eq!(format!("{url:?}"), "PictureUrl(https://b.oss.example/a.jpg?…)");
-        assert_eq!(PictureUrl("http://h/a@b.jpg".into()).to_string(), "http://h/a@b.jpg");
+        assert_eq!(format!("{url:?}"), "PhotoUrl(https://b.oss.example/a.jpg?…)");
+        assert_eq!(PhotoUrl("http://h/a@b.jpg".into()).to_string(), "http://h/a@b.jpg");
     }
 }

@@ -3,7 +3,7 @@
 //! Pure data: no I/O, no async, and no import of another room. Everything else imports this.
 
 mod attempt;
-mod binding;
+mod bottleneck;
 mod counts;
 mod damage;
 mod event;
@@ -12,24 +12,27 @@ mod invisible;
 mod item;
 mod on_change;
 mod outcome;
-mod proof;
-mod similar;
+mod suggest;
 mod text;
+mod tokens;
 
-pub use attempt::{Answer, Fatal, Fault, FaultKind, Intent, Receipt, Refusal, Removal, Replaces, RunEffect, Verdict};
-pub use binding::Binding;
+pub use attempt::{
+    Answer, ApiRejection, CallFailure, DeleteIntent, EnrollmentReceipt, FailureKind, FatalError, Intent, RunEffect,
+    Supersedes, Verdict,
+};
+pub use bottleneck::Bottleneck;
 pub use counts::{Counts, Latencies, RunSummary, RunTotals};
 pub use damage::{Damage, find_damage};
-pub use event::{DrainReason, Event, ItemReport};
-pub use ids::{ApiCode, Digest, FaceGroupCode, InvalidId, ItemId, MerchantUserId, RequestId, RunId};
+pub use event::{DrainReason, Event, ItemUpdate};
+pub use ids::{Digest, ErrorCode, FaceGroupCode, InvalidId, ItemId, MerchantUserId, RequestId, RunId};
 pub use invisible::is_invisible;
 pub use item::{
-    EXPORT_COLUMNS, Extra, FileStamp, Item, Origin, PictureRef, PictureUrl, RawFields, RowDefect, RowError,
+    EXPORT_COLUMNS, Extra, FileStamp, Item, Origin, PhotoSource, PhotoUrl, RawFields, RowError, RowErrorKind,
 };
 pub use on_change::OnChange;
-pub use outcome::{ConfirmedBy, ItemState, Outcome, Stage};
-pub use proof::{Committed, Permit};
-pub use similar::{most_similar, suggestion};
+pub use outcome::{ConfirmedBy, ItemState, Outcome, RejectedBy};
+pub use suggest::{closest_match, did_you_mean};
 pub use text::{
     NotText, decode_text, is_unprintable, printable, printable_json, printable_lines, printable_message, unquoted,
 };
+pub use tokens::{Committed, Permit};

@@ -1,6 +1,6 @@
 //! The states of an item, and the only legal ways between them.
 
-use super::{ApiCode, RequestId};
+use super::{ErrorCode, RequestId};
 
 /// Where an item stands. The numbers are stored; they never change their meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,7 +37,7 @@ impl ItemState {
     }
 
     /// May an item go from here to there? Everything that is not listed is a bug, and the checkpoint refuses it.
-    pub fn may_become(self, next: Self) -> bool {
+    pub fn can_become(self, next: Self) -> bool {
         use ItemState::{Enrolled, Failed, InDoubt, Pending, Rejected, Sending};
         match self {
             // Refused by our own check, never uploaded, found to be there already, or its intent has been committed.
@@ -56,14 +56,14 @@ impl ItemState {
 
 /// Who refused: our own check, or the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Stage {
+pub enum RejectedBy {
     /// Our own check, without a call.
     Local,
     /// The service.
     Service,
 }
 
-impl Stage {
+impl RejectedBy {
     /// The `stage` column.
     pub fn name(self) -> &'static str {
         match self {
@@ -102,7 +102,7 @@ pub enum Outcome {
         /// `faceQuality` of the answer.
         quality: Option<String>,
         /// Only where there is something to say: `AlreadyPresent`.
-        code: Option<ApiCode>,
+        code: Option<ErrorCode>,
         /// For a person.
         message: Option<String>,
         /// Of the answer.
@@ -111,9 +111,9 @@ pub enum Outcome {
     /// The photo will never pass as it is.
     Rejected {
         /// Who refused.
-        stage: Stage,
+        stage: RejectedBy,
         /// Why, as a code.
-        code: ApiCode,
+        code: ErrorCode,
         /// Why, for a person.
         message: String,
         /// Of the answer, if the service refused.
@@ -122,7 +122,7 @@ pub enum Outcome {
     /// Attempts are used up.
     Failed {
         /// The last fault, as a code.
-        code: ApiCode,
+        code: ErrorCode,
         /// For a person.
         message: String,
         /// Of the last answer.
@@ -131,14 +131,14 @@ pub enum Outcome {
     /// The request may have been executed.
     InDoubt {
         /// The fault, as a code.
-        code: ApiCode,
+        code: ErrorCode,
         /// For a person.
         message: String,
         /// Of the answer, if there was one.
         request_id: Option<RequestId>,
     },
     /// Known not to have been executed: to be attempted again.
-    Again {
+    Requeue {
         /// Does the attempt count against `--retries`? A throttled or withdrawn one does not.
         counts: bool,
     },
@@ -152,14 +152,14 @@ impl Outcome {
             Self::Rejected { .. } => ItemState::Rejected,
             Self::Failed { .. } => ItemState::Failed,
             Self::InDoubt { .. } => ItemState::InDoubt,
-            Self::Again { .. } => ItemState::Pending,
+            Self::Requeue { .. } => ItemState::Pending,
         }
     }
 
     /// Whether this is how an item in the state `before` may end: an answer confirms only what was sent.
-    pub fn may_follow(&self, before: ItemState) -> bool {
+    pub fn can_follow(&self, before: ItemState) -> bool {
         let answer = matches!(self, Self::Enrolled { confirmed_by: ConfirmedBy::Response, .. });
-        before.may_become(self.state()) && (!answer || before == ItemState::Sending)
+        before.can_become(self.state()) && (!answer || before == ItemState::Sending)
     }
 }
 
@@ -168,15 +168,15 @@ mod tests {
     use super::{ItemState::*, *};
 
     #[test]
-    fn nothing_is_sent_from_a_state_that_has_not_settled() {
+    fn only_settled_states_can_be_sent() {
         for state in ItemState::ALL {
-            assert_eq!(state.may_become(Sending), state == Pending, "{state:?}");
+            assert_eq!(state.can_become(Sending), state == Pending, "{state:?}");
         }
     }
 
     #[test]
     fn enrolled_is_left_for_another_photo_alone() {
-        assert!(ItemState::ALL.iter().all(|&next| Enrolled.may_become(next) == (next == Pending)));
+        assert!(ItemState::ALL.iter().all(|&next| Enrolled.can_become(next) == (next == Pending)));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub fn open(path: &Path, root: Option<&Path>) -> io::Result<File> {
 }
 
 /// Is it the error of a path that leads out of its root?
-pub fn leads_out(error: &io::Error) -> bool {
+pub fn escapes_root(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::XDEV)
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use csv::StringRecord;
 
 use super::fields::{ColumnName, Field, plain};
-use crate::domain::{EXPORT_COLUMNS, most_similar, suggestion};
+use crate::domain::{EXPORT_COLUMNS, closest_match, did_you_mean};
 
 /// A longer name of a column is not shown.
 const MAX_NAME_CHARS: usize = 64;
@@ -47,7 +47,7 @@ pub(super) fn understand(header: &StringRecord, given: &[ColumnName]) -> Result<
             [at] => ours[at] = Some(field.name()),
             [a, b, ..] => return Err(twice(name, a, b)),
             [] => {
-                let meant = suggestion(name, written.iter().copied());
+                let meant = did_you_mean(name, written.iter().copied());
                 return Err(format!("there is no column {name} to be the {field}{meant}: found {}", listed(&written)));
             }
         }
@@ -72,7 +72,7 @@ pub(super) fn understand(header: &StringRecord, given: &[ColumnName]) -> Result<
         }
     }
     if !ours.contains(&Some("path")) && !ours.contains(&Some("url")) {
-        let alike = written.iter().find(|name| most_similar(name, ["path", "url"]).is_some());
+        let alike = written.iter().find(|name| closest_match(name, ["path", "url"]).is_some());
         let hint = match written[..] {
             [only] if !only.is_empty() => " (or --delimiter, if it is another character than , ; | or a tab)",
             _ => "",
@@ -146,7 +146,7 @@ pub(super) fn likely_id(columns: &Columns) -> String {
     let mut names = columns.extra.iter().map(|(_, name)| name.as_str());
     let likely = names.clone().find(|name| is_number(name));
     let alike = || {
-        names.clone().find(|name| most_similar(&plain(name), Field::MerchantUserId.names().iter().copied()).is_some())
+        names.clone().find(|name| closest_match(&plain(name), Field::MerchantUserId.names().iter().copied()).is_some())
     };
     let name = likely.or_else(alike).or_else(|| names.next()).unwrap_or("NAME");
     let is_plain = name.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c));
@@ -170,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn own_name_wins_and_the_alias_is_kept_as_it_is() {
+    fn exact_column_name_beats_alias() {
         let columns = of(&["file", "path", "id", "merchant_user_id"]).unwrap();
         assert_eq!(columns.names, ["", "path", "", "merchant_user_id"][..]);
         assert_eq!(columns.extra, [(0, "file".to_owned()), (2, "id".to_owned())]);
     }
 
     #[test]
-    fn given_name_wins_over_all_and_has_to_be_there() {
+    fn given_column_name_wins_and_must_exist() {
         let header = StringRecord::from(vec!["path", "Staff Photo", "id", "badge"]);
         let given = |text: &[&str]| text.iter().map(|text| text.parse().unwrap()).collect::<Vec<ColumnName>>();
         let columns = understand(&header, &given(&["path=staff photo", "merchant_user_id=badge"])).unwrap();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn header_that_can_t_be_used_says_what_to_do() {
+    fn unusable_header_says_what_to_do() {
         for (header, words) in [
             (&["name", "id"][..], "found name, id; needed is path or url"),
             (&["path^id"], "--delimiter"),

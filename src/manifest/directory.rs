@@ -25,7 +25,7 @@ use super::{
     source::{At, Rows, Settings, SourceError},
 };
 use crate::{
-    domain::{Item, RowDefect, RowError},
+    domain::{Item, RowError, RowErrorKind},
     files::beneath,
 };
 
@@ -184,7 +184,7 @@ impl Iterator for Walk {
                 Some(Ok(entry)) => self.entry(&entry),
                 Some(Err(error)) => {
                     self.row += 1;
-                    Some(Err(bare(self.row, RowDefect::UnreadableRow, error.to_string(), error.path())))
+                    Some(Err(bare(self.row, RowErrorKind::UnreadableRow, error.to_string(), error.path())))
                 }
             };
             if row.is_some() {
@@ -236,11 +236,11 @@ impl Walk {
         if kind.is_symlink() && (is_photo || path.is_dir()) {
             let message =
                 "it is a link, and links are not followed: give what it points to as a source of its own".to_owned();
-            return Some(Err(bare(self.next_row(), RowDefect::NotFollowed, message, Some(path))));
+            return Some(Err(bare(self.next_row(), RowErrorKind::NotFollowed, message, Some(path))));
         }
         if !kind.is_file() && is_photo {
             let message = "it is a pipe, a socket or a device".to_owned();
-            return Some(Err(bare(self.next_row(), RowDefect::NotAFile, message, Some(path))));
+            return Some(Err(bare(self.next_row(), RowErrorKind::NotAFile, message, Some(path))));
         }
         let is_taken = match named {
             Named::Photo => true,
@@ -254,7 +254,7 @@ impl Walk {
         let row = self.next_row();
         if path.to_str().is_none() {
             let message = "its name is no UTF-8, so it gives no id: rename it".to_owned();
-            return Some(Err(bare(row, RowDefect::UnreadableRow, message, Some(path))));
+            return Some(Err(bare(row, RowErrorKind::UnreadableRow, message, Some(path))));
         }
         let id = if is_photo { None } else { self.whole_name(beneath) };
         Some(self.rules.file(row, path, id.as_deref()))
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn directory_gives_its_photos_in_the_order_of_names_without_the_junk() {
+    fn directory_is_sorted_and_skips_junk() {
         let dir = archive();
         assert_eq!(shown(dir.path(), Settings::default()), ["1 0", "2 1", "3 4", "4 2"]);
         assert!(open(dir.path(), &Settings::default()).is_err_and(|error| error.is_usage()));
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn id_is_the_folder_or_the_path_where_that_is_wanted() {
+    fn id_from_parent_or_path() {
         let dir = archive();
         let with = |id_from| shown(dir.path(), Settings { id_from: Some(id_from), ..Settings::default() });
         assert_eq!(with(IdFrom::Parent), ["1 MissingUserId", "2 a", "3 a", "4 b"]);

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_end_in_lf_crlf_or_cr_and_the_last_need_not_end() {
+    fn all_line_endings_are_recognised() {
         check("a,b\nc,d\n", &[r#"1-1 "a,b""#, r#"2-2 "c,d""#]);
         check("a,b\r\nc,d", &[r#"1-1 "a,b""#, r#"2-2 "c,d""#]);
         check("a,b\rc,d\r", &[r#"1-1 "a,b""#, r#"2-2 "c,d""#]);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn quote_that_is_never_closed_costs_its_own_line_only() {
+    fn unclosed_quote_costs_one_line() {
         check("a\n\"b\nc\nd\n", &[r#"1-1 "a""#, "2 open quote", r#"3-3 "c""#, r#"4-4 "d""#]);
         check("a\nb,\"c", &[r#"1-1 "a""#, "2 open quote"]);
     }

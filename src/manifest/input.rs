@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_manifest_that_is_cut_off_or_no_such_thing_is_told_as_that() {
+    fn truncated_or_fake_archives_are_named() {
         let mut long = String::from("path,id\n");
         (0..50_000).for_each(|n| long.push_str(&format!("{n}.jpg,u{n}\n")));
         let whole = gzip(long.as_bytes());
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn bomb_of_one_endless_line_is_refused_at_the_length_of_a_record() {
+    fn endless_line_is_refused_at_record_cap() {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         encoder.write_all(b"path,id\n").unwrap();
         (0..64).for_each(|_| encoder.write_all(&[b'x'; 1 << 20]).unwrap());
@@ -337,7 +337,7 @@ mod tests {
         std::fs::write(&path, encoder.finish().unwrap()).unwrap();
         let settings = Settings { group: FaceGroupCode::parse("g").ok(), ..Settings::default() };
         let rows: Vec<_> = open_source(&path, &settings).unwrap().map(Result::unwrap).collect();
-        assert_eq!(rows[0].as_ref().unwrap_err().defect, crate::domain::RowDefect::RecordTooLong);
+        assert_eq!(rows[0].as_ref().unwrap_err().defect, crate::domain::RowErrorKind::RecordTooLong);
         assert_eq!(rows[1].as_ref().unwrap().user.as_str(), "u2");
     }
 }

@@ -19,7 +19,7 @@ use super::{
     source::{At, Rows, Settings, SourceError},
     text::{Text, undecodable},
 };
-use crate::domain::{Damage, EXPORT_COLUMNS, Extra, Item, RowDefect, RowError, find_damage};
+use crate::domain::{Damage, EXPORT_COLUMNS, Extra, Item, RowError, RowErrorKind, find_damage};
 
 /// Names that are remembered; objects that each have others are a strange manifest, and must not cost memory.
 const NAMES: usize = 10_000;
@@ -107,7 +107,7 @@ impl Iterator for Reader {
                             "the object is longer than {RECORD_CAP} bytes: if it is one around a list, give the list alone"
                         ),
                     };
-                    return Some(Ok(Err(bare(self.last_row, RowDefect::RecordTooLong, message, None))));
+                    return Some(Ok(Err(bare(self.last_row, RowErrorKind::RecordTooLong, message, None))));
                 }
                 Ok(_) => self.is_over = true,
                 Err(error) => {
@@ -133,7 +133,7 @@ struct Objects {
 
 impl Objects {
     fn row(&mut self, text: &[u8], row: u64) -> Result<Item, RowError> {
-        let unreadable = |message: String| bare(row, RowDefect::UnreadableRow, message, None);
+        let unreadable = |message: String| bare(row, RowErrorKind::UnreadableRow, message, None);
         let text = str::from_utf8(text).map_err(|broken| {
             unreadable(format!("byte {}: it {}", broken.valid_up_to() + 1, undecodable(self.encoding)))
         })?;
@@ -300,7 +300,7 @@ mod tests {
     use proptest::prelude::*;
 
     use crate::{
-        domain::{EXPORT_COLUMNS, FaceGroupCode, Item, Origin, PictureRef, RowDefect, RowError},
+        domain::{EXPORT_COLUMNS, FaceGroupCode, Item, Origin, PhotoSource, RowError, RowErrorKind},
         manifest::{IdFrom, Settings, SourceError, open},
     };
 
@@ -317,18 +317,18 @@ mod tests {
 
     fn shown(bytes: &[u8], settings: &Settings) -> Vec<String> {
         let show = |row: &Result<Item, RowError>| match row {
-            Ok(Item { row, user, picture: PictureRef::Path(path), extra, .. }) => {
+            Ok(Item { row, user, picture: PhotoSource::Path(path), extra, .. }) => {
                 let extra: Vec<String> = extra.iter().map(|(name, value)| format!(" {name}={value}")).collect();
                 format!("{row} {user} {}{}", path.file_name().unwrap().to_string_lossy(), extra.concat())
             }
-            Ok(Item { row, user, picture: PictureRef::Url(url), .. }) => format!("{row} {user} {url}"),
+            Ok(Item { row, user, picture: PhotoSource::Url(url), .. }) => format!("{row} {user} {url}"),
             Err(error) => format!("{} {}: {}", error.row, error.defect.code(), error.message),
         };
         read_as("m.jsonl", bytes, settings).unwrap().iter().map(show).collect()
     }
 
     #[test]
-    fn object_is_a_row_and_its_other_fields_are_kept() {
+    fn json_object_is_a_row_with_extra_fields() {
         let text = "\u{feff}{\"photo\": \"a.jpg\", \"Employee No\": 18446744073709551617, \"dept\": {\"a\": [1]}}\r\n\n \
                     \t\n{\"merchant_user_id\":\"张\\u4e09\",\"path\":\"b.jpg\",\"file\":\"z\",\"x\":null,\"y\":\"\"}\n\
                     {\"url\":\"https://h/c.jpg?Signature=s\",\"id\":\"c\"}";
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn line_that_is_no_row_is_named_and_the_rest_goes_on() {
+    fn bad_json_line_is_named_and_reading_continues() {
         let deep = format!("{{\"path\":\"a.jpg\",\"x\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
         let mut text =
             b"1\n{\"path\":\"a.jpg\"\n{\"path\":\"a.jpg\",\"path\":\"b.jpg\"}\n{\"path\":\"a.jpg\",\"id\":NaN}\n\
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn line_of_ten_megabytes_is_refused_and_the_next_is_read() {
+    fn overlong_json_line_is_refused_alone() {
         let text = format!("{{\"path\":\"{}\"}}\n{{\"path\":\"b.jpg\"}}\n", "x".repeat(10_000_000));
         let shown = shown(text.as_bytes(), &settings());
         assert_eq!(shown, ["1 RecordTooLong: the line is longer than 1048576 bytes", "2 b b.jpg"]);
@@ -391,7 +391,11 @@ mod tests {
         let read = |line: &serde_json::Map<_, _>| {
             read_as("m.ndjson", serde_json::to_string(line).unwrap().as_bytes(), &settings()).unwrap().remove(0)
         };
-        assert_eq!(read(&line).unwrap_err().defect, RowDefect::MissingUserId, "a row that has none is not suspicious");
+        assert_eq!(
+            read(&line).unwrap_err().defect,
+            RowErrorKind::MissingUserId,
+            "a row that has none is not suspicious"
+        );
         line.insert("merchant_user_id".to_owned(), "u".into());
         let item = read(&line).unwrap();
         assert_eq!((item.group.as_str(), &item.extra[..]), ("g2", &[("dept".to_owned(), "x".to_owned())][..]));

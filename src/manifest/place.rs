@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn id_is_the_photos_name_its_folder_or_its_path() {
+    fn id_comes_from_name_folder_or_path() {
         let id = |from: IdFrom, path: &str| from.of_path(Path::new(path), Path::new("/a"));
         assert_eq!(id(IdFrom::Name, "/a/b/张三.01.jpg").as_deref(), Some("张三.01"));
         assert_eq!(id(IdFrom::Parent, "/a/张三/IMG_1.jpg").as_deref(), Some("张三"));

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Damage, Extra, FaceGroupCode, Item, MerchantUserId, Origin, PictureRef, PictureUrl, RawFields, RowDefect,
-        RowError, find_damage,
+        Damage, Extra, FaceGroupCode, Item, MerchantUserId, Origin, PhotoSource, PhotoUrl, RawFields, RowError,
+        RowErrorKind, find_damage,
     },
     files::spelling::trimmed,
 };
@@ -47,7 +47,7 @@ pub(super) struct Others {
 /// Where a row of an export says that it comes from.
 pub(super) fn origin(source: &str, row: &str, code: Option<&str>) -> Option<Box<Origin>> {
     let row = row.parse().ok()?;
-    let was_duplicate = code.is_some_and(|code| code == RowDefect::DuplicateUserId.code().0);
+    let was_duplicate = code.is_some_and(|code| code == RowErrorKind::DuplicateUserId.code().0);
     Some(Box::new(Origin { source: source.to_owned(), row, was_duplicate }))
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Rules {
 }
 
 /// What is wrong with a row, before it is known which row.
-type Problem = (RowDefect, String);
+type Problem = (RowErrorKind, String);
 
 impl Rules {
     pub(super) fn new(at: &At<'_>, settings: &Settings) -> Self {
@@ -89,7 +89,7 @@ impl Rules {
         let shown = path.to_string_lossy();
         let fields = Fields { path: Some(&shown), merchant_user_id: id, ..Fields::default() };
         let id = self.id_from.of_path(path, &self.root);
-        self.finish(row, &fields, Others::default(), Ok((PictureRef::Path(path.to_owned()), id)))
+        self.finish(row, &fields, Others::default(), Ok((PhotoSource::Path(path.to_owned()), id)))
     }
 
     fn finish(
@@ -97,7 +97,7 @@ impl Rules {
         row: u64,
         fields: &Fields<'_>,
         mut others: Others,
-        picture: Result<(PictureRef, Option<String>), Problem>,
+        picture: Result<(PhotoSource, Option<String>), Problem>,
     ) -> Result<Item, RowError> {
         others.extra.retain(|(name, value)| !self.is_dropped(name, value));
         match picture.and_then(|picture| self.parts(fields, picture)) {
@@ -118,26 +118,26 @@ impl Rules {
         is_photo
     }
 
-    fn picture(&self, fields: &Fields<'_>) -> Result<(PictureRef, Option<String>), Problem> {
+    fn picture(&self, fields: &Fields<'_>) -> Result<(PhotoSource, Option<String>), Problem> {
         let written = |field: Option<&'_ str>| field.filter(|text| !trimmed(text).is_empty()).map(str::to_owned);
         match (written(fields.path), written(fields.url)) {
             (Some(path), None) => self.reference(&path, "path"),
             (None, Some(url)) => self.reference(&url, "url"),
             (Some(_), Some(_)) => {
-                Err((RowDefect::TwoPictures, "it has both a path and a url: leave one of them empty".into()))
+                Err((RowErrorKind::TwoPictures, "it has both a path and a url: leave one of them empty".into()))
             }
-            (None, None) => Err((RowDefect::MissingPicture, "it has neither a path nor a url".into())),
+            (None, None) => Err((RowErrorKind::MissingPicture, "it has neither a path nor a url".into())),
         }
     }
 
     /// What stands in the column of the path, or of the link: people put either into both.
-    fn reference(&self, written: &str, column: &str) -> Result<(PictureRef, Option<String>), Problem> {
+    fn reference(&self, written: &str, column: &str) -> Result<(PhotoSource, Option<String>), Problem> {
         if embedded::is_photo(written) {
             let message = format!(
                 "its {column} is the photo itself (Base64 or hexadecimal), which is not taken: write the photos to files \
                  and give their names"
             );
-            return Err((RowDefect::EmbeddedPhoto, message));
+            return Err((RowErrorKind::EmbeddedPhoto, message));
         }
         let text = trimmed(written);
         match (place::scheme(text).as_deref(), column) {
@@ -145,16 +145,16 @@ impl Rules {
             (Some("file"), _) => match place::of_file_url(text) {
                 Some(path) => self.photo(&self.beneath_or_here(path)),
                 None => Err((
-                    RowDefect::InvalidUrl,
+                    RowErrorKind::InvalidUrl,
                     format!("its {column} is a file:// link to another machine: give a path on this one"),
                 )),
             },
             (Some(scheme), "path") => Err((
-                RowDefect::InvalidUrl,
+                RowErrorKind::InvalidUrl,
                 format!("its path is a link of an unknown kind ({scheme}://): give a path, or an http or https link"),
             )),
             (None, "path") => self.photo(written),
-            (_, _) => Err((RowDefect::InvalidUrl, "its url is no http or https link".to_owned())),
+            (_, _) => Err((RowErrorKind::InvalidUrl, "its url is no http or https link".to_owned())),
         }
     }
 
@@ -169,14 +169,14 @@ impl Rules {
     fn parts(
         &self,
         fields: &Fields<'_>,
-        (picture, id): (PictureRef, Option<String>),
-    ) -> Result<(FaceGroupCode, MerchantUserId, PictureRef), Problem> {
+        (picture, id): (PhotoSource, Option<String>),
+    ) -> Result<(FaceGroupCode, MerchantUserId, PhotoSource), Problem> {
         let user = self.user(fields, id)?;
         let group = match fields.face_group_code {
             Some(code) => FaceGroupCode::parse(code)
-                .map_err(|invalid| (RowDefect::InvalidGroup, format!("face_group_code {invalid}")))?,
+                .map_err(|invalid| (RowErrorKind::InvalidGroup, format!("face_group_code {invalid}")))?,
             None => self.group.clone().ok_or_else(|| {
-                (RowDefect::MissingGroup, "it has no face_group_code, and no --group was given".to_owned())
+                (RowErrorKind::MissingGroup, "it has no face_group_code, and no --group was given".to_owned())
             })?,
         };
         Ok((group, user, picture))
@@ -185,7 +185,7 @@ impl Rules {
     /// The id as written, or the one that the photo's name gives.
     fn user(&self, fields: &Fields<'_>, of_photo: Option<String>) -> Result<MerchantUserId, Problem> {
         if let Some(damage) = fields.id_damage.filter(|_| !self.allow_odd_ids) {
-            return Err((RowDefect::SuspiciousUserId, odd(damage)));
+            return Err((RowErrorKind::SuspiciousUserId, odd(damage)));
         }
         let is_missing = fields.needs_id && !self.is_id_from_given;
         let id = match fields.merchant_user_id.map(str::to_owned).or(of_photo.filter(|_| !is_missing)) {
@@ -193,26 +193,26 @@ impl Rules {
             None if is_missing => {
                 let message = "it has no merchant_user_id: fill it in, or give --column merchant_user_id=NAME if it has \
                                another name, or --id-from name to take the photo's name where it is missing";
-                return Err((RowDefect::MissingUserId, message.to_owned()));
+                return Err((RowErrorKind::MissingUserId, message.to_owned()));
             }
             None => {
                 let message = "it has no merchant_user_id, and the photo's name gives none".to_owned();
-                return Err((RowDefect::MissingUserId, message));
+                return Err((RowErrorKind::MissingUserId, message));
             }
         };
         let id = MerchantUserId::parse(id)
-            .map_err(|invalid| (RowDefect::InvalidUserId, format!("merchant_user_id {invalid}")))?;
+            .map_err(|invalid| (RowErrorKind::InvalidUserId, format!("merchant_user_id {invalid}")))?;
         match find_damage(id.as_str()).filter(|_| !self.allow_odd_ids) {
-            Some(damage) => Err((RowDefect::SuspiciousUserId, odd(damage))),
+            Some(damage) => Err((RowErrorKind::SuspiciousUserId, odd(damage))),
             None => Ok(id),
         }
     }
 
     /// Spaces around it may belong to the name: whoever opens it finds out.
-    fn photo(&self, written: &str) -> Result<(PictureRef, Option<String>), Problem> {
+    fn photo(&self, written: &str) -> Result<(PhotoSource, Option<String>), Problem> {
         if written.len() > MAX_PATH_BYTES {
             let message = format!("its path has {} bytes; at most {MAX_PATH_BYTES} are possible", written.len());
-            return Err((RowDefect::PathTooLong, message));
+            return Err((RowErrorKind::PathTooLong, message));
         }
         let plain = trimmed(written);
         let path = normal(&self.root, if plain.starts_with('/') { plain } else { written });
@@ -221,14 +221,14 @@ impl Rules {
                 "its path leads out of {}: give --root DIR, or --allow-outside-root if that is meant",
                 self.root.display()
             );
-            return Err((RowDefect::OutsideRoot, message));
+            return Err((RowErrorKind::OutsideRoot, message));
         }
         let named = if plain == written && !plain.contains('\\') {
             self.id_from.of_path(&path, &self.root)
         } else {
             self.id_from.of_path(&normal(&self.root, &plain.replace('\\', "/")), &self.root)
         };
-        Ok((PictureRef::Path(path), named))
+        Ok((PhotoSource::Path(path), named))
     }
 
     /// As written, so that an export can give it back for mending.
@@ -264,18 +264,18 @@ fn odd(damage: Damage) -> String {
     format!("merchant_user_id {damage}; --allow-odd-ids takes it as it is")
 }
 
-fn link(written: &str) -> Result<(PictureRef, Option<String>), Problem> {
-    let invalid = || (RowDefect::InvalidUrl, "its url is no http or https link".to_owned());
+fn link(written: &str) -> Result<(PhotoSource, Option<String>), Problem> {
+    let invalid = || (RowErrorKind::InvalidUrl, "its url is no http or https link".to_owned());
     let url = url::Url::parse(written).map_err(|_| invalid())?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         return Err(invalid());
     }
     let id = id_of_url(&url);
-    Ok((PictureRef::Url(PictureUrl(written.to_owned())), id))
+    Ok((PhotoSource::Url(PhotoUrl(written.to_owned())), id))
 }
 
 /// For formats that have no fields to give.
-pub(super) fn bare(row: u64, defect: RowDefect, message: String, path: Option<&Path>) -> RowError {
+pub(super) fn bare(row: u64, defect: RowErrorKind, message: String, path: Option<&Path>) -> RowError {
     let path = path.map(|path| path.to_string_lossy().into_owned());
     RowError { row, defect, message, fields: Box::new(RawFields { path, ..RawFields::default() }) }
 }

@@ -13,7 +13,7 @@ use super::{
     source::{At, Rows, Settings, SourceError},
     text::{Text, undecodable},
 };
-use crate::domain::{Item, Origin, RawFields, RowDefect, RowError};
+use crate::domain::{Item, Origin, RawFields, RowError, RowErrorKind};
 
 /// Quotes that are never closed are forgiven so often: each costs another look at up to a record's greatest length.
 const OPEN_QUOTES: usize = 100;
@@ -130,14 +130,14 @@ impl<R: Read> Table<R> {
                 String::new()
             };
             let message = format!("it has {} fields where the header has {width}{across}", record.len());
-            return Err(self.unread(span, RowDefect::WrongFieldCount, message, record));
+            return Err(self.unread(span, RowErrorKind::WrongFieldCount, message, record));
         }
         let mut record = match StringRecord::from_byte_record(record.clone()) {
             Ok(record) => record,
             Err(broken) => {
                 let (field, byte) = (broken.utf8_error().field() + 1, broken.utf8_error().valid_up_to() + 1);
                 let message = format!("field {field}, byte {byte}: it {}", undecodable(self.encoding));
-                return Err(self.unread(span, RowDefect::UnreadableRow, message, record));
+                return Err(self.unread(span, RowErrorKind::UnreadableRow, message, record));
             }
         };
         // What is missing at the end is empty; what is there beyond the header is.
@@ -151,7 +151,7 @@ impl<R: Read> Table<R> {
                 let fields = Fields { needs_id: self.columns.has_id, ..fields };
                 self.rules.item(span.first, &fields, Others { extra, origin })
             }
-            Err(error) => Err(bare(span.first, RowDefect::UnreadableRow, error.to_string(), None)),
+            Err(error) => Err(bare(span.first, RowErrorKind::UnreadableRow, error.to_string(), None)),
         }
     }
 
@@ -161,7 +161,7 @@ impl<R: Read> Table<R> {
     }
 
     /// A record whose fields can't be trusted; what can be given back of them is.
-    fn unread(&self, span: Span, defect: RowDefect, message: String, record: &ByteRecord) -> RowError {
+    fn unread(&self, span: Span, defect: RowErrorKind, message: String, record: &ByteRecord) -> RowError {
         let field = |name: &str| {
             let at = self.columns.names.iter().position(|known| known == name)?;
             // A replacement character would be taken for what was written.
@@ -204,7 +204,7 @@ impl<R: Read> Iterator for Table<R> {
         Some(match piece {
             Piece::Record(span, _) => {
                 let row = self.row(span, &self.parser.record);
-                let is_undecodable = row.as_ref().is_err_and(|error| error.defect == RowDefect::UnreadableRow);
+                let is_undecodable = row.as_ref().is_err_and(|error| error.defect == RowErrorKind::UnreadableRow);
                 if is_undecodable && !std::mem::replace(&mut self.has_warned, true) {
                     tracing::warn!(source = %self.path.display(), row = span.first, "a row {}", undecodable(self.encoding));
                 }
@@ -224,11 +224,11 @@ impl<R: Read> Iterator for Table<R> {
                     "a quote that opens on line {} is not closed (looked for as far as line {}): this line is left out",
                     span.first, span.last
                 );
-                Ok(Err(bare(span.first, RowDefect::UnclosedQuote, message, None)))
+                Ok(Err(bare(span.first, RowErrorKind::UnclosedQuote, message, None)))
             }
             Piece::TooLong(span) => {
                 let message = format!("the record is longer than {RECORD_CAP} bytes: is a quote not closed?");
-                Ok(Err(bare(span.first, RowDefect::RecordTooLong, message, None)))
+                Ok(Err(bare(span.first, RowErrorKind::RecordTooLong, message, None)))
             }
             Piece::End => {
                 self.is_over = true;
@@ -284,7 +284,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{FaceGroupCode, PictureRef},
+        domain::{FaceGroupCode, PhotoSource},
         manifest::{IdFrom, Settings, open},
     };
 
@@ -306,10 +306,10 @@ mod tests {
     /// `row user file` of an item, `row code` of one that is none.
     fn show(row: &Result<Item, RowError>) -> String {
         match row {
-            Ok(Item { row, user, picture: PictureRef::Path(path), .. }) => {
+            Ok(Item { row, user, picture: PhotoSource::Path(path), .. }) => {
                 format!("{row} {user} {}", path.file_name().unwrap().to_string_lossy())
             }
-            Ok(Item { row, user, picture: PictureRef::Url(url), .. }) => format!("{row} {user} {url}"),
+            Ok(Item { row, user, picture: PhotoSource::Url(url), .. }) => format!("{row} {user} {url}"),
             Err(error) => format!("{} {}", error.row, error.defect.code()),
         }
     }
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn row_is_the_physical_line_also_behind_long_and_blank_records() {
+    fn row_number_is_the_physical_line() {
         let text = "path,id,note\n\na.jpg,u1,\"two\nlines\"\n\n\nb.jpg,u2,x\n";
         assert_eq!(shown(text), ["3 u1 a.jpg", "7 u2 b.jpg"]);
     }
@@ -417,12 +417,12 @@ mod tests {
         let hidden = "path,id\na.jpg,E\u{200B}1\n";
         let odd = Settings { allow_odd_ids: true, ..settings() };
         let error = read_as("m.csv", hidden.as_bytes(), &odd).unwrap().remove(0).unwrap_err();
-        assert_eq!(error.defect, RowDefect::InvalidUserId);
+        assert_eq!(error.defect, RowErrorKind::InvalidUserId);
         assert!(error.message.contains("U+200B ZERO WIDTH SPACE at character 2"), "{}", error.message);
     }
 
     #[test]
-    fn bad_row_is_named_with_its_line_and_the_rest_goes_on() {
+    fn bad_row_is_named_and_reading_continues() {
         let long = "x".repeat(33);
         let text = format!(
             "path,url,id,group\n,,u1,\na.jpg,http://h/b.jpg,u2,\n,ftp://h/a,u3,\n../a.jpg,,u4,\na.jpg,,{long},\n\
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_utf_8_are_found_by_field_and_byte() {
+    fn invalid_utf8_is_located_by_field_and_byte() {
         let rows = read_as("m.csv", b"path,id\na.jpg,u\xff1\nb.jpg,u2\n", &settings()).unwrap();
         let error = rows[0].as_ref().unwrap_err();
         assert!(error.message.contains("field 2, byte 2: it is not UTF-8: give --encoding NAME"), "{}", error.message);
@@ -491,15 +491,15 @@ mod tests {
         assert!(missing.is_usage() && missing.to_string().contains("--group"), "{missing}");
         let rows = read_as("m.csv", b"path,id,group\na.jpg,u1,g7\nb.jpg,u2,\n", &nowhere).unwrap();
         assert_eq!(rows[0].as_ref().unwrap().group.as_str(), "g7");
-        assert_eq!(rows[1].as_ref().unwrap_err().defect, RowDefect::MissingGroup);
+        assert_eq!(rows[1].as_ref().unwrap_err().defect, RowErrorKind::MissingGroup);
     }
 
     #[test]
-    fn file_of_nothing_but_open_quotes_ends_in_bounded_time() {
+    fn only_open_quotes_end_in_bounded_time() {
         // Read by itself such a line opens a quote; read within one it closes it and opens another.
         let text = |lines: usize| format!("path,id\n{}", "a\"b,\"c\n".repeat(lines));
         let rows = read_as("m.csv", text(OPEN_QUOTES).as_bytes(), &settings()).unwrap();
-        assert!(rows.iter().all(|row| row.as_ref().is_err_and(|error| error.defect == RowDefect::UnclosedQuote)));
+        assert!(rows.iter().all(|row| row.as_ref().is_err_and(|error| error.defect == RowErrorKind::UnclosedQuote)));
         assert_eq!(rows.len(), OPEN_QUOTES);
         let refused = read_as("m.csv", text(OPEN_QUOTES + 1).as_bytes(), &settings()).unwrap_err();
         assert!(matches!(refused, SourceError::TooManyOpenQuotes { line: 102, count: OPEN_QUOTES, .. }), "{refused:?}");
@@ -622,7 +622,7 @@ mod tests {
                 .into_iter()
                 .map(|row| {
                     let row = row.unwrap();
-                    let PictureRef::Path(path) = row.picture else { unreachable!("paths only") };
+                    let PhotoSource::Path(path) = row.picture else { unreachable!("paths only") };
                     let extra = |wanted: &str| {
                         let found = row.extra.iter().find(|(name, _)| name == wanted);
                         found.map(|(_, text)| text.clone()).unwrap_or_default()

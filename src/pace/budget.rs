@@ -17,26 +17,26 @@ const SECOND: f64 = 5.0;
 
 /// See the module.
 #[derive(Debug)]
-pub struct RetryBudget {
+pub struct RetryTokens {
     /// Below zero: promised to retries that wait.
     tokens: f64,
     filled_at: Instant,
 }
 
-impl RetryBudget {
+impl RetryTokens {
     /// Full.
     pub fn new(now: Instant) -> Self {
         Self { tokens: FULL, filled_at: now }
     }
 
     /// A call has succeeded.
-    pub fn earn(&mut self, now: Instant) {
+    pub fn reward(&mut self, now: Instant) {
         self.fill(now);
         self.tokens = (self.tokens + SUCCESS).min(FULL);
     }
 
     /// A retry is taken; it is to wait for so long.
-    pub fn spend(&mut self, now: Instant) -> Duration {
+    pub fn try_acquire(&mut self, now: Instant) -> Duration {
         self.fill(now);
         self.tokens -= RETRY;
         Duration::from_secs_f64((-self.tokens / SECOND).max(0.0))
@@ -54,31 +54,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fifty_retries_are_free_and_the_next_ones_come_one_in_two_seconds() {
+    fn fifty_retries_are_free_then_rate_limited() {
         let now = Instant::now();
-        let mut budget = RetryBudget::new(now);
-        let waits: Vec<f64> = (0..53).map(|_| budget.spend(now).as_secs_f64()).collect();
+        let mut budget = RetryTokens::new(now);
+        let waits: Vec<f64> = (0..53).map(|_| budget.try_acquire(now).as_secs_f64()).collect();
         assert!(waits[..50].iter().all(|wait| *wait == 0.0), "{waits:?}");
         assert_eq!(waits[50..], [2.0, 4.0, 6.0]);
-        assert_eq!(budget.spend(now + Duration::from_secs(8)), Duration::ZERO);
+        assert_eq!(budget.try_acquire(now + Duration::from_secs(8)), Duration::ZERO);
     }
 
     #[test]
-    fn ten_successes_pay_for_a_retry_and_no_more_is_saved_than_the_full_budget() {
+    fn ten_successes_pay_for_one_retry() {
         let now = Instant::now();
-        let mut budget = RetryBudget::new(now);
+        let mut budget = RetryTokens::new(now);
         for _ in 0..50 {
-            budget.spend(now);
+            budget.try_acquire(now);
         }
         for _ in 0..10 {
-            budget.earn(now);
+            budget.reward(now);
         }
-        assert_eq!(budget.spend(now), Duration::ZERO);
-        assert!(budget.spend(now) > Duration::ZERO);
-        let mut saved = RetryBudget::new(now);
+        assert_eq!(budget.try_acquire(now), Duration::ZERO);
+        assert!(budget.try_acquire(now) > Duration::ZERO);
+        let mut saved = RetryTokens::new(now);
         for _ in 0..10_000 {
-            saved.earn(now);
+            saved.reward(now);
         }
-        assert_eq!((0..51).filter(|_| saved.spend(now) == Duration::ZERO).count(), 50);
+        assert_eq!((0..51).filter(|_| saved.try_acquire(now) == Duration::ZERO).count(), 50);
     }
 }

@@ -5,10 +5,10 @@
 //!
 //! # Why no second holds more than the quota
 //!
-//! Slots are [`CEILING_SHARE`] of the quota apart, so that `quota` gaps last 1/0.981 s = 1,019 ms. A timer wakes late, by
+//! Slots are [`QUOTA_SHARE`] of the quota apart, so that `quota` gaps last 1/0.981 s = 1,019 ms. A timer wakes late, by
 //! a millisecond or so; were each gap counted from the late wake, the rate would sink by 3 %. So a call that goes at
-//! `a` for a slot at `s` is charged at `max(s, a - FORGIVEN)`: lateness up to [`FORGIVEN`] is not added to the next gap,
-//! lateness beyond it is lost for good. Calls `quota` apart are then at least 1,019 ms - `FORGIVEN` = 1,014 ms apart,
+//! `a` for a slot at `s` is charged at `max(s, a - LATENESS_TOLERANCE)`: lateness up to [`LATENESS_TOLERANCE`] is not added to the next gap,
+//! lateness beyond it is lost for good. Calls `quota` apart are then at least 1,019 ms - `LATENESS_TOLERANCE` = 1,014 ms apart,
 //! whatever the timers do.
 //!
 //! This holds for calls as they are sent. As the service receives them, it holds as long as the way there (this machine's
@@ -40,13 +40,13 @@ use crate::domain::Permit;
 /// Share of the quota that the even pace uses. On an idle machine, 0.99 is enough for a sliding second at the server
 /// (reference, performance.md). With 10 to 15 busy processes on 2 cores, a server that was not held up itself counted 51
 /// in 5 of 15 rounds of 400 calls at 0.99, 52 in 1 of 9 at 0.985, and never more than 50 in 15 at 0.981. That costs 0.9 %.
-pub(super) const CEILING_SHARE: f64 = 0.981;
-/// Lateness of a wake-up that does not delay the next slot: a part of the 19 ms that [`CEILING_SHARE`] leaves in a second.
-const FORGIVEN: Duration = Duration::from_millis(5);
+pub(super) const QUOTA_SHARE: f64 = 0.981;
+/// Lateness of a wake-up that does not delay the next slot: a part of the 19 ms that [`QUOTA_SHARE`] leaves in a second.
+const LATENESS_TOLERANCE: Duration = Duration::from_millis(5);
 /// The first slot is not later than this: no second can hold more than one call of an earlier process as slow as that.
 const LONGEST_START: Duration = Duration::from_secs(1);
 /// A pause of more than this gives the callers' bytes and intents back instead of keeping them waiting.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_INLINE_WAIT: Duration = Duration::from_secs(1);
 
 /// The pause is long: come back at this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,12 +63,12 @@ pub struct Gate {
     zero: Instant,
     /// Held by the one caller that waits for the next slot; the others queue behind it, in order.
     turn: tokio::sync::Mutex<()>,
-    pace: Mutex<Pace>,
+    pace: Mutex<RateState>,
     /// A pause or a new rate makes the waiting caller look again.
     moved: Notify,
 }
 
-struct Pace {
+struct RateState {
     rate: AdaptiveRate,
     /// The earliest next slot by the moving rate.
     next: Instant,
@@ -79,7 +79,7 @@ struct Pace {
 impl Gate {
     /// A gate for a quota of `quota` calls in any second, starting at `learned`, the rate that an earlier run found.
     pub fn new(quota: Qps, quota_use: QuotaUse, learned: Option<Qps>, now: Instant) -> Self {
-        let ceiling = quota.scaled(CEILING_SHARE);
+        let ceiling = quota.scaled(QUOTA_SHARE);
         let clock = SlotClock::default();
         let rate = AdaptiveRate::new(quota_use, ceiling, learned);
         let limit = Quota::with_period(ceiling.gap()).expect("a rate's gap is never zero").allow_burst(NonZeroU32::MIN);
@@ -88,7 +88,7 @@ impl Gate {
             clock,
             zero: now,
             turn: tokio::sync::Mutex::new(()),
-            pace: Mutex::new(Pace { next: now + rate.gap().min(LONGEST_START), rate, paused_until: now }),
+            pace: Mutex::new(RateState { next: now + rate.gap().min(LONGEST_START), rate, paused_until: now }),
             moved: Notify::new(),
         }
     }
@@ -96,7 +96,7 @@ impl Gate {
     /// Is the pause too long to be waited out? Then nothing need be prepared for it.
     pub fn deferred(&self, now: Instant) -> Option<Deferred> {
         let until = self.pace().paused_until;
-        (until > now + PATIENCE).then_some(Deferred { until })
+        (until > now + MAX_INLINE_WAIT).then_some(Deferred { until })
     }
 
     /// Waits for the next slot. Short pauses are waited out; a long one is handed back.
@@ -126,13 +126,13 @@ impl Gate {
 
     /// Takes the slot that has come, unless the ceiling says that it has not.
     fn take(&self, slot: Instant, now: Instant) -> Option<Permit> {
-        let charged = slot.max(now.checked_sub(FORGIVEN).unwrap_or(slot));
+        let charged = slot.max(now.checked_sub(LATENESS_TOLERANCE).unwrap_or(slot));
         self.clock.set(charged.saturating_duration_since(self.zero));
         let mut pace = self.pace();
         match self.ceiling.check() {
             Ok(()) => {
                 pace.next = charged + pace.rate.gap();
-                Some(Permit::by_gate())
+                Some(Permit::issue())
             }
             Err(not_yet) => {
                 pace.next = self.zero + Duration::from(not_yet.earliest_possible());
@@ -172,10 +172,10 @@ impl Gate {
     /// What the next run is to begin with: the rate, where the service has brought it below the ceiling.
     pub fn learned(&self) -> Option<Qps> {
         let pace = self.pace();
-        pace.rate.is_brought_down().then(|| pace.rate.current())
+        pace.rate.is_reduced().then(|| pace.rate.current())
     }
 
-    fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
+    fn pace(&self) -> std::sync::MutexGuard<'_, RateState> {
         // Nothing panics while it holds this lock, and every state of it is a usable one.
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn long_pause_is_handed_back_and_short_one_is_waited_out() {
+    async fn long_pause_is_returned_and_short_one_waited_out() {
         let gate = gate();
         let start = Instant::now();
         gate.pause(Duration::from_millis(700), start);

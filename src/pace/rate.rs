@@ -7,7 +7,7 @@
 mod dedicated;
 mod shared;
 #[cfg(test)]
-mod worlds;
+mod simulation;
 
 use std::{str::FromStr, time::Duration};
 
@@ -91,10 +91,10 @@ impl AdaptiveRate {
     }
 
     /// Has the service brought it below the ceiling?
-    pub fn is_brought_down(&self) -> bool {
+    pub fn is_reduced(&self) -> bool {
         match self {
-            Self::Dedicated(rate) => rate.is_brought_down(),
-            Self::Shared(rate) => rate.is_brought_down(),
+            Self::Dedicated(rate) => rate.is_reduced(),
+            Self::Shared(rate) => rate.is_reduced(),
         }
     }
 

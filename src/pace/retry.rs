@@ -2,7 +2,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use crate::domain::{ApiCode, Fault, Outcome};
+use crate::domain::{CallFailure, ErrorCode, Outcome};
 
 /// First step of the backoff (reliability.md 4.2).
 const BASE: Duration = Duration::from_millis(250);
@@ -33,7 +33,7 @@ pub enum InDoubtPolicy {
     Reconcile,
     /// Send again without asking: a record may come to be there twice.
     Retry,
-    /// Leave it for a person.
+    /// UploadAuthorization it for a person.
     Hold,
 }
 
@@ -51,9 +51,9 @@ impl FromStr for InDoubtPolicy {
 
 /// What becomes of an item after a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
+pub enum RetryDecision {
     /// Back to the queue.
-    Again {
+    Retry {
         /// Does the attempt count?
         counts: bool,
     },
@@ -70,21 +70,21 @@ pub struct RetryRules {
 
 impl RetryRules {
     /// After an attempt that is known not to have been executed. While the service is away nobody's attempts are used up.
-    pub fn after_fault(self, attempts_made: u32, service_away: bool) -> Next {
+    pub fn after_fault(self, attempts_made: u32, service_away: bool) -> RetryDecision {
         if service_away {
-            Next::Again { counts: false }
+            RetryDecision::Retry { counts: false }
         } else if attempts_made < self.attempts {
-            Next::Again { counts: true }
+            RetryDecision::Retry { counts: true }
         } else {
-            Next::GiveUp
+            RetryDecision::GiveUp
         }
     }
 
     /// What to store after [`after_fault`](Self::after_fault).
-    pub fn outcome(self, next: &Next, fault: &Fault) -> Outcome {
+    pub fn outcome(self, next: &RetryDecision, fault: &CallFailure) -> Outcome {
         match next {
-            Next::Again { counts } => Outcome::Again { counts: *counts },
-            Next::GiveUp => Outcome::Failed {
+            RetryDecision::Retry { counts } => Outcome::Requeue { counts: *counts },
+            RetryDecision::GiveUp => Outcome::Failed {
                 code: fault.kind.code(),
                 message: fault.message.clone(),
                 request_id: fault.request_id.clone(),
@@ -93,9 +93,9 @@ impl RetryRules {
     }
 
     /// After the service has said twice that the record is absent.
-    pub fn after_absence(self, attempts_made: u32, last_code: ApiCode) -> Outcome {
+    pub fn after_absence(self, attempts_made: u32, last_code: ErrorCode) -> Outcome {
         if attempts_made < self.attempts {
-            Outcome::Again { counts: true }
+            Outcome::Requeue { counts: true }
         } else {
             Outcome::Failed {
                 code: last_code,
@@ -124,15 +124,15 @@ mod tests {
     #[test]
     fn last_attempt_gives_up_unless_the_service_is_away() {
         let rules = RetryRules { attempts: 8 };
-        assert_eq!(rules.after_fault(7, false), Next::Again { counts: true });
-        assert_eq!(rules.after_fault(8, false), Next::GiveUp);
-        assert_eq!(rules.after_fault(8, true), Next::Again { counts: false });
+        assert_eq!(rules.after_fault(7, false), RetryDecision::Retry { counts: true });
+        assert_eq!(rules.after_fault(8, false), RetryDecision::GiveUp);
+        assert_eq!(rules.after_fault(8, true), RetryDecision::Retry { counts: false });
     }
 
     #[test]
     fn proved_absent_counts_as_an_attempt() {
         let rules = RetryRules { attempts: 2 };
-        assert_eq!(rules.after_absence(1, "Timeout".into()), Outcome::Again { counts: true });
+        assert_eq!(rules.after_absence(1, "Timeout".into()), Outcome::Requeue { counts: true });
         assert!(matches!(rules.after_absence(2, "Timeout".into()), Outcome::Failed { .. }));
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<Facts, Defect> {
     if kind == Kind::WebP {
         check_chunks(bytes)?;
     }
-    guarded(|| {
+    catch_panic(|| {
         let mut decoder = reader(bytes, format).into_decoder().map_err(|error| refusal(kind, &error))?;
         let (width, height) = decoder.dimensions();
         let orientation = match kind {
@@ -55,7 +55,7 @@ pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<Facts, Defect> {
 
 /// The pixels as they are stored, not turned; at least as many as `wanted` in each direction, as far as there are.
 pub(super) fn decode(bytes: &[u8], kind: Kind, wanted: (u32, u32)) -> Result<Pixels, Defect> {
-    guarded(|| if kind == Kind::Jpeg { jpeg(bytes, wanted) } else { other(bytes, kind) })
+    catch_panic(|| if kind == Kind::Jpeg { jpeg(bytes, wanted) } else { other(bytes, kind) })
 }
 
 /// A scan that ends too early is an error: what a lenient decoder fills in with grey is no face.
@@ -81,29 +81,29 @@ fn decode_jpeg(bytes: &[u8], (width, height): (u32, u32)) -> Result<Pixels, Defe
         PixelFormat::L8 => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
         // Big end first.
         PixelFormat::L16 => pixels.as_chunks::<2>().0.iter().flat_map(|&[high, _]| [high; 3]).collect(),
-        PixelFormat::CMYK32 => pixels.as_chunks::<4>().0.iter().flat_map(|&ink| from_ink(ink)).collect(),
+        PixelFormat::CMYK32 => pixels.as_chunks::<4>().0.iter().flat_map(|&ink| cmyk_to_rgb(ink)).collect(),
     };
     Ok(Pixels { width: u32::from(width), height: u32::from(height), rgb })
 }
 
 /// Without a colour profile: what every viewer that has none shows.
-fn from_ink([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
+fn cmyk_to_rgb([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
     [cyan, magenta, yellow].map(|ink| (u32::from(255 - ink) * u32::from(255 - black) / 255) as u8)
 }
 
 fn other(bytes: &[u8], kind: Kind) -> Result<Pixels, Defect> {
     let mut decoder = reader(bytes, format(kind)?).into_decoder().map_err(|error| refusal(kind, &error))?;
     let mut limits = image::Limits::no_limits();
-    limits.max_alloc = Some(MOST_DECODED);
+    limits.max_alloc = Some(MAX_DECODED_BYTES);
     decoder.set_limits(limits).map_err(|error| refusal(kind, &error))?;
     let decoded = DynamicImage::from_decoder(decoder).map_err(|error| refusal(kind, &error))?;
     let (width, height) = (decoded.width(), decoded.height());
-    let rgb = if decoded.color().has_alpha() { on_white(&decoded) } else { decoded.into_rgb8().into_raw() };
+    let rgb = if decoded.color().has_alpha() { flatten_alpha(&decoded) } else { decoded.into_rgb8().into_raw() };
     Ok(Pixels { width, height, rgb })
 }
 
 /// What can be seen through lies on white paper.
-fn on_white(picture: &DynamicImage) -> Vec<u8> {
+fn flatten_alpha(picture: &DynamicImage) -> Vec<u8> {
     let over = |colour: u8, alpha: u8| {
         ((u32::from(colour) * u32::from(alpha) + 255 * u32::from(255 - alpha) + 127) / 255) as u8
     };
@@ -112,7 +112,7 @@ fn on_white(picture: &DynamicImage) -> Vec<u8> {
 }
 
 /// Bytes of a picture that is no JPEG, decoded: 120 megapixels of RGBA.
-const MOST_DECODED: u64 = 512 << 20;
+const MAX_DECODED_BYTES: u64 = 512 << 20;
 
 /// A WebP is a chain of chunks (RIFF). Its decoder would make room for as much metadata as a chunk claims to hold.
 fn check_chunks(bytes: &[u8]) -> Result<(), Defect> {
@@ -130,7 +130,7 @@ fn check_chunks(bytes: &[u8]) -> Result<(), Defect> {
 fn reader(bytes: &[u8], format: ImageFormat) -> ImageReader<Cursor<&[u8]>> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = image::Limits::no_limits();
-    limits.max_alloc = Some(MOST_DECODED);
+    limits.max_alloc = Some(MAX_DECODED_BYTES);
     reader.limits(limits);
     reader
 }
@@ -148,7 +148,7 @@ fn format(kind: Kind) -> Result<ImageFormat, Defect> {
 }
 
 /// A panic of a decoder becomes a refusal, and its text goes nowhere: it would only disturb the user.
-pub(super) fn guarded<R>(work: impl FnOnce() -> Result<R, Defect> + UnwindSafe) -> Result<R, Defect> {
+pub(super) fn catch_panic<R>(work: impl FnOnce() -> Result<R, Defect> + UnwindSafe) -> Result<R, Defect> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let report = panic::take_hook();
@@ -179,7 +179,7 @@ fn is_guarded() -> bool {
 fn refusal(kind: Kind, error: &ImageError) -> Defect {
     match error {
         ImageError::Unsupported(_) => Defect::UnsupportedVariant { kind },
-        ImageError::Limits(_) => Defect::TooMuchMemory { limit: MOST_DECODED },
+        ImageError::Limits(_) => Defect::TooMuchMemory { limit: MAX_DECODED_BYTES },
         ImageError::Decoding(_) | ImageError::Encoding(_) | ImageError::Parameter(_) | ImageError::IoError(_) => {
             Defect::Undecodable { why: error.to_string() }
         }

@@ -1,7 +1,7 @@
 //! Why a photo will never pass as it is.
 
 use super::{Kind, Warning};
-use crate::domain::ApiCode;
+use crate::domain::ErrorCode;
 
 /// See the module. The name of each is the `code` of its refusal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,9 +129,7 @@ pub enum Defect {
         max_height: u32,
     },
     /// As wide as it is high, or wider.
-    #[error(
-        "it is {width}x{height} pixels, not taller than wide: crop it, or give --landscape crop or pad"
-    )]
+    #[error("it is {width}x{height} pixels, not taller than wide: crop it, or give --landscape crop or pad")]
     NotPortrait {
         /// Across, upright.
         width: u32,
@@ -147,8 +145,8 @@ pub enum Defect {
         orientation: u8,
     },
     /// Its quality is far too poor, by `--reject-poor`.
-    #[error("{}: take a better photo", warning.words())]
-    Poor {
+    #[error("{}: take a better photo", warning.message())]
+    QualityPolicy {
         /// What is wrong with it.
         warning: Warning,
     },
@@ -174,8 +172,8 @@ fn advice(kind: Kind) -> &'static str {
 
 impl Defect {
     /// The `code` column.
-    pub fn code(&self) -> ApiCode {
-        ApiCode::from(match self {
+    pub fn code(&self) -> ErrorCode {
+        ErrorCode::from(match self {
             Self::NotFound { .. } => "NotFound",
             Self::PermissionDenied => "PermissionDenied",
             Self::NotAFile => "NotAFile",
@@ -195,7 +193,7 @@ impl Defect {
             Self::TooLargeShape { .. } => "TooLargeShape",
             Self::NotPortrait { .. } => "NotPortrait",
             Self::NeedsRotation { .. } => "NeedsRotation",
-            Self::Poor { warning } => warning.name(),
+            Self::QualityPolicy { warning } => warning.name(),
         })
     }
 }
@@ -229,7 +227,7 @@ mod tests {
             Defect::TooLargeShape { width, height, max_width, max_height },
             Defect::NotPortrait { width, height },
             Defect::NeedsRotation { orientation: 6 },
-            Defect::Poor { warning: Warning::Blurred },
+            Defect::QualityPolicy { warning: Warning::Blurred },
         ] {
             let message = defect.to_string();
             let remedy = message.split_once(": ").map(|(_, remedy)| remedy.split(' ').next().unwrap());

@@ -8,7 +8,7 @@ use std::io::Read;
 
 use exif::{In, Reader, Tag, Value};
 
-use super::decode::guarded;
+use super::decode::catch_panic;
 
 /// In front of EXIF data in a JPEG, and by mistake elsewhere. The last byte is padding.
 const PREFIX: &[u8] = b"Exif\0";
@@ -37,7 +37,7 @@ pub(super) fn of_png(bytes: &[u8]) -> Option<u8> {
 
 /// Of a TIFF file, or of EXIF data, which is one.
 pub(super) fn of_tiff(bytes: &[u8]) -> Option<u8> {
-    guarded(|| Ok(read(bytes))).ok().flatten()
+    catch_panic(|| Ok(read(bytes))).ok().flatten()
 }
 
 fn read(bytes: &[u8]) -> Option<u8> {

@@ -18,14 +18,14 @@ use super::{
 /// "a compression ratio of 0.8" (API page); lower ones only where that is more than goes inline.
 const QUALITIES: [u8; 5] = [80, 70, 60, 50, 40];
 /// The sheet that a padded photo is laid upon.
-const PAPER: u8 = 255;
+const BACKGROUND: u8 = 255;
 
 /// See the module.
 pub(super) fn fit(bytes: &[u8], kind: Kind, facts: &Facts, geometry: &Geometry) -> Result<Pixels, Defect> {
     let stored = Stored::of(facts, geometry);
     let decoded = decode(bytes, kind, stored.wanted())?;
     let scaled = stored.scale(decoded)?;
-    Ok(lay(upright(scaled, facts.orientation), geometry.sheet))
+    Ok(pad(upright(scaled, facts.orientation), geometry.sheet))
 }
 
 /// As a JPEG of at most so many bytes.
@@ -106,11 +106,11 @@ fn span((start, length): (u32, u32), size: u32, decoded: u32) -> (f64, f64) {
 }
 
 /// In the middle of a sheet, where the sheet is larger.
-fn lay(picture: Pixels, (width, height): (u32, u32)) -> Pixels {
+fn pad(picture: Pixels, (width, height): (u32, u32)) -> Pixels {
     if (picture.width, picture.height) == (width, height) {
         return picture;
     }
-    let mut rgb = vec![PAPER; width as usize * height as usize * 3];
+    let mut rgb = vec![BACKGROUND; width as usize * height as usize * 3];
     let (left, top) = ((width - picture.width) as usize / 2, (height - picture.height) as usize / 2);
     let row = picture.width as usize * 3;
     for (y, pixels) in picture.rgb.chunks_exact(row).enumerate() {

@@ -11,7 +11,7 @@ use memchr::memchr;
 use super::{Defect, Facts, Kind, exif, facts::Structure};
 
 /// Scans of a JPEG that are decoded: a progressive one has ten; each costs a pass over the picture.
-const MOST_SCANS: usize = 200;
+const MAX_SCANS: usize = 200;
 
 const SOI: u8 = 0xD8;
 const EOI: u8 = 0xD9;
@@ -60,7 +60,7 @@ pub fn probe(bytes: &[u8]) -> Result<Facts, Defect> {
     let Some(frame) = frame.filter(|_| scans > 0) else {
         return Err(Defect::Truncated { found: "it ends before any picture" });
     };
-    if scans > MOST_SCANS {
+    if scans > MAX_SCANS {
         return Err(Defect::UnsupportedJpeg { found: "of hundreds of scans" });
     }
     if !has_all_restarts {
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn end_of_a_thumbnail_is_not_the_end_of_the_picture() {
+    fn thumbnail_end_is_not_picture_end() {
         let thumbnail = marker(APP1, &[&b"Exif\0\0"[..], &portrait()].concat());
         let endless = jpeg(&[thumbnail, frame(0xC0, 8, 480, 640)], &SCAN[..4]);
         assert_eq!(probe(&endless).unwrap().structure, Structure::Irregular);
@@ -488,8 +488,8 @@ mod tests {
     fn progressive_picture_of_thousands_of_scans_is_refused() {
         let scan = marker(SOS, &[1, 1, 0, 0, 63, 0]);
         let many = |scans: usize| jpeg(&[frame(0xC2, 8, 480, 640)], &[&scan.repeat(scans)[..], SCAN].concat());
-        assert!(probe(&many(MOST_SCANS - 1)).is_ok());
-        assert_eq!(probe(&many(MOST_SCANS)).unwrap_err().code().0, "UnsupportedJpeg");
+        assert!(probe(&many(MAX_SCANS - 1)).is_ok());
+        assert_eq!(probe(&many(MAX_SCANS)).unwrap_err().code().0, "UnsupportedJpeg");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! A photo from a file, in three steps, so that each can be waited for: [`read`] (checked before it is read, read once),
-//! [`Original::plan`] (from the header alone), [`Original::carry_out`] (the work, and the digest of what was read). All
+//! [`Original::plan`] (from the header alone), [`Original::render`] (the work, and the digest of what was read). All
 //! block.
 
 use std::{
@@ -12,14 +12,14 @@ use std::{
 use rustix::io::Errno;
 use sha2::Digest as _;
 
-use super::{Defect, Facts, Kind, Plan, Poor, Rules, Structure, Warning, decode, fit, jpeg, plan, quality};
+use super::{Defect, Facts, Kind, Plan, QualityPolicy, Rules, Structure, Warning, decode, fit, jpeg, plan, quality};
 use crate::{
     domain::{Digest, FileStamp},
     files::{beneath, spelling},
 };
 
 /// Pixels across in which a photo that goes byte for byte is looked at: an eighth of a large one is enough.
-const GLANCE: (u32, u32) = (240, 240);
+const PREVIEW_SIZE: (u32, u32) = (240, 240);
 
 /// A photo as it was read.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ impl Original {
 
     /// What its header gives to know.
     pub fn warnings(&self) -> Vec<Warning> {
-        quality::small(&self.facts).into_iter().collect()
+        quality::too_small(&self.facts).into_iter().collect()
     }
 
     /// About how much memory the plan takes beside the file, in bytes.
@@ -116,42 +116,42 @@ impl Original {
         // A JPEG is decoded from a copy.
         let copy = if self.kind == Kind::Jpeg { self.bytes.len() as u64 } else { 0 };
         match plan {
-            Plan::AsIs if self.is_decoded_to_be_sent(rules) => copy + self.facts.decoding_cost(GLANCE),
-            Plan::AsIs => 0,
+            Plan::Passthrough if self.is_decoded_to_be_sent(rules) => copy + self.facts.decoding_cost(PREVIEW_SIZE),
+            Plan::Passthrough => 0,
             Plan::Fit(geometry) => copy + self.facts.decoding_cost(geometry.drawn),
         }
     }
 
     /// Is it decoded, although it goes byte for byte?
     fn is_decoded_to_be_sent(&self, rules: &Rules) -> bool {
-        rules.poor != Poor::Allow || self.facts.structure != Structure::Standard
+        rules.poor != QualityPolicy::Allow || self.facts.structure != Structure::Standard
     }
 
     /// Does it.
-    pub fn carry_out(self, plan: &Plan, rules: &Rules) -> Result<Picture, Defect> {
+    pub fn render(self, plan: &Plan, rules: &Rules) -> Result<Picture, Defect> {
         let mut warnings = self.warnings();
         let is_decoded = self.is_decoded_to_be_sent(rules);
         let Self { bytes, kind, facts, stamp } = self;
         let digest = digest_of(&bytes);
-        let mut judge = |pixels: &decode::Pixels| match (rules.poor, quality::judge(pixels)) {
-            (Poor::Allow, _) | (Poor::Warn | Poor::Reject, None) => Ok(()),
-            (Poor::Warn, Some(warning)) => {
+        let mut assess = |pixels: &decode::Pixels| match (rules.poor, quality::assess(pixels)) {
+            (QualityPolicy::Allow, _) | (QualityPolicy::Warn | QualityPolicy::Reject, None) => Ok(()),
+            (QualityPolicy::Warn, Some(warning)) => {
                 warnings.push(warning);
                 Ok(())
             }
-            (Poor::Reject, Some(warning)) => Err(Defect::Poor { warning }),
+            (QualityPolicy::Reject, Some(warning)) => Err(Defect::QualityPolicy { warning }),
         };
         match plan {
-            Plan::AsIs => {
+            Plan::Passthrough => {
                 if is_decoded {
-                    judge(&decode::decode(&bytes, kind, GLANCE)?)?;
+                    assess(&decode::decode(&bytes, kind, PREVIEW_SIZE)?)?;
                 }
                 Ok(Picture { bytes, digest, sent: digest, stamp, warnings })
             }
             Plan::Fit(geometry) => {
                 let pixels = fit::fit(&bytes, kind, &facts, geometry)?;
                 drop(bytes);
-                judge(&pixels)?;
+                assess(&pixels)?;
                 let bytes = fit::encode(&pixels, rules.limits.inline_bytes)?;
                 let sent = digest_of(&bytes);
                 Ok(Picture { bytes, digest, sent, stamp, warnings })
@@ -164,7 +164,7 @@ impl Original {
 pub fn load(path: &Path, rules: &Rules) -> Result<Picture, LoadError> {
     let original = read(path, None, rules)?;
     let plan = original.plan(rules)?;
-    Ok(original.carry_out(&plan, rules)?)
+    Ok(original.render(&plan, rules)?)
 }
 
 /// A file that is one, and is no larger than it may be.
@@ -206,7 +206,7 @@ fn is_absent(error: &io::Error) -> bool {
 fn refusal(error: io::Error) -> LoadError {
     match Errno::from_io_error(&error) {
         Some(Errno::ACCESS | Errno::PERM) => Defect::PermissionDenied.into(),
-        _ if beneath::leads_out(&error) => Defect::OutsideRoot.into(),
+        _ if beneath::escapes_root(&error) => Defect::OutsideRoot.into(),
         // A socket, or a device that is not there.
         Some(Errno::NXIO | Errno::NODEV) => Defect::NotAFile.into(),
         // EMFILE, EIO, ESTALE, ENOMEM and the like: the machine's fault, not the photo's.

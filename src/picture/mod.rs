@@ -33,4 +33,4 @@ pub use kind::Kind;
 pub use load::{LoadError, Original, Picture, digest, load, read, stamp};
 pub use plan::{Geometry, Plan};
 pub use quality::Warning;
-pub use rules::{Fit, Landscape, Limits, Poor, Rules};
+pub use rules::{Fit, Landscape, Limits, QualityPolicy, Rules};

@@ -9,7 +9,7 @@ const SHEET: (u32, u32) = (3, 4);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
     /// It goes byte for byte.
-    AsIs,
+    Passthrough,
     /// It is decoded, turned upright, scaled and encoded anew.
     Fit(Geometry),
 }
@@ -28,11 +28,11 @@ pub struct Geometry {
 /// See the module. `size` is the file's, in bytes.
 pub(super) fn plan(kind: Kind, facts: &Facts, size: u64, rules: &Rules) -> Result<Plan, Defect> {
     let limits = &rules.limits;
-    match (rules.fit, obstacle(kind, facts, size, rules)) {
+    match (rules.fit, unmet_rule(kind, facts, size, rules)) {
         (Fit::Never, Some(defect)) => Err(defect),
-        (Fit::Never, None) => Ok(Plan::AsIs),
+        (Fit::Never, None) => Ok(Plan::Passthrough),
         // The service may be less lenient than our decoder.
-        (Fit::Auto, None) if facts.structure != Structure::Irregular => Ok(Plan::AsIs),
+        (Fit::Auto, None) if facts.structure != Structure::Irregular => Ok(Plan::Passthrough),
         (Fit::Auto | Fit::Always, Some(_) | None) => {
             let &Facts { width, height, .. } = facts;
             if u64::from(width) * u64::from(height) > limits.original_pixels {
@@ -43,8 +43,8 @@ pub(super) fn plan(kind: Kind, facts: &Facts, size: u64, rules: &Rules) -> Resul
     }
 }
 
-/// What keeps it from going byte for byte: the gravest first.
-fn obstacle(kind: Kind, facts: &Facts, size: u64, rules: &Rules) -> Option<Defect> {
+/// What keeps it from going byte for byte: the most_severe first.
+fn unmet_rule(kind: Kind, facts: &Facts, size: u64, rules: &Rules) -> Option<Defect> {
     let &Facts { width, height, orientation, .. } = facts;
     let limits = &rules.limits;
     let streams = rules.has_stream && rules.fit == Fit::Never;
@@ -115,14 +115,14 @@ mod tests {
     fn photo_that_meets_the_rules_goes_byte_for_byte() {
         for (width, height, size) in [(480, 640, 80_000), (1_080, 1_920, 1_000_000), (90, 120, 2_000)] {
             let facts = facts(width, height, 1);
-            assert_eq!(of(Fit::Auto, &facts, size), Ok(Plan::AsIs));
-            assert_eq!(of(Fit::Never, &facts, size), Ok(Plan::AsIs));
+            assert_eq!(of(Fit::Auto, &facts, size), Ok(Plan::Passthrough));
+            assert_eq!(of(Fit::Never, &facts, size), Ok(Plan::Passthrough));
             assert!(matches!(of(Fit::Always, &facts, size), Ok(Plan::Fit(_))));
         }
     }
 
     #[test]
-    fn photo_that_can_be_made_to_is_fitted_or_refused_with_its_reason() {
+    fn photo_is_fitted_or_rejected_with_reason() {
         for (facts, size, code, drawn) in [
             (facts(3_024, 4_032, 1), 4_000_000, "TooLargeShape", (720, 960)),
             (facts(1_081, 1_920, 1), 80_000, "TooLargeShape", (720, 1_279)),
@@ -151,10 +151,10 @@ mod tests {
     }
 
     #[test]
-    fn file_stream_takes_what_is_too_large_to_go_inline_where_nothing_is_fitted() {
+    fn large_unfitted_photo_goes_as_file_stream() {
         let rules = |fit| Rules { fit, has_stream: true, ..Rules::default() };
         let facts = facts(720, 960, 1);
-        assert_eq!(plan(Kind::Jpeg, &facts, 9_000_000, &rules(Fit::Never)), Ok(Plan::AsIs));
+        assert_eq!(plan(Kind::Jpeg, &facts, 9_000_000, &rules(Fit::Never)), Ok(Plan::Passthrough));
         assert!(matches!(plan(Kind::Jpeg, &facts, 9_000_000, &rules(Fit::Auto)), Ok(Plan::Fit(_))));
         assert_eq!(plan(Kind::Jpeg, &facts, 10_000_001, &rules(Fit::Never)).unwrap_err().code().0, "TooLarge");
     }

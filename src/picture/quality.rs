@@ -2,12 +2,12 @@
 //!
 //! The API page asks for a clear photo with proper exposure and gives no figures. The thresholds are far out, so that
 //! what is flagged is nearly always wrong; they were set by darkening, brightening and blurring a real portrait until a
-//! person would no longer enrol it (`tests::thresholds_let_the_portrait_pass_and_its_ruined_copies_not`).
+//! person would no longer enrol it (`tests::quality_thresholds_pass_only_the_good_portrait`).
 
 use super::{Facts, decode::Pixels};
 
 /// Width that a photo is looked at in: blur is a matter of scale, and noise is averaged away.
-const LOOKED_AT: usize = 180;
+const ANALYSIS_SIZE: usize = 180;
 /// Mean brightness of the middle, of 255, below which nothing can be made out.
 const DARK: f64 = 40.0;
 /// And above which it is burnt out.
@@ -44,7 +44,7 @@ impl Warning {
     }
 
     /// For a person.
-    pub fn words(self) -> &'static str {
+    pub fn message(self) -> &'static str {
         match self {
             Self::Small => "it is smaller than the recommended 480x640 pixels",
             Self::TooDark => "it is far too dark",
@@ -55,12 +55,12 @@ impl Warning {
 }
 
 /// Of the header alone.
-pub(super) fn small(facts: &Facts) -> Option<Warning> {
+pub(super) fn too_small(facts: &Facts) -> Option<Warning> {
     (facts.width < RECOMMENDED.0 || facts.height < RECOMMENDED.1).then_some(Warning::Small)
 }
 
-/// Of the pixels: the gravest, if there is one.
-pub(super) fn judge(pixels: &Pixels) -> Option<Warning> {
+/// Of the pixels: the most_severe, if there is one.
+pub(super) fn assess(pixels: &Pixels) -> Option<Warning> {
     let (width, height, luma) = luma(pixels);
     let middle = |at: usize, size: usize| at >= size / 5 && at < size - size / 5;
     let inner = (0..luma.len()).filter(|at| middle(at % width, width) && middle(at / width, height));
@@ -77,10 +77,10 @@ pub(super) fn judge(pixels: &Pixels) -> Option<Warning> {
     (variance < FLAT || sharpness / variance < BLURRED).then_some(Warning::Blurred)
 }
 
-/// Brightness, averaged to about [`LOOKED_AT`] pixels across.
+/// Brightness, averaged to about [`ANALYSIS_SIZE`] pixels across.
 fn luma(pixels: &Pixels) -> (usize, usize, Vec<f64>) {
     let (width, height) = (pixels.width as usize, pixels.height as usize);
-    let block = (width / LOOKED_AT).max(1);
+    let block = (width / ANALYSIS_SIZE).max(1);
     let (across, down) = ((width / block).max(1), (height / block).max(1));
     let mut sums = vec![0_u32; across * down];
     for (y, row) in pixels.rgb.chunks_exact(width * 3).enumerate().take(down * block) {

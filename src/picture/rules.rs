@@ -53,7 +53,7 @@ impl FromStr for Landscape {
 
 /// What becomes of a photo that is far too dark, too bright or too blurred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Poor {
+pub enum QualityPolicy {
     /// It goes; a run does not look for it.
     #[default]
     Allow,
@@ -109,7 +109,7 @@ pub struct Rules {
     /// `--landscape`
     pub landscape: Landscape,
     /// `--reject-poor`
-    pub poor: Poor,
+    pub poor: QualityPolicy,
     /// `--send auto|upload`: what is too large to go inline may go as a file.
     pub has_stream: bool,
     /// The page's, and ours.

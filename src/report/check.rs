@@ -11,7 +11,7 @@ use super::{
     summary::skipped,
 };
 use crate::{
-    check::{Finding, Forecast, Gravity, Survey},
+    check::{CheckTotals, Finding, Forecast, Severity},
     domain::printable,
 };
 
@@ -78,9 +78,9 @@ impl<W: Write> CheckReport<W> {
         match &mut self.0 {
             Form::Text(to) => {
                 let word = match finding.gravity {
-                    Gravity::Fault => "",
-                    Gravity::Unread => "not known: ",
-                    Gravity::Warning => "warning: ",
+                    Severity::CallFailure => "",
+                    Severity::Unread => "not known: ",
+                    Severity::Warning => "warning: ",
                 };
                 let file = finding.file.as_deref().map(|file| format!(" ({file})")).unwrap_or_default();
                 writeln!(to, "row {}{file}: {word}{}: {}", line.row, line.code, line.message)?;
@@ -104,11 +104,11 @@ impl<W: Write> CheckReport<W> {
     }
 }
 
-fn gravity(gravity: Gravity) -> &'static str {
+fn gravity(gravity: Severity) -> &'static str {
     match gravity {
-        Gravity::Fault => "fault",
-        Gravity::Unread => "unread",
-        Gravity::Warning => "warning",
+        Severity::CallFailure => "fault",
+        Severity::Unread => "unread",
+        Severity::Warning => "warning",
     }
 }
 
@@ -137,7 +137,7 @@ pub struct CheckSummary<'a> {
 
 impl<'a> CheckSummary<'a> {
     /// Of these.
-    pub fn new(survey: &'a Survey, forecast: &Forecast, exit_code: u8) -> Self {
+    pub fn new(survey: &'a CheckTotals, forecast: &Forecast, exit_code: u8) -> Self {
         Self {
             r#type: "check",
             total: survey.rows,
@@ -166,7 +166,7 @@ fn tenths(figure: f64) -> f64 {
 }
 
 /// The sum, for people.
-pub fn lines(survey: &Survey, forecast: &Forecast, qps: f64) -> String {
+pub fn lines(survey: &CheckTotals, forecast: &Forecast, qps: f64) -> String {
     let mut text = format!(
         "{} rows: {} would be sent, {} would be rejected\n",
         thousands(survey.rows),

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::figures::utc;
 use crate::{
-    checkpoint::RunRecord,
-    domain::{Counts, ItemReport, Outcome, RunSummary},
+    checkpoint::RunSummaryRow,
+    domain::{Counts, ItemUpdate, Outcome, RunSummary},
 };
 
 /// `{"type": "status", …}`
@@ -71,7 +71,7 @@ impl<'a> Status<'a> {
     }
 
     /// With what the last run did.
-    pub fn with_run(self, run: &'a RunRecord) -> Self {
+    pub fn with_run(self, run: &'a RunSummaryRow) -> Self {
         let (totals, is_live) = (run.totals, run.is_live);
         let last_run = LastRun {
             run_id: &run.run_id,
@@ -82,7 +82,7 @@ impl<'a> Status<'a> {
             throttled: totals.throttled,
             newly_enrolled: totals.newly_enrolled,
             quota: run.quota,
-            rate: if is_live { run.rate_lately() } else { 0.0 },
+            rate: if is_live { run.recent_rate() } else { 0.0 },
             limited_by: run.limited_by.as_deref().filter(|_| is_live),
             exit_code: run.exit_code.filter(|_| !is_live),
             exit_reason: run.exit_reason.as_deref().filter(|_| !is_live),
@@ -144,8 +144,8 @@ pub(super) struct ItemLine<'a> {
     latency_ms: Option<u64>,
 }
 
-impl<'a> From<&'a ItemReport> for ItemLine<'a> {
-    fn from(report: &'a ItemReport) -> Self {
+impl<'a> From<&'a ItemUpdate> for ItemLine<'a> {
+    fn from(report: &'a ItemUpdate) -> Self {
         let mut line = Self {
             r#type: "item",
             row: report.row,
@@ -175,7 +175,7 @@ impl<'a> From<&'a ItemReport> for ItemLine<'a> {
                 line.message = Some(message);
                 line.request_id = request_id.as_ref().map(|id| id.0.as_str());
             }
-            Outcome::Again { counts: _ } => {}
+            Outcome::Requeue { counts: _ } => {}
         }
         line
     }

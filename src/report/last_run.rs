@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::figures::{duration, thousands, utc};
-use crate::{checkpoint::RunRecord, domain::Counts};
+use crate::{checkpoint::RunSummaryRow, domain::Counts};
 
 /// See the module.
-pub fn last_run(run: &RunRecord, counts: &Counts) -> String {
+pub fn last_run(run: &RunSummaryRow, counts: &Counts) -> String {
     let (totals, is_live) = (run.totals, run.is_live);
     let calls = format!("{} calls, {} throttled", thousands(totals.calls), thousands(totals.throttled));
     let since = utc(run.started_ms);
@@ -17,7 +17,7 @@ pub fn last_run(run: &RunRecord, counts: &Counts) -> String {
         }
         (_, _) if is_live && run.paces.len() < 2 => format!("since {since}: it has just begun"),
         (_, _) if is_live => {
-            let rate = run.rate_lately();
+            let rate = run.recent_rate();
             let mut words = vec![format!("{:.1}/s of {}", rate, run.quota.unwrap_or_default())];
             let seconds = counts.pending as f64 / rate;
             let left = Duration::try_from_secs_f64(seconds).ok().filter(|_| counts.pending > 0);
@@ -35,12 +35,16 @@ pub fn last_run(run: &RunRecord, counts: &Counts) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{checkpoint::Pace, domain::Latencies};
+    use crate::{checkpoint::RateSample, domain::Latencies};
 
-    fn run() -> RunRecord {
-        let at =
-            |at_ms: i64, calls| Pace { at_ms: 1_790_000_000_000 + at_ms, calls, throttled: 3, newly_enrolled: calls };
-        RunRecord {
+    fn run() -> RunSummaryRow {
+        let at = |at_ms: i64, calls| RateSample {
+            at_ms: 1_790_000_000_000 + at_ms,
+            calls,
+            throttled: 3,
+            newly_enrolled: calls,
+        };
+        RunSummaryRow {
             run_id: "r".into(),
             started_ms: 1_790_000_000_000,
             ended_ms: None,
@@ -58,7 +62,7 @@ mod tests {
     #[test]
     fn last_run_goes_on_or_has_ended_or_died() {
         let counts = Counts { pending: 490_000, ..Counts::default() };
-        insta::assert_snapshot!(last_run(&RunRecord { is_live: true, ..run() }, &counts), @"
+        insta::assert_snapshot!(last_run(&RunSummaryRow { is_live: true, ..run() }, &counts), @"
         since 2026-09-21T14:13:20Z: 12,940 calls, 3 throttled
                     49.0/s of 50 · 2h 46m left · limited by the quota
         ");
@@ -67,7 +71,7 @@ mod tests {
                     it died without a word; run again: what was in flight is asked about first
         ");
         let (exit_code, exit_reason) = (Some(10), Some("stopped by --max-duration; run again to go on".into()));
-        let ended = RunRecord { ended_ms: Some(1_790_000_700_000), exit_code, exit_reason, ..run() };
+        let ended = RunSummaryRow { ended_ms: Some(1_790_000_700_000), exit_code, exit_reason, ..run() };
         insta::assert_snapshot!(last_run(&ended, &counts), @"
         2026-09-21T14:13:20Z, for 11m 40s: 12,940 calls, 3 throttled
                     stopped by --max-duration; run again to go on (exit 10)

@@ -45,7 +45,7 @@ pub fn metrics(snapshot: &Snapshot, quota: f64, exit_code: Option<u8>) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Binding, Counts, RunTotals};
+    use crate::domain::{Bottleneck, Counts, RunTotals};
 
     #[test]
     fn figures_are_in_the_text_format() {
@@ -53,7 +53,7 @@ mod tests {
             counts: Counts { total: 3, enrolled: 2, pending: 1, ..Counts::default() },
             totals: RunTotals { calls: 2, newly_enrolled: 2, elapsed_s: 1.5, ..RunTotals::default() },
             rate: 49.5,
-            binding: Binding::Quota,
+            binding: Bottleneck::Quota,
         };
         insta::assert_snapshot!(metrics(&snapshot, 50.0, Some(8)).lines().filter(|l| !l.starts_with('#')).collect::<Vec<_>>().join("\n"), @r#"
         face_enroll_rows{state="enrolled"} 2

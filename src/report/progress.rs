@@ -17,7 +17,7 @@ use super::{
     json::ItemLine,
 };
 use crate::domain::{
-    Binding, Counts, DrainReason, Event, Outcome, RunTotals, printable, printable_json, printable_lines,
+    Bottleneck, Counts, DrainReason, Event, Outcome, RunTotals, printable, printable_json, printable_lines,
 };
 
 /// The rate of now is that of so long: over less it would jump, and seem to step over the quota.
@@ -39,7 +39,7 @@ pub struct Snapshot {
     /// Calls a second, as they may go.
     pub rate: f64,
     /// What keeps it from going faster.
-    pub binding: Binding,
+    pub binding: Bottleneck,
 }
 
 /// How a run is shown.
@@ -110,7 +110,9 @@ impl Progress {
                 }
                 let (row, code) = (report.row, report.code().map(|code| code.0.as_str()).unwrap_or_default());
                 match &report.outcome {
-                    Outcome::Enrolled { .. } | Outcome::Again { .. } => tracing::debug!(row, code, "enrolled or again"),
+                    Outcome::Enrolled { .. } | Outcome::Requeue { .. } => {
+                        tracing::debug!(row, code, "enrolled or again")
+                    }
                     Outcome::Rejected { message, .. } => {
                         self.problem(format!("row {row} rejected: {code}, {message}"));
                         tracing::debug!(row, code, message, "rejected");
@@ -133,29 +135,29 @@ impl Progress {
                     tracing::warn!(rate, "the service throttles: sending more slowly");
                 }
             }
-            Event::Recovered { rate } => {
+            Event::RateRestored { rate } => {
                 self.is_throttled = false;
                 tracing::info!(rate = tenths(*rate), "back at full pace");
             }
-            Event::Tolerated { share } => {
+            Event::ThrottlingTolerated { share } => {
                 let percent = tenths(share * 100.0);
                 tracing::warn!(percent, "the service throttles this share of the calls at any rate: the rate stays");
             }
-            Event::Away { pause, fault } => {
+            Event::ServiceUnavailable { pause, fault } => {
                 self.problem(format!("the service does not answer: {fault}"));
                 tracing::warn!(pause = duration(*pause), fault, "the service does not answer: waiting");
             }
-            Event::Back => tracing::info!("the service answers again"),
-            Event::Closed { opens_in } => {
+            Event::ServiceRecovered => tracing::info!("the service answers again"),
+            Event::WindowClosed { opens_in } => {
                 tracing::info!(opens_in = duration(*opens_in), "outside the hours of --window: waiting")
             }
-            Event::Opened => tracing::info!("within the hours of --window: sending"),
+            Event::WindowOpened => tracing::info!("within the hours of --window: sending"),
             Event::Draining(reason) => match reason {
                 DrainReason::Fatal(_)
-                | DrainReason::SourceBroken
+                | DrainReason::SourceFailed
                 | DrainReason::NoPhotoFound { .. }
-                | DrainReason::Damaged
-                | DrainReason::CheckpointGone
+                | DrainReason::CheckpointCorrupt
+                | DrainReason::CheckpointRemoved
                 | DrainReason::LockGone => {
                     tracing::error!("stopping; what is in flight is heard out")
                 }
@@ -166,8 +168,8 @@ impl Progress {
                 DrainReason::Signal(_)
                 | DrainReason::MaxErrors
                 | DrainReason::Unread { .. }
-                | DrainReason::ServiceAway(_)
-                | DrainReason::ThrottledOut(_) => {
+                | DrainReason::ServiceUnavailable(_)
+                | DrainReason::ThrottledTooLong(_) => {
                     tracing::warn!("stopping; what is in flight is heard out (a second signal leaves at once)");
                 }
             },

@@ -13,11 +13,11 @@ use tokio::{
     time::Instant,
 };
 
-use crate::pace::{Breaker, Qps};
+use crate::pace::{CircuitBreaker, Qps};
 
 /// Time that one group bridges while the next one writes its intents: a commit takes up to about 10 ms, on a slow disk
 /// more.
-const BRIDGED: Duration = Duration::from_millis(60);
+const PROBE_GRACE: Duration = Duration::from_millis(60);
 /// Groups before the gate: while one goes through it, the next one's intents are written, in one commit.
 const GROUPS: usize = 2;
 
@@ -29,7 +29,7 @@ pub(super) struct Admission {
     /// Places that have been given back, and wait until they are a group.
     given_back: Mutex<usize>,
     probe: Turn<()>,
-    breaker: Mutex<Breaker>,
+    breaker: Mutex<CircuitBreaker>,
 }
 
 /// A place. Given back when it is dropped.
@@ -37,7 +37,7 @@ pub(super) enum Entry<'a> {
     /// One of several; to be dropped at the gate.
     Open {
         /// The place before the gate.
-        place: Place<'a>,
+        place: Slot<'a>,
     },
     /// The only one; to be kept until the answer is known.
     Probe {
@@ -47,9 +47,9 @@ pub(super) enum Entry<'a> {
 }
 
 /// A place before the gate.
-pub(super) struct Place<'a>(&'a Admission);
+pub(super) struct Slot<'a>(&'a Admission);
 
-impl Drop for Place<'_> {
+impl Drop for Slot<'_> {
     /// Whoever holds one comes to the gate without those who wait for one: in the end there is always a group.
     fn drop(&mut self) {
         let Admission { antechamber, group, given_back, .. } = self.0;
@@ -64,18 +64,18 @@ impl Drop for Place<'_> {
 
 impl Admission {
     pub(super) fn new(quota: Qps) -> Self {
-        let group = (quota.get() * BRIDGED.as_secs_f64()).ceil().max(1.0) as usize;
+        let group = (quota.get() * PROBE_GRACE.as_secs_f64()).ceil().max(1.0) as usize;
         Self {
             antechamber: Semaphore::new(GROUPS * group),
             group,
             given_back: Mutex::default(),
             probe: Turn::new(()),
-            breaker: Mutex::new(Breaker::default()),
+            breaker: Mutex::new(CircuitBreaker::default()),
         }
     }
 
     /// Waits for a place.
-    pub(super) async fn enter(&self) -> Entry<'_> {
+    pub(super) async fn admit(&self) -> Entry<'_> {
         loop {
             if self.is_probing() {
                 let turn = self.probe.lock().await;
@@ -84,7 +84,7 @@ impl Admission {
                 }
             } else {
                 self.antechamber.acquire().await.expect("the semaphore is never closed").forget();
-                let place = Place(self);
+                let place = Slot(self);
                 if !self.is_probing() {
                     return Entry::Open { place };
                 }
@@ -93,13 +93,13 @@ impl Admission {
     }
 
     /// A conclusive answer. True if it ends an absence that was told of.
-    pub(super) fn answered(&self) -> bool {
-        self.breaker().answered()
+    pub(super) fn on_response(&self) -> bool {
+        self.breaker().on_response()
     }
 
     /// An answer that says nothing. Some: nobody is to call for this long.
-    pub(super) fn faulted(&self, now: Instant) -> Option<Duration> {
-        self.breaker().faulted(now)
+    pub(super) fn on_failure(&self, now: Instant) -> Option<Duration> {
+        self.breaker().on_failure(now)
     }
 
     /// Is it not known whether the service answers at all?
@@ -108,11 +108,11 @@ impl Admission {
     }
 
     /// How long it has been away.
-    pub(super) fn away_for(&self, now: Instant) -> Duration {
-        self.breaker().away_for(now)
+    pub(super) fn retry_in(&self, now: Instant) -> Duration {
+        self.breaker().retry_in(now)
     }
 
-    fn breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {
+    fn breaker(&self) -> std::sync::MutexGuard<'_, CircuitBreaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -126,25 +126,25 @@ mod tests {
     #[tokio::test]
     async fn one_goes_first_until_an_answer_is_conclusive() {
         let admission = Admission::new(Qps::new(50.0).unwrap());
-        let first = admission.enter().await;
+        let first = admission.admit().await;
         assert!(matches!(first, Entry::Probe { .. }));
-        assert!(admission.enter().now_or_never().is_none(), "a second call before the first is answered");
-        admission.answered();
+        assert!(admission.admit().now_or_never().is_none(), "a second call before the first is answered");
+        admission.on_response();
         drop(first);
-        let mut places: Vec<_> = (0..6).map_while(|_| admission.enter().now_or_never()).collect();
+        let mut places: Vec<_> = (0..6).map_while(|_| admission.admit().now_or_never()).collect();
         assert_eq!(places.len(), 6);
-        assert!(admission.enter().now_or_never().is_none(), "more intents at the gate than 120 ms of calls");
+        assert!(admission.admit().now_or_never().is_none(), "more intents at the gate than 120 ms of calls");
         // A group goes in together, so that its intents share a commit.
         places.truncate(4);
-        assert!(admission.enter().now_or_never().is_none(), "two are no group");
+        assert!(admission.admit().now_or_never().is_none(), "two are no group");
         places.truncate(3);
-        places.extend((0..3).map_while(|_| admission.enter().now_or_never()));
+        places.extend((0..3).map_while(|_| admission.admit().now_or_never()));
         assert_eq!(places.len(), 6);
-        assert!(admission.enter().now_or_never().is_none());
+        assert!(admission.admit().now_or_never().is_none());
         // However they leave, nobody waits for ever.
         for _ in 0..100 {
             places.remove(0);
-            places.extend(std::iter::from_fn(|| admission.enter().now_or_never()));
+            places.extend(std::iter::from_fn(|| admission.admit().now_or_never()));
             assert!(places.len() > 3, "{}", places.len());
         }
     }

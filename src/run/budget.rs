@@ -21,14 +21,14 @@ const UNIT: u64 = 1024;
 
 /// Photos that are read and prepared at once, each on a blocking thread: they wait for disks, and for room in memory, more
 /// than they work.
-pub const PREPARING: usize = 8;
+pub const MAX_PREPARING: usize = 8;
 
 /// Room in memory for photos.
 #[derive(Debug)]
 pub(super) struct ByteBudget(Arc<Semaphore>);
 
 /// A part of the budget, given back when it is dropped.
-pub(super) struct Budgeted(OwnedSemaphorePermit);
+pub(super) struct BytePermit(OwnedSemaphorePermit);
 
 impl Default for ByteBudget {
     fn default() -> Self {
@@ -38,13 +38,13 @@ impl Default for ByteBudget {
 
 impl ByteBudget {
     /// Waits for room for a photo of this many bytes. One that is larger than the whole budget has it to itself.
-    pub(super) async fn acquire(&self, photo: u64) -> Budgeted {
+    pub(super) async fn acquire(&self, photo: u64) -> BytePermit {
         let permits = permits(photo as f64 * PER_BYTE, BYTES);
-        Budgeted(Arc::clone(&self.0).acquire_many_owned(permits).await.expect("the semaphore is never closed"))
+        BytePermit(Arc::clone(&self.0).acquire_many_owned(permits).await.expect("the semaphore is never closed"))
     }
 }
 
-impl Budgeted {
+impl BytePermit {
     /// The photo has become this small: the rest is given back.
     pub(super) fn shrink(&mut self, photo: u64) {
         let needed = permits(photo as f64 * PER_BYTE, BYTES) as usize;
@@ -59,18 +59,18 @@ fn permits(bytes: f64, budget: u64) -> u32 {
 
 /// Where pictures are decoded: as many at once as there are processors, and only so much of them.
 #[derive(Debug)]
-pub(super) struct Workbench {
+pub(super) struct DecodeLimiter {
     places: Arc<Semaphore>,
     decoded: Arc<Semaphore>,
 }
 
 /// A place at the workbench, given back when it is dropped.
-pub(super) struct AtWork {
+pub(super) struct DecodePermit {
     _place: OwnedSemaphorePermit,
     _decoded: OwnedSemaphorePermit,
 }
 
-impl Default for Workbench {
+impl Default for DecodeLimiter {
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
@@ -80,23 +80,23 @@ impl Default for Workbench {
     }
 }
 
-impl Workbench {
+impl DecodeLimiter {
     /// Waits for a place, and for room for a picture that takes this many bytes.
-    pub(super) async fn acquire(&self, cost: u64) -> AtWork {
+    pub(super) async fn acquire(&self, cost: u64) -> DecodePermit {
         let closed = "the semaphore is never closed";
         let place = Arc::clone(&self.places).acquire_owned().await.expect(closed);
         let decoded = Arc::clone(&self.decoded).acquire_many_owned(permits(cost as f64, DECODED)).await.expect(closed);
-        AtWork { _place: place, _decoded: decoded }
+        DecodePermit { _place: place, _decoded: decoded }
     }
 }
 
 /// `--max-images`.
 #[derive(Debug)]
-pub(super) struct Images {
+pub(super) struct ImageLimit {
     left: Option<AtomicU64>,
 }
 
-impl Images {
+impl ImageLimit {
     pub(super) fn new(limit: Option<NonZeroU64>) -> Self {
         Self { left: limit.map(|limit| AtomicU64::new(limit.get())) }
     }
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn budget_holds_a_hundred_ordinary_photos_and_a_giant_alone() {
+    async fn byte_budget_holds_many_photos_or_one_giant() {
         let budget = ByteBudget::default();
         let held: Vec<_> = (0..500).map_while(|_| budget.acquire(80_000).now_or_never()).collect();
         assert!((128..500).contains(&held.len()), "{}", held.len());
@@ -131,8 +131,8 @@ mod tests {
 
     #[test]
     fn images_run_out_once() {
-        let images = Images::new(NonZeroU64::new(2));
+        let images = ImageLimit::new(NonZeroU64::new(2));
         assert_eq!([images.take(), images.take(), images.take(), images.take()], [true, true, false, false]);
-        assert!(Images::new(None).take());
+        assert!(ImageLimit::new(None).take());
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    checkpoint::{EnrolledBefore, KnownPhoto, PhotoLook, RefusedBefore, Seen},
+    checkpoint::{EnrolledItem, PhotoChange, PhotoCheck, RejectedItem, StoredPhoto},
     domain::{FileStamp, ItemId, OnChange},
     picture::{self, LoadError, Rules},
 };
@@ -41,12 +41,12 @@ impl PhotoChecker {
     /// Checks the photos of enrolled items.
     pub(super) fn check_enrolled(
         &self,
-        all: &[EnrolledBefore],
+        all: &[EnrolledItem],
         is_stopped: &(impl Fn() -> bool + Sync),
-    ) -> Vec<PhotoLook> {
-        let is_skipped = |photo: &KnownPhoto| matches!(photo, KnownPhoto::File { .. }) && is_stopped();
+    ) -> Vec<PhotoCheck> {
+        let is_skipped = |photo: &StoredPhoto| matches!(photo, StoredPhoto::File { .. }) && is_stopped();
         let may_have_changed =
-            |before: &'_ EnrolledBefore| !is_skipped(&before.photo) && self.may_have_changed(&before.photo);
+            |before: &'_ EnrolledItem| !is_skipped(&before.photo) && self.may_have_changed(&before.photo);
         let suspect = parallel_filter_map(all, |before| may_have_changed(before).then_some(before));
         // Few, and one by one: each of these is read, and held in memory.
         let checked = suspect.into_iter().filter(|before| !is_skipped(&before.photo));
@@ -56,15 +56,15 @@ impl PhotoChecker {
     /// Rejected items whose photo has changed, or exists now.
     pub(super) fn changed_rejected(
         &self,
-        all: &[RefusedBefore],
+        all: &[RejectedItem],
         is_stopped: &(impl Fn() -> bool + Sync),
     ) -> Vec<ItemId> {
-        let has_changed = |refused: &RefusedBefore| match picture::stamp(&refused.path, self.root(&refused.root)) {
+        let has_changed = |refused: &RejectedItem| match picture::stamp(&refused.path, self.root(&refused.root)) {
             Ok(found) => {
                 self.has_found.store(true, Relaxed);
                 Some(found) != refused.stamp
             }
-            Err(error) if is_absence(&error) => refused.stamp.is_some(),
+            Err(error) if is_transient(&error) => refused.stamp.is_some(),
             // A fault of the machine says nothing about the photo.
             Err(_) => false,
         };
@@ -82,11 +82,11 @@ impl PhotoChecker {
     }
 
     /// False if the photo is the one that was sent, as far as can be told without reading it.
-    fn may_have_changed(&self, photo: &KnownPhoto) -> bool {
+    fn may_have_changed(&self, photo: &StoredPhoto) -> bool {
         match photo {
-            KnownPhoto::Other => true,
-            KnownPhoto::File { digest: None, .. } if self.has_found() => false,
-            KnownPhoto::File { path, root, stamp, digest } => {
+            StoredPhoto::Other => true,
+            StoredPhoto::File { digest: None, .. } if self.has_found() => false,
+            StoredPhoto::File { path, root, stamp, digest } => {
                 let found = self.stamp(path, root);
                 digest.is_some() && found.is_some() && found != *stamp
             }
@@ -94,15 +94,15 @@ impl PhotoChecker {
     }
 
     /// `None` if the photo cannot be read now.
-    fn read(&self, before: &EnrolledBefore) -> Option<PhotoLook> {
+    fn read(&self, before: &EnrolledItem) -> Option<PhotoCheck> {
         let other = match self.on_change {
-            OnChange::Keep => Seen::Other,
-            OnChange::Replace => Seen::Replacement,
+            OnChange::Keep => PhotoChange::Other,
+            OnChange::Replace => PhotoChange::Replacement,
         };
         let seen = match &before.photo {
-            KnownPhoto::Other => other,
-            KnownPhoto::File { path, root, digest, .. } => match picture::digest(path, self.root(root), &self.rules) {
-                Ok((found, stamp)) if Some(found) == *digest => Seen::Same(stamp),
+            StoredPhoto::Other => other,
+            StoredPhoto::File { path, root, digest, .. } => match picture::digest(path, self.root(root), &self.rules) {
+                Ok((found, stamp)) if Some(found) == *digest => PhotoChange::Same(stamp),
                 Ok(_) | Err(LoadError::Defect(_)) => other,
                 Err(LoadError::Io(error)) => {
                     tracing::warn!(%error, "cannot read a changed photo; the next run checks it again");
@@ -110,12 +110,12 @@ impl PhotoChecker {
                 }
             },
         };
-        Some(PhotoLook { item: before.item, seen })
+        Some(PhotoCheck { item: before.item, seen })
     }
 }
 
 /// Whether the file does not exist, or may not be read, whatever the state of the machine.
-fn is_absence(error: &std::io::Error) -> bool {
+fn is_transient(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied};
     matches!(error.kind(), NotFound | NotADirectory | PermissionDenied | InvalidInput | InvalidFilename)
 }

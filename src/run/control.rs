@@ -35,7 +35,7 @@ impl Stop {
     }
 
     /// A signal has come: drains, whatever else it drains for already.
-    pub fn signalled(&self, number: u8) {
+    pub fn on_signal(&self, number: u8) {
         self.signalled.cancel();
         self.drain(DrainReason::Signal(number));
     }
@@ -60,8 +60,8 @@ impl Stop {
         self.signalled.is_cancelled()
     }
 
-    /// Leave now; what is in flight is in doubt.
-    pub fn leave(&self) {
+    /// UploadAuthorization now; what is in flight is in doubt.
+    pub fn force_quit(&self) {
         self.leave.cancel();
     }
 
@@ -76,7 +76,7 @@ impl Stop {
     }
 
     /// Is it to leave at once?
-    pub fn is_leaving(&self) -> bool {
+    pub fn is_forced(&self) -> bool {
         self.leave.is_cancelled()
     }
 
@@ -86,7 +86,7 @@ impl Stop {
     }
 
     /// Returns when the run is to leave at once.
-    pub async fn leaving(&self) {
+    pub async fn forced(&self) {
         self.leave.cancelled().await;
     }
 }
@@ -164,7 +164,7 @@ mod tests {
         let stop = Stop::default();
         stop.drain(DrainReason::MaxImages);
         assert!(!stop.is_reading_ended());
-        stop.signalled(15);
+        stop.on_signal(15);
         assert!(stop.is_reading_ended());
     }
 

@@ -19,39 +19,40 @@ use tokio::{
 
 use super::{
     admission::Admission,
-    budget::{ByteBudget, Images, PREPARING, Workbench},
+    attempt::{Next, Task},
+    budget::{ByteBudget, DecodeLimiter, ImageLimit, MAX_PREPARING},
     control::{Limits, Stop},
-    doubt::{Case, CaseEnd, OpenDoubt},
     guards::{
-        BadCertificates, KnownGroups, MissingPhoto, MissingPhotos, ProxyFailures, Streak, ThrottledOut, UnreadPhotos,
+        CertificateFailures, GroupCache, MissingPhoto, MissingPhotos, ProxyFailures, RepeatedRefusal, ThrottleFloor,
+        UnreadPhotos,
     },
     ingest::IngestProgress,
     queue::Queue,
+    reconcile::{InDoubtItem, ReconcileStep, Reconciliation},
     replace::Replacement,
-    stages::Stages,
+    stages::StageGauges,
     stats::Stats,
-    unit::{End, Work},
     window::Window,
 };
 use crate::{
     api::{Client, Transport},
     checkpoint::{Checkpoint, Claimed, Store, StoreError},
-    domain::{Binding, DrainReason, Event, Fatal, Fault, ItemId, RunTotals},
-    pace::{Gate, InDoubtPolicy, Qps, RetryBudget, RetryRules},
+    domain::{Bottleneck, CallFailure, DrainReason, Event, FatalError, ItemId, RunTotals},
+    pace::{Gate, InDoubtPolicy, Qps, RetryRules, RetryTokens},
     picture::Rules,
 };
 
 /// What is in flight when a run drains is heard out for so long; Kubernetes and systemd kill after 30 s.
-const DRAIN: Duration = Duration::from_secs(25);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 /// Items fetched from the checkpoint at once.
 const CLAIM: usize = 256;
 /// How often the clock is looked at while `--window` is closed.
-const LOOK_AT_THE_CLOCK: Duration = Duration::from_secs(60);
+const CLOCK_POLL_INTERVAL: Duration = Duration::from_secs(60);
 /// Units are begun so many at once that the room for them is filled in as many bursts: their photos are read one after the
 /// other, while what that takes is at hand.
-const BURSTS: usize = 16;
+const REFILL_DIVISOR: usize = 16;
 /// Questions under way at once.
-const ASKING: usize = 16;
+const MAX_CONCURRENT_QUERIES: usize = 16;
 
 /// Who is asked about before being sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +66,7 @@ pub enum Precheck {
 }
 
 impl Precheck {
-    pub(super) fn concerns(self, claimed: &Claimed) -> bool {
+    pub(super) fn applies_to(self, claimed: &Claimed) -> bool {
         let asks = match self {
             Self::Off => false,
             Self::FirstSends => claimed.intent_ms.is_none(),
@@ -99,7 +100,7 @@ pub struct Settings {
     /// `--precheck`.
     pub precheck: Precheck,
     /// `--send upload`: also what could go inline is uploaded.
-    pub uploads_all: bool,
+    pub always_upload: bool,
     /// May a photo lie elsewhere than beneath its source's root?
     pub allow_outside_root: bool,
     /// `--window`: the hours in which it sends.
@@ -119,9 +120,9 @@ pub struct Deps<T, S> {
     /// DeleteFaceRecord's.
     pub delete_gate: Gate,
     /// AuthorizeFileUpload's.
-    pub leave_gate: Gate,
+    pub authorize_gate: Gate,
     /// That of the object store.
-    pub object_gate: Gate,
+    pub upload_gate: Gate,
     /// Whoever watches.
     pub events: mpsc::Sender<Event>,
     /// What stops it.
@@ -146,8 +147,8 @@ pub struct Engine<T, S> {
     pub(super) add_gate: Gate,
     pub(super) query_gate: Gate,
     pub(super) delete_gate: Gate,
-    pub(super) leave_gate: Gate,
-    pub(super) object_gate: Gate,
+    pub(super) authorize_gate: Gate,
+    pub(super) upload_gate: Gate,
     events: mpsc::Sender<Event>,
     pub(super) stop: Stop,
     pub(super) settings: Settings,
@@ -155,27 +156,27 @@ pub struct Engine<T, S> {
     pub(super) in_flight: Semaphore,
     pub(super) preparing: Semaphore,
     pub(super) bytes: Arc<ByteBudget>,
-    pub(super) workbench: Arc<Workbench>,
-    pub(super) images: Images,
-    pub(super) streak: Streak,
-    pub(super) groups: KnownGroups,
-    pub(super) bad_certificates: BadCertificates,
+    pub(super) workbench: Arc<DecodeLimiter>,
+    pub(super) images: ImageLimit,
+    pub(super) streak: RepeatedRefusal,
+    pub(super) groups: GroupCache,
+    pub(super) bad_certificates: CertificateFailures,
     pub(super) proxy_failures: ProxyFailures,
-    pub(super) throttled_out: ThrottledOut,
+    pub(super) throttled_out: ThrottleFloor,
     pub(super) missing_photos: MissingPhotos,
     pub(super) unread: UnreadPhotos,
-    pub(super) retries: Mutex<RetryBudget>,
+    pub(super) retries: Mutex<RetryTokens>,
     /// Since when no query has been answered.
-    pub(super) unanswered_since: Mutex<Option<Instant>>,
+    pub(super) query_outage_since: Mutex<Option<Instant>>,
     pub(super) stats: Stats,
-    pub(super) stages: Stages,
+    pub(super) stages: StageGauges,
     is_closed: AtomicBool,
 }
 
 impl<T: Transport, S: Store> Engine<T, S> {
     /// Ready to run.
     pub fn new(deps: Deps<T, S>, settings: Settings) -> Self {
-        let Deps { client, checkpoint, add_gate, query_gate, delete_gate, leave_gate, object_gate, events, stop } =
+        let Deps { client, checkpoint, add_gate, query_gate, delete_gate, authorize_gate, upload_gate, events, stop } =
             deps;
         Self {
             client,
@@ -183,27 +184,27 @@ impl<T: Transport, S: Store> Engine<T, S> {
             add_gate,
             query_gate,
             delete_gate,
-            leave_gate,
-            object_gate,
+            authorize_gate,
+            upload_gate,
             events,
             stop,
             admission: Admission::new(settings.quota),
             in_flight: Semaphore::new(settings.concurrency.get()),
-            preparing: Semaphore::new(PREPARING),
+            preparing: Semaphore::new(MAX_PREPARING),
             bytes: Arc::default(),
             workbench: Arc::default(),
-            images: Images::new(settings.limits.images),
-            streak: Streak::default(),
-            groups: KnownGroups::default(),
-            bad_certificates: BadCertificates::default(),
+            images: ImageLimit::new(settings.limits.images),
+            streak: RepeatedRefusal::default(),
+            groups: GroupCache::default(),
+            bad_certificates: CertificateFailures::default(),
             proxy_failures: ProxyFailures::default(),
-            throttled_out: ThrottledOut::default(),
+            throttled_out: ThrottleFloor::default(),
             missing_photos: MissingPhotos::default(),
             unread: UnreadPhotos::default(),
-            retries: Mutex::new(RetryBudget::new(Instant::now())),
-            unanswered_since: Mutex::default(),
+            retries: Mutex::new(RetryTokens::new(Instant::now())),
+            query_outage_since: Mutex::default(),
             stats: Stats::new(Instant::now()),
-            stages: Stages::default(),
+            stages: StageGauges::default(),
             is_closed: AtomicBool::new(false),
             settings,
         }
@@ -220,12 +221,12 @@ impl<T: Transport, S: Store> Engine<T, S> {
     }
 
     /// What keeps it from going faster.
-    pub fn binding(&self) -> Binding {
-        if self.admission.is_probing() && !self.admission.away_for(Instant::now()).is_zero() {
-            return Binding::Away;
+    pub fn binding(&self) -> Bottleneck {
+        if self.admission.is_probing() && !self.admission.retry_in(Instant::now()).is_zero() {
+            return Bottleneck::Away;
         }
         if self.is_closed.load(Ordering::Relaxed) {
-            return Binding::Window;
+            return Bottleneck::Window;
         }
         self.stages.binding(self.add_gate.learned().is_some())
     }
@@ -245,7 +246,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let mut search = OptionFuture::default();
         let mut is_searching = false;
         let room = 2 * self.settings.concurrency.get();
-        let burst = (room / BURSTS).max(1);
+        let burst = (room / REFILL_DIVISOR).max(1);
         let deadline = self.settings.limits.duration.map(|limit| Instant::now() + limit);
         while !self.stop.is_draining() {
             let now = Instant::now();
@@ -254,13 +255,13 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let work_room = if opens_at.is_some() { 0 } else { room };
             if units.len() + burst <= work_room {
                 while units.len() < work_room
-                    && let Some(work) = queue.next_work(now)
+                    && let Some(work) = queue.next_task(now)
                 {
                     units.push(self.unit(work));
                 }
             }
-            while asks.len() < ASKING
-                && let Some(case) = queue.next_case(now)
+            while asks.len() < MAX_CONCURRENT_QUERIES
+                && let Some(case) = queue.next_reconciliation(now)
             {
                 let item = case.item();
                 let looking = async move { self.look_at(case).await.map(|end| (item, end)) };
@@ -268,7 +269,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             }
             if !is_searching
                 && units.len() < room
-                && let Some(from) = queue.next_search()
+                && let Some(from) = queue.next_scan()
             {
                 search = Some(Box::pin(async move { (from, self.checkpoint.claim(from.after, CLAIM).await) })).into();
                 is_searching = true;
@@ -283,14 +284,14 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 return Ok(());
             }
             // What is due and finds no room waits for room, not for its time: a time that has passed would spin.
-            let work_due = queue.work_due().filter(|_| units.len() + burst <= work_room);
-            let case_due = queue.case_due().filter(|_| asks.len() < ASKING);
+            let work_due = queue.task_due().filter(|_| units.len() + burst <= work_room);
+            let case_due = queue.reconciliation_due().filter(|_| asks.len() < MAX_CONCURRENT_QUERIES);
             let wake_at = work_due.into_iter().chain(case_due).chain(deadline).chain(opens_at).min();
             tokio::select! {
-                Some(end) = units.next(), if !units.is_empty() => self.sort(end.map_err(panicked)??, &mut queue),
+                Some(end) = units.next(), if !units.is_empty() => self.route(end.map_err(panicked)??, &mut queue),
                 Some(end) = asks.next(), if !asks.is_empty() => {
                     let (item, end) = end.map_err(panicked)??;
-                    queue.looked_at(item, end);
+                    queue.on_reconcile_step(item, end);
                 }
                 Some((from, claimed)) = &mut search, if is_searching => {
                     is_searching = false;
@@ -301,7 +302,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     if feed.has_found_photos {
                         self.missing_photos.note_found();
                     }
-                    queue.rows_came(&feed);
+                    queue.on_ingest_progress(&feed);
                 }
                 () = tokio::time::sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => {
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -311,33 +312,33 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 () = self.stop.draining() => {}
             }
         }
-        self.hear_out(&mut units).await
+        self.drain_in_flight(&mut units).await
     }
 
     /// Settles what is in doubt and sends nothing: what is absent is pending again, for the next run.
-    pub async fn settle_doubts(&self) -> Result<(), RunError> {
+    pub async fn reconcile_leftovers(&self) -> Result<(), RunError> {
         let mut queue = Queue::new(self.leftover_doubts().await?);
         let mut asks = FuturesUnordered::new();
         while !self.stop.is_draining() {
             let now = Instant::now();
-            while asks.len() < ASKING
-                && let Some(case) = queue.next_case(now)
+            while asks.len() < MAX_CONCURRENT_QUERIES
+                && let Some(case) = queue.next_reconciliation(now)
             {
                 let item = case.item();
                 let looking = async move { self.look_at(case).await.map(|end| (item, end)) };
                 asks.push(AssertUnwindSafe(looking).catch_unwind());
             }
-            let wake_at = queue.case_due().filter(|_| asks.len() < ASKING);
+            let wake_at = queue.reconciliation_due().filter(|_| asks.len() < MAX_CONCURRENT_QUERIES);
             if asks.is_empty() && wake_at.is_none() {
                 return Ok(());
             }
             tokio::select! {
                 Some(end) = asks.next(), if !asks.is_empty() => match end.map_err(panicked)?? {
-                    (item, CaseEnd::AskAgain(case @ Case::Doubt(_), at)) => {
-                        queue.looked_at(item, CaseEnd::AskAgain(case, at));
+                    (item, ReconcileStep::AskAgain(case @ Reconciliation::InDoubt(_), at)) => {
+                        queue.on_reconcile_step(item, ReconcileStep::AskAgain(case, at));
                     }
                     // An old record that is to go is the next run's to remove.
-                    (_, CaseEnd::Settled | CaseEnd::Left | CaseEnd::Resend(..) | CaseEnd::AskAgain(Case::Replacement(_), _)) => {}
+                    (_, ReconcileStep::Settled | ReconcileStep::Left | ReconcileStep::Resend(..) | ReconcileStep::AskAgain(Reconciliation::Replacement(_), _)) => {}
                 },
                 () = tokio::time::sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => {}
                 () = self.stop.draining() => {}
@@ -357,8 +358,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
     }
 
     /// Draining: what is on its way comes to its end, within its time.
-    async fn hear_out(&self, units: &mut FuturesUnordered<impl Future<Output = UnitEnd>>) -> Result<(), RunError> {
-        let until = Instant::now() + DRAIN;
+    async fn drain_in_flight(
+        &self,
+        units: &mut FuturesUnordered<impl Future<Output = UnitEnd>>,
+    ) -> Result<(), RunError> {
+        let until = Instant::now() + DRAIN_TIMEOUT;
         while !units.is_empty() {
             tokio::select! {
                 Some(end) = units.next() => drop(end.map_err(panicked)??),
@@ -366,65 +370,65 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     tracing::warn!(in_flight = units.len(), "some answers did not come in time: they are in doubt");
                     return Ok(());
                 }
-                () = self.stop.leaving() => return Ok(()),
+                () = self.stop.forced() => return Ok(()),
             }
         }
         Ok(())
     }
 
     /// One item's way. A panic concerns that item, and ends the run in order.
-    fn unit(&self, work: Work) -> impl Future<Output = UnitEnd> {
+    fn unit(&self, work: Task) -> impl Future<Output = UnitEnd> {
         let item = work.claimed.item;
         AssertUnwindSafe(async move { self.attempt(work).await.map(|end| (item, end)) }).catch_unwind()
     }
 
-    fn sort(&self, (item, end): (ItemId, End), queue: &mut Queue) {
-        if matches!(end, End::Withheld) {
+    fn route(&self, (item, end): (ItemId, Next), queue: &mut Queue) {
+        if matches!(end, Next::Withheld) {
             // Held on to: it is pending still, and is not to be looked for again.
             return;
         }
-        queue.let_go(item);
+        queue.release(item);
         match end {
-            End::Done | End::Left | End::Withheld => {}
-            End::SetAside => queue.set_aside(item),
-            End::NotTaken => queue.close(),
-            End::Again(work, at) => queue.wait(work, at),
-            End::Doubt(work, code) => self.doubt(OpenDoubt::new(work, code), queue),
-            End::Replace(replacement) => queue.ask(Case::Replacement(replacement), Instant::now()),
+            Next::Done | Next::Cancelled | Next::Withheld => {}
+            Next::SetAside => queue.set_aside(item),
+            Next::LimitReached => queue.close(),
+            Next::Requeue(work, at) => queue.wait(work, at),
+            Next::InDoubt(work, code) => self.doubt(InDoubtItem::new(work, code), queue),
+            Next::CleanUp(replacement) => queue.ask(Reconciliation::Replacement(replacement), Instant::now()),
         }
     }
 
-    fn doubt(&self, mut doubt: OpenDoubt, queue: &mut Queue) {
-        if let Some(at) = self.first_look(&mut doubt, Instant::now()) {
-            queue.ask(Case::Doubt(doubt), at);
+    fn doubt(&self, mut doubt: InDoubtItem, queue: &mut Queue) {
+        if let Some(at) = self.schedule(&mut doubt, Instant::now()) {
+            queue.ask(Reconciliation::InDoubt(doubt), at);
         }
     }
 
     /// Old records that earlier runs left behind.
-    async fn leftover_replacements(&self) -> Result<Vec<(Case, Instant)>, StoreError> {
+    async fn leftover_replacements(&self) -> Result<Vec<(Reconciliation, Instant)>, StoreError> {
         let mut cases = Vec::new();
         let mut after = ItemId(0);
         loop {
-            let page = self.checkpoint.unfinished_removals(after, CLAIM).await?;
+            let page = self.checkpoint.pending_deletes(after, CLAIM).await?;
             let Some(last) = page.last() else { return Ok(cases) };
             after = last.item;
             let replacements = page.into_iter().filter_map(Replacement::of);
-            cases.extend(replacements.map(|replacement| (Case::Replacement(replacement), Instant::now())));
+            cases.extend(replacements.map(|replacement| (Reconciliation::Replacement(replacement), Instant::now())));
         }
     }
 
     /// What earlier runs left in doubt. `--settle` counts from now: no clock needs to be trusted.
-    async fn leftover_doubts(&self) -> Result<Vec<(Case, Instant)>, StoreError> {
+    async fn leftover_doubts(&self) -> Result<Vec<(Reconciliation, Instant)>, StoreError> {
         let mut doubts = Vec::new();
         let mut after = ItemId(0);
         loop {
-            let page = self.checkpoint.doubts(after, CLAIM).await?;
+            let page = self.checkpoint.in_doubt_items(after, CLAIM).await?;
             let Some(last) = page.last() else { return Ok(doubts) };
             after = last.claimed.item;
             for doubt in page {
-                let mut doubt = OpenDoubt::leftover(Work::new(doubt.claimed), doubt.code);
-                if let Some(at) = self.first_look(&mut doubt, Instant::now()) {
-                    doubts.push((Case::Doubt(doubt), at));
+                let mut doubt = InDoubtItem::leftover(Task::new(doubt.claimed), doubt.code);
+                if let Some(at) = self.schedule(&mut doubt, Instant::now()) {
+                    doubts.push((Reconciliation::InDoubt(doubt), at));
                 }
             }
         }
@@ -432,11 +436,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
 
     /// Outside the hours of `--window` nobody goes, and nobody is fetched to wait. Some: until then.
     fn keep_to_window(&self, now: Instant) -> Option<Instant> {
-        let closed = self.settings.window?.closed_for(jiff::Zoned::now().time());
+        let closed = self.settings.window?.time_until_open(jiff::Zoned::now().time());
         let was_closed = self.is_closed.swap(closed.is_some(), Ordering::Relaxed);
         let event = match closed {
-            Some(opens_in) if !was_closed => Some(Event::Closed { opens_in }),
-            None if was_closed => Some(Event::Opened),
+            Some(opens_in) if !was_closed => Some(Event::WindowClosed { opens_in }),
+            None if was_closed => Some(Event::WindowOpened),
             Some(_) | None => None,
         };
         // As with the end: the queue may be full, and nobody waits for it.
@@ -444,16 +448,16 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let _ = self.events.try_send(event);
         }
         // A clock that is set meanwhile is noticed within the minute. The gate stays shut a little longer than it takes to look.
-        let look_in = closed?.min(LOOK_AT_THE_CLOCK);
+        let look_in = closed?.min(CLOCK_POLL_INTERVAL);
         self.add_gate.pause(look_in + Duration::from_secs(1), now);
         Some(now + look_in)
     }
 
     /// A proxy that has never led to the service in this run stops it.
-    pub(super) fn guard_proxy(&self, fault: &Fault, now: Instant) {
+    pub(super) fn guard_proxy(&self, fault: &CallFailure, now: Instant) {
         if self.proxy_failures.is_one_too_many(fault, now) {
             let message = format!("the proxy has not led to the service once: {}", fault.message);
-            self.drain(DrainReason::Fatal(Fatal::Proxy { message }));
+            self.drain(DrainReason::Fatal(FatalError::Proxy { message }));
         }
     }
 
@@ -466,13 +470,13 @@ impl<T: Transport, S: Store> Engine<T, S> {
     }
 
     /// A lost watcher never ends a run.
-    pub(super) async fn tell(&self, event: Event) {
+    pub(super) async fn emit(&self, event: Event) {
         let _ = self.events.send(event).await;
     }
 }
 
 /// How a unit's future ends: as data, by the checkpoint's failure, or by a panic.
-type UnitEnd = Result<Result<(ItemId, End), StoreError>, Box<dyn Any + Send>>;
+type UnitEnd = Result<Result<(ItemId, Next), StoreError>, Box<dyn Any + Send>>;
 
 fn panicked(payload: Box<dyn Any + Send>) -> RunError {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());

@@ -12,20 +12,20 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    checkpoint::Settlement,
-    domain::{ApiCode, DrainReason, FaceGroupCode, Fault, FaultKind, ItemId, Outcome, Refusal},
+    checkpoint::OutcomeRecord,
+    domain::{ApiRejection, CallFailure, DrainReason, ErrorCode, FaceGroupCode, FailureKind, ItemId, Outcome},
     pace::Qps,
 };
 
 /// The same refusal so often in a row has a cause that is not in the photos (reliability.md 4.3).
-const STREAK: usize = 20;
+const MAX_REPEATED_REFUSALS: usize = 20;
 /// Refused certificates in a row that stop the run (reliability.md 4.1).
-const CERTIFICATES: u32 = 3;
+const MAX_CERTIFICATE_FAILURES: u32 = 3;
 /// A proxy that has failed so often, and for so long, before it first led to the service is set up wrongly.
 const PROXY_FAILURES: u32 = 5;
 const PROXY_PATIENCE: Duration = Duration::from_secs(10);
 /// A group that was there is taken to be there for so long: it may be deleted while a run lasts.
-const GROUP_KNOWN_FOR: Duration = Duration::from_secs(60);
+const GROUP_CACHE_TTL: Duration = Duration::from_secs(60);
 
 /// So many photos in a row are not there, and none was: their folder is not mounted, or is another one.
 const MAX_MISSING: usize = 100;
@@ -34,17 +34,17 @@ const MIN_MISSING: usize = 2;
 
 /// The rate below which none goes (pace::rate), and how long throttles are put up with there (reliability.md 4.3).
 const LOWEST_RATE: f64 = 0.5;
-const DROUGHT: Duration = Duration::from_secs(600);
+const MAX_ONLY_THROTTLED: Duration = Duration::from_secs(600);
 const NEARLY_ALL: f64 = 0.9;
 
 /// Refusals by the service, in a row, with one code. `Passed=N` is not one: that is a photo which was looked at.
 #[derive(Debug, Default)]
-pub(super) struct Streak(Mutex<Option<(ApiCode, Vec<ItemId>)>>);
+pub(super) struct RepeatedRefusal(Mutex<Option<(ErrorCode, Vec<ItemId>)>>);
 
-impl Streak {
+impl RepeatedRefusal {
     /// Takes in a refusal. Some: it is one too many, and these items are not to blame.
-    pub(super) fn refused(&self, item: ItemId, refusal: &Refusal) -> Option<Vec<ItemId>> {
-        if refusal.code.0 == ApiCode::NOT_PASSED {
+    pub(super) fn refused(&self, item: ItemId, refusal: &ApiRejection) -> Option<Vec<ItemId>> {
+        if refusal.code.0 == ErrorCode::NOT_PASSED {
             self.broken();
             return None;
         }
@@ -54,7 +54,7 @@ impl Streak {
             (*code, *items) = (refusal.code.clone(), Vec::new());
         }
         items.push(item);
-        (items.len() >= STREAK).then(|| std::mem::take(items))
+        (items.len() >= MAX_REPEATED_REFUSALS).then(|| std::mem::take(items))
     }
 
     /// Something else happened.
@@ -65,12 +65,12 @@ impl Streak {
 
 /// Which groups are known to be there.
 #[derive(Debug, Default)]
-pub(super) struct KnownGroups(Mutex<HashMap<FaceGroupCode, Instant>>);
+pub(super) struct GroupCache(Mutex<HashMap<FaceGroupCode, Instant>>);
 
-impl KnownGroups {
+impl GroupCache {
     pub(super) fn is_known(&self, group: &FaceGroupCode, now: Instant) -> bool {
         let groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.get(group).is_some_and(|&at| now < at + GROUP_KNOWN_FOR)
+        groups.get(group).is_some_and(|&at| now < at + GROUP_CACHE_TTL)
     }
 
     pub(super) fn exists(&self, group: &FaceGroupCode, now: Instant) {
@@ -80,13 +80,13 @@ impl KnownGroups {
 
 /// Certificates that were refused, in a row.
 #[derive(Debug, Default)]
-pub(super) struct BadCertificates(AtomicU32);
+pub(super) struct CertificateFailures(AtomicU32);
 
-impl BadCertificates {
+impl CertificateFailures {
     /// A certificate that is refused once may be one bad host of several; three times is the configuration.
-    pub(super) fn is_one_too_many(&self, fault: &Fault) -> bool {
-        if fault.kind == FaultKind::CertificateRefused {
-            self.0.fetch_add(1, Ordering::Relaxed) + 1 >= CERTIFICATES
+    pub(super) fn is_one_too_many(&self, fault: &CallFailure) -> bool {
+        if fault.kind == FailureKind::CertificateRefused {
+            self.0.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_CERTIFICATE_FAILURES
         } else {
             self.0.store(0, Ordering::Relaxed);
             false
@@ -102,14 +102,14 @@ pub(super) struct MissingPhotos(Mutex<Missing>);
 #[derive(Debug, Default)]
 struct Missing {
     has_found: bool,
-    withheld: Vec<Settlement>,
+    withheld: Vec<OutcomeRecord>,
 }
 
 /// What is to be done about a missing photo.
 #[derive(Debug)]
 pub(super) enum MissingPhoto {
     /// These are refused.
-    Refuse(Vec<Settlement>),
+    Refuse(Vec<OutcomeRecord>),
     /// Its refusal is withheld.
     Withhold,
     /// It is one too many.
@@ -118,7 +118,7 @@ pub(super) enum MissingPhoto {
 
 impl MissingPhotos {
     /// A photo was found: those that were not are missing themselves. They are to be refused.
-    pub(super) fn found(&self) -> Vec<Settlement> {
+    pub(super) fn found(&self) -> Vec<OutcomeRecord> {
         let mut missing = self.lock();
         missing.has_found = true;
         std::mem::take(&mut missing.withheld)
@@ -130,7 +130,7 @@ impl MissingPhotos {
     }
 
     /// A photo was not found.
-    pub(super) fn missed(&self, refusal: Settlement) -> MissingPhoto {
+    pub(super) fn on_failure(&self, refusal: OutcomeRecord) -> MissingPhoto {
         let mut missing = self.lock();
         missing.withheld.push(refusal);
         if missing.has_found {
@@ -183,22 +183,25 @@ impl ProxyFailures {
     }
 
     /// Takes in a fault. True: the proxy has failed too often by now.
-    pub(super) fn is_one_too_many(&self, fault: &Fault, now: Instant) -> bool {
+    pub(super) fn is_one_too_many(&self, fault: &CallFailure, now: Instant) -> bool {
         match fault.kind {
-            FaultKind::ProxyFailed => {}
+            FailureKind::ProxyFailed => {}
             // Bytes have left: it led there.
-            FaultKind::Timeout | FaultKind::ConnectionLost | FaultKind::UnreadableAnswer | FaultKind::Service(_) => {
+            FailureKind::Timeout
+            | FailureKind::ConnectionLost
+            | FailureKind::UnreadableAnswer
+            | FailureKind::Service(_) => {
                 self.worked();
                 return false;
             }
-            FaultKind::ConnectFailed
-            | FaultKind::CertificateRefused
-            | FaultKind::ClockCorrected
-            | FaultKind::KeyRenewed
-            | FaultKind::NonceUsed
-            | FaultKind::DownloadTimeout
-            | FaultKind::UploadFailed
-            | FaultKind::Interrupted => return false,
+            FailureKind::ConnectFailed
+            | FailureKind::CertificateRefused
+            | FailureKind::ClockCorrected
+            | FailureKind::KeyRenewed
+            | FailureKind::NonceUsed
+            | FailureKind::DownloadTimeout
+            | FailureKind::UploadFailed
+            | FailureKind::Interrupted => return false,
         }
         let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
@@ -238,30 +241,30 @@ impl UnreadPhotos {
 
 /// Throttled and nothing else, at the lowest rate there is: waiting longer in this run is of no use.
 #[derive(Debug, Default)]
-pub(super) struct ThrottledOut(Mutex<Option<Dry>>);
+pub(super) struct ThrottleFloor(Mutex<Option<OnlyThrottled>>);
 
 /// A time of drought.
 #[derive(Debug)]
-struct Dry {
+struct OnlyThrottled {
     since: Instant,
     replies: u32,
     throttled: u32,
 }
 
-impl ThrottledOut {
+impl ThrottleFloor {
     /// Takes in a reply. Some: it has been so for this long, and that is too long.
-    pub(super) fn heard(&self, throttled: bool, rate: Qps, now: Instant) -> Option<Duration> {
+    pub(super) fn on_answer(&self, throttled: bool, rate: Qps, now: Instant) -> Option<Duration> {
         let mut dry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if rate.get() > LOWEST_RATE {
             *dry = None;
             return None;
         }
-        let dry = dry.get_or_insert(Dry { since: now, replies: 0, throttled: 0 });
+        let dry = dry.get_or_insert(OnlyThrottled { since: now, replies: 0, throttled: 0 });
         dry.replies += 1;
         dry.throttled += u32::from(throttled);
         let lasted = now.saturating_duration_since(dry.since);
         let is_nearly_all = f64::from(dry.throttled) >= NEARLY_ALL * f64::from(dry.replies);
-        if lasted < DROUGHT {
+        if lasted < MAX_ONLY_THROTTLED {
             return None;
         }
         (dry.since, dry.replies, dry.throttled) = (now, 0, 0);
@@ -272,31 +275,32 @@ impl ThrottledOut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ItemState, Stage};
+    use crate::domain::{ItemState, RejectedBy};
 
     #[test]
-    fn ten_minutes_of_throttles_at_the_lowest_rate_are_enough() {
-        let (guard, start) = (ThrottledOut::default(), Instant::now());
+    fn ten_minutes_of_throttles_at_floor_are_enough() {
+        let (guard, start) = (ThrottleFloor::default(), Instant::now());
         let (lowest, low) = (Qps::new(0.5).unwrap(), Qps::new(0.6).unwrap());
         let at = |second: u64| start + Duration::from_secs(second);
         for second in 0..599 {
-            assert_eq!(guard.heard(true, lowest, at(second)), None);
+            assert_eq!(guard.on_answer(true, lowest, at(second)), None);
         }
-        assert_eq!(guard.heard(true, lowest, at(600)), Some(Duration::from_secs(600)));
+        assert_eq!(guard.on_answer(true, lowest, at(600)), Some(Duration::from_secs(600)));
         // One that gets through in five is something; and so is a rate that rises.
         for second in 601..1_300 {
-            assert_eq!(guard.heard(second % 5 != 0, lowest, at(second)), None);
+            assert_eq!(guard.on_answer(second % 5 != 0, lowest, at(second)), None);
         }
         for second in 1_300..2_600 {
             let rate = if second % 500 == 0 { low } else { lowest };
-            assert_eq!(guard.heard(true, rate, at(second)), None);
+            assert_eq!(guard.on_answer(true, rate, at(second)), None);
         }
     }
 
-    fn missing(item: usize) -> Settlement {
+    fn missing(item: usize) -> OutcomeRecord {
         let message = format!("file not found: {item}.jpg");
-        let outcome = Outcome::Rejected { stage: Stage::Local, code: "NotFound".into(), message, request_id: None };
-        Settlement::new(ItemId(item as i64), ItemState::Pending, outcome)
+        let outcome =
+            Outcome::Rejected { stage: RejectedBy::Local, code: "NotFound".into(), message, request_id: None };
+        OutcomeRecord::new(ItemId(item as i64), ItemState::Pending, outcome)
     }
 
     fn refused(end: Option<MissingPhoto>) -> usize {
@@ -310,9 +314,9 @@ mod tests {
     fn hundredth_missing_photo_in_a_row_stops_and_refuses_nobody() {
         let guard = MissingPhotos::default();
         for item in 1..MAX_MISSING {
-            assert!(matches!(guard.missed(missing(item)), MissingPhoto::Withhold), "{item}");
+            assert!(matches!(guard.on_failure(missing(item)), MissingPhoto::Withhold), "{item}");
         }
-        let MissingPhoto::Stop(reason) = guard.missed(missing(100)) else { panic!("it goes on") };
+        let MissingPhoto::Stop(reason) = guard.on_failure(missing(100)) else { panic!("it goes on") };
         assert_eq!(reason, DrainReason::NoPhotoFound { looked_for: 100 });
     }
 
@@ -320,11 +324,11 @@ mod tests {
     fn photo_that_is_found_refuses_all_that_are_missing() {
         let guard = MissingPhotos::default();
         for item in 1..MAX_MISSING {
-            guard.missed(missing(item));
+            guard.on_failure(missing(item));
         }
         assert_eq!(guard.found().len(), 99);
         for item in 1..1_000 {
-            assert_eq!(refused(Some(guard.missed(missing(item)))), 1);
+            assert_eq!(refused(Some(guard.on_failure(missing(item)))), 1);
         }
         assert!(guard.end().is_none());
     }
@@ -333,7 +337,7 @@ mod tests {
     fn few_missing_photos_stop_the_run_unless_another_was_found() {
         let end = |items: usize, has_found: bool| {
             let guard = MissingPhotos::default();
-            (0..items).for_each(|item| drop(guard.missed(missing(item))));
+            (0..items).for_each(|item| drop(guard.on_failure(missing(item))));
             if has_found {
                 guard.note_found();
             }
@@ -361,13 +365,13 @@ mod tests {
 
     #[test]
     fn proxy_that_never_led_anywhere_is_a_mistake_and_one_that_did_is_away() {
-        let fault = |kind| Fault { kind, message: String::new(), request_id: None };
-        let failed = fault(FaultKind::ProxyFailed);
+        let fault = |kind| CallFailure { kind, message: String::new(), request_id: None };
+        let failed = fault(FailureKind::ProxyFailed);
         let (guard, start) = (ProxyFailures::default(), Instant::now());
         let at = |second: u64| start + Duration::from_secs(second);
         let told: Vec<bool> = [0, 0, 0, 0, 0, 9, 10].map(|second| guard.is_one_too_many(&failed, at(second))).into();
         assert_eq!(told, [false, false, false, false, false, false, true]);
-        for proof in [None, Some(FaultKind::Timeout)] {
+        for proof in [None, Some(FailureKind::Timeout)] {
             let guard = ProxyFailures::default();
             match proof {
                 None => guard.worked(),
@@ -377,25 +381,25 @@ mod tests {
         }
     }
 
-    fn refusal(code: &str) -> Refusal {
-        Refusal { code: code.into(), message: String::new(), request_id: None }
+    fn refusal(code: &str) -> ApiRejection {
+        ApiRejection { code: code.into(), message: String::new(), request_id: None }
     }
 
     #[test]
     fn twentieth_refusal_in_a_row_names_all_twenty() {
-        let streak = Streak::default();
-        for item in 1..STREAK {
+        let streak = RepeatedRefusal::default();
+        for item in 1..MAX_REPEATED_REFUSALS {
             assert_eq!(streak.refused(ItemId(item as i64), &refusal("InvalidParameter")), None);
         }
         let items = streak.refused(ItemId(20), &refusal("InvalidParameter")).unwrap();
-        assert_eq!(items.len(), STREAK);
+        assert_eq!(items.len(), MAX_REPEATED_REFUSALS);
     }
 
     #[test]
-    fn another_code_a_success_or_a_photo_that_was_looked_at_breaks_it() {
-        let streak = Streak::default();
+    fn other_code_or_success_resets_repeated_refusal() {
+        let streak = RepeatedRefusal::default();
         for item in 0..1_000 {
-            let code = if item % 19 == 0 { ApiCode::NOT_PASSED } else { "NoFaceDetected" };
+            let code = if item % 19 == 0 { ErrorCode::NOT_PASSED } else { "NoFaceDetected" };
             assert_eq!(streak.refused(ItemId(item), &refusal(code)), None);
         }
     }

@@ -20,8 +20,8 @@ use super::{
     row_queue::{RowQueue, Taken, Weighed},
 };
 use crate::{
-    checkpoint::{Batch, Begun, Checkpoint, Ingested, SourceId, Store, StoreError},
-    domain::{Event, Item, OnChange, PictureRef, RawFields, RowError},
+    checkpoint::{Batch, Checkpoint, Ingested, PendingCommit, SourceId, Store, StoreError},
+    domain::{Event, Item, OnChange, PhotoSource, RawFields, RowError},
     manifest::{Source, SourceError},
     picture::Rules,
 };
@@ -94,7 +94,7 @@ pub enum IngestError {
 
 /// A batch that is being committed, and the progress once it is.
 struct PendingBatch {
-    reply: Begun<(Ingested, Duration)>,
+    reply: PendingCommit<(Ingested, Duration)>,
     progress: IngestProgress,
 }
 
@@ -152,8 +152,8 @@ fn size_of_row(row: &Row) -> usize {
     let (texts, extra) = match row {
         Ok(Item { user, picture, extra, .. }) => {
             let picture = match picture {
-                PictureRef::Path(path) => path.as_os_str().len(),
-                PictureRef::Url(url) => url.0.len(),
+                PhotoSource::Path(path) => path.as_os_str().len(),
+                PhotoSource::Url(url) => url.0.len(),
             };
             (user.as_str().len() + picture, extra)
         }
@@ -206,11 +206,11 @@ impl<S: Store> Ingest<S> {
         reading.ingest.checkpoint.finish_ingest()?;
         reading.progress.is_done = true;
         reading.progress.has_found_photos = reading.checker.has_found();
-        reading.ingest.tell(&reading.progress);
+        reading.ingest.emit(&reading.progress);
         Ok(reading.progress)
     }
 
-    fn tell(&self, progress: &IngestProgress) {
+    fn emit(&self, progress: &IngestProgress) {
         self.progress.send_replace(progress.clone());
         // A lost watcher never ends a run.
         let _ = self.events.blocking_send(Event::Ingested { rows: progress.rows, done: progress.is_done });
@@ -279,7 +279,7 @@ impl<S: Store> Reading<S> {
                     None if self.ingest.stop.is_draining() && last_row.elapsed() >= SILENCE => break None,
                     None => {}
                 },
-                Taken::End(end) => break Some(end),
+                Taken::Next(end) => break Some(end),
             }
         };
         pending.map_or(Ok(()), |last| self.finish_batch(last))?;
@@ -305,7 +305,7 @@ impl<S: Store> Reading<S> {
         let (ingested, took) = reply.wait()?;
         self.check_photos(&ingested)?;
         progress.has_found_photos = self.checker.has_found();
-        self.ingest.tell(&progress);
+        self.ingest.emit(&progress);
         self.batch_rows = next_batch_rows(self.batch_rows, took);
         Ok(())
     }
@@ -316,12 +316,12 @@ impl<S: Store> Reading<S> {
         let checkpoint = &self.ingest.checkpoint;
         let clock = &self.clock;
         let is_stopped = || clock.is_over();
-        let checks = self.checker.check_enrolled(&ingested.enrolled_before, &is_stopped);
+        let checks = self.checker.check_enrolled(&ingested.enrolled_items, &is_stopped);
         if !checks.is_empty() {
-            checkpoint.note_photos(checks)?;
+            checkpoint.record_photo_checks(checks)?;
         }
-        let changed = self.checker.changed_rejected(&ingested.refused_before, &is_stopped);
-        if changed.is_empty() { Ok(()) } else { checkpoint.reopen_blocking(changed) }
+        let changed = self.checker.changed_rejected(&ingested.rejected_items, &is_stopped);
+        if changed.is_empty() { Ok(()) } else { checkpoint.requeue_blocking(changed) }
     }
 }
 

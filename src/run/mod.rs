@@ -15,24 +15,24 @@
 //! The engine's loop awaits nothing but its select: a unit that is woken is never kept waiting by a commit of another.
 
 mod admission;
+mod attempt;
 mod budget;
 mod changes;
 mod control;
-mod doubt;
 mod engine;
 mod guards;
 mod ingest;
 mod prepare;
 mod queue;
+mod reconcile;
 mod replace;
 mod row_queue;
 mod stages;
 mod stats;
-mod unit;
 mod upload;
 mod window;
 
-pub use budget::PREPARING;
+pub use budget::MAX_PREPARING;
 pub use control::{Limits, MaxErrors, Stop, is_ignored};
 pub use engine::{Deps, Engine, Precheck, RunError, Settings};
 pub use ingest::{Ingest, IngestError, IngestProgress};

@@ -5,32 +5,32 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    budget::Budgeted,
+    attempt::{Next, Task},
+    budget::BytePermit,
     engine::Engine,
-    unit::{End, Work},
 };
 use crate::{
     api::{Payload, Transport},
     checkpoint::Store,
-    domain::{Digest, DrainReason, FileStamp, PictureRef},
+    domain::{Digest, DrainReason, FileStamp, PhotoSource},
     picture::{self, Defect, LoadError, Warning},
 };
 
 /// A photo, ready to go.
 pub(super) struct Prepared {
-    pub(super) load: Load,
+    pub(super) load: Delivery,
     pub(super) file: PhotoFile,
     pub(super) warnings: Vec<Warning>,
     /// Of the budget; given back with the bytes.
-    pub(super) _bytes: Option<Budgeted>,
+    pub(super) _bytes: Option<BytePermit>,
 }
 
 /// What goes.
-pub(super) enum Load {
+pub(super) enum Delivery {
     /// The call.
-    Call(Payload),
+    Inline(Payload),
     /// The photo, which is to be uploaded first.
-    Photo(Vec<u8>),
+    Upload(Vec<u8>),
 }
 
 /// The file that a photo came from; nothing, for a link.
@@ -44,7 +44,7 @@ pub(super) struct PhotoFile {
 }
 
 /// Why a photo is not ready.
-pub(super) enum NotReady {
+pub(super) enum PrepareError {
     /// It will never pass as it is.
     Defect(Defect, Option<FileStamp>),
     /// The machine's trouble, not the photo's.
@@ -53,19 +53,24 @@ pub(super) enum NotReady {
 
 impl<T: Transport, S: Store> Engine<T, S> {
     /// Reads, checks and encodes, on a blocking thread, once the byte budget has room.
-    pub(super) async fn prepare(&self, work: &Work) -> Result<Prepared, NotReady> {
+    pub(super) async fn prepare(&self, work: &Task) -> Result<Prepared, PrepareError> {
         let claimed = &work.claimed;
         if let Some(uploaded) = work.uploaded.as_ref().filter(|uploaded| uploaded.is_fresh(Instant::now())) {
             let payload = Payload::with_file(&claimed.group, &claimed.user, &uploaded.address);
-            return Ok(Prepared { load: Load::Call(payload), file: uploaded.file, warnings: Vec::new(), _bytes: None });
+            return Ok(Prepared {
+                load: Delivery::Inline(payload),
+                file: uploaded.file,
+                warnings: Vec::new(),
+                _bytes: None,
+            });
         }
         let (group, user) = (claimed.group.clone(), claimed.user.clone());
         let path = match &claimed.picture {
-            PictureRef::Path(path) => path.clone(),
-            PictureRef::Url(url) => {
+            PhotoSource::Path(path) => path.clone(),
+            PhotoSource::Url(url) => {
                 let payload = Payload::with_url(&group, &user, url);
                 return Ok(Prepared {
-                    load: Load::Call(payload),
+                    load: Delivery::Inline(payload),
                     file: PhotoFile::default(),
                     warnings: Vec::new(),
                     _bytes: None,
@@ -74,20 +79,20 @@ impl<T: Transport, S: Store> Engine<T, S> {
         };
         let (budget, workbench, rules) = (Arc::clone(&self.bytes), Arc::clone(&self.workbench), self.settings.photo);
         let root = (!self.settings.allow_outside_root).then(|| claimed.root.clone());
-        let uploads_all = self.settings.uploads_all;
+        let always_upload = self.settings.always_upload;
         let runtime = tokio::runtime::Handle::current();
         let work = move || {
             let stamp = picture::stamp(&path, root.as_deref()).ok();
-            let not_ready = |defect| NotReady::Defect(defect, stamp);
+            let not_ready = |defect| PrepareError::Defect(defect, stamp);
             let mut bytes = runtime.block_on(budget.acquire(stamp.map_or(0, |stamp| stamp.size)));
             let original = picture::read(&path, root.as_deref(), &rules).map_err(|error| match error {
                 LoadError::Defect(defect) => not_ready(defect),
-                LoadError::Io(error) => NotReady::Machine(error),
+                LoadError::Io(error) => PrepareError::Machine(error),
             })?;
             let plan = original.plan(&rules).map_err(not_ready)?;
             let cost = original.cost(&plan, &rules);
             let _at_work = (cost > 0).then(|| runtime.block_on(workbench.acquire(cost)));
-            let picture = original.carry_out(&plan, &rules).map_err(not_ready)?;
+            let picture = original.render(&plan, &rules).map_err(not_ready)?;
             let size = picture.bytes.len() as u64;
             bytes.shrink(size);
             let file = PhotoFile {
@@ -95,10 +100,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 sent: Some(picture.sent).filter(|sent| *sent != picture.digest),
                 stamp: Some(picture.stamp),
             };
-            let load = if uploads_all || size > rules.limits.inline_bytes {
-                Load::Photo(picture.bytes)
+            let load = if always_upload || size > rules.limits.inline_bytes {
+                Delivery::Upload(picture.bytes)
             } else {
-                Load::Call(Payload::with_picture(&group, &user, &picture.bytes))
+                Delivery::Inline(Payload::with_picture(&group, &user, &picture.bytes))
             };
             Ok(Prepared { load, file, warnings: picture.warnings, _bytes: Some(bytes) })
         };
@@ -106,7 +111,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let _thread = self.preparing.acquire().await.expect("the semaphore is never closed");
         match tokio::task::spawn_blocking(work).await {
             Ok(prepared) => {
-                if !matches!(prepared, Err(NotReady::Machine(_))) {
+                if !matches!(prepared, Err(PrepareError::Machine(_))) {
                     self.unread.broken();
                 }
                 prepared
@@ -114,14 +119,14 @@ impl<T: Transport, S: Store> Engine<T, S> {
             // A bug, and at this photo: it would come again with each try.
             Err(stopped) if stopped.is_panic() => {
                 let why = "reading it failed with an internal error; please report this".to_owned();
-                Err(NotReady::Defect(Defect::Undecodable { why }, None))
+                Err(PrepareError::Defect(Defect::Undecodable { why }, None))
             }
-            Err(stopped) => Err(NotReady::Machine(std::io::Error::other(stopped))),
+            Err(stopped) => Err(PrepareError::Machine(std::io::Error::other(stopped))),
         }
     }
 
     /// The machine could not read the file now. It is tried again, then left pending: the photo is not to blame.
-    pub(super) fn read_again(&self, mut work: Work, error: &std::io::Error) -> End {
+    pub(super) fn retry_read(&self, mut work: Task, error: &std::io::Error) -> Next {
         let (row, is_first) = (work.claimed.row, work.read_faults == 0);
         work.read_faults += 1;
         if work.read_faults < self.settings.rules.attempts {
@@ -129,13 +134,13 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 tracing::warn!(row, %error, "this machine can't read a photo now: trying again");
             }
             let wait = work.backoff.next(fastrand::f64());
-            return End::Again(work, Instant::now() + wait);
+            return Next::Requeue(work, Instant::now() + wait);
         }
         tracing::warn!(row, %error, tries = work.read_faults, "this machine could not read a photo: it stays pending");
         if self.unread.set_aside(error) {
             self.drain_unread();
         }
-        End::SetAside
+        Next::SetAside
     }
 
     /// Photos that the machine could not read are left to the next run.

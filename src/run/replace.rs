@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    doubt::{Case, CaseEnd},
+    attempt::Task,
     engine::Engine,
-    unit::Work,
+    reconcile::{ReconcileStep, Reconciliation},
 };
 use crate::{
     api::{FaceRecord, Lookup, Removed, Transport},
     checkpoint::{Claimed, Store, StoreError},
-    domain::{DrainReason, Fault, ItemId, Removal, Replaces},
+    domain::{CallFailure, DeleteIntent, DrainReason, ItemId, Supersedes},
     pace::Backoff,
 };
 
@@ -41,11 +41,11 @@ impl Replacement {
 }
 
 /// What a question before the sending has shown.
-pub(super) enum Asked {
+pub(super) enum ReplacementLookup {
     /// It may be sent: this is what it replaces.
-    Known(Work),
+    Known(Task),
     /// To be asked later.
-    Later(Work),
+    Later(Task),
     /// The run drains.
     Left,
 }
@@ -55,8 +55,8 @@ impl Replacement {
     pub(super) fn of(claimed: Claimed) -> Option<Self> {
         match &claimed.replaces {
             None => None,
-            Some(Replaces::Records(records)) if records.is_empty() => None,
-            Some(Replaces::Records(_) | Replaces::Unasked) => {
+            Some(Supersedes::Records(records)) if records.is_empty() => None,
+            Some(Supersedes::Records(_) | Supersedes::Unknown) => {
                 Some(Self { claimed, unseen: 0, tries: 0, backoff: Backoff::default() })
             }
         }
@@ -70,87 +70,92 @@ impl Replacement {
 /// The records that an item replaces.
 pub(super) fn records(claimed: &Claimed) -> &[i64] {
     match &claimed.replaces {
-        Some(Replaces::Records(records)) => records,
-        Some(Replaces::Unasked) | None => &[],
+        Some(Supersedes::Records(records)) => records,
+        Some(Supersedes::Unknown) | None => &[],
     }
 }
 
 impl<T: Transport, S: Store> Engine<T, S> {
     /// What a new photo is to replace, on disk, before the photo is sent.
-    pub(super) async fn ask_what_it_replaces(&self, mut work: Work) -> Result<Asked, StoreError> {
+    pub(super) async fn find_superseded_records(&self, mut work: Task) -> Result<ReplacementLookup, StoreError> {
         let lookup = match self.query(&work.claimed).await {
             Some(lookup) => lookup,
-            None => return Ok(Asked::Left),
+            None => return Ok(ReplacementLookup::Left),
         };
         let records: Vec<i64> = match lookup {
             Lookup::Present { records } => records.iter().map(|record| record.id).collect(),
             Lookup::Absent => Vec::new(),
-            Lookup::Throttled { .. } => return Ok(Asked::Later(work)),
+            Lookup::Throttled { .. } => return Ok(ReplacementLookup::Later(work)),
             Lookup::Unanswered(fault) => {
                 tracing::debug!(fault = fault.message, "a query was not answered");
-                return Ok(Asked::Later(work));
+                return Ok(ReplacementLookup::Later(work));
             }
             Lookup::Fatal(fatal) => {
                 self.drain(DrainReason::Fatal(fatal));
-                return Ok(Asked::Left);
+                return Ok(ReplacementLookup::Left);
             }
         };
-        self.checkpoint.note_replaced(work.claimed.item, records.clone()).await?;
-        work.claimed.replaces = Some(Replaces::Records(records));
-        Ok(Asked::Known(work))
+        self.checkpoint.record_superseded(work.claimed.item, records.clone()).await?;
+        work.claimed.replaces = Some(Supersedes::Records(records));
+        Ok(ReplacementLookup::Known(work))
     }
 
     /// Asks what is there, and removes what is to go.
-    pub(super) async fn look_at_replacement(&self, mut replacement: Replacement) -> Result<CaseEnd, StoreError> {
-        let Some(lookup) = self.query(&replacement.claimed).await else { return Ok(CaseEnd::Left) };
+    pub(super) async fn clean_up(&self, mut replacement: Replacement) -> Result<ReconcileStep, StoreError> {
+        let Some(lookup) = self.query(&replacement.claimed).await else { return Ok(ReconcileStep::Left) };
         let found = match lookup {
             Lookup::Present { records } => records,
             Lookup::Absent => Vec::new(),
-            Lookup::Throttled { .. } => return Ok(self.look_later(replacement, None)),
-            Lookup::Unanswered(fault) => return Ok(self.look_later(replacement, Some(&fault))),
+            Lookup::Throttled { .. } => return Ok(self.requeue_cleanup(replacement, None)),
+            Lookup::Unanswered(fault) => return Ok(self.requeue_cleanup(replacement, Some(&fault))),
             Lookup::Fatal(fatal) => {
                 self.drain(DrainReason::Fatal(fatal));
-                return Ok(CaseEnd::Left);
+                return Ok(ReconcileStep::Left);
             }
         };
         let is_old = |record: &&FaceRecord| replacement.replaced().contains(&record.id);
         let old = found.iter().find(is_old).map(|record| record.id);
         if found.iter().all(|record| is_old(&record)) {
             replacement.unseen += 1;
-            return Ok(self.look_at_unseen(replacement));
+            return Ok(self.wait_until_visible(replacement));
         }
         match old {
             None => {
-                self.checkpoint.finish_removal(replacement.claimed.item).await?;
-                Ok(CaseEnd::Settled)
+                self.checkpoint.finish_delete(replacement.claimed.item).await?;
+                Ok(ReconcileStep::Settled)
             }
             Some(record) => self.remove(replacement, record).await,
         }
     }
 
     /// The new record is not there, or not yet; then nothing is removed. "Absent" is heard twice, as of any doubt.
-    fn look_at_unseen(&self, replacement: Replacement) -> CaseEnd {
+    fn wait_until_visible(&self, replacement: Replacement) -> ReconcileStep {
         if replacement.unseen < 2 {
-            return CaseEnd::AskAgain(Case::Replacement(replacement), Instant::now() + self.settings.settle);
+            return ReconcileStep::AskAgain(
+                Reconciliation::Replacement(replacement),
+                Instant::now() + self.settings.settle,
+            );
         }
         tracing::warn!(
             row = replacement.claimed.row,
             "the new photo is enrolled, but the service shows no new record: the old one is kept, and looked at again by the next run"
         );
-        CaseEnd::Left
+        ReconcileStep::Left
     }
 
-    async fn remove(&self, mut replacement: Replacement, record: i64) -> Result<CaseEnd, StoreError> {
+    async fn remove(&self, mut replacement: Replacement, record: i64) -> Result<ReconcileStep, StoreError> {
         let permit = tokio::select! {
             biased;
-            () = self.stop.draining() => return Ok(CaseEnd::Left),
+            () = self.stop.draining() => return Ok(ReconcileStep::Left),
             permit = self.delete_gate.permit() => permit,
         };
         let permit = match permit {
             Ok(permit) => permit,
-            Err(deferred) => return Ok(CaseEnd::AskAgain(Case::Replacement(replacement), deferred.until)),
+            Err(deferred) => {
+                return Ok(ReconcileStep::AskAgain(Reconciliation::Replacement(replacement), deferred.until));
+            }
         };
-        let intent = self.checkpoint.intend_removal(Removal { item: replacement.claimed.item, record }).await?;
+        let intent = self.checkpoint.intend_delete(DeleteIntent { item: replacement.claimed.item, record }).await?;
         crate::crash::point("removal.before");
         let removed = self.client.delete_face_record(permit, intent).await;
         crate::crash::point("removal.after");
@@ -158,8 +163,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
             Removed::Done => {
                 self.delete_gate.observe(false, Instant::now());
                 replacement.tries = 0;
-                Ok(CaseEnd::AskAgain(
-                    Case::Replacement(replacement),
+                Ok(ReconcileStep::AskAgain(
+                    Reconciliation::Replacement(replacement),
                     Instant::now() + REMOVAL_SETTLES.min(self.settings.settle),
                 ))
             }
@@ -169,18 +174,18 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 if let Some(pause) = retry_after {
                     self.delete_gate.pause(pause, now);
                 }
-                Ok(self.look_later(replacement, None))
+                Ok(self.requeue_cleanup(replacement, None))
             }
-            Removed::Unanswered(fault) => Ok(self.look_later(replacement, Some(&fault))),
+            Removed::Unanswered(fault) => Ok(self.requeue_cleanup(replacement, Some(&fault))),
             Removed::Fatal(fatal) => {
                 self.drain(DrainReason::Fatal(fatal));
-                Ok(CaseEnd::Left)
+                Ok(ReconcileStep::Left)
             }
         }
     }
 
     /// A throttle uses nothing up; faults do, and then the rest is the next run's.
-    fn look_later(&self, mut replacement: Replacement, fault: Option<&Fault>) -> CaseEnd {
+    fn requeue_cleanup(&self, mut replacement: Replacement, fault: Option<&CallFailure>) -> ReconcileStep {
         if let Some(fault) = fault {
             replacement.tries += 1;
             if replacement.tries >= self.settings.rules.attempts {
@@ -189,10 +194,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     fault = fault.message,
                     "the old record could not be removed: it is left to the next run"
                 );
-                return CaseEnd::Left;
+                return ReconcileStep::Left;
             }
         }
         let wait = replacement.backoff.next(fastrand::f64());
-        CaseEnd::AskAgain(Case::Replacement(replacement), Instant::now() + wait)
+        ReconcileStep::AskAgain(Reconciliation::Replacement(replacement), Instant::now() + wait)
     }
 }

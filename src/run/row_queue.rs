@@ -54,7 +54,7 @@ pub(super) enum Taken<T, E> {
     /// Nothing, for as long as was waited.
     Nothing,
     /// The source has ended, and all its rows have been taken.
-    End(Result<(), E>),
+    Next(Result<(), E>),
 }
 
 impl<T, E> RowQueue<T, E> {
@@ -118,7 +118,7 @@ impl<T, E> RowQueue<T, E> {
             state = self.wait_for(state, enough, MAX_BATCH_DELAY);
         }
         if state.rows.is_empty() {
-            return state.end.take().map_or(Taken::Nothing, Taken::End);
+            return state.end.take().map_or(Taken::Nothing, Taken::Next);
         }
         let taken = state.rows.len().min(most);
         Taken::Rows(state.rows.drain(..taken).collect())
@@ -202,7 +202,7 @@ mod tests {
                             rows.extend(batch.into_iter().map(|row| row.row));
                         }
                         Taken::Nothing => {}
-                        Taken::End(how) => end = Some(how),
+                        Taken::Next(how) => end = Some(how),
                     }
                 }
             });

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use crate::domain::Binding;
+use crate::domain::Bottleneck;
 
 /// A stage in which items wait.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Stage {
+pub(super) enum PipelineStage {
     /// A photo is read, fitted and encoded, or waits for that.
     Photo,
     /// An intent is on its way to the disk.
@@ -19,7 +19,7 @@ pub(super) enum Stage {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Stages {
+pub(super) struct StageGauges {
     photo: AtomicUsize,
     disk: AtomicUsize,
     gate: AtomicUsize,
@@ -27,34 +27,35 @@ pub(super) struct Stages {
 }
 
 /// An item in a stage, until it is dropped.
-pub(super) struct InStage<'a>(&'a AtomicUsize);
+pub(super) struct StageGuard<'a>(&'a AtomicUsize);
 
-impl Drop for InStage<'_> {
+impl Drop for StageGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
 }
 
-impl Stages {
-    pub(super) fn enter(&self, stage: Stage) -> InStage<'_> {
+impl StageGauges {
+    pub(super) fn enter(&self, stage: PipelineStage) -> StageGuard<'_> {
         let gauge = match stage {
-            Stage::Photo => &self.photo,
-            Stage::Disk => &self.disk,
-            Stage::Gate => &self.gate,
-            Stage::Answer => &self.answer,
+            PipelineStage::Photo => &self.photo,
+            PipelineStage::Disk => &self.disk,
+            PipelineStage::Gate => &self.gate,
+            PipelineStage::Answer => &self.answer,
         };
         gauge.fetch_add(1, Relaxed);
-        InStage(gauge)
+        StageGuard(gauge)
     }
 
     /// What binds, where the service answers: the gate if anyone waits there, else wherever most are.
-    pub(super) fn binding(&self, is_throttled: bool) -> Binding {
+    pub(super) fn binding(&self, is_throttled: bool) -> Bottleneck {
         if self.gate.load(Relaxed) > 0 {
-            return if is_throttled { Binding::Throttled } else { Binding::Quota };
+            return if is_throttled { Bottleneck::Throttled } else { Bottleneck::Quota };
         }
-        let waiting = [(&self.photo, Binding::Photos), (&self.disk, Binding::Disk), (&self.answer, Binding::Answers)];
+        let waiting =
+            [(&self.photo, Bottleneck::Photos), (&self.disk, Bottleneck::Disk), (&self.answer, Bottleneck::Answers)];
         let fullest = waiting.into_iter().max_by_key(|(gauge, _)| gauge.load(Relaxed));
-        fullest.filter(|(gauge, _)| gauge.load(Relaxed) > 0).map_or(Binding::Rows, |(_, binding)| binding)
+        fullest.filter(|(gauge, _)| gauge.load(Relaxed) > 0).map_or(Bottleneck::Rows, |(_, binding)| binding)
     }
 }
 
@@ -63,15 +64,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gate_binds_where_anyone_waits_at_it_and_else_the_fullest_stage() {
-        let stages = Stages::default();
-        assert_eq!(stages.binding(false), Binding::Rows);
-        let photos = [stages.enter(Stage::Photo), stages.enter(Stage::Photo)];
-        let _answer = stages.enter(Stage::Answer);
-        assert_eq!(stages.binding(false), Binding::Photos);
-        let gate = stages.enter(Stage::Gate);
-        assert_eq!([stages.binding(false), stages.binding(true)], [Binding::Quota, Binding::Throttled]);
+    fn bottleneck_is_gate_or_fullest_stage() {
+        let stages = StageGauges::default();
+        assert_eq!(stages.binding(false), Bottleneck::Rows);
+        let photos = [stages.enter(PipelineStage::Photo), stages.enter(PipelineStage::Photo)];
+        let _answer = stages.enter(PipelineStage::Answer);
+        assert_eq!(stages.binding(false), Bottleneck::Photos);
+        let gate = stages.enter(PipelineStage::Gate);
+        assert_eq!([stages.binding(false), stages.binding(true)], [Bottleneck::Quota, Bottleneck::Throttled]);
         drop((photos, gate));
-        assert_eq!(stages.binding(true), Binding::Answers);
+        assert_eq!(stages.binding(true), Bottleneck::Answers);
     }
 }

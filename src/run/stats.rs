@@ -61,7 +61,7 @@ impl Stats {
     }
 
     /// A conclusive answer has taken so long.
-    pub(super) fn answered(&self, latency: Duration) {
+    pub(super) fn on_response(&self, latency: Duration) {
         let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
         *latencies.entry(two_digits(latency.as_millis() as u64)).or_default() += 1;
     }

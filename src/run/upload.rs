@@ -6,65 +6,71 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
+    attempt::{Next, Task},
     engine::Engine,
     prepare::PhotoFile,
-    unit::{End, Work},
 };
 use crate::{
-    api::{FileAddress, Leave, Transport, UploadError},
-    checkpoint::{Settlement, Store, StoreError},
-    domain::{DrainReason, ItemState, Outcome, Permit, Stage},
-    pace::{Gate, Next},
+    api::{ObjectUrl, Transport, UploadAuthorization, UploadError},
+    checkpoint::{OutcomeRecord, Store, StoreError},
+    domain::{DrainReason, ItemState, Outcome, Permit, RejectedBy},
+    pace::{Gate, RetryDecision},
 };
 
 /// How long an uploaded file is named again, by a retry: no document says how long it is kept.
-const KEPT: Duration = Duration::from_secs(10 * 60);
+const UPLOAD_REUSE_TTL: Duration = Duration::from_secs(10 * 60);
 
 /// A photo that is there already.
 #[derive(Debug, Clone)]
-pub(super) struct Uploaded {
-    pub(super) address: FileAddress,
+pub(super) struct UploadedPhoto {
+    pub(super) address: ObjectUrl,
     pub(super) file: PhotoFile,
     at: Instant,
 }
 
-impl Uploaded {
+impl UploadedPhoto {
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
-        now < self.at + KEPT
+        now < self.at + UPLOAD_REUSE_TTL
     }
 }
 
 /// How an upload ends.
-pub(super) enum UploadEnd {
+pub(super) enum UploadOutcome {
     /// The photo is there, and the item knows where.
-    There(Work, FileAddress),
+    There(Task, ObjectUrl),
     /// It is not, and this becomes of the item.
-    Ended(End),
+    Ended(Next),
 }
 
 impl<T: Transport, S: Store> Engine<T, S> {
-    /// Leave, then the file.
-    pub(super) async fn upload(&self, mut work: Work, photo: &[u8], file: PhotoFile) -> Result<UploadEnd, StoreError> {
+    /// UploadAuthorization, then the file.
+    pub(super) async fn upload(
+        &self,
+        mut work: Task,
+        photo: &[u8],
+        file: PhotoFile,
+    ) -> Result<UploadOutcome, StoreError> {
         match self.try_upload(photo).await {
             Some(Ok(address)) => {
-                work.uploaded = Some(Uploaded { address: address.clone(), file, at: Instant::now() });
-                Ok(UploadEnd::There(work, address))
+                work.uploaded = Some(UploadedPhoto { address: address.clone(), file, at: Instant::now() });
+                Ok(UploadOutcome::There(work, address))
             }
-            Some(Err(error)) => self.upload_failed(work, error, file).await.map(UploadEnd::Ended),
-            None => Ok(UploadEnd::Ended(End::Left)),
+            Some(Err(error)) => self.upload_failed(work, error, file).await.map(UploadOutcome::Ended),
+            None => Ok(UploadOutcome::Ended(Next::Cancelled)),
         }
     }
 
     /// None: the run drains.
-    async fn try_upload(&self, file: &[u8]) -> Option<Result<FileAddress, UploadError>> {
+    async fn try_upload(&self, file: &[u8]) -> Option<Result<ObjectUrl, UploadError>> {
         let (leave, permit) = loop {
-            let permit = self.permit(&self.leave_gate).await?;
-            let leave: Leave = match self.observed(&self.leave_gate, self.client.authorize_file_upload(permit).await) {
-                Ok(leave) => leave,
-                Err(error) => return Some(Err(error)),
-            };
+            let permit = self.permit(&self.authorize_gate).await?;
+            let leave: UploadAuthorization =
+                match self.observed(&self.authorize_gate, self.client.authorize_file_upload(permit).await) {
+                    Ok(leave) => leave,
+                    Err(error) => return Some(Err(error)),
+                };
             let given_at = Instant::now();
-            let permit = self.permit(&self.object_gate).await?;
+            let permit = self.permit(&self.upload_gate).await?;
             // It may have run out while the file waited for its turn.
             if given_at.elapsed() < leave.life {
                 break (leave, permit);
@@ -73,7 +79,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         crate::crash::point("upload.before");
         let stored = self.client.post_object(permit, &leave, file).await;
         crate::crash::point("upload.after");
-        Some(self.observed(&self.object_gate, stored))
+        Some(self.observed(&self.upload_gate, stored))
     }
 
     /// A permit of a gate, however long it takes. None: the run drains.
@@ -104,38 +110,38 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     gate.pause(*pause, now);
                 }
             }
-            Err(UploadError::Fault(_) | UploadError::Fatal(_)) => {}
+            Err(UploadError::CallFailure(_) | UploadError::Fatal(_)) => {}
         }
         result
     }
 
-    async fn upload_failed(&self, mut work: Work, error: UploadError, file: PhotoFile) -> Result<End, StoreError> {
+    async fn upload_failed(&self, mut work: Task, error: UploadError, file: PhotoFile) -> Result<Next, StoreError> {
         let outcome = match error {
-            UploadError::Throttled { .. } => return Ok(self.later(work)),
+            UploadError::Throttled { .. } => return Ok(self.requeue(work)),
             UploadError::Fatal(fatal) => {
                 self.drain(DrainReason::Fatal(fatal));
-                return Ok(End::Left);
+                return Ok(Next::Cancelled);
             }
             UploadError::Refused(refusal) => Outcome::Rejected {
-                stage: Stage::Service,
+                stage: RejectedBy::Service,
                 code: refusal.code,
                 message: refusal.message,
                 request_id: refusal.request_id,
             },
-            UploadError::Fault(fault) => {
-                let is_away = self.missed(&fault).await;
+            UploadError::CallFailure(fault) => {
+                let is_away = self.on_failure(&fault).await;
                 work.upload_faults += u32::from(!is_away);
                 tracing::debug!(row = work.claimed.row, fault = fault.message, "a photo could not be uploaded");
                 let next = self.settings.rules.after_fault(work.upload_faults, is_away);
                 match next {
-                    Next::Again { .. } => return Ok(self.later(work)),
-                    Next::GiveUp => self.settings.rules.outcome(&next, &fault),
+                    RetryDecision::Retry { .. } => return Ok(self.requeue(work)),
+                    RetryDecision::GiveUp => self.settings.rules.outcome(&next, &fault),
                 }
             }
         };
         let item = work.claimed.item;
-        let settlement = Settlement::new(item, ItemState::Pending, outcome);
-        self.settle(Settlement { stamp: file.stamp, ..settlement }).await?;
-        Ok(End::Done)
+        let settlement = OutcomeRecord::new(item, ItemState::Pending, outcome);
+        self.settle(OutcomeRecord { stamp: file.stamp, ..settlement }).await?;
+        Ok(Next::Done)
     }
 }

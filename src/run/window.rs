@@ -13,7 +13,7 @@ pub struct Window {
 
 impl Window {
     /// How long it is still closed; none: it is open. Where the clocks are changed meanwhile, ask again then.
-    pub fn closed_for(&self, now: Time) -> Option<Duration> {
+    pub fn time_until_open(&self, now: Time) -> Option<Duration> {
         let is_open =
             if self.from < self.to { self.from <= now && now < self.to } else { now >= self.from || now < self.to };
         (!is_open).then(|| {
@@ -41,10 +41,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn window_goes_over_midnight_and_tells_how_long_it_is_closed() {
+    fn window_may_span_midnight() {
         let closed = |window: &str, now: &str| {
             let window: Window = window.parse().unwrap();
-            window.closed_for(now.parse().unwrap()).map(|wait| wait.as_secs())
+            window.time_until_open(now.parse().unwrap()).map(|wait| wait.as_secs())
         };
         assert_eq!(closed("22:00-06:00", "21:59:30"), Some(30));
         assert_eq!(closed("22:00-06:00", "06:00:00"), Some(16 * 3_600));

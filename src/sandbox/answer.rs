@@ -55,23 +55,23 @@ pub(super) struct Reply {
 
 /// The two things that every body repeats of its request.
 #[derive(Debug, Clone)]
-pub(super) struct Addressee {
+pub(super) struct Caller {
     pub(super) request_id: String,
     pub(super) host: String,
-    pub(super) dialect: Dialect,
+    pub(super) dialect: ErrorFormat,
 }
 
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dialect {
+pub(super) enum ErrorFormat {
     /// JSON.
     Gateway,
     /// XML.
     ObjectStore,
 }
 
-impl Addressee {
-    pub(super) fn new(host: String, dialect: Dialect) -> Self {
+impl Caller {
+    pub(super) fn new(host: String, dialect: ErrorFormat) -> Self {
         Self { request_id: uuid::Uuid::new_v4().hyphenated().to_string().to_uppercase(), host, dialect }
     }
 
@@ -100,8 +100,8 @@ impl Addressee {
 
     pub(super) fn refuse(&self, refusal: &Refusal) -> Reply {
         match self.dialect {
-            Dialect::Gateway => self.refuse_as_gateway(refusal),
-            Dialect::ObjectStore => {
+            ErrorFormat::Gateway => self.refuse_as_gateway(refusal),
+            ErrorFormat::ObjectStore => {
                 let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
                 let xml = format!(
                     "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{}</Code><Message>{}</Message>\

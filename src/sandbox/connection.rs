@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    answer::{Addressee, Dialect, Refusal},
+    answer::{Caller, ErrorFormat, Refusal},
     gateway::Call,
     service::{Effect, Service},
     wire::Wire,
@@ -84,7 +84,7 @@ fn refuse_body(deps: &Deps, is_too_long: bool) -> Response<Full<Bytes>> {
         true => Refusal::new(413, "RequestEntityTooLarge", "The request body is too large."),
         false => Refusal::new(400, "InvalidRequest", "The request body can't be read."),
     };
-    Addressee::new(String::new(), Dialect::Gateway).refuse(&refusal).into_response(&deps.service.clock.http_date())
+    Caller::new(String::new(), ErrorFormat::Gateway).refuse(&refusal).into_response(&deps.service.clock.http_date())
 }
 
 /// Until the connection is dropped.

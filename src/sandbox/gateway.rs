@@ -63,9 +63,9 @@ impl Call {
     }
 
     /// Spends the nonce; the signature has to fit by now.
-    pub(super) fn spend_nonce(&self, nonces: &mut Nonces, clock: &Clock) -> Result<(), Refusal> {
+    pub(super) fn consume_nonce(&self, nonces: &mut Nonces, clock: &Clock) -> Result<(), Refusal> {
         let nonce = self.header("x-acs-signature-nonce").filter(|nonce| !nonce.is_empty());
-        nonces.spend(&nonce.ok_or_else(|| missing("x-acs-signature-nonce"))?, clock.elapsed())
+        nonces.consume(&nonce.ok_or_else(|| missing("x-acs-signature-nonce"))?, clock.elapsed())
     }
 
     /// Is it a call of this API?

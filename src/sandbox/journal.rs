@@ -16,7 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// One request that was read to its end.
 #[derive(Debug, Clone, Serialize)]
-pub struct Arrival {
+pub struct CallRecord {
     /// Its number, the first being 0.
     pub seq: u64,
     /// When its last byte had been read, since the sandbox opened.
@@ -41,13 +41,13 @@ pub struct Arrival {
     /// The record that it made.
     pub record: Option<i64>,
     /// What its sender got.
-    pub ending: Ending,
+    pub ending: CallEnd,
 }
 
 /// What the sender of a request got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ending {
+pub enum CallEnd {
     /// Nothing yet.
     Pending,
     /// An answer.
@@ -65,19 +65,19 @@ pub enum Ending {
     Stalled,
 }
 
-impl Arrival {
+impl CallRecord {
     /// Was it refused for coming too soon?
     pub fn is_throttled(&self) -> bool {
         match &self.ending {
-            Ending::Answered { code, .. } => code.starts_with("Throttling"),
-            Ending::Pending | Ending::Cut | Ending::Reset | Ending::Stalled => false,
+            CallEnd::Answered { code, .. } => code.starts_with("Throttling"),
+            CallEnd::Pending | CallEnd::Cut | CallEnd::Reset | CallEnd::Stalled => false,
         }
     }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    arrivals: Vec<Arrival>,
+    arrivals: Vec<CallRecord>,
     file: Option<File>,
 }
 
@@ -89,7 +89,7 @@ impl Journal {
     }
 
     /// Notes an arrival, and gives it its number.
-    pub(super) fn note(&mut self, mut arrival: Arrival) -> u64 {
+    pub(super) fn note(&mut self, mut arrival: CallRecord) -> u64 {
         let seq = self.arrivals.len() as u64;
         arrival.seq = seq;
         self.arrivals.push(arrival);
@@ -97,14 +97,14 @@ impl Journal {
     }
 
     /// Adds what has become known of an arrival.
-    pub(super) fn amend(&mut self, seq: u64, amend: impl FnOnce(&mut Arrival)) {
+    pub(super) fn amend(&mut self, seq: u64, amend: impl FnOnce(&mut CallRecord)) {
         if let Some(arrival) = self.arrivals.get_mut(seq as usize) {
             amend(arrival);
         }
     }
 
     /// Notes what its sender gets, and writes its line.
-    pub(super) fn end(&mut self, seq: u64, ending: Ending) {
+    pub(super) fn end(&mut self, seq: u64, ending: CallEnd) {
         self.amend(seq, |arrival| arrival.ending = ending);
         let Some((file, arrival)) = self.file.as_mut().zip(self.arrivals.get(seq as usize)) else { return };
         let written = serde_json::to_vec(arrival).map_err(std::io::Error::from).and_then(|mut line| {
@@ -116,13 +116,13 @@ impl Journal {
         }
     }
 
-    pub(super) fn arrivals(&self) -> &[Arrival] {
+    pub(super) fn arrivals(&self) -> &[CallRecord] {
         &self.arrivals
     }
 }
 
 /// The most of these stamps that lie within one second, wherever it begins.
-pub(super) fn worst_second(stamps: impl IntoIterator<Item = Duration>) -> usize {
+pub(super) fn max_accepted_in_any_second(stamps: impl IntoIterator<Item = Duration>) -> usize {
     let mut stamps: Vec<Duration> = stamps.into_iter().collect();
     stamps.sort_unstable();
     let mut first = 0;
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn worst_second_is_found_wherever_it_begins() {
-        let worst = |millis: &[u64]| worst_second(millis.iter().map(|&ms| Duration::from_millis(ms)));
+        let worst = |millis: &[u64]| max_accepted_in_any_second(millis.iter().map(|&ms| Duration::from_millis(ms)));
         assert_eq!(worst(&[]), 0);
         assert_eq!(worst(&[0, 999, 1000]), 2);
         assert_eq!(worst(&[2100, 900, 1000, 1899, 1900]), 3);

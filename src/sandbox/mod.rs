@@ -4,7 +4,7 @@
 //! object store), over HTTP/1.1 on a loopback address, as strictly as the documents allow: it
 //! checks the signature from the bytes that arrived, remembers nonces, keeps a quota, refuses what the service refuses,
 //! and on demand fails in the ways in which networks and services fail ([`Script`]). What it made is in its ledger
-//! ([`Record`]), what it saw in its journal ([`Arrival`]); a test judges the client by these two alone.
+//! ([`Record`]), what it saw in its journal ([`CallRecord`]); a test judges the client by these two alone.
 //!
 //! It never imports `api`: a signer or a body type shared with the client would hide a shared mistake. It never reads a
 //! picture from the network, never listens beyond loopback, and makes no judgement of faces.
@@ -48,7 +48,7 @@ mod wire;
 pub use actions::Action;
 pub use error::SandboxError;
 pub use faults::{Fault, Rule, Script, ScriptError, When};
-pub use journal::{Arrival, Ending};
+pub use journal::{CallEnd, CallRecord};
 pub use ledger::Record;
 pub use server::Sandbox;
 pub use settings::{Credentials, Groups, Settings, Window};

@@ -19,7 +19,7 @@ pub(super) struct Nonces {
 
 impl Nonces {
     /// Takes a nonce, once.
-    pub(super) fn spend(&mut self, nonce: &str, at: Duration) -> Result<(), Refusal> {
+    pub(super) fn consume(&mut self, nonce: &str, at: Duration) -> Result<(), Refusal> {
         if at.saturating_sub(self.since) >= GENERATION {
             self.previous = std::mem::take(&mut self.current);
             self.since = at;
@@ -39,13 +39,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nonce_is_good_for_one_call_until_its_date_has_expired() {
+    fn nonce_is_accepted_once() {
         let mut nonces = Nonces::default();
-        assert!(nonces.spend("a", Duration::ZERO).is_ok());
-        assert_eq!(nonces.spend("a", Duration::from_mins(29)).unwrap_err().code, "SignatureNonceUsed");
-        assert!(nonces.spend("b", Duration::from_mins(31)).is_ok());
-        assert!(nonces.spend("a", Duration::from_mins(32)).is_err());
-        assert!(nonces.spend("c", Duration::from_mins(62)).is_ok());
-        assert!(nonces.spend("a", Duration::from_mins(63)).is_ok());
+        assert!(nonces.consume("a", Duration::ZERO).is_ok());
+        assert_eq!(nonces.consume("a", Duration::from_mins(29)).unwrap_err().code, "SignatureNonceUsed");
+        assert!(nonces.consume("b", Duration::from_mins(31)).is_ok());
+        assert!(nonces.consume("a", Duration::from_mins(32)).is_err());
+        assert!(nonces.consume("c", Duration::from_mins(62)).is_ok());
+        assert!(nonces.consume("a", Duration::from_mins(63)).is_ok());
     }
 }

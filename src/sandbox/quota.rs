@@ -62,13 +62,13 @@ mod tests {
     }
 
     #[test]
-    fn fixed_window_lets_twice_the_quota_through_around_a_boundary() {
+    fn fixed_window_allows_twice_quota_at_boundary() {
         let calls = [900, 950, 960, 1000, 1010, 1020, 2000];
         assert_eq!(admitted(Window::Fixed, 2, &calls), [900, 950, 1000, 1010, 2000]);
     }
 
     #[test]
-    fn sliding_window_never_lets_more_than_the_quota_into_any_second() {
+    fn sliding_window_holds_the_quota() {
         let calls = [900, 950, 960, 1000, 1899, 1900, 1949, 1950, 1951];
         assert_eq!(admitted(Window::Sliding, 2, &calls), [900, 950, 1900, 1950]);
     }
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn call_that_is_given_back_leaves_its_place_to_another() {
+    fn released_call_frees_its_slot() {
         let mut quota = Quota::new(NonZeroU32::new(1), Window::Sliding);
         assert!(quota.admit(Duration::ZERO));
         quota.give_back();

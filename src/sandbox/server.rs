@@ -10,9 +10,9 @@ use tokio_util::{
 };
 
 use super::{
-    Action, Arrival, Credentials, Groups, Record, SandboxError, Script, Settings,
+    Action, CallRecord, Credentials, Groups, Record, SandboxError, Script, Settings,
     connection::{Deps, serve},
-    journal::worst_second,
+    journal::max_accepted_in_any_second,
     ledger::NewRecord,
     service::{Service, lock},
 };
@@ -68,7 +68,7 @@ impl Sandbox {
     }
 
     /// Everything that has arrived so far, in the order of arrival.
-    pub fn journal(&self) -> Vec<Arrival> {
+    pub fn journal(&self) -> Vec<CallRecord> {
         lock(&self.service.journal).arrivals().to_vec()
     }
 
@@ -78,12 +78,12 @@ impl Sandbox {
     }
 
     /// The most calls of this action that were let through in any one second, wherever it begins.
-    pub fn worst_second(&self, action: Action) -> usize {
+    pub fn max_accepted_in_any_second(&self, action: Action) -> usize {
         self.count_worst_second(action, |arrival| arrival.admitted)
     }
 
     /// The same of all calls that arrived, refused ones too.
-    pub fn busiest_second(&self, action: Action) -> usize {
+    pub fn max_calls_in_any_second(&self, action: Action) -> usize {
         self.count_worst_second(action, |_| true)
     }
 
@@ -108,14 +108,14 @@ impl Sandbox {
     }
 
     /// Puts a record there that nobody sent, as another tool would have; gives its `Id`.
-    pub fn plant(&self, group: &str, user: &str, created: Timestamp) -> std::io::Result<i64> {
+    pub fn insert_record(&self, group: &str, user: &str, created: Timestamp) -> std::io::Result<i64> {
         let (group, user) = (group.to_owned(), user.to_owned());
         let new = NewRecord { group, user, created, picture: None, picture_bytes: None, made_at: None };
         lock(&self.service.ledger).add(new)
     }
 
     /// Takes a record away that nobody deleted by a call, as another tool would have. Was it there?
-    pub fn uproot(&self, id: i64) -> std::io::Result<bool> {
+    pub fn delete_record(&self, id: i64) -> std::io::Result<bool> {
         lock(&self.service.ledger).delete(id)
     }
 
@@ -129,10 +129,10 @@ impl Sandbox {
         drop(service);
     }
 
-    fn count_worst_second(&self, action: Action, counts: impl Fn(&Arrival) -> bool) -> usize {
+    fn count_worst_second(&self, action: Action, counts: impl Fn(&CallRecord) -> bool) -> usize {
         let journal = lock(&self.service.journal);
-        let is_meant = |arrival: &&Arrival| arrival.action.as_deref() == Some(action.name()) && counts(arrival);
-        worst_second(journal.arrivals().iter().filter(is_meant).map(|arrival| arrival.at))
+        let is_meant = |arrival: &&CallRecord| arrival.action.as_deref() == Some(action.name()) && counts(arrival);
+        max_accepted_in_any_second(journal.arrivals().iter().filter(is_meant).map(|arrival| arrival.at))
     }
 }
 

@@ -9,9 +9,9 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Action, Arrival, Credentials, Ending, Fault, Groups, SandboxError, Script, Settings,
+    Action, CallEnd, CallRecord, Credentials, Fault, Groups, SandboxError, Script, Settings,
     actions::{Ask, File},
-    answer::{Addressee, Dialect, Refusal, Reply},
+    answer::{Caller, ErrorFormat, Refusal, Reply},
     clock::Clock,
     form::Params,
     gateway::Call,
@@ -21,7 +21,7 @@ use super::{
     objects::Objects,
     quota::Quota,
     turn::Turn,
-    turnstile::Turnstile,
+    turnstile::ActionLimiter,
 };
 
 /// What is to happen on the connection.
@@ -45,7 +45,7 @@ pub(super) struct Service {
     credentials: RwLock<Credentials>,
     groups: RwLock<Groups>,
     nonces: Mutex<Nonces>,
-    turnstile: Mutex<Turnstile>,
+    turnstile: Mutex<ActionLimiter>,
     pub(super) ledger: Mutex<Ledger>,
     pub(super) objects: Mutex<Objects>,
     pub(super) journal: Mutex<Journal>,
@@ -77,7 +77,7 @@ impl Service {
             credentials: RwLock::new(settings.credentials),
             groups: RwLock::new(settings.groups),
             nonces: Mutex::default(),
-            turnstile: Mutex::new(Turnstile::new(quota, settings.retry_after, settings.faults, settings.seed)),
+            turnstile: Mutex::new(ActionLimiter::new(quota, settings.retry_after, settings.faults, settings.seed)),
             ledger: Mutex::new(Ledger::open(settings.records.as_deref())?),
             objects: Mutex::new(Objects::new(settings.policy_life)),
             journal: Mutex::new(Journal::open(settings.journal.as_deref())?),
@@ -116,8 +116,8 @@ impl Service {
     pub(super) async fn play(&self, call: Call, at: Duration) -> Effect {
         let host = call.header("host").unwrap_or_default();
         let is_file = Objects::is_host(&host);
-        let dialect = if is_file { Dialect::ObjectStore } else { Dialect::Gateway };
-        let addressee = Addressee::new(host, dialect);
+        let dialect = if is_file { ErrorFormat::ObjectStore } else { ErrorFormat::Gateway };
+        let addressee = Caller::new(host, dialect);
         let (seq, admitted) = if is_file { self.admit_file(&call, at) } else { self.admit(&call, at) };
         // The body is most of what a call holds, and waiting calls are many.
         drop(call);
@@ -134,7 +134,7 @@ impl Service {
         let named = call.header("x-acs-action").as_deref().and_then(Action::named);
         let params = named.map_or_else(|| Ok(Params::default()), |action| Params::parse(call.encoded_params(action)));
         let said = |name| params.as_ref().ok().and_then(|params| params.text(name).ok().flatten());
-        let arrival = Arrival {
+        let arrival = CallRecord {
             action: call.header("x-acs-action"),
             user: said("MerchantUserId"),
             group: said("FaceGroupCode"),
@@ -153,7 +153,7 @@ impl Service {
     /// A file for the object store: its policy is its signature, and is looked at with the file.
     fn admit_file(&self, call: &Call, at: Duration) -> (u64, Result<Admitted, Refusal>) {
         let action = Action::PostObject;
-        let seq = lock(&self.journal).note(Arrival { action: Some(action.name().to_owned()), ..self.arrival(at) });
+        let seq = lock(&self.journal).note(CallRecord { action: Some(action.name().to_owned()), ..self.arrival(at) });
         let fault = lock(&self.turnstile).pass(action, None, at);
         let file = File::new(call.header("content-type").unwrap_or_default(), call.body.clone());
         let is_post = call.method == hyper::Method::POST && call.uri.path() == "/";
@@ -165,8 +165,8 @@ impl Service {
     }
 
     /// Of which nothing is known but its time.
-    fn arrival(&self, at: Duration) -> Arrival {
-        Arrival {
+    fn arrival(&self, at: Duration) -> CallRecord {
+        CallRecord {
             seq: 0,
             at,
             wall: self.clock.now(),
@@ -177,13 +177,13 @@ impl Service {
             picture: None,
             admitted: false,
             record: None,
-            ending: Ending::Pending,
+            ending: CallEnd::Pending,
         }
     }
 
     fn authenticate(&self, call: &Call) -> Result<Action, Refusal> {
         call.authenticate(&self.credentials(), &self.clock)?;
-        call.spend_nonce(&mut lock(&self.nonces), &self.clock)?;
+        call.consume_nonce(&mut lock(&self.nonces), &self.clock)?;
         call.action()
     }
 
@@ -204,11 +204,11 @@ impl Service {
     }
 }
 
-fn ending(effect: &Effect) -> Ending {
+fn ending(effect: &Effect) -> CallEnd {
     match effect {
-        Effect::Answer(reply) => Ending::Answered { status: reply.status, code: reply.code.clone() },
-        Effect::Cut(_) => Ending::Cut,
-        Effect::Reset => Ending::Reset,
-        Effect::Stall => Ending::Stalled,
+        Effect::Answer(reply) => CallEnd::Answered { status: reply.status, code: reply.code.clone() },
+        Effect::Cut(_) => CallEnd::Cut,
+        Effect::Reset => CallEnd::Reset,
+        Effect::Stall => CallEnd::Stalled,
     }
 }

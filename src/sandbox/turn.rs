@@ -7,16 +7,16 @@ use std::time::Duration;
 use super::{
     Fault,
     actions::{Ask, Room, verdict},
-    answer::{Addressee, Refusal, Reply},
+    answer::{Caller, Refusal, Reply},
     service::{Effect, Service, lock},
 };
-use crate::domain::ApiCode;
+use crate::domain::ErrorCode;
 
 /// A call that was let through.
 pub(super) struct Turn<'a> {
     pub(super) service: &'a Service,
     pub(super) seq: u64,
-    pub(super) addressee: Addressee,
+    pub(super) addressee: Caller,
     pub(super) asked: Result<Ask, Refusal>,
 }
 
@@ -63,7 +63,7 @@ impl Turn<'_> {
             Fault::NotPassed => {
                 let mut reply = to.succeed(vec![("Result", verdict("N", "LOW"))]);
                 // A reader of the journal must not take it for a success.
-                reply.code = ApiCode::NOT_PASSED.to_owned();
+                reply.code = ErrorCode::NOT_PASSED.to_owned();
                 Effect::Answer(reply)
             }
             Fault::Permission => {

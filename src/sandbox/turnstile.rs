@@ -4,20 +4,20 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use super::{Action, Fault, Script, answer::Refusal, faults::Player, quota::Quota};
+use super::{Action, Fault, Script, answer::Refusal, faults::FaultPlayer, quota::Quota};
 
 #[derive(Debug)]
-pub(super) struct Turnstile {
+pub(super) struct ActionLimiter {
     quotas: [Quota; Action::ALL.len()],
-    faults: Player,
+    faults: FaultPlayer,
     retry_after: Option<Duration>,
     seed: u64,
 }
 
-impl Turnstile {
+impl ActionLimiter {
     pub(super) fn new(quota: Quota, retry_after: Option<Duration>, faults: Script, seed: u64) -> Self {
         let quotas = std::array::from_fn(|_| quota.clone());
-        Self { quotas, faults: Player::new(faults, seed), retry_after, seed }
+        Self { quotas, faults: FaultPlayer::new(faults, seed), retry_after, seed }
     }
 
     /// Lets a call through, perhaps to a fault.
@@ -40,6 +40,6 @@ impl Turnstile {
     }
 
     pub(super) fn set_faults(&mut self, script: Script) {
-        self.faults = Player::new(script, self.seed);
+        self.faults = FaultPlayer::new(script, self.seed);
     }
 }

@@ -17,10 +17,10 @@ use std::{
 
 use face_enroll::{
     api::{
-        AccessKey, Client, Credentials, Endpoint, RawAnswer, SignedRequest, Transport, TransportError, UploadTarget,
+        AccessKey, Client, Credentials, Endpoint, RawResponse, SignedRequest, Transport, TransportError, UploadTarget,
     },
-    checkpoint::{Batch, Checkpoint, NewRun, SqliteStore},
-    domain::{FaceGroupCode, Item, MerchantUserId, PictureRef, RunId},
+    checkpoint::{Batch, Checkpoint, RunStart, SqliteStore},
+    domain::{FaceGroupCode, Item, MerchantUserId, PhotoSource, RunId},
     pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
     picture::Rules,
     run::{Deps, Engine, IngestProgress, Limits, Precheck, Settings, Stop},
@@ -53,9 +53,9 @@ const SHARE_OF_COMMITS: f64 = 0.1;
 struct Yes;
 
 impl Transport for Yes {
-    async fn exchange(&self, _: SignedRequest) -> Result<RawAnswer, TransportError> {
+    async fn exchange(&self, _: SignedRequest) -> Result<RawResponse, TransportError> {
         let body = br#"{"Code":"Success","Message":"ok","RequestId":"r","Result":{"Passed":"Y"}}"#;
-        Ok(RawAnswer { status: 200, body: Some(body.as_slice().into()), ..RawAnswer::default() })
+        Ok(RawResponse { status: 200, body: Some(body.as_slice().into()), ..RawResponse::default() })
     }
 }
 
@@ -71,8 +71,8 @@ fn engine(checkpoint: Checkpoint<Slow>) -> Engine<Yes, Slow> {
         add_gate: gate(),
         query_gate: gate(),
         delete_gate: gate(),
-        leave_gate: gate(),
-        object_gate: gate(),
+        authorize_gate: gate(),
+        upload_gate: gate(),
         events: mpsc::channel(1).0,
         stop: Stop::default(),
     };
@@ -87,7 +87,7 @@ fn engine(checkpoint: Checkpoint<Slow>) -> Engine<Yes, Slow> {
         keep_going: false,
         photo: Rules::default(),
         precheck: Precheck::Off,
-        uploads_all: false,
+        always_upload: false,
         allow_outside_root: false,
         window: None,
     };
@@ -95,19 +95,19 @@ fn engine(checkpoint: Checkpoint<Slow>) -> Engine<Yes, Slow> {
 }
 
 #[tokio::test]
-async fn photo_costs_few_allocations_no_copy_and_a_small_share_of_a_commit() {
+async fn photo_costs_few_allocations_and_no_copy() {
     let archive = Archive::of(PHOTOS, BYTES);
     let store = SqliteStore::open(&archive.checkpoint(), "cost").unwrap();
     let store = Slow { store, sync: SYNC, commits: Arc::default() };
     let commits = store.commits.clone();
     let (checkpoint, writer) = Checkpoint::start(store).unwrap();
-    let new = NewRun { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None };
+    let new = RunStart { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None };
     checkpoint.start_run(new).await.unwrap();
     let item = |(n, user): (usize, &String)| Item {
         row: n as u64 + 2,
         group: FaceGroupCode::parse(GROUP).unwrap(),
         user: MerchantUserId::parse(user).unwrap(),
-        picture: PictureRef::Path(archive.path().join(format!("photos/{user}.jpg"))),
+        picture: PhotoSource::Path(archive.path().join(format!("photos/{user}.jpg"))),
         extra: Vec::new(),
         origin: None,
     };

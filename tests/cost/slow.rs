@@ -11,10 +11,10 @@ use std::{
 
 use face_enroll::{
     checkpoint::{
-        Batch, Claimed, Doubt, Found, Ingested, NewIntent, NewRun, PhotoLook, Settlement, SourceId, SqliteStore, Store,
-        StoreError,
+        Batch, CheckpointState, Claimed, InDoubtRow, Ingested, NewIntent, OutcomeRecord, PhotoCheck, RunStart,
+        SourceId, SqliteStore, Store, StoreError,
     },
-    domain::{Binding, Counts, Intent, ItemId, ItemReport, Removal, RunTotals},
+    domain::{Bottleneck, Counts, DeleteIntent, Intent, ItemId, ItemUpdate, RunTotals},
 };
 
 type Stored<T> = Result<T, StoreError>;
@@ -35,7 +35,7 @@ impl Store for Slow {
     fn begin(&mut self) -> Stored<()> {
         self.store.begin()
     }
-    fn start_run(&mut self, run: &NewRun) -> Stored<Found> {
+    fn start_run(&mut self, run: &RunStart) -> Stored<CheckpointState> {
         self.store.start_run(run)
     }
     fn end_run(&mut self, exit_code: u8, reason: &str) -> Stored<u64> {
@@ -50,43 +50,43 @@ impl Store for Slow {
     fn finish_ingest(&mut self) -> Stored<()> {
         self.store.finish_ingest()
     }
-    fn note_photos(&mut self, looks: &[PhotoLook]) -> Stored<()> {
-        self.store.note_photos(looks)
+    fn record_photo_checks(&mut self, looks: &[PhotoCheck]) -> Stored<()> {
+        self.store.record_photo_checks(looks)
     }
-    fn reopen(&mut self, items: &[ItemId]) -> Stored<()> {
-        self.store.reopen(items)
+    fn requeue(&mut self, items: &[ItemId]) -> Stored<()> {
+        self.store.requeue(items)
     }
     fn claim(&mut self, after: ItemId, limit: usize) -> Stored<Vec<Claimed>> {
         self.store.claim(after, limit)
     }
-    fn doubts(&mut self, after: ItemId, limit: usize) -> Stored<Vec<Doubt>> {
-        self.store.doubts(after, limit)
+    fn in_doubt_items(&mut self, after: ItemId, limit: usize) -> Stored<Vec<InDoubtRow>> {
+        self.store.in_doubt_items(after, limit)
     }
     fn intend(&mut self, intent: &NewIntent) -> Stored<Intent> {
         self.store.intend(intent)
     }
-    fn settle(&mut self, settlement: &Settlement) -> Stored<ItemReport> {
+    fn settle(&mut self, settlement: &OutcomeRecord) -> Stored<ItemUpdate> {
         self.store.settle(settlement)
     }
-    fn note_replaced(&mut self, item: ItemId, records: &[i64]) -> Stored<()> {
-        self.store.note_replaced(item, records)
+    fn record_superseded(&mut self, item: ItemId, records: &[i64]) -> Stored<()> {
+        self.store.record_superseded(item, records)
     }
-    fn unfinished_removals(&mut self, after: ItemId, limit: usize) -> Stored<Vec<Claimed>> {
-        self.store.unfinished_removals(after, limit)
+    fn pending_deletes(&mut self, after: ItemId, limit: usize) -> Stored<Vec<Claimed>> {
+        self.store.pending_deletes(after, limit)
     }
-    fn intend_removal(&mut self, removal: &Removal) -> Stored<()> {
-        self.store.intend_removal(removal)
+    fn intend_delete(&mut self, removal: &DeleteIntent) -> Stored<()> {
+        self.store.intend_delete(removal)
     }
-    fn finish_removal(&mut self, item: ItemId) -> Stored<()> {
-        self.store.finish_removal(item)
+    fn finish_delete(&mut self, item: ItemId) -> Stored<()> {
+        self.store.finish_delete(item)
     }
     fn counts(&mut self) -> Stored<Counts> {
         self.store.counts()
     }
-    fn note_totals(&mut self, totals: &RunTotals, limited_by: Binding) -> Stored<()> {
-        self.store.note_totals(totals, limited_by)
+    fn record_totals(&mut self, totals: &RunTotals, limited_by: Bottleneck) -> Stored<()> {
+        self.store.record_totals(totals, limited_by)
     }
-    fn learn_rate(&mut self, per_second: Option<f64>) -> Stored<()> {
-        self.store.learn_rate(per_second)
+    fn save_rate(&mut self, per_second: Option<f64>) -> Stored<()> {
+        self.store.save_rate(per_second)
     }
 }

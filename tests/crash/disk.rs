@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use crate::support::{Archive, Ended, Service};
 
 #[test]
-fn full_disk_ends_the_run_with_13_and_nothing_is_sent_without_an_intent() {
+fn full_disk_exits_13_without_unrecorded_sends() {
     for kibibytes in [0, 64, 150, 300] {
         let archive = Archive::of(200, 0);
         let service = Service::new();

@@ -113,7 +113,7 @@ fn shard(seed: u64, kills: u64) -> u64 {
 }
 
 #[test]
-fn killed_at_random_moments_nobody_is_lost_and_nobody_is_enrolled_twice() {
+fn random_kills_lose_and_duplicate_nobody() {
     let seed = from_environment("FACE_ENROLL_SEED", fastrand::u64(..));
     let kills = from_environment("FACE_ENROLL_KILLS", KILLS);
     println!("seed {seed}, {SHARDS} shards of {kills} kills");
@@ -130,7 +130,7 @@ fn killed_at_random_moments_nobody_is_lost_and_nobody_is_enrolled_twice() {
 }
 
 #[test]
-fn killed_at_each_point_between_claim_and_outcome_nobody_is_lost_and_nobody_is_enrolled_twice() {
+fn kill_at_each_point_loses_and_duplicates_nobody() {
     let began = Instant::now();
     let points: Vec<_> = POINTS.iter().map(|point| thread::spawn(move || at_point(point))).collect();
     let killed: u32 = points.into_iter().map(|point| point.join().unwrap()).sum();

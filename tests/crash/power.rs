@@ -12,12 +12,14 @@ use std::{
 };
 
 use face_enroll::{
-    checkpoint::{Batch, Checkpoint, NewIntent, NewRun, Settlement, SqliteStore, Store, StoreError},
-    domain::{ConfirmedBy, FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PictureRef, RunId, Stage},
+    checkpoint::{Batch, Checkpoint, NewIntent, OutcomeRecord, RunStart, SqliteStore, Store, StoreError},
+    domain::{
+        ConfirmedBy, FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PhotoSource, RejectedBy, RunId,
+    },
 };
 use rusqlite::Connection;
 
-use crate::vfs::{self, Disk, Files, Loss, Refusal};
+use crate::vfs::{self, ApiRejection, Disk, Files, Loss};
 
 const PEOPLE: usize = 120;
 /// Intents and outcomes of a history: enough for the WAL to be carried over into the file once or twice.
@@ -39,13 +41,13 @@ fn open(folder: &Path) -> SqliteStore {
     let mut store = SqliteStore::open(&folder.join("c.sqlite"), "region:ap-southeast-1").unwrap();
     store.begin().unwrap();
     let rules = Some("those of the page".to_owned());
-    store.start_run(&NewRun { id: RunId("r".into()), access_key: "LTAI****".into(), rules, quota: None }).unwrap();
+    store.start_run(&RunStart { id: RunId("r".into()), access_key: "LTAI****".into(), rules, quota: None }).unwrap();
     let source = store.open_source("/m.csv", Path::new("/photos")).unwrap();
     let item = |n: usize| Item {
         row: n as u64 + 2,
         group: group(),
         user: user(n),
-        picture: PictureRef::Path(PathBuf::from(format!("/photos/u{n:05}.jpg"))),
+        picture: PhotoSource::Path(PathBuf::from(format!("/photos/u{n:05}.jpg"))),
         extra: vec![("department".into(), "R&D".into())],
         origin: None,
     };
@@ -69,13 +71,13 @@ fn outcome(random: &mut fastrand::Rng) -> Outcome {
             request_id: None,
         },
         2 => Outcome::Rejected {
-            stage: Stage::Service,
+            stage: RejectedBy::Service,
             code: "NoFaceDetected".into(),
             message: "no face".into(),
             request_id: None,
         },
         3 => Outcome::InDoubt { code: "Timeout".into(), message: "no answer".into(), request_id: None },
-        _ => Outcome::Again { counts: true },
+        _ => Outcome::Requeue { counts: true },
     }
 }
 
@@ -185,7 +187,7 @@ fn history(seed: u64, lies: bool) -> (u32, u32) {
                 continue;
             }
             let outcome = outcome(&mut history.random);
-            let settlement = Settlement::new(ItemId(item), ItemState::Sending, outcome.clone());
+            let settlement = OutcomeRecord::new(ItemId(item), ItemState::Sending, outcome.clone());
             let report = store.settle(&settlement).unwrap();
             next.insert(item, (outcome.state() as i64, report.attempts));
         }
@@ -206,7 +208,7 @@ fn histories(seeds: std::ops::Range<u64>, lies: bool) -> (u32, u32) {
 }
 
 #[test]
-fn power_that_goes_at_any_moment_takes_no_acknowledged_intent_and_no_acknowledged_outcome() {
+fn power_loss_keeps_acknowledged_intents_and_outcomes() {
     let seed = fastrand::u64(..1 << 40);
     let (images, losses) = histories(seed..seed + 4, false);
     println!("seed {seed}: {images} images, {losses} losses");
@@ -216,15 +218,15 @@ fn power_that_goes_at_any_moment_takes_no_acknowledged_intent_and_no_acknowledge
 
 /// What this suite would say of a checkpoint that is not synced: or else it proves nothing.
 #[test]
-fn disk_that_lies_about_syncing_is_found_out_by_these_images() {
+fn lying_disk_is_detected_by_these_images() {
     let (images, losses) = histories(1..2, true);
     println!("{images} images, {losses} losses");
     assert!(losses * 5 > images, "{losses} of {images}");
 }
 
 #[tokio::test]
-async fn file_that_failed_once_is_not_written_to_again_and_has_what_was_acknowledged() {
-    for refusal in [Refusal::Full, Refusal::Sync] {
+async fn failed_checkpoint_is_not_written_again() {
+    for refusal in [ApiRejection::Full, ApiRejection::Sync] {
         for after in [0, 1, 2, 5, 11, 23] {
             let folder = tempfile::tempdir().unwrap();
             let disk = vfs::watch(folder.path());

@@ -101,7 +101,7 @@ fn sectors((name, change): &(String, Change)) -> Vec<(String, Change)> {
 
 /// What the disk refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ApiRejection {
     /// There is no room for another byte.
     Full,
     /// A sync fails.
@@ -117,7 +117,7 @@ pub struct Disk {
     /// A sync says that it has synced, and has not.
     lies: bool,
     /// So many writes, or syncs, go well before one is refused; then it goes well again.
-    refusal: Option<(Refusal, u32)>,
+    refusal: Option<(ApiRejection, u32)>,
 }
 
 impl Disk {
@@ -139,7 +139,7 @@ impl Disk {
         self.lies
     }
 
-    pub fn refuse(&mut self, refusal: Refusal, after: u32) {
+    pub fn refuse(&mut self, refusal: ApiRejection, after: u32) {
         self.refusal = Some((refusal, after));
     }
 
@@ -148,7 +148,7 @@ impl Disk {
         self.refusal.is_none()
     }
 
-    fn refuses(&mut self, what: Refusal) -> bool {
+    fn refuses(&mut self, what: ApiRejection) -> bool {
         match &mut self.refusal {
             Some((refusal, 0)) if *refusal == what => {
                 self.refusal = None;
@@ -309,7 +309,7 @@ unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
 unsafe extern "C" fn write(file: *mut sqlite3_file, bytes: *const c_void, n: c_int, at: sqlite3_int64) -> c_int {
     unsafe {
         if let Some((disk, _)) = watched(file)
-            && disk.lock().unwrap().refuses(Refusal::Full)
+            && disk.lock().unwrap().refuses(ApiRejection::Full)
         {
             return SQLITE_FULL;
         }
@@ -340,7 +340,7 @@ unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
             let mut disk = disk.lock().unwrap();
             let moment = disk.now.clone();
             disk.moments.push(moment);
-            if disk.refuses(Refusal::Sync) {
+            if disk.refuses(ApiRejection::Sync) {
                 return SQLITE_IOERR_FSYNC;
             }
             if !disk.lies {

@@ -12,13 +12,13 @@ use std::{
 
 use face_enroll::{
     api::{
-        AccessKey, Client, Credentials, Endpoint, HttpTransport, Lookup, LookupPages, Payload, Signable,
+        AccessKey, CanonicalRequest, Client, Credentials, Endpoint, HttpTransport, Lookup, LookupPages, Payload,
         TransportSettings, UploadTarget, authorization, canonical_query,
     },
-    checkpoint::{Batch, Checkpoint, NewIntent, NewRun, SqliteStore},
+    checkpoint::{Batch, Checkpoint, NewIntent, RunStart, SqliteStore},
     domain::{
-        Answer, Committed, FaceGroupCode, Fatal, FaultKind, Intent, Item, ItemId, MerchantUserId, Permit, PictureRef,
-        RunEffect, RunId, Verdict,
+        Answer, Committed, FaceGroupCode, FailureKind, FatalError, Intent, Item, ItemId, MerchantUserId, Permit,
+        PhotoSource, RunEffect, RunId, Verdict,
     },
     pace::{Gate, Qps, QuotaUse},
     sandbox::{Action, Sandbox, Settings as SandboxSettings},
@@ -54,13 +54,13 @@ async fn tokens() -> (Permit, Committed<Intent>) {
     let store = SqliteStore::open(&dir.path().join("c.sqlite"), "test").unwrap();
     let (checkpoint, _writer) = Checkpoint::start(store).unwrap();
     checkpoint
-        .start_run(NewRun { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None })
+        .start_run(RunStart { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None })
         .await
         .unwrap();
     let feeding = checkpoint.clone();
     tokio::task::spawn_blocking(move || {
         let source = feeding.open_source("m".into(), "/".into()).unwrap();
-        let picture = PictureRef::Path("/p".into());
+        let picture = PhotoSource::Path("/p".into());
         let item = Item { row: 2, group: group(), user: user(), picture, extra: Vec::new(), origin: None };
         feeding.ingest(Batch { source, rows: vec![Ok(item)] }).unwrap();
     })
@@ -191,7 +191,7 @@ fn kind(answer: &Answer) -> String {
 }
 
 #[tokio::test]
-async fn request_on_the_wire_is_what_the_official_sdks_send() {
+async fn wire_request_matches_official_sdks() {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let server = Server::start(move |mut stream, counter| {
         let tell = tell.clone();
@@ -245,7 +245,7 @@ async fn closed_port_is_known_not_to_have_been_reached() {
 }
 
 #[tokio::test]
-async fn whatever_breaks_after_the_first_byte_may_have_been_executed() {
+async fn failure_after_first_byte_is_maybe_executed() {
     let reset_within_the_body = Server::start(|mut stream, counter| async move {
         let mut some = [0; 1_000];
         let _ = stream.read(&mut some).await;
@@ -356,7 +356,7 @@ async fn connection_that_acknowledges_nothing_is_broken_off_and_delivers_no_more
 }
 
 #[tokio::test]
-async fn idle_connection_that_the_server_closes_costs_no_hidden_resend() {
+async fn closed_idle_connection_causes_no_hidden_resend() {
     // Answers one request on each connection, and closes it when the second one has been read.
     let server = Server::start(|mut stream, counter| async move {
         read_request(&mut stream, &counter).await;
@@ -382,7 +382,7 @@ async fn redirect_is_never_followed() {
 }
 
 #[tokio::test]
-async fn wait_that_the_service_asks_for_comes_with_whatever_verdict() {
+async fn retry_after_comes_with_any_verdict() {
     let body = r#"{"RequestId":"R","Code":"Throttling.Api","Message":"m"}"#;
     let response = format!("HTTP/1.1 403 X\r\nx-acs-retry-after: 1500\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let answer = send(&client(&Server::answering(response).await.endpoint)).await;
@@ -406,7 +406,7 @@ async fn wrong_clock_is_corrected_from_the_services_own() {
         let answer = send(&client).await;
         assert_eq!(kind(&answer), second, "what we send is no JPEG");
         if let Verdict::Fatal(fatal) = answer.verdict {
-            assert!(matches!(fatal, Fatal::Clock { .. }), "{fatal:?}");
+            assert!(matches!(fatal, FatalError::Clock { .. }), "{fatal:?}");
         }
     }
 }
@@ -426,9 +426,9 @@ async fn question_about_one_id_finds_that_id_alone() {
     };
     assert_eq!(ask().await, Lookup::Absent);
     let now = jiff::Timestamp::now();
-    sandbox.plant(group().as_str(), "张三", now).unwrap();
+    sandbox.insert_record(group().as_str(), "张三", now).unwrap();
     assert_eq!(ask().await, Lookup::Absent);
-    let id = sandbox.plant(group().as_str(), user().as_str(), now).unwrap();
+    let id = sandbox.insert_record(group().as_str(), user().as_str(), now).unwrap();
     let Lookup::Present { records } = ask().await else { panic!() };
     assert_eq!(records.iter().map(|record| record.id).collect::<Vec<_>>(), [id]);
     assert_eq!(
@@ -448,7 +448,7 @@ async fn server_that_nobody_vouches_for_gets_nothing() {
     let https = server.endpoint.replace("http://", "https://");
     let answer = send(&client(&https)).await;
     let Verdict::NotSent(fault) = &answer.verdict else { panic!("{answer:?}") };
-    assert!(matches!(fault.kind, FaultKind::ConnectFailed | FaultKind::CertificateRefused), "{fault:?}");
+    assert!(matches!(fault.kind, FailureKind::ConnectFailed | FailureKind::CertificateRefused), "{fault:?}");
 }
 
 /// Random requests, signed by us and by the official SDK's own function.
@@ -477,7 +477,7 @@ fn official_sdk_signs_what_we_sign() {
             .collect();
         let signed: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let (key_id, secret) = (text(20), text(40));
-        let request = Signable {
+        let request = CanonicalRequest {
             method: "POST",
             path: "/",
             query: &canonical_query(&pairs),

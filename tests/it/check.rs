@@ -74,7 +74,7 @@ fn named(row: &Value) -> String {
 }
 
 #[test]
-fn odd_photos_become_what_they_must_in_a_check_and_in_a_run() {
+fn odd_photos_have_expected_outcomes_in_check_and_run() {
     let (dir, outcomes) = odd_archive();
     assert!(outcomes.len() >= 60, "{}", outcomes.len());
     let manifest = dir.path().join("manifest.csv");
@@ -119,7 +119,7 @@ fn odd_photos_become_what_they_must_in_a_check_and_in_a_run() {
 }
 
 #[test]
-fn check_lists_every_fault_at_once_with_a_forecast_and_writes_nothing() {
+fn check_lists_all_faults_and_writes_nothing() {
     let archive = Archive::of(5, 0);
     fs::remove_file(archive.path().join("photos/u00004.jpg")).unwrap();
     let manifest = fs::read_to_string(archive.manifest()).unwrap();
@@ -150,7 +150,7 @@ fn check_lists_every_fault_at_once_with_a_forecast_and_writes_nothing() {
 }
 
 #[test]
-fn check_of_good_photos_ends_with_0_and_warnings_do_not_matter() {
+fn check_exits_0_on_warnings() {
     let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/manifest.csv");
     let ended = Enroll::new("check").arg(samples).end();
     assert_eq!(ended.code, Some(0), "{ended:#?}");

@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use face_enroll::{
-    checkpoint::{Batch, Checkpoint, NewIntent, NewRun, Reader, Settlement, SourceId, SqliteStore, Store, StoreError},
+    checkpoint::{
+        Batch, Checkpoint, NewIntent, OutcomeRecord, Reader, RunStart, SourceId, SqliteStore, Store, StoreError,
+    },
     domain::{
-        ConfirmedBy, Counts, FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PictureRef, RawFields,
-        RowDefect, RowError, RunId, Stage,
+        ConfirmedBy, Counts, FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PhotoSource, RawFields,
+        RejectedBy, RowError, RowErrorKind, RunId,
     },
 };
 
-fn new_run() -> NewRun {
-    NewRun {
+fn new_run() -> RunStart {
+    RunStart {
         id: RunId(format!("run-{}", fastrand::u64(..))),
         access_key: "LTAI****".to_owned(),
         rules: Some("those of the page".to_owned()),
@@ -26,7 +28,7 @@ fn item(row: u64, user: &str, path: &str) -> Item {
         row,
         group: FaceGroupCode::parse(GROUP).unwrap(),
         user: MerchantUserId::parse(user).unwrap(),
-        picture: PictureRef::Path(Path::new("/photos").join(path)),
+        picture: PhotoSource::Path(Path::new("/photos").join(path)),
         extra: vec![("department".into(), "R&D".into())],
         origin: None,
     }
@@ -38,7 +40,7 @@ fn people(users: &[&str]) -> Vec<Result<Item, RowError>> {
 
 fn bad_row(row: u64) -> Result<Item, RowError> {
     let fields = Box::new(RawFields { user: Some(String::new()), ..RawFields::default() });
-    Err(RowError { row, defect: RowDefect::MissingPicture, message: "no photo".into(), fields })
+    Err(RowError { row, defect: RowErrorKind::MissingPicture, message: "no photo".into(), fields })
 }
 
 fn enrolled() -> Outcome {
@@ -46,7 +48,7 @@ fn enrolled() -> Outcome {
     Outcome::Enrolled { confirmed_by, quality: Some("HIGH".into()), code: None, message: None, request_id: None }
 }
 
-fn rejected(stage: Stage) -> Outcome {
+fn rejected(stage: RejectedBy) -> Outcome {
     Outcome::Rejected { stage, code: "NoFaceDetected".into(), message: "no face".into(), request_id: None }
 }
 
@@ -106,7 +108,7 @@ impl Run {
     }
 
     fn settle(&mut self, item: ItemId, before: ItemState, outcome: Outcome) {
-        self.now(|store| store.settle(&Settlement::new(item, before, outcome)));
+        self.now(|store| store.settle(&OutcomeRecord::new(item, before, outcome)));
     }
 
     fn enrol(&mut self, user: &str) {
@@ -182,7 +184,7 @@ fn renamed_reordered_and_grown_manifest_resumes() {
 }
 
 #[test]
-fn later_row_of_one_id_is_refused_and_names_the_first() {
+fn duplicate_id_names_the_first_row() {
     let (_dir, path) = fresh();
     let mut run = Run::open(&path);
     for _reading in 0..2 {
@@ -248,7 +250,7 @@ fn leftovers_of_another_manifest_are_sent() {
 }
 
 #[test]
-fn intent_without_an_outcome_is_in_doubt_after_a_crash() {
+fn intent_without_outcome_is_in_doubt_after_crash() {
     let (_dir, path) = fresh();
     let mut first = Run::open(&path);
     first.read("/m.csv", people(&["a", "b"]));
@@ -259,7 +261,7 @@ fn intent_without_an_outcome_is_in_doubt_after_a_crash() {
     let mut second = Run::open(&path);
     second.read("/m.csv", people(&["a", "b"]));
     assert_eq!(second.pending(), ["b"]);
-    let doubts = second.now(|store| store.doubts(ItemId(0), 10));
+    let doubts = second.now(|store| store.in_doubt_items(ItemId(0), 10));
     assert_eq!(doubts.len(), 1);
     assert_eq!((doubts[0].claimed.user.as_str(), doubts[0].claimed.attempts), ("a", 1));
     assert_eq!(second.counts().by_code.get("Interrupted"), Some(&1));
@@ -274,11 +276,11 @@ fn change_from_another_state_than_expected_is_refused() {
     for (before, outcome) in [
         (ItemState::Sending, enrolled()),
         (ItemState::Pending, enrolled()),
-        (ItemState::InDoubt, Outcome::Again { counts: true }),
+        (ItemState::InDoubt, Outcome::Requeue { counts: true }),
     ] {
         run.store.begin().unwrap();
-        let refused = run.store.settle(&Settlement::new(item, before, outcome));
-        assert!(matches!(refused, Err(StoreError::IllegalChange { .. })), "{refused:?}");
+        let refused = run.store.settle(&OutcomeRecord::new(item, before, outcome));
+        assert!(matches!(refused, Err(StoreError::InvalidTransition { .. })), "{refused:?}");
         drop(run);
         run = Run::open(&path);
         run.read("/m.csv", people(&["a"]));
@@ -294,7 +296,7 @@ fn attempt_that_does_not_count_is_given_back() {
     let attempts = |run: &mut Run| run.now(|store| store.claim(ItemId(0), 1))[0].attempts;
     for (counts, expected) in [(false, 0), (true, 1), (false, 1), (true, 2)] {
         let item = run.intend("a");
-        run.settle(item, ItemState::Sending, Outcome::Again { counts });
+        run.settle(item, ItemState::Sending, Outcome::Requeue { counts });
         assert_eq!(attempts(&mut run), expected);
     }
 }
@@ -306,7 +308,7 @@ fn rejected_row_with_another_photo_is_pending_again() {
     first.read("/m.csv", people(&["a", "b"]));
     for user in ["a", "b"] {
         let item = first.find(user);
-        first.settle(item, ItemState::Pending, rejected(Stage::Local));
+        first.settle(item, ItemState::Pending, rejected(RejectedBy::Local));
     }
     drop(first);
     let mut second = Run::open(&path);
@@ -316,9 +318,9 @@ fn rejected_row_with_another_photo_is_pending_again() {
         store.ingest(&Batch { source, rows })
     });
     assert_eq!(second.pending(), ["a"]);
-    let [same_path] = &ingested.refused_before[..] else { panic!("{ingested:?}") };
+    let [same_path] = &ingested.rejected_items[..] else { panic!("{ingested:?}") };
     assert_eq!(same_path.path, Path::new("/photos/b.jpg"));
-    second.now(|store| store.reopen(&[same_path.item]));
+    second.now(|store| store.requeue(&[same_path.item]));
     assert_eq!(second.pending(), ["a", "b"]);
     assert_eq!(second.counts().rejected, 0);
 }
@@ -327,7 +329,7 @@ fn rejected_row_with_another_photo_is_pending_again() {
 fn checkpoint_of_another_target_is_refused() {
     let (_dir, path) = fresh();
     drop(Run::open(&path));
-    let Err(StoreError::Bound { found, wanted }) = SqliteStore::open(&path, "endpoint:127.0.0.1:8470") else {
+    let Err(StoreError::TargetMismatch { found, wanted }) = SqliteStore::open(&path, "endpoint:127.0.0.1:8470") else {
         panic!("it was opened");
     };
     assert_eq!((found.as_str(), wanted.as_str()), ("region:ap-southeast-1", "endpoint:127.0.0.1:8470"));
@@ -340,7 +342,7 @@ fn learned_rate_and_doubts_reach_the_next_run() {
     first.read("/m.csv", people(&["a", "b", "c"]));
     first.enrol("a");
     first.intend("b");
-    first.now(|store| store.learn_rate(Some(9.5)));
+    first.now(|store| store.save_rate(Some(9.5)));
     drop(first);
     let mut store = SqliteStore::open(&path, "region:ap-southeast-1").unwrap();
     store.begin().unwrap();
@@ -352,7 +354,7 @@ fn learned_rate_and_doubts_reach_the_next_run() {
 }
 
 #[tokio::test]
-async fn waiting_callers_share_a_commit_and_hear_of_it_afterwards() {
+async fn waiting_callers_share_a_commit() {
     let (_dir, path) = fresh();
     let store = SqliteStore::open(&path, "region:ap-southeast-1").unwrap();
     let (checkpoint, writer) = Checkpoint::start(store).unwrap();

@@ -240,7 +240,7 @@ fn oidc_role_gives_a_key_for_an_unsigned_question() {
 }
 
 #[test]
-fn ram_role_is_assumed_with_a_signature_and_roles_may_follow_one_another() {
+fn ram_roles_are_assumed_and_chained() {
     let service = service();
     // The first role's key is another one than that of the second.
     let sts = StandIn::new(|asked| {
@@ -294,7 +294,7 @@ fn their_clock() -> jiff::Timestamp {
 }
 
 #[test]
-fn clock_that_is_wrong_costs_one_more_question_and_a_key_lives_by_the_clock_of_whoever_gave_it() {
+fn wrong_clock_costs_one_retry_and_expiry_uses_issuer_clock() {
     let clock_offset = jiff::SignedDuration::from_hours(-2);
     let [id, secret, token] = KEY.map(str::to_owned);
     let credentials =
@@ -315,7 +315,7 @@ fn clock_that_is_wrong_costs_one_more_question_and_a_key_lives_by_the_clock_of_w
 }
 
 #[test]
-fn sts_behind_a_given_authority_is_trusted_and_otherwise_stops_the_run() {
+fn sts_uses_given_certificate_authority() {
     let service = service();
     let sts = StandIn::new(|_| by_sts(KEY[2], 3_600));
     let tls = Tls::before_address(sts.address, "127.0.0.1", VALID);
@@ -353,7 +353,7 @@ fn metadata(gives_token: bool, takes_token: bool, answers_without: bool) -> Stan
 }
 
 #[test]
-fn role_of_an_ecs_instance_is_asked_for_with_a_token_and_else_without() {
+fn ecs_role_is_fetched_with_and_without_token() {
     let service = service();
     let with = |metadata: &StandIn, variables: &[(&str, &str)]| {
         let mut enroll = doctor(&service);
@@ -405,7 +405,7 @@ fn credentials_uri_and_a_program_give_keys_too() {
 }
 
 #[test]
-fn place_that_fails_is_passed_over_and_told_and_one_that_is_away_may_come_back() {
+fn failing_provider_is_skipped_and_transient_one_is_retried() {
     let service = service();
     let sts = StandIn::new(|_| refusal(403, "NoPermission", "not you"));
     let giver = StandIn::new(|_| (200, told(KEY[2], 3_600).to_string()));
@@ -427,7 +427,7 @@ fn place_that_fails_is_passed_over_and_told_and_one_that_is_away_may_come_back()
 }
 
 #[test]
-fn machine_without_a_metadata_service_costs_little_and_is_no_absence() {
+fn missing_metadata_service_fails_fast() {
     let service = service();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}", silent.local_addr().unwrap());
@@ -466,7 +466,7 @@ fn key_is_renewed_while_a_run_goes_on() {
 }
 
 #[test]
-fn key_that_the_service_no_longer_takes_is_renewed_once_and_nobody_is_lost() {
+fn rejected_key_is_refreshed_once() {
     let archive = Archive::of(30, 0);
     let service = service();
     let given = Mutex::new(0);
@@ -488,7 +488,7 @@ fn key_that_the_service_no_longer_takes_is_renewed_once_and_nobody_is_lost() {
 }
 
 #[test]
-fn sts_that_is_away_is_waited_for_and_one_that_refuses_stops_the_run() {
+fn sts_outage_is_waited_out_and_refusal_stops() {
     let archive = Archive::of(60, 0);
     let service = service();
     let given = Mutex::new(0);
@@ -527,7 +527,7 @@ struct Case {
 /// The official package and ours, beside one another: the same key from the same environment and the same files, and the
 /// same question to whoever gives keys.
 #[tokio::test(flavor = "multi_thread")]
-async fn official_package_finds_the_same_keys_and_asks_the_same_questions() {
+async fn credential_chain_matches_official_package() {
     let Some(python) = python_with_sdk() else { return };
     let giver = StandIn::new(|asked| match asked.path.as_str() {
         "/latest/api/token" => (200, "planted-metadata-token".to_owned()),

@@ -12,7 +12,7 @@ fn large(people: usize) -> Archive {
 }
 
 #[test]
-fn photos_above_1_mb_are_uploaded_byte_for_byte_where_they_are_not_fitted() {
+fn unfitted_photos_above_1_mb_are_uploaded_unchanged() {
     let archive = large(6);
     let service = Service::new();
     let mut enroll = service.run(&archive);
@@ -28,7 +28,7 @@ fn photos_above_1_mb_are_uploaded_byte_for_byte_where_they_are_not_fitted() {
 }
 
 #[test]
-fn every_photo_is_uploaded_where_that_is_wanted_and_fitted_ones_are_small() {
+fn send_upload_uploads_every_photo() {
     let archive = Archive::of(3, 0);
     let service = Service::new();
     let mut enroll = service.run(&archive);
@@ -47,7 +47,7 @@ fn every_photo_is_uploaded_where_that_is_wanted_and_fitted_ones_are_small() {
 }
 
 #[test]
-fn faults_of_an_upload_leave_no_wrong_record_and_lose_nobody() {
+fn upload_faults_leave_no_wrong_record() {
     for faults in [
         r#"{"action":"AuthorizeFileUpload","calls":[1,2],"fault":"throttle","retry_after_ms":50}"#,
         r#"{"action":"AuthorizeFileUpload","calls":[1],"fault":"internal_error"}"#,
@@ -86,7 +86,7 @@ fn throttled_call_names_the_uploaded_file_again() {
 }
 
 #[test]
-fn upload_that_never_succeeds_ends_as_failed_and_one_that_is_not_allowed_ends_the_run() {
+fn failing_upload_fails_the_item_and_forbidden_upload_stops() {
     let archive = large(2);
     let service = Service::new();
     let always = r#"{"action":"PostObject","fault":"code","status":403,"code":"AccessDenied","message":"no"}"#;

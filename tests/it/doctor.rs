@@ -33,7 +33,7 @@ fn verdict(ended: &Ended, check: &str) -> String {
 }
 
 #[test]
-fn everything_is_in_order_and_nothing_was_made_to_find_that_out() {
+fn doctor_passes_and_changes_nothing() {
     let archive = Archive::of(2, 0);
     let service = Service::new();
     service.run(&archive).end().is(0, &[("enrolled", 2)]);
@@ -69,7 +69,7 @@ fn what_is_wrong_is_named_with_its_remedy() {
 }
 
 #[test]
-fn key_is_found_where_the_official_tools_keep_it_and_the_environment_comes_first() {
+fn credentials_follow_official_order() {
     let service = Service::new();
     let home = tempfile::tempdir().unwrap();
     let (id, secret) = (service.sandbox.access_key_id(), service.sandbox.access_key_secret());
@@ -104,7 +104,7 @@ fn key_is_found_where_the_official_tools_keep_it_and_the_environment_comes_first
 }
 
 #[test]
-fn wrong_clock_is_told_and_the_rest_is_looked_at_all_the_same() {
+fn doctor_reports_wrong_clock_and_continues() {
     let clock_offset = jiff::SignedDuration::from_hours(2);
     let service = Service::with(Settings { clock_offset, ..Settings::default() });
     let ended = doctor(&service, &["--group", GROUP]).end();

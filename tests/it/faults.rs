@@ -44,7 +44,7 @@ fn under(shell: &str, run: &mut Enroll) -> Command {
 }
 
 #[test]
-fn stopped_and_continued_process_makes_up_for_nothing_and_loses_nobody() {
+fn suspended_process_does_not_burst() {
     let archive = Archive::of(200, 0);
     let service = Service::with_quota(50, Duration::from_millis(20));
     let child = service.run(&archive).args(["--qps", "50", "--settle", "200ms"]).spawn();
@@ -55,13 +55,13 @@ fn stopped_and_continued_process_makes_up_for_nothing_and_loses_nobody() {
     kill_process(pid, Signal::CONT).unwrap();
     let ended = Ended::from(child.wait_with_output().unwrap());
     ended.is(0, &[("enrolled", 200), ("throttled", 0)]);
-    let busiest = service.sandbox.busiest_second(Action::AddFaceRecord);
+    let busiest = service.sandbox.max_calls_in_any_second(Action::AddFaceRecord);
     assert!(busiest <= 50, "{busiest} calls in one second");
     service.holds_exactly(&archive);
 }
 
 #[test]
-fn full_or_closed_streams_for_what_is_said_end_no_run() {
+fn full_or_closed_stderr_does_not_end_run() {
     for shell in ["exec 2>/dev/full", "exec 2>&-", "exec 1>/dev/full", "exec 1>&- 2>&-"] {
         let archive = Archive::of(10, 0);
         let service = Service::new();
@@ -88,7 +88,7 @@ fn export_to_a_full_disk_leaves_the_old_file() {
 }
 
 #[test]
-fn nobody_listening_is_waited_out_and_given_up_with_everyone_pending() {
+fn gives_up_when_service_is_unreachable() {
     let archive = Archive::of(5, 0);
     let service = Service::new();
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -100,7 +100,7 @@ fn nobody_listening_is_waited_out_and_given_up_with_everyone_pending() {
 }
 
 #[test]
-fn few_file_descriptors_slow_a_run_down_and_reject_nobody() {
+fn few_file_descriptors_reject_nobody() {
     let archive = Archive::of(120, 0);
     let service = Service::with_quota(0, Duration::from_millis(50));
     let mut run = service.run(&archive);
@@ -113,7 +113,7 @@ fn few_file_descriptors_slow_a_run_down_and_reject_nobody() {
 }
 
 #[test]
-fn key_that_is_revoked_stops_the_run_at_once_and_a_new_one_goes_on() {
+fn revoked_key_stops_run_and_new_key_resumes() {
     let archive = Archive::of(300, 0);
     let service = Service::with_quota(0, Duration::from_millis(20));
     let child = service.run(&archive).args(["--qps", "100"]).spawn();
@@ -132,7 +132,7 @@ fn key_that_is_revoked_stops_the_run_at_once_and_a_new_one_goes_on() {
 }
 
 #[test]
-fn permission_or_group_that_goes_while_a_run_lasts_stops_it_with_everyone_pending() {
+fn lost_permission_or_group_stops_run_with_rows_pending() {
     for script in [
         r#"{"from": 30, "fault": "permission"}"#,
         r#"{"from": 30, "fault": "code", "status": 403, "code": "Forbidden.AccountOverdue", "message": "overdue"}"#,
@@ -199,7 +199,7 @@ fn clock_that_is_20_minutes_off_mistakes_nobodys_record() {
         let service = Service::with(Settings { clock_offset, faults, ..Settings::default() });
         // By another tool, shortly before, by the service's clock.
         let before = jiff::Timestamp::now() + clock_offset - jiff::SignedDuration::from_mins(20);
-        service.sandbox.plant(GROUP, "u00005", before).unwrap();
+        service.sandbox.insert_record(GROUP, "u00005", before).unwrap();
         service.run(&archive).args(["--in-doubt", "hold"]).end().is(12, &[("enrolled", 9), ("in_doubt", 3)]);
         service.run(&archive).end().is(0, &[("enrolled", 12), ("calls", 0)]);
         let rows = export(&archive.checkpoint(), &[]);
@@ -214,7 +214,7 @@ fn clock_that_is_20_minutes_off_mistakes_nobodys_record() {
 }
 
 #[test]
-fn checkpoint_that_someone_else_has_locked_is_waited_for_and_then_refused() {
+fn locked_checkpoint_is_waited_for_then_refused() {
     let archive = Archive::of(3, 0);
     let service = Service::new();
     service.run(&archive).args(["--max-images", "1"]).end().is(8, &[("enrolled", 1)]);
@@ -229,7 +229,7 @@ fn checkpoint_that_someone_else_has_locked_is_waited_for_and_then_refused() {
 }
 
 #[test]
-fn checkpoint_that_is_removed_while_it_is_used_ends_the_run_and_enrols_nobody_twice() {
+fn removed_checkpoint_ends_run_without_duplicates() {
     let archive = Archive::of(400, 0);
     let service = Service::with_quota(0, Duration::from_millis(10));
     let mut child = service.run(&archive).args(["--qps", "40"]).spawn();
@@ -267,7 +267,7 @@ fn removed_lock_file_ends_the_run_and_lets_no_other_begin() {
 }
 
 #[test]
-fn checkpoint_without_its_wal_is_known_for_an_old_one() {
+fn checkpoint_without_its_wal_is_refused() {
     let archive = Archive::of(100, 0);
     let service = Service::new();
     service.run(&archive).args(["--max-images", "10"]).end().is(8, &[("enrolled", 10)]);

@@ -92,7 +92,7 @@ fn rooms_import_only_what_the_plan_allows() {
 
 #[test]
 fn proofs_are_made_in_one_place_each() {
-    for (maker, home) in [("Committed::by_checkpoint", "src/checkpoint"), ("Permit::by_gate", "src/pace")] {
+    for (maker, home) in [("Committed::attest", "src/checkpoint"), ("Permit::issue", "src/pace")] {
         let makers: Vec<PathBuf> = walkdir::WalkDir::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
             .into_iter()
             .filter_map(Result::ok)

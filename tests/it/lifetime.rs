@@ -22,7 +22,7 @@ fn killed(service: &Service, archive: &Archive, point: &str) {
 }
 
 #[test]
-fn checkpoint_restored_from_a_backup_is_refused_until_everyone_may_be_asked_about() {
+fn restored_checkpoint_is_refused_without_after_restore() {
     let archive = Archive::of(12, 0);
     let service = Service::new();
     service.run(&archive).args(["--max-images", "4"]).end().is(8, &[("enrolled", 4)]);
@@ -213,7 +213,7 @@ fn checkpoint_of_a_version_that_did_not_remember_its_file_goes_on_beside_its_loc
 }
 
 #[test]
-fn new_checkpoint_where_there_was_another_asks_before_every_send() {
+fn recreated_checkpoint_prechecks_every_send() {
     let archive = Archive::of(6, 0);
     let service = Service::new();
     service.run(&archive).args(["--max-images", "4"]).end().is(8, &[("enrolled", 4)]);
@@ -225,7 +225,7 @@ fn new_checkpoint_where_there_was_another_asks_before_every_send() {
 }
 
 #[test]
-fn damage_is_found_after_a_kill_and_ends_the_run() {
+fn corruption_after_a_kill_ends_the_run() {
     let archive = Archive::of(600, 0);
     let service = Service::new();
     // The file of a run that was killed; its pages are in the file itself, as after a checkpoint of the WAL.
@@ -250,7 +250,7 @@ fn damage_is_found_after_a_kill_and_ends_the_run() {
 }
 
 #[test]
-fn erased_person_is_nowhere_in_the_file_and_is_not_enrolled_a_second_time() {
+fn erased_person_is_gone_and_not_enrolled_again() {
     let archive = Archive::of(40, 0);
     let service = Service::new();
     service.run(&archive).end().is(0, &[("enrolled", 40)]);
@@ -292,7 +292,7 @@ fn erased_person_is_nowhere_in_the_file_and_is_not_enrolled_a_second_time() {
 }
 
 #[test]
-fn purge_removes_who_was_enrolled_long_ago_and_keeps_who_was_not_enrolled() {
+fn purge_removes_only_old_enrolled_items() {
     let archive = Archive::of(10, 0);
     fs::remove_file(archive.path().join("photos/u00010.jpg")).unwrap();
     let service = Service::new();
@@ -309,7 +309,7 @@ fn purge_removes_who_was_enrolled_long_ago_and_keeps_who_was_not_enrolled() {
 }
 
 #[test]
-fn export_for_a_spreadsheet_holds_no_formula_and_one_for_us_every_id_as_it_is() {
+fn spreadsheet_export_has_no_formulas() {
     let archive = Archive::of(1, 0);
     archive.write("path,merchant_user_id,note\nphotos/u00001.jpg,=1+1,@x\n");
     let service = Service::new();

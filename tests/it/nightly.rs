@@ -20,7 +20,7 @@ fn change(archive: &Archive, user: &str) -> String {
 }
 
 #[test]
-fn unchanged_archive_costs_no_call_and_no_read() {
+fn unchanged_archive_costs_nothing() {
     let archive = Archive::of(10, 0);
     let service = Service::new();
     service.run(&archive).end().is(0, &[("enrolled", 10), ("calls", 10)]);
@@ -37,7 +37,7 @@ fn unchanged_archive_costs_no_call_and_no_read() {
 }
 
 #[test]
-fn file_that_was_only_touched_or_moved_is_the_same_photo() {
+fn touched_or_moved_file_is_the_same_photo() {
     let archive = Archive::of(3, 0);
     let service = Service::new();
     service.run(&archive).end().is(0, &[("calls", 3)]);
@@ -55,7 +55,7 @@ fn file_that_was_only_touched_or_moved_is_the_same_photo() {
 }
 
 #[test]
-fn changed_photo_is_counted_and_kept_and_new_and_vanished_rows_are_told() {
+fn changed_new_and_vanished_rows_are_counted() {
     let archive = Archive::of(4, 0);
     let service = Service::new();
     service.run(&archive).end().is(0, &[("calls", 4)]);
@@ -74,7 +74,7 @@ fn changed_photo_is_counted_and_kept_and_new_and_vanished_rows_are_told() {
 }
 
 #[test]
-fn link_is_another_photo_when_it_leads_elsewhere_and_not_when_its_signature_is_new() {
+fn new_url_signature_is_not_a_new_photo() {
     let archive = Archive::of(0, 0);
     let service = Service::new();
     let link = |link: &str| archive.write(&format!("url,merchant_user_id\n{link},u1\n"));
@@ -89,7 +89,7 @@ fn link_is_another_photo_when_it_leads_elsewhere_and_not_when_its_signature_is_n
 }
 
 #[test]
-fn new_photo_takes_the_old_ones_place_once_it_is_there() {
+fn new_photo_replaces_old_record() {
     let archive = Archive::of(5, 0);
     let service = Service::new();
     service.run(&archive).end().is(0, &[("calls", 5)]);
@@ -114,7 +114,7 @@ fn new_photo_replaces_all_records_of_someone_who_has_more_than_a_page() {
     let service = Service::new();
     service.run(&archive).end().is(0, &[("calls", 2)]);
     for _another in 0..12 {
-        service.sandbox.plant(GROUP, "u00001", jiff::Timestamp::now()).unwrap();
+        service.sandbox.insert_record(GROUP, "u00001", jiff::Timestamp::now()).unwrap();
     }
     let digest = change(&archive, "u00001");
     service.run(&archive).args(["--on-change", "replace"]).end().is(0, &[("enrolled", 2), ("calls", 1)]);
@@ -124,7 +124,7 @@ fn new_photo_replaces_all_records_of_someone_who_has_more_than_a_page() {
 }
 
 #[test]
-fn refused_new_photo_leaves_the_old_record_where_it_is() {
+fn rejected_replacement_keeps_old_record() {
     let archive = Archive::of(2, 0);
     let service = Service::new();
     service.run(&archive).end().is(0, &[("calls", 2)]);
@@ -143,7 +143,7 @@ fn refused_new_photo_leaves_the_old_record_where_it_is() {
 }
 
 #[test]
-fn faults_on_the_way_of_a_replacement_leave_one_record_of_the_new_photo() {
+fn faults_during_replacement_leave_one_new_record() {
     for faults in [
         r#"{"calls":[1],"fault":"reset_after"}"#,
         r#"{"calls":[1],"fault":"reset_before"}"#,
@@ -173,7 +173,7 @@ fn faults_on_the_way_of_a_replacement_leave_one_record_of_the_new_photo() {
 }
 
 #[test]
-fn old_record_is_kept_while_the_new_one_is_not_seen_and_goes_with_a_later_run() {
+fn old_record_is_deleted_only_after_new_one_is_visible() {
     let archive = Archive::of(1, 0);
     let service = Service::new();
     service.run(&archive).end().is(0, &[("calls", 1)]);
@@ -190,7 +190,7 @@ fn old_record_is_kept_while_the_new_one_is_not_seen_and_goes_with_a_later_run() 
 }
 
 #[test]
-fn killed_while_it_replaces_nobody_is_without_a_record_and_in_the_end_each_has_one() {
+fn kill_during_replacement_leaves_everyone_one_record() {
     let archive = Archive::of(12, 0);
     let service = Service::with_quota(200, Duration::from_millis(5));
     service.run(&archive).args(["--qps", "200"]).end().is(0, &[("calls", 12)]);

@@ -41,7 +41,7 @@ fn throttling_of_5_percent_at_any_rate_costs_little() {
 }
 
 #[test]
-fn shared_quota_is_approached_from_below_and_left_at_the_first_throttle() {
+fn shared_quota_starts_low_and_yields_on_throttle() {
     let archive = Archive::of(150, 0);
     let service =
         Service::with(Settings { qps: NonZeroU32::new(20), latency: LATENCY, seed: 1, ..Settings::default() });
@@ -52,7 +52,7 @@ fn shared_quota_is_approached_from_below_and_left_at_the_first_throttle() {
 }
 
 #[test]
-fn restarts_stay_within_the_quota_too() {
+fn restarts_stay_within_the_quota() {
     let archive = Archive::of(200, 0);
     let service = Service::with_quota(50, Duration::from_millis(20));
     let mut random = fastrand::Rng::with_seed(7);
@@ -63,7 +63,7 @@ fn restarts_stay_within_the_quota_too() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    let busiest = service.sandbox.busiest_second(Action::AddFaceRecord);
+    let busiest = service.sandbox.max_calls_in_any_second(Action::AddFaceRecord);
     assert!(busiest <= 50, "{busiest} calls in one second");
     service.run(&archive).args(["--settle", "250ms"]).end().is(0, &[("enrolled", 200)]);
     service.holds_exactly(&archive);

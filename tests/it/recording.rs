@@ -41,7 +41,7 @@ fn pictures() -> PathBuf {
 
 #[test]
 #[ignore = "writes a picture of the README: it tests nothing, and takes a terminal or a browser"]
-fn terminal_in_which_a_run_is_killed_and_goes_on() {
+fn draw_terminal_picture() {
     let dir = tempfile::tempdir().unwrap();
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
     assert!(Command::new("cp").arg("-r").arg(&samples).arg(dir.path()).status().unwrap().success());

@@ -29,7 +29,7 @@ fn archive_and_service() -> (Archive, Service) {
 }
 
 #[test]
-fn page_has_every_outcome_and_names_nobody_unless_it_is_asked_to() {
+fn report_masks_ids_by_default() {
     let (archive, service) = archive_and_service();
     service.run(&archive).args(["--max-images", "10"]).end().is(8, &[]);
     service.run(&archive).end().is(6, &[("enrolled", 38), ("rejected", 2)]);
@@ -55,7 +55,7 @@ fn page_has_every_outcome_and_names_nobody_unless_it_is_asked_to() {
 }
 
 #[test]
-fn page_is_readable_in_light_in_the_dark_on_paper_and_on_a_narrow_screen() {
+fn report_is_readable_in_every_theme_and_width() {
     let Some(browser) = browser() else {
         skip("Chromium (set FACE_ENROLL_CHROMIUM)");
         return;
@@ -105,7 +105,7 @@ fn browser() -> Option<PathBuf> {
 }
 
 #[test]
-fn status_of_a_run_that_goes_on_tells_its_pace_and_watching_ends_with_it() {
+fn status_watch_follows_a_live_run_to_its_end() {
     let archive = Archive::of(300, 2_000);
     let service = Service::with_quota(50, Duration::from_millis(20));
     let mut run = service.run(&archive).args(["--qps", "5"]).spawn();

@@ -30,13 +30,13 @@ fn wait(child: Child) -> Ended {
 }
 
 #[test]
-fn every_photo_arrives_byte_for_byte_and_no_second_holds_more_than_the_quota() {
+fn photos_arrive_unchanged_within_the_quota() {
     let archive = Archive::of(150, 80_000);
     let service = Service::with_quota(50, Duration::from_millis(40));
     let ended = service.run(&archive).args(["--qps", "50"]).end();
     let summary = ended.is(0, &[("total", 150), ("enrolled", 150), ("newly_enrolled", 150)]);
     service.holds_exactly(&archive);
-    assert!(service.sandbox.busiest_second(Action::AddFaceRecord) <= 50);
+    assert!(service.sandbox.max_calls_in_any_second(Action::AddFaceRecord) <= 50);
     assert!(summary["throttled"].as_u64().unwrap() <= 2, "{summary:#}");
 }
 
@@ -52,7 +52,7 @@ fn slow_answers_do_not_slow_the_sending() {
 }
 
 #[test]
-fn name_of_the_endpoint_is_looked_up_also_while_large_photos_fill_the_memory_they_may_take() {
+fn dns_lookup_is_not_starved_by_large_photos() {
     let archive = Archive::of(150, 900_000);
     let service = Service::new();
     let named = service.sandbox.endpoint().replace("127.0.0.1", "localhost");
@@ -90,7 +90,7 @@ fn renamed_and_grown_manifest_sends_only_what_is_new() {
 
 /// Each fault, now and then: everyone is enrolled exactly once all the same.
 #[test]
-fn faults_of_network_and_service_lose_nobody_and_enrol_nobody_twice() {
+fn network_and_service_faults_lose_and_duplicate_nobody() {
     for script in [
         r#"{"from": 5, "to": 30, "fault": "throttle", "retry_after_ms": 100}"#,
         r#"{"calls": [3, 4, 9], "fault": "throttle"}"#,
@@ -120,7 +120,7 @@ fn faults_of_network_and_service_lose_nobody_and_enrol_nobody_twice() {
 }
 
 #[test]
-fn stalled_request_is_asked_about_after_its_time_is_up() {
+fn stalled_request_is_reconciled_after_timeout() {
     let archive = Archive::of(12, 0);
     let service =
         Service::failing(r#"[{"calls": [3], "fault": "stall", "executed": true}, {"calls": [5], "fault": "stall"}]"#);
@@ -134,7 +134,7 @@ fn stalled_request_is_asked_about_after_its_time_is_up() {
 }
 
 #[test]
-fn throttled_attempt_does_not_count_and_the_learned_rate_is_kept() {
+fn throttled_attempt_is_not_counted_and_rate_is_kept() {
     let archive = Archive::of(30, 0);
     let service = Service::failing(r#"{"from": 2, "to": 15, "fault": "throttle"}"#);
     let ended = service.run(&archive).args(["--retries", "1"]).end();
@@ -196,7 +196,7 @@ fn retry_puts_back_what_is_named_and_nothing_else() {
 }
 
 #[test]
-fn hold_leaves_what_is_in_doubt_for_a_person_and_the_next_run_settles_it() {
+fn hold_policy_leaves_items_in_doubt() {
     let archive = Archive::of(10, 0);
     let service = Service::failing(r#"{"calls": [2, 6], "fault": "reset_after"}"#);
     let held = service.run(&archive).args(["--in-doubt", "hold"]).end();
@@ -215,17 +215,17 @@ fn retry_policy_sends_again_without_asking() {
 }
 
 #[test]
-fn record_from_before_our_first_attempt_is_adopted_as_already_present() {
+fn earlier_record_is_adopted_as_already_present() {
     let archive = Archive::of(5, 0);
     let service = Service::failing(r#"{"user": "u00002", "fault": "reset_before"}"#);
     let yesterday = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
-    service.sandbox.plant(GROUP, "u00002", yesterday).unwrap();
+    service.sandbox.insert_record(GROUP, "u00002", yesterday).unwrap();
     let summary = service.run(&archive).end().is(0, &[("enrolled", 5)]);
     assert_eq!(summary["by_code"], serde_json::json!({"AlreadyPresent": 1}));
 }
 
 #[test]
-fn what_the_service_must_refuse_is_refused_here_without_a_call() {
+fn local_refusals_cost_no_call() {
     let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/manifest-with-faults.csv");
     let service = Service::new();
     let checkpoint = tempfile::tempdir().unwrap();
@@ -272,7 +272,7 @@ fn mended_photo_is_sent_by_the_next_run() {
 }
 
 #[test]
-fn export_of_the_rejected_is_a_manifest_that_can_be_mended_and_run() {
+fn export_of_rejected_rows_can_be_corrected_and_run() {
     let archive = Archive::of(4, 0);
     let service = Service::new();
     let lost = archive.path().join("photos/u00002.jpg");
@@ -303,7 +303,7 @@ fn export_of_the_rejected_is_a_manifest_that_can_be_mended_and_run() {
 }
 
 #[test]
-fn wrong_secret_costs_one_call_and_leaves_everything_pending() {
+fn wrong_secret_costs_one_call() {
     let archive = Archive::of(30, 0);
     let service = Service::new();
     let ended = service.run(&archive).env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "planted-wrong-secret").end();
@@ -316,7 +316,7 @@ fn wrong_secret_costs_one_call_and_leaves_everything_pending() {
 }
 
 #[test]
-fn quiet_run_says_why_it_stopped_and_nothing_where_it_ended_as_it_was_told_to() {
+fn quiet_run_says_only_why_it_stopped_early() {
     let archive = Archive::of(3, 0);
     let service = Service::new();
     let wrong = service.run(&archive).arg("-q").env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "planted-wrong-secret").end();
@@ -337,7 +337,7 @@ fn quiet_run_says_why_it_stopped_and_nothing_where_it_ended_as_it_was_told_to() 
 }
 
 #[test]
-fn log_file_has_the_beginning_and_the_end_also_of_a_quiet_run() {
+fn quiet_run_logs_start_and_end_to_file() {
     let archive = Archive::of(2, 0);
     let service = Service::new();
     let log = archive.path().join("run.log");
@@ -356,7 +356,7 @@ fn missing_permission_stops_the_run_after_one_call() {
 }
 
 #[test]
-fn unknown_group_stops_the_run_with_everything_pending() {
+fn unknown_group_stops_run_with_rows_pending() {
     let archive = Archive::of(30, 0);
     let service = Service::new();
     let ended = service.run(&archive).args(["--group", "sgl-nobody-knows"]).end();
@@ -365,7 +365,7 @@ fn unknown_group_stops_the_run_with_everything_pending() {
 }
 
 #[test]
-fn same_refusal_again_and_again_stops_the_run_and_blames_nobody() {
+fn repeated_refusal_stops_run_with_rows_pending() {
     let archive = Archive::of(60, 0);
     let service = Service::failing(
         r#"{"from": 11, "fault": "code", "status": 400, "code": "InvalidParameter", "message": "something is wrong"}"#,
@@ -377,7 +377,7 @@ fn same_refusal_again_and_again_stops_the_run_and_blames_nobody() {
 }
 
 #[test]
-fn limits_drain_and_leave_the_rest_for_the_next_run() {
+fn limits_drain_and_leave_the_rest_pending() {
     let archive = Archive::of(40, 0);
     let service = Service::new();
     service
@@ -403,7 +403,7 @@ fn too_many_errors_stop_the_run() {
 }
 
 #[test]
-fn first_signal_drains_within_a_moment_and_the_next_run_goes_on() {
+fn first_signal_drains_and_next_run_resumes() {
     for (name, number, code) in [(Signal::INT, 2, 130), (Signal::TERM, 15, 143), (Signal::HUP, 1, 129)] {
         // Under nohup: what is ignored here is ignored by the run too.
         if face_enroll::run::is_ignored(number) {
@@ -427,7 +427,7 @@ fn first_signal_drains_within_a_moment_and_the_next_run_goes_on() {
 }
 
 #[test]
-fn second_signal_leaves_at_once_and_what_was_in_flight_is_settled_by_the_next_run() {
+fn second_signal_quits_and_next_run_reconciles() {
     let archive = Archive::of(20, 0);
     let service = Service::failing(r#"{"from": 4, "fault": "slow", "delay_ms": 15000}"#);
     let child = service.run(&archive).spawn();
@@ -482,7 +482,7 @@ fn usr1_prints_how_it_stands() {
 }
 
 #[test]
-fn second_run_on_the_same_checkpoint_is_refused_or_waits() {
+fn second_run_is_refused_or_waits() {
     let archive = Archive::of(30, 0);
     let service = Service::new();
     let child = service.run(&archive).args(["--qps", "20"]).spawn();
@@ -533,7 +533,7 @@ fn sandbox_within_the_process_needs_nothing_and_remembers() {
 }
 
 #[test]
-fn mistakes_of_usage_cost_nothing_and_say_what_to_do() {
+fn usage_errors_exit_2_with_advice() {
     let archive = Archive::of(2, 0);
     let service = Service::new();
     let manifest = archive.manifest();
@@ -650,7 +650,7 @@ fn run_can_be_set_up_by_the_environment_alone() {
 }
 
 #[test]
-fn dry_run_sends_nothing_writes_nothing_and_names_every_fault() {
+fn dry_run_only_reports() {
     let archive = Archive::of(5, 0);
     let service = Service::new();
     fs::remove_file(archive.path().join("photos/u00004.jpg")).unwrap();
@@ -668,7 +668,7 @@ fn dry_run_sends_nothing_writes_nothing_and_names_every_fault() {
 }
 
 #[test]
-fn sandbox_command_names_its_endpoint_and_key_on_the_first_line() {
+fn sandbox_prints_endpoint_and_key_first() {
     let mut child =
         Enroll::new("sandbox").args(["--listen", "127.0.0.1:0", "--group", GROUP, "--qps", "0", "--json"]).spawn();
     let mut line = String::new();
@@ -688,7 +688,7 @@ fn sandbox_command_names_its_endpoint_and_key_on_the_first_line() {
 }
 
 #[test]
-fn no_secret_and_no_photo_is_in_any_output() {
+fn outputs_hold_no_secret_and_no_photo() {
     let archive = Archive::of(6, 0);
     let credentials = face_enroll::sandbox::Credentials {
         access_key_id: "LTAI5tPLANTEDKEY0001".into(),
@@ -736,11 +736,11 @@ fn no_secret_and_no_photo_is_in_any_output() {
 }
 
 #[test]
-fn what_the_service_has_already_is_adopted_by_a_precheck() {
+fn precheck_adopts_existing_records() {
     let archive = Archive::of(4, 0);
     let service = Service::new();
     for user in ["u00002", "u00004"] {
-        service.sandbox.plant(GROUP, user, jiff::Timestamp::now()).unwrap();
+        service.sandbox.insert_record(GROUP, user, jiff::Timestamp::now()).unwrap();
     }
     let numbers = [("enrolled", 4), ("calls", 2), ("queries", 4)];
     service.run(&archive).arg("--precheck").end().is(0, &numbers);
@@ -751,7 +751,7 @@ fn what_the_service_has_already_is_adopted_by_a_precheck() {
 }
 
 #[test]
-fn rejects_known_from_earlier_runs_do_not_raise_the_code_where_only_new_ones_count() {
+fn exit_on_new_ignores_earlier_rejections() {
     let archive = Archive::of(3, 0);
     let service = Service::new();
     fs::write(archive.path().join("photos/u00002.jpg"), "no photo").unwrap();
@@ -796,7 +796,7 @@ fn bash_completes_the_flags_of_a_command() {
 }
 
 #[test]
-fn metrics_file_holds_the_figures_of_the_run_and_its_code() {
+fn metrics_file_holds_run_figures_and_exit_code() {
     let archive = Archive::of(5, 0);
     let service = Service::new();
     let file = archive.path().join("face_enroll.prom");
@@ -812,7 +812,7 @@ fn metrics_file_holds_the_figures_of_the_run_and_its_code() {
 }
 
 #[test]
-fn settings_file_stands_behind_the_environment_and_what_was_typed() {
+fn settings_file_has_lowest_precedence() {
     let archive = Archive::of(6, 0);
     let service = Service::new();
     let folder = archive.path().join("config/face-enroll");

@@ -54,7 +54,7 @@ fn hundred_thousand_rows_take_less_than_60_mib() {
 }
 
 #[test]
-fn ids_in_no_order_are_taken_in_whole_also_after_a_kill_and_the_first_row_keeps_its_id() {
+fn unordered_ids_survive_a_kill_during_ingest() {
     let archive = Archive::of(0, 0);
     fs::write(archive.path().join("photos/one.jpg"), photo("one", 0)).unwrap();
     let mut random = fastrand::Rng::with_seed(3);

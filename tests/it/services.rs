@@ -48,7 +48,7 @@ fn canary_stops_with_a_verdict_on_what_it_sent() {
 }
 
 #[test]
-fn figures_are_served_to_whoever_scrapes_while_the_run_goes_on() {
+fn metrics_are_served_during_the_run() {
     let archive = Archive::of(30, 0);
     let service = Service::new();
     let mut run = service.run(&archive).args(["--qps", "10", "--metrics-addr", "0"]).spawn();
@@ -74,7 +74,7 @@ fn figures_are_served_to_whoever_scrapes_while_the_run_goes_on() {
 }
 
 #[test]
-fn command_at_the_end_is_handed_the_summary_and_no_key() {
+fn on_finish_gets_summary_and_no_key() {
     let archive = Archive::of(3, 0);
     let service = Service::new();
     let (summary, environment) = (archive.path().join("summary.json"), archive.path().join("environment"));
@@ -88,7 +88,7 @@ fn command_at_the_end_is_handed_the_summary_and_no_key() {
 }
 
 #[test]
-fn systemd_hears_when_it_begins_that_it_lives_and_when_it_ends() {
+fn systemd_gets_ready_watchdog_and_stopping() {
     let archive = Archive::of(20, 0);
     let service = Service::new();
     let path = archive.path().join("notify");
@@ -109,7 +109,7 @@ fn systemd_hears_when_it_begins_that_it_lives_and_when_it_ends() {
 }
 
 #[test]
-fn new_checkpoint_beside_one_of_the_same_group_is_warned_of() {
+fn second_checkpoint_of_a_group_draws_a_warning() {
     let archive = Archive::of(2, 0);
     let service = Service::new();
     let monday = archive.path().join("staff-monday.csv");
@@ -136,7 +136,7 @@ fn new_checkpoint_beside_one_of_the_same_group_is_warned_of() {
 }
 
 #[test]
-fn every_setting_is_shown_with_where_it_comes_from_and_no_secret() {
+fn config_show_lists_origins_and_no_secret() {
     let archive = Archive::of(1, 0);
     let file = archive.path().join("config.toml");
     std::fs::write(&file, "qps = 20\nregion = \"cn-hongkong\"\n[profile.night]\nmax-duration = \"8h\"\n").unwrap();
@@ -176,7 +176,7 @@ fn passes(tool: &mut Command) {
 }
 
 #[test]
-fn samples_for_services_are_taken_by_the_tools_that_know_their_formats() {
+fn service_samples_pass_their_own_tools() {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/services");
     let dir = tempfile::tempdir().unwrap();
     let unit = std::fs::read_to_string(samples.join("face-enroll.service")).unwrap();

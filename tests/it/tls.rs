@@ -87,7 +87,7 @@ fn run(service: &Service, archive: &Archive, endpoint: &str, args: &[&str]) -> E
 }
 
 #[test]
-fn certificate_of_a_given_authority_is_trusted_and_everyone_else_s_is_not() {
+fn only_given_certificate_authority_is_trusted() {
     let archive = Archive::of(20, 0);
     let service = Service::new();
     let tls = Tls::before(&service, "127.0.0.1", VALID);
@@ -102,7 +102,7 @@ fn certificate_of_a_given_authority_is_trusted_and_everyone_else_s_is_not() {
 }
 
 #[test]
-fn expired_certificate_and_one_for_another_name_stop_the_run_by_name() {
+fn expired_or_mismatched_certificate_stops_run() {
     for (name, not_after, word) in [("127.0.0.1", EXPIRED, "xpired"), ("elsewhere.test", VALID, "not valid for name")] {
         let archive = Archive::of(5, 0);
         let service = Service::new();

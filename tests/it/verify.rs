@@ -34,7 +34,7 @@ fn differences(ended: &Ended) -> Vec<(String, String, Option<String>, u64)> {
 }
 
 #[test]
-fn what_is_in_doubt_is_settled_and_nothing_is_sent() {
+fn verify_settles_doubts_and_sends_nothing() {
     let archive = Archive::of(6, 0);
     // Two whose record is made, two whose record is not.
     let service =
@@ -52,7 +52,7 @@ fn what_is_in_doubt_is_settled_and_nothing_is_sent() {
 }
 
 #[test]
-fn doubt_that_the_service_does_not_settle_is_told_by_the_code() {
+fn unsettled_doubt_exits_12() {
     let archive = Archive::of(2, 0);
     let service = Service::failing(r#"{"calls": [2], "fault": "reset_after"}"#);
     service.run(&archive).args(["--in-doubt", "hold", "--concurrency", "1"]).end().is(12, &[("in_doubt", 1)]);
@@ -65,7 +65,7 @@ fn doubt_that_the_service_does_not_settle_is_told_by_the_code() {
 }
 
 #[test]
-fn comparison_with_the_group_names_every_difference_and_writes_nothing() {
+fn verify_all_names_every_difference() {
     let archive = Archive::of(230, 0);
     let service = Service::new();
     // One row is not sent, for it has no photo.
@@ -78,9 +78,9 @@ fn comparison_with_the_group_names_every_difference_and_writes_nothing() {
 
     // Someone else's tool: one record is gone, one is there twice, a rejected one and a stranger are there.
     let gone = service.sandbox.records().into_iter().find(|record| record.user == "u00007").unwrap();
-    assert!(service.sandbox.uproot(gone.id).unwrap());
+    assert!(service.sandbox.delete_record(gone.id).unwrap());
     for user in ["u00100", "u00230", "stranger"] {
-        service.sandbox.plant(GROUP, user, "2026-11-23T00:00:00Z".parse().unwrap()).unwrap();
+        service.sandbox.insert_record(GROUP, user, "2026-11-23T00:00:00Z".parse().unwrap()).unwrap();
     }
     let before = std::fs::read(archive.checkpoint()).unwrap();
     let (adds, deletes) = (service.calls(Action::AddFaceRecord), service.calls(Action::DeleteFaceRecord));
@@ -119,7 +119,7 @@ fn comparison_counts_the_records_of_someone_who_has_more_than_a_page() {
     let service = Service::new();
     service.run(&archive).end().is(0, &[("enrolled", 3)]);
     for _another in 0..12 {
-        service.sandbox.plant(GROUP, "u00002", "2026-11-23T00:00:00Z".parse().unwrap()).unwrap();
+        service.sandbox.insert_record(GROUP, "u00002", "2026-11-23T00:00:00Z".parse().unwrap()).unwrap();
     }
     let ended = verify(&service, &archive, &["--all"]);
     let found = differences(&ended);
@@ -140,7 +140,7 @@ fn comparison_goes_on_through_throttles_and_faults() {
 }
 
 #[test]
-fn sandbox_within_the_process_is_verified_without_a_word_about_it() {
+fn verify_works_against_embedded_sandbox() {
     let archive = Archive::of(5, 0);
     assert_eq!(Enroll::new("run").arg(archive.manifest()).arg("--sandbox").end().code, Some(0));
     let ended = Enroll::new("verify").arg(archive.manifest()).arg("--all").end();

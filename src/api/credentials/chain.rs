@@ -9,12 +9,12 @@ use std::{
 use super::{
     Credentials,
     environment::{self, Environment},
-    error::{CredentialsError, FetchError, InVain},
+    error::{ChainError, CredentialsError, FetchError},
     file,
     metadata::Metadata,
     origin::{Origin, Place},
     profile,
-    renewal::{Fetch, Renewal},
+    renewal::{Fetch, RefreshingCredentials},
     section,
     source::Source,
     sts::{Role, RoleFields},
@@ -41,11 +41,11 @@ pub(super) async fn find(
         let source = match found {
             Ok(Some(source)) => source,
             Ok(None) => {
-                in_vain.push(InVain { place, why: None });
+                in_vain.push(ChainError { place, why: None });
                 continue;
             }
             Err(why) => {
-                in_vain.push(InVain { place, why: Some(FetchError::Unusable(why)) });
+                in_vain.push(ChainError { place, why: Some(FetchError::Unusable(why)) });
                 continue;
             }
         };
@@ -61,16 +61,19 @@ pub(super) async fn find(
             Ok(first) => {
                 tell(&in_vain);
                 let origin = Arc::new(Origin { place, role: first.role.clone() });
-                return Ok(Credentials { renewal: Renewal::new(&first, Some(again(source, wire))), origin });
+                return Ok(Credentials {
+                    renewal: RefreshingCredentials::new(&first, Some(again(source, wire))),
+                    origin,
+                });
             }
-            Err(why) => in_vain.push(InVain { place, why: Some(why) }),
+            Err(why) => in_vain.push(ChainError { place, why: Some(why) }),
         }
     }
     Err(CredentialsError::None(in_vain))
 }
 
 /// What was set up, could not be used, and is now stood in for by another place.
-fn tell(in_vain: &[InVain]) {
+fn tell(in_vain: &[ChainError]) {
     for passed_over in in_vain.iter().filter(|passed_over| passed_over.why.is_some()) {
         tracing::warn!(%passed_over, "no access key here; the next place has one");
     }

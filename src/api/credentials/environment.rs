@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn key_comes_from_the_environment_with_or_without_a_token() {
+    fn key_is_read_from_environment() {
         let plain = read(&[(ID, "LTAI5tTESTVECTORKEY0001"), (SECRET, "s")]).unwrap().unwrap();
         assert_eq!((plain.masked_id().as_str(), plain.token()), ("LTAI****0001", None));
         let temporary = read(&[(ID, "STS.x"), (SECRET, "s"), (TOKEN, "t")]).unwrap().unwrap();

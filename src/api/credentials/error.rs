@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::{NoAnswer, http::SetupError},
-    domain::{ApiCode, Fatal, Fault, FaultKind},
+    domain::{CallFailure, ErrorCode, FailureKind, FatalError},
 };
 
 /// Why a source gave no key. Without any secret.
@@ -16,25 +16,25 @@ use crate::{
 pub(super) enum FetchError {
     /// Whoever gives keys did not answer, or asks for patience: it may go better soon.
     #[error("{}", .0.message)]
-    Away(Fault),
+    Unavailable(CallFailure),
     /// Whoever gives keys has refused.
     #[error("refused ({code}): {message}")]
-    Refused { code: ApiCode, message: String },
+    Refused { code: ErrorCode, message: String },
     /// What is set up can't be used.
     #[error("{0}")]
     Unusable(String),
     /// There is no way to whoever gives keys before a person acts.
     #[error("{0}")]
-    Fatal(Fatal),
+    Fatal(FatalError),
 }
 
 impl From<FetchError> for NoAnswer {
     fn from(error: FetchError) -> Self {
         match error {
-            FetchError::Away(fault) => Self::NotSent(fault),
-            FetchError::Refused { code, message } => Self::Fatal(Fatal::Credentials { code, message }),
+            FetchError::Unavailable(fault) => Self::NotSent(fault),
+            FetchError::Refused { code, message } => Self::Fatal(FatalError::Credentials { code, message }),
             FetchError::Unusable(message) => {
-                Self::Fatal(Fatal::Credentials { code: ApiCode("NoCredentials".to_owned()), message })
+                Self::Fatal(FatalError::Credentials { code: ErrorCode("NoCredentials".to_owned()), message })
             }
             FetchError::Fatal(fatal) => Self::Fatal(fatal),
         }
@@ -43,13 +43,13 @@ impl From<FetchError> for NoAnswer {
 
 /// A place that was looked at in vain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InVain {
+pub struct ChainError {
     pub(super) place: Place,
     /// None: nothing is set up there.
     pub(super) why: Option<FetchError>,
 }
 
-impl fmt::Display for InVain {
+impl fmt::Display for ChainError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.why {
             Some(why) => write!(f, "{}: {why}", self.place),
@@ -66,7 +66,7 @@ pub enum CredentialsError {
         "no credentials: set {ID} and {SECRET} (and {TOKEN} with a temporary key), or make a profile with `aliyun configure`; looked at{}",
         .0.iter().map(|place| format!("\n    {place}")).collect::<String>()
     )]
-    None(Vec<InVain>),
+    None(Vec<ChainError>),
     /// One half of a key.
     #[error("half of the credentials is missing: {0} is not set")]
     Half(&'static str),
@@ -85,11 +85,11 @@ impl CredentialsError {
     /// Was a role set up, and nobody there to give its key? Then it may go better soon. That there is no metadata service
     /// is no absence: most machines have none. Nor is a certificate that is not to be trusted, nor a proxy that leads
     /// nowhere at the start.
-    pub fn is_absence(&self) -> bool {
-        let is_away = |found: &InVain| match &found.why {
-            Some(FetchError::Away(fault)) => {
+    pub fn is_transient(&self) -> bool {
+        let is_away = |found: &ChainError| match &found.why {
+            Some(FetchError::Unavailable(fault)) => {
                 found.place != Place::Metadata
-                    && !matches!(fault.kind, FaultKind::CertificateRefused | FaultKind::ProxyFailed)
+                    && !matches!(fault.kind, FailureKind::CertificateRefused | FailureKind::ProxyFailed)
             }
             Some(FetchError::Refused { .. } | FetchError::Unusable(_) | FetchError::Fatal(_)) | None => false,
         };

@@ -8,9 +8,9 @@ use tokio::{io::AsyncReadExt, process::Command, time::Instant};
 
 use super::{
     error::FetchError,
-    grant::{Grant, Life, key, life},
+    grant::{TemporaryCredentials, Ttl, key, life},
 };
-use crate::domain::{Fault, FaultKind};
+use crate::domain::{CallFailure, FailureKind};
 
 /// How long the program may take (PY-CRED, external.py).
 const LIMIT: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ struct Output {
 }
 
 /// Neither what it is called with nor what it says is shown: either may hold a secret.
-pub(super) async fn fetch(command: &str) -> Result<Grant, FetchError> {
+pub(super) async fn fetch(command: &str) -> Result<TemporaryCredentials, FetchError> {
     let unusable = |why: &str| FetchError::Unusable(format!("the profile's process_command {why}"));
     let words = shlex::split(command).filter(|words| !words.is_empty()).ok_or_else(|| unusable("is no command"))?;
     let from = Instant::now();
@@ -49,7 +49,7 @@ pub(super) async fn fetch(command: &str) -> Result<Grant, FetchError> {
         Ok(ran) => ran.map_err(|error: std::io::Error| unusable(&format!("can't be run: {error}")))?,
         Err(_) => {
             let message = format!("the profile's process_command has not ended within {} s", LIMIT.as_secs());
-            return Err(FetchError::Away(Fault { kind: FaultKind::Timeout, message, request_id: None }));
+            return Err(FetchError::Unavailable(CallFailure { kind: FailureKind::Timeout, message, request_id: None }));
         }
     };
     if !status.success() {
@@ -64,7 +64,7 @@ pub(super) async fn fetch(command: &str) -> Result<Grant, FetchError> {
         key(&output.access_key_id, &output.access_key_secret, token).ok_or_else(|| unusable("printed half a key"))?;
     let expiration = output.expiration.filter(|text| !text.is_empty());
     let length = expiration.map(|text| life(&text, Timestamp::now())).transpose()?;
-    Ok(Grant { key, ends: length.map(|length| Life { from, length }), role: None })
+    Ok(TemporaryCredentials { key, ends: length.map(|length| Ttl { from, length }), role: None })
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_command_does_wrong_is_told_without_what_it_said() {
+    async fn credential_process_errors_hide_its_output() {
         for (command, words) in [
             ("", "no command"),
             ("printf 'planted", "no command"),

@@ -7,21 +7,21 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::error::FetchError;
-use crate::{api::RawAnswer, domain::unquoted, secret::AccessKey};
+use crate::{api::RawResponse, domain::unquoted, secret::AccessKey};
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub(super) struct Grant {
+pub(super) struct TemporaryCredentials {
     pub(super) key: AccessKey,
     /// When it ends, by a clock that nobody sets. None: it has no end.
-    pub(super) ends: Option<Life>,
+    pub(super) ends: Option<Ttl>,
     /// The role that it speaks for.
     pub(super) role: Option<String>,
 }
 
 /// How long a key holds, and from when on.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Life {
+pub(super) struct Ttl {
     pub(super) from: Instant,
     pub(super) length: Duration,
 }
@@ -29,7 +29,7 @@ pub(super) struct Life {
 /// As STS, the metadata service and a credentials URI spell it.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Told {
+pub(super) struct GrantResponse {
     access_key_id: String,
     access_key_secret: String,
     security_token: String,
@@ -37,32 +37,32 @@ pub(super) struct Told {
 }
 
 /// What the metadata service and a credentials URI answer with: none, where it is no success.
-pub(super) fn successful(body: &[u8]) -> Option<Told> {
+pub(super) fn successful(body: &[u8]) -> Option<GrantResponse> {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(rename = "Code")]
         code: String,
         #[serde(flatten)]
-        told: Told,
+        told: GrantResponse,
     }
     let Answer { code, told } = serde_json::from_slice(body).ok()?;
     (code == "Success").then_some(told)
 }
 
-impl Grant {
+impl TemporaryCredentials {
     /// What was told. `from`: when it was asked for.
     pub(super) fn told(
-        told: Told,
+        told: GrantResponse,
         role: Option<String>,
-        answer: &RawAnswer,
+        answer: &RawResponse,
         from: Instant,
     ) -> Result<Self, FetchError> {
-        let Told { access_key_id, access_key_secret, security_token, expiration } = told;
+        let GrantResponse { access_key_id, access_key_secret, security_token, expiration } = told;
         let key = key(&access_key_id, &access_key_secret, Some(&security_token))
             .ok_or_else(|| FetchError::Unusable("the key that was given lacks a part".to_owned()))?;
         // By the clock of whoever gave it: ours may be wrong.
-        let now = answer.told_time().unwrap_or_else(Timestamp::now);
-        Ok(Self { key, ends: Some(Life { from, length: life(&expiration, now)? }), role })
+        let now = answer.server_date().unwrap_or_else(Timestamp::now);
+        Ok(Self { key, ends: Some(Ttl { from, length: life(&expiration, now)? }), role })
     }
 }
 
@@ -115,14 +115,14 @@ mod tests {
             let from = Instant::now();
             if let Ok(length) = life(&date, now) {
                 let key = AccessKey::new("i".into(), "s".into(), None);
-                let grant = Grant { key, ends: Some(Life { from, length }), role: None };
-                super::super::renewal::Renewal::new(&grant, None);
+                let grant = TemporaryCredentials { key, ends: Some(Ttl { from, length }), role: None };
+                super::super::renewal::RefreshingCredentials::new(&grant, None);
             }
         }
 
         #[test]
         fn no_date_of_an_answer_panics(date in "(Mon|Fri), [0-3][0-9] (Jan|Dec) [0-9]{4} [0-2][0-9]:[0-5][0-9]:[0-6][0-9] GMT") {
-            RawAnswer { date: Some(date), ..RawAnswer::default() }.told_time();
+            RawResponse { date: Some(date), ..RawResponse::default() }.server_date();
         }
     }
 }

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use super::{
     environment::Environment,
     error::FetchError,
-    grant::{Grant, successful},
+    grant::{TemporaryCredentials, successful},
     wire::{Peer, Wire, unreadable},
 };
-use crate::{api::RawAnswer, domain::FaultKind};
+use crate::{api::RawResponse, domain::FailureKind};
 
 const TOKEN: &str = "latest/api/token";
 const ROLES: &str = "latest/meta-data/ram/security-credentials/";
@@ -38,12 +38,12 @@ impl Metadata {
         })
     }
 
-    pub(super) async fn fetch(&self, wire: &Wire) -> Result<Grant, FetchError> {
+    pub(super) async fn fetch(&self, wire: &Wire) -> Result<TemporaryCredentials, FetchError> {
         let token = match self.token(wire).await {
             Ok(token) => Some(token),
             // Nobody is there; another question would take another second to say the same.
-            Err(FetchError::Away(fault)) if fault.kind == FaultKind::ConnectFailed => {
-                return Err(FetchError::Away(fault));
+            Err(FetchError::Unavailable(fault)) if fault.kind == FailureKind::ConnectFailed => {
+                return Err(FetchError::Unavailable(fault));
             }
             Err(_) if self.may_go_without_token => None,
             Err(error) => return Err(error),
@@ -62,7 +62,7 @@ impl Metadata {
         text(&answer).ok_or_else(|| unreadable(WHO, answer.status))
     }
 
-    async fn fetch_with(&self, token: Option<&str>, wire: &Wire) -> Result<Grant, FetchError> {
+    async fn fetch_with(&self, token: Option<&str>, wire: &Wire) -> Result<TemporaryCredentials, FetchError> {
         let from = Instant::now();
         let role = match &self.role {
             Some(role) => role.clone(),
@@ -74,10 +74,10 @@ impl Metadata {
         let answer = self.ask(&format!("{ROLES}{role}"), token, wire).await?;
         let body = answer.body.as_deref().filter(|_| answer.status == 200).ok_or_else(|| refused(&answer))?;
         let told = successful(body).ok_or_else(|| unreadable(WHO, answer.status))?;
-        Grant::told(told, Some(format!("ECS RAM role {role}")), &answer, from)
+        TemporaryCredentials::told(told, Some(format!("ECS RAM role {role}")), &answer, from)
     }
 
-    async fn ask(&self, path: &str, token: Option<&str>, wire: &Wire) -> Result<RawAnswer, FetchError> {
+    async fn ask(&self, path: &str, token: Option<&str>, wire: &Wire) -> Result<RawResponse, FetchError> {
         let token: Vec<(&str, &str)> = token.map(|token| ("x-aliyun-ecs-metadata-token", token)).into_iter().collect();
         wire.ask(Peer::Metadata, Method::GET, self.url(path), &token).await
     }
@@ -90,13 +90,13 @@ impl Metadata {
 }
 
 /// A body of one word, if that is what came.
-fn text(answer: &RawAnswer) -> Option<String> {
+fn text(answer: &RawResponse) -> Option<String> {
     let body = answer.body.as_deref().filter(|_| answer.status == 200)?;
     let text = std::str::from_utf8(body).ok()?.trim();
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| text.to_owned())
 }
 
-fn refused(answer: &RawAnswer) -> FetchError {
+fn refused(answer: &RawResponse) -> FetchError {
     match answer.status {
         404 => FetchError::Unusable(format!("{WHO} knows of no such RAM role (HTTP 404)")),
         status => unreadable(WHO, status),

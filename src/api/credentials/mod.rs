@@ -37,14 +37,14 @@ pub use error::CredentialsError;
 pub use origin::Origin;
 pub(super) use renewal::renewed;
 
-use self::{environment::Environment, grant::Grant, origin::Place, renewal::Renewal};
+use self::{environment::Environment, grant::TemporaryCredentials, origin::Place, renewal::RefreshingCredentials};
 use super::NoAnswer;
 use crate::secret::AccessKey;
 
 /// The access key, and where it was found. Cheap to clone.
 #[derive(Clone)]
 pub struct Credentials {
-    renewal: Arc<Renewal>,
+    renewal: Arc<RefreshingCredentials>,
     origin: Arc<Origin>,
 }
 
@@ -69,8 +69,8 @@ impl Credentials {
     }
 
     fn standing(key: AccessKey, place: Place) -> Self {
-        let grant = Grant { key, ends: None, role: None };
-        Self { renewal: Renewal::new(&grant, None), origin: Arc::new(Origin { place, role: None }) }
+        let grant = TemporaryCredentials { key, ends: None, role: None };
+        Self { renewal: RefreshingCredentials::new(&grant, None), origin: Arc::new(Origin { place, role: None }) }
     }
 
     /// Where the key was found.

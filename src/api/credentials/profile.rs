@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn profile_is_the_current_one_or_the_one_that_is_named() {
+    fn profile_is_current_or_named() {
         assert_eq!(read_in(CONFIG, None).unwrap().unwrap().0, "bank");
         for (name, expected) in [
             ("bank", "LTAI****Y001"),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_profile_lacks_is_told_without_what_it_holds() {
+    fn profile_error_names_missing_key_not_values() {
         for (name, words) in [
             ("half", "lacks a part"),
             ("short", "900 s is the shortest"),

@@ -12,29 +12,29 @@ use std::{
 use futures::future::BoxFuture;
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 
-use super::{error::FetchError, grant::Grant};
+use super::{error::FetchError, grant::TemporaryCredentials};
 use crate::{
     api::NoAnswer,
-    domain::{Fault, FaultKind},
+    domain::{CallFailure, FailureKind},
     secret::AccessKey,
 };
 
 /// How long before its end a key is renewed (PY-CRED, refreshable.py STALE_TIME): a quarter of STS' hour.
-const AHEAD: Duration = Duration::from_secs(15 * 60);
+const REFRESH_BEFORE_EXPIRY: Duration = Duration::from_secs(15 * 60);
 /// Of a key of a short life, this part.
-const AHEAD_PART: u32 = 4;
+const REFRESH_FRACTION: u32 = 4;
 /// A key that ends within this is not used: a request may be as long on its way. Twice our transport's limit to connect.
-const MARGIN: Duration = Duration::from_secs(10);
+const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 /// Of a key of a short life, this part.
-const MARGIN_PART: u32 = 10;
+const EXPIRY_MARGIN_FRACTION: u32 = 10;
 /// From a fetch that has failed to the next one, while the key holds (PY-CRED, refreshable.py: 10 s to begin with).
-const PAUSE: Duration = Duration::from_secs(10);
+const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// What gives keys.
-pub(super) type Fetch = Box<dyn Fn() -> BoxFuture<'static, Result<Grant, FetchError>> + Send + Sync>;
+pub(super) type Fetch = Box<dyn Fn() -> BoxFuture<'static, Result<TemporaryCredentials, FetchError>> + Send + Sync>;
 
 /// See the module.
-pub(super) struct Renewal {
+pub(super) struct RefreshingCredentials {
     /// None: the key is the only one that there is.
     fetch: Option<Fetch>,
     state: Mutex<State>,
@@ -44,7 +44,7 @@ pub(super) struct Renewal {
 
 struct State {
     key: AccessKey,
-    term: Option<Term>,
+    term: Option<Expiry>,
     /// Was it fetched because the service had refused the one before?
     follows_refused: bool,
     /// Fetches that have come to an end.
@@ -55,45 +55,50 @@ struct State {
 
 /// The times of a key that has an end.
 #[derive(Debug, Clone, Copy)]
-struct Term {
+struct Expiry {
     renew_at: Instant,
     ends_at: Instant,
     /// Shorter for a key of a short life.
     pause: Duration,
 }
 
-impl Term {
-    fn of(grant: &Grant) -> Option<Self> {
+impl Expiry {
+    fn of(grant: &TemporaryCredentials) -> Option<Self> {
         let life = grant.ends?;
         let at = |before_end: Duration| life.from + life.length.saturating_sub(before_end);
-        let ahead = AHEAD.min(life.length / AHEAD_PART);
-        let margin = MARGIN.min(life.length / MARGIN_PART);
-        Some(Self { renew_at: at(ahead), ends_at: at(margin), pause: PAUSE.min(ahead / AHEAD_PART) })
+        let ahead = REFRESH_BEFORE_EXPIRY.min(life.length / REFRESH_FRACTION);
+        let margin = EXPIRY_MARGIN.min(life.length / EXPIRY_MARGIN_FRACTION);
+        Some(Self { renew_at: at(ahead), ends_at: at(margin), pause: RETRY_PAUSE.min(ahead / REFRESH_FRACTION) })
     }
 }
 
 /// What is to be done with the key.
-enum Standing {
+enum CacheState {
     Holds(AccessKey),
     IsDue(AccessKey),
     HasEnded,
 }
 
 impl State {
-    fn standing(&self, now: Instant) -> Standing {
+    fn cache_state(&self, now: Instant) -> CacheState {
         match self.term {
-            Some(term) if now >= term.ends_at => Standing::HasEnded,
-            Some(term) if now >= term.renew_at => Standing::IsDue(self.key.clone()),
-            Some(_) | None => Standing::Holds(self.key.clone()),
+            Some(term) if now >= term.ends_at => CacheState::HasEnded,
+            Some(term) if now >= term.renew_at => CacheState::IsDue(self.key.clone()),
+            Some(_) | None => CacheState::Holds(self.key.clone()),
         }
     }
 }
 
-impl Renewal {
+impl RefreshingCredentials {
     /// Begins with a key that has been fetched.
-    pub(super) fn new(first: &Grant, fetch: Option<Fetch>) -> Arc<Self> {
-        let state =
-            State { key: first.key.clone(), term: Term::of(first), follows_refused: false, fetches: 0, failure: None };
+    pub(super) fn new(first: &TemporaryCredentials, fetch: Option<Fetch>) -> Arc<Self> {
+        let state = State {
+            key: first.key.clone(),
+            term: Expiry::of(first),
+            follows_refused: false,
+            fetches: 0,
+            failure: None,
+        };
         Arc::new(Self { fetch, state: Mutex::new(state), turn: Arc::default() })
     }
 
@@ -104,18 +109,18 @@ impl Renewal {
 
     /// The key of the moment. Returns at once, unless it has ended.
     pub(super) async fn current(self: &Arc<Self>) -> Result<AccessKey, NoAnswer> {
-        let standing = self.state().standing(Instant::now());
-        match standing {
-            Standing::Holds(key) => Ok(key),
-            Standing::IsDue(key) => {
+        let cache_state = self.state().cache_state(Instant::now());
+        match cache_state {
+            CacheState::Holds(key) => Ok(key),
+            CacheState::IsDue(key) => {
                 if let Ok(turn) = self.turn.clone().try_lock_owned() {
                     let renewal = self.clone();
-                    tokio::spawn(async move { renewal.renew_early(turn).await });
+                    tokio::spawn(async move { renewal.refresh_ahead(turn).await });
                 }
                 Ok(key)
             }
-            Standing::HasEnded => {
-                self.renew(false).await?;
+            CacheState::HasEnded => {
+                self.refresh(false).await?;
                 Err(NoAnswer::NotSent(renewed()))
             }
         }
@@ -133,12 +138,12 @@ impl Renewal {
                 return Ok(false);
             }
         }
-        self.renew(true).await?;
+        self.refresh(true).await?;
         Ok(!self.state().key.is_same(key))
     }
 
     /// Waits for the fetch that is going on, or makes one.
-    async fn renew(&self, is_refused: bool) -> Result<(), FetchError> {
+    async fn refresh(&self, is_refused: bool) -> Result<(), FetchError> {
         let seen = self.state().fetches;
         let turn = self.turn.clone().lock_owned().await;
         {
@@ -151,9 +156,9 @@ impl Renewal {
     }
 
     /// Before the end. That it failed concerns nobody yet.
-    async fn renew_early(&self, turn: OwnedMutexGuard<()>) {
+    async fn refresh_ahead(&self, turn: OwnedMutexGuard<()>) {
         // Someone may have been faster.
-        if matches!(self.state().standing(Instant::now()), Standing::Holds(_)) {
+        if matches!(self.state().cache_state(Instant::now()), CacheState::Holds(_)) {
             return;
         }
         if let Err(error) = self.fetch(&turn, false).await {
@@ -173,7 +178,7 @@ impl Renewal {
         match fetched {
             Ok(grant) => {
                 tracing::info!(key = grant.key.masked_id(), "the access key is renewed");
-                state.term = Term::of(&grant);
+                state.term = Expiry::of(&grant);
                 state.follows_refused = is_refused;
                 state.key = grant.key;
                 state.failure = None;
@@ -192,9 +197,9 @@ impl Renewal {
 }
 
 /// Not sent for its own good.
-pub(in crate::api) fn renewed() -> Fault {
+pub(in crate::api) fn renewed() -> CallFailure {
     let message = "the access key had ended; there is another one now".to_owned();
-    Fault { kind: FaultKind::KeyRenewed, message, request_id: None }
+    CallFailure { kind: FailureKind::KeyRenewed, message, request_id: None }
 }
 
 #[cfg(test)]
@@ -204,24 +209,24 @@ mod tests {
         sync::atomic::{AtomicUsize, Ordering},
     };
 
-    use super::{super::grant::Life, *};
-    use crate::domain::ApiCode;
+    use super::{super::grant::Ttl, *};
+    use crate::domain::ErrorCode;
 
     /// Gives keys K1, K2, ... of this life, each after this long; first of all what stands in `errors`.
-    struct Giver {
+    struct CountingProvider {
         life: Duration,
         takes: Duration,
         errors: Mutex<VecDeque<FetchError>>,
         fetches: AtomicUsize,
     }
 
-    fn grant(n: usize, life: Duration) -> Grant {
+    fn grant(n: usize, life: Duration) -> TemporaryCredentials {
         let key = AccessKey::new(format!("K{n}"), "s".into(), Some("t".into()));
-        Grant { key, ends: Some(Life { from: Instant::now(), length: life }), role: None }
+        TemporaryCredentials { key, ends: Some(Ttl { from: Instant::now(), length: life }), role: None }
     }
 
-    fn giver(life: u64, takes: u64, errors: &[FetchError]) -> (Arc<Giver>, Arc<Renewal>) {
-        let giver = Arc::new(Giver {
+    fn giver(life: u64, takes: u64, errors: &[FetchError]) -> (Arc<CountingProvider>, Arc<RefreshingCredentials>) {
+        let giver = Arc::new(CountingProvider {
             life: Duration::from_secs(life),
             takes: Duration::from_secs(takes),
             errors: Mutex::new(errors.iter().cloned().collect()),
@@ -238,24 +243,28 @@ mod tests {
                 error.map_or(Ok(grant), Err)
             })
         });
-        let renewal = Renewal::new(&grant(0, giver.life), Some(fetch));
+        let renewal = RefreshingCredentials::new(&grant(0, giver.life), Some(fetch));
         (giver, renewal)
     }
 
     fn away() -> FetchError {
-        FetchError::Away(Fault { kind: FaultKind::ConnectFailed, message: "away".into(), request_id: None })
+        FetchError::Unavailable(CallFailure {
+            kind: FailureKind::ConnectFailed,
+            message: "away".into(),
+            request_id: None,
+        })
     }
 
     fn refused() -> FetchError {
-        FetchError::Refused { code: ApiCode("NoPermission".into()), message: "no".into() }
+        FetchError::Refused { code: ErrorCode("NoPermission".into()), message: "no".into() }
     }
 
-    async fn current(renewal: &Arc<Renewal>) -> String {
+    async fn current(renewal: &Arc<RefreshingCredentials>) -> String {
         renewal.current().await.unwrap().id().to_owned()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_caller_renews_before_the_end_and_nobody_waits_or_has_a_key_that_has_ended() {
+    async fn refresh_ahead_is_single_flight_and_never_blocks() {
         let (giver, renewal) = giver(3_600, 5, &[]);
         let begun = Instant::now();
         let callers = (0..50).map(|n| {
@@ -285,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn renewal_that_fails_early_keeps_the_old_key_and_is_tried_again_after_a_pause() {
+    async fn failed_early_refresh_keeps_key_and_retries() {
         let (giver, renewal) = giver(3_600, 0, &[away(), refused()]);
         tokio::time::sleep(Duration::from_secs(2_701)).await;
         for _ in 0..20 {
@@ -301,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_the_end_all_wait_for_one_fetch_and_what_it_says_goes_for_all() {
+    async fn expired_credentials_are_fetched_once_for_all_waiters() {
         let (giver, renewal) = giver(900, 7, &[away(), refused()]);
         tokio::time::sleep(Duration::from_secs(891)).await;
         let mut heard = Vec::new();
@@ -311,10 +320,10 @@ mod tests {
             assert!(all.iter().all(|one| format!("{one:?}") == format!("{:?}", all[0])), "{all:?}");
             heard.push(all.into_iter().next().unwrap().unwrap_err());
         }
-        assert!(matches!(&heard[0], NoAnswer::NotSent(fault) if fault.kind == FaultKind::ConnectFailed), "{heard:?}");
+        assert!(matches!(&heard[0], NoAnswer::NotSent(fault) if fault.kind == FailureKind::ConnectFailed), "{heard:?}");
         assert!(matches!(&heard[1], NoAnswer::Fatal(_)), "{heard:?}");
         // It has taken its time: the call has to wait for another turn.
-        assert!(matches!(&heard[2], NoAnswer::NotSent(fault) if fault.kind == FaultKind::KeyRenewed), "{heard:?}");
+        assert!(matches!(&heard[2], NoAnswer::NotSent(fault) if fault.kind == FailureKind::KeyRenewed), "{heard:?}");
         assert_eq!(current(&renewal).await, "K3");
     }
 
@@ -333,9 +342,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn key_that_stands_somewhere_has_no_end_and_no_successor() {
-        let lasting = Grant { ends: None, ..grant(0, Duration::ZERO) };
-        let renewal = Renewal::new(&lasting, None);
+    async fn static_credentials_never_expire() {
+        let lasting = TemporaryCredentials { ends: None, ..grant(0, Duration::ZERO) };
+        let renewal = RefreshingCredentials::new(&lasting, None);
         tokio::time::sleep(Duration::from_secs(1_000_000)).await;
         assert_eq!(current(&renewal).await, "K0");
         assert_eq!(renewal.refused(&lasting.key).await, Ok(false));

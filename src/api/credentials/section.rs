@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_section_lacks_is_told_without_what_it_holds() {
+    fn ini_error_names_missing_key_not_values() {
         for (name, words) in [
             ("tokenless", "no file of an OIDC token"),
             ("pair", "rsa_key_pair"),

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use super::{
     error::FetchError,
     external,
-    grant::Grant,
+    grant::TemporaryCredentials,
     metadata::Metadata,
     sts::{self, Role},
     uri::CredentialsUri,
@@ -34,10 +34,10 @@ pub(super) enum Source {
 
 impl Source {
     /// A key of this moment.
-    pub(super) fn fetch<'a>(&'a self, wire: &'a Wire) -> BoxFuture<'a, Result<Grant, FetchError>> {
+    pub(super) fn fetch<'a>(&'a self, wire: &'a Wire) -> BoxFuture<'a, Result<TemporaryCredentials, FetchError>> {
         Box::pin(async move {
             match self {
-                Self::Key(key) => Ok(Grant { key: key.clone(), ends: None, role: None }),
+                Self::Key(key) => Ok(TemporaryCredentials { key: key.clone(), ends: None, role: None }),
                 Self::Oidc { role, provider_arn, token_file } => {
                     sts::assume_with_oidc(role, provider_arn, token_file, wire).await
                 }

@@ -15,16 +15,16 @@ use tokio::time::Instant;
 use super::{
     environment::Environment,
     error::FetchError,
-    grant::{Grant, Told},
+    grant::{GrantResponse, TemporaryCredentials},
     wire::{self, Wire},
 };
 use crate::{
     api::{
-        RawAnswer,
+        RawResponse,
         classify::{CodeKind, code_kind, shown},
         sign::{UNRESERVED, canonical_query},
     },
-    domain::{ApiCode, Fault, FaultKind, decode_text},
+    domain::{CallFailure, ErrorCode, FailureKind, decode_text},
     secret::AccessKey,
 };
 
@@ -96,7 +96,7 @@ impl Role {
         parameters
     }
 
-    async fn ask(&self, query: String, wire: &Wire) -> Result<RawAnswer, FetchError> {
+    async fn ask(&self, query: String, wire: &Wire) -> Result<RawResponse, FetchError> {
         let mut url = self.sts.clone();
         url.set_query(Some(&query));
         wire.ask(wire::peer(&url), Method::GET, url, &[]).await
@@ -116,11 +116,11 @@ fn sts(region: Option<String>, is_in_vpc: bool) -> Result<Url, String> {
 }
 
 /// AssumeRole, signed by `key`.
-pub(super) async fn assume(role: &Role, key: &AccessKey, wire: &Wire) -> Result<Grant, FetchError> {
+pub(super) async fn assume(role: &Role, key: &AccessKey, wire: &Wire) -> Result<TemporaryCredentials, FetchError> {
     let from = Instant::now();
     let mut answer = role.ask(signed(role, key, Timestamp::now()), wire).await?;
     // Our clock may be wrong: then theirs is used, once.
-    if let (Some(now), Some(CodeKind::WrongClock)) = (answer.told_time(), refusal(&answer).map(|(kind, ..)| kind)) {
+    if let (Some(now), Some(CodeKind::WrongClock)) = (answer.server_date(), refusal(&answer).map(|(kind, ..)| kind)) {
         answer = role.ask(signed(role, key, now), wire).await?;
     }
     granted("AssumeRole", format!("RAM role {}", role.arn), &answer, from)
@@ -132,7 +132,7 @@ pub(super) async fn assume_with_oidc(
     provider_arn: &str,
     token_file: &str,
     wire: &Wire,
-) -> Result<Grant, FetchError> {
+) -> Result<TemporaryCredentials, FetchError> {
     let from = Instant::now();
     let token = std::fs::read(token_file)
         .and_then(|bytes| Ok(decode_text(bytes)?))
@@ -170,11 +170,16 @@ fn signature(query: &str, secret: &str) -> String {
     STANDARD.encode(mac.finalize().into_bytes())
 }
 
-fn granted(action: &str, role: String, answer: &RawAnswer, from: Instant) -> Result<Grant, FetchError> {
+fn granted(
+    action: &str,
+    role: String,
+    answer: &RawResponse,
+    from: Instant,
+) -> Result<TemporaryCredentials, FetchError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Granted {
-        credentials: Told,
+        credentials: GrantResponse,
     }
     if let Some((kind, code, message)) = refusal(answer) {
         let message = match kind {
@@ -195,7 +200,7 @@ fn granted(action: &str, role: String, answer: &RawAnswer, from: Instant) -> Res
         return Err(match kind {
             CodeKind::Throttled | CodeKind::ServiceFault | CodeKind::NonceUsed => {
                 let message = format!("{code}: {message}");
-                FetchError::Away(Fault { kind: FaultKind::Service(code), message, request_id: None })
+                FetchError::Unavailable(CallFailure { kind: FailureKind::Service(code), message, request_id: None })
             }
             CodeKind::Success
             | CodeKind::DownloadTimeout
@@ -210,13 +215,15 @@ fn granted(action: &str, role: String, answer: &RawAnswer, from: Instant) -> Res
     }
     let told = answer.body.as_deref().and_then(|body| serde_json::from_slice::<Granted>(body).ok());
     match told {
-        Some(Granted { credentials }) if answer.status == 200 => Grant::told(credentials, Some(role), answer, from),
+        Some(Granted { credentials }) if answer.status == 200 => {
+            TemporaryCredentials::told(credentials, Some(role), answer, from)
+        }
         Some(_) | None => Err(wire::unreadable("STS", answer.status)),
     }
 }
 
 /// What STS refuses, it gives a `Code` for.
-fn refusal(answer: &RawAnswer) -> Option<(CodeKind, ApiCode, String)> {
+fn refusal(answer: &RawResponse) -> Option<(CodeKind, ErrorCode, String)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Refusal {
@@ -225,7 +232,7 @@ fn refusal(answer: &RawAnswer) -> Option<(CodeKind, ApiCode, String)> {
         message: String,
     }
     let Refusal { code, message } = serde_json::from_slice(answer.body.as_deref()?).ok()?;
-    (answer.status != 200).then(|| (code_kind(&code, answer.status), ApiCode(shown(&code)), shown(&message)))
+    (answer.status != 200).then(|| (code_kind(&code, answer.status), ErrorCode(shown(&code)), shown(&message)))
 }
 
 #[cfg(test)]
@@ -242,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn host_is_the_region_s_and_in_a_vpc_only_where_a_region_is_named() {
+    fn sts_host_follows_region_and_network() {
         let host = |region: Option<&str>, vpc| sts(region.map(str::to_owned), vpc).map(|url| url.to_string());
         assert_eq!(host(None, false).unwrap(), "https://sts.aliyuncs.com/");
         assert_eq!(host(None, true).unwrap(), "https://sts.aliyuncs.com/");
@@ -252,9 +259,9 @@ mod tests {
     }
 
     #[test]
-    fn refusal_is_told_apart_from_absence_and_quotes_no_signature() {
+    fn sts_refusal_differs_from_outage() {
         let answer =
-            |status, body: &str| RawAnswer { status, body: Some(body.to_owned().into()), ..RawAnswer::default() };
+            |status, body: &str| RawResponse { status, body: Some(body.to_owned().into()), ..RawResponse::default() };
         let told = |status, body: &str| {
             granted("AssumeRole", "RAM role r".to_owned(), &answer(status, body), Instant::now()).unwrap_err()
         };
@@ -268,7 +275,7 @@ mod tests {
             (502, "<html>"),
             (200, "{}"),
         ] {
-            assert!(matches!(told(status, body), FetchError::Away(_)), "{status} {body}");
+            assert!(matches!(told(status, body), FetchError::Unavailable(_)), "{status} {body}");
         }
     }
 }

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{
     error::FetchError,
-    grant::{Grant, successful},
+    grant::{TemporaryCredentials, successful},
     wire::{self, Peer, Wire, unreadable},
 };
 
@@ -29,13 +29,13 @@ impl CredentialsUri {
         Ok(Self(url))
     }
 
-    pub(super) async fn fetch(&self, wire: &Wire) -> Result<Grant, FetchError> {
+    pub(super) async fn fetch(&self, wire: &Wire) -> Result<TemporaryCredentials, FetchError> {
         let from = Instant::now();
         let answer = wire.ask(wire::peer(&self.0), Method::GET, self.0.clone(), &[]).await?;
         let host = self.0.host_str().unwrap_or_default();
         let body = answer.body.as_deref().filter(|_| answer.status == 200);
         let told = body.and_then(successful).ok_or_else(|| unreadable(host, answer.status))?;
-        Grant::told(told, Some(format!("the key of {host}")), &answer, from)
+        TemporaryCredentials::told(told, Some(format!("the key of {host}")), &answer, from)
     }
 }
 

@@ -8,10 +8,10 @@ use reqwest::{Client, Method, Url};
 use super::error::FetchError;
 use crate::{
     api::{
-        Proxy, RawAnswer, TransportError, TransportSettings,
+        Proxy, RawResponse, TransportError, TransportSettings,
         http::{self, SetupError},
     },
-    domain::{Fault, FaultKind},
+    domain::{CallFailure, FailureKind},
 };
 
 /// For STS and a credentials URI: to connect, and for the next byte (PY-CRED, the official Python package).
@@ -66,7 +66,7 @@ impl Wire {
         method: Method,
         url: Url,
         headers: &[(&'static str, &str)],
-    ) -> Result<RawAnswer, FetchError> {
+    ) -> Result<RawResponse, FetchError> {
         let (client, proxy) = match peer {
             Peer::Outward => (&self.outward, self.proxy.as_ref().filter(|proxy| proxy.is_used_for(&url))),
             Peer::Near => (&self.near, None),
@@ -80,7 +80,7 @@ impl Wire {
         match request.send().await {
             Ok(response) => Ok(http::read(response).await),
             Err(error) => Err(match http::failed(&error, &host, proxy) {
-                TransportError::NotSent(fault) | TransportError::MaybeSent(fault) => FetchError::Away(fault),
+                TransportError::NotSent(fault) | TransportError::MaybeSent(fault) => FetchError::Unavailable(fault),
                 TransportError::Fatal(fatal) => FetchError::Fatal(fatal),
             }),
         }
@@ -90,7 +90,7 @@ impl Wire {
 /// An answer that is none.
 pub(super) fn unreadable(who: &str, status: u16) -> FetchError {
     let message = format!("HTTP {status} that can't be understood, from {who}");
-    FetchError::Away(Fault { kind: FaultKind::UnreadableAnswer, message, request_id: None })
+    FetchError::Unavailable(CallFailure { kind: FailureKind::UnreadableAnswer, message, request_id: None })
 }
 
 /// Is this no address of another network's?

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     checkpoint::store::SourceId,
-    domain::{Item, ItemState, Origin, RowDefect, RowError},
+    domain::{Item, ItemState, Origin, RowError, RowErrorKind},
 };
 
 /// A row that could not become an item.
@@ -59,7 +59,7 @@ impl SqliteStore {
         Ok(match (holder, fault) {
             (Some(holder), Some(fault)) => {
                 let message = self.duplicate_message(source, &holder);
-                self.restate_fault(source, &fault, item.row, RowDefect::DuplicateUserId, &message)?;
+                self.restate_fault(source, &fault, item.row, RowErrorKind::DuplicateUserId, &message)?;
                 RowResolution::StillInvalid
             }
             (Some(holder), None) => RowResolution::Duplicate(holder),
@@ -101,7 +101,7 @@ impl SqliteStore {
         source: SourceId,
         fault: &RowFault,
         row: u64,
-        defect: RowDefect,
+        defect: RowErrorKind,
         message: &str,
     ) -> Result<()> {
         let code = defect.code();

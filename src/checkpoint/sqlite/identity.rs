@@ -131,7 +131,7 @@ impl SqliteStore {
         match evidence.judge() {
             Verdict::Current => Ok(true),
             Verdict::New => Ok(false),
-            Verdict::Behind => Err(StoreError::Restored { path: path.to_owned() }),
+            Verdict::Behind => Err(StoreError::Stale { path: path.to_owned() }),
             Verdict::Unproven => Err(StoreError::Copied { path: path.to_owned() }),
         }
     }

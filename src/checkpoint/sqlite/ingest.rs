@@ -9,8 +9,8 @@ use rusqlite::{
 
 use super::{SqliteStore, corrections::RowResolution, reopened, rows};
 use crate::{
-    checkpoint::store::{Batch, EnrolledBefore, Ingested, KnownPhoto, RefusedBefore, SourceId},
-    domain::{Digest, FaceGroupCode, Item, ItemId, ItemState, PictureRef, RawFields, RowDefect, RowError},
+    checkpoint::store::{Batch, EnrolledItem, Ingested, RejectedItem, SourceId, StoredPhoto},
+    domain::{Digest, FaceGroupCode, Item, ItemId, ItemState, PhotoSource, RawFields, RowError, RowErrorKind},
 };
 
 /// A source of this run.
@@ -120,18 +120,18 @@ impl Known {
     }
 
     /// Does a row of a source with this root name another photo, or the same by another path?
-    pub(super) fn names_another(&self, picture: &PictureRef, root: &Path) -> bool {
+    pub(super) fn names_another(&self, picture: &PhotoSource, root: &Path) -> bool {
         (ValueRef::from(&self.path), self.url.as_deref()) != stored(picture, root)
     }
 
     /// What is to be looked at to tell whether the photo is another one. A link is another one if it leads elsewhere;
     /// what stands behind its question mark is a signature that is made anew each night.
-    fn photo(&self, now: &PictureRef, root: &Arc<Path>, names_another: bool) -> Option<KnownPhoto> {
+    fn photo(&self, now: &PhotoSource, root: &Arc<Path>, names_another: bool) -> Option<StoredPhoto> {
         let bare = |url: &str| url.split(['?', '#']).next().unwrap_or_default().to_owned();
         match (now, &self.url) {
-            (PictureRef::Url(now), Some(before)) if bare(&now.0) == bare(before) => None,
-            (PictureRef::Url(_), _) | (PictureRef::Path(_), Some(_)) => Some(KnownPhoto::Other),
-            (PictureRef::Path(path), None) => Some(KnownPhoto::File {
+            (PhotoSource::Url(now), Some(before)) if bare(&now.0) == bare(before) => None,
+            (PhotoSource::Url(_), _) | (PhotoSource::Path(_), Some(_)) => Some(StoredPhoto::Other),
+            (PhotoSource::Path(path), None) => Some(StoredPhoto::File {
                 path: path.clone(),
                 root: root.clone(),
                 stamp: self.stamp.filter(|_| !names_another),
@@ -142,10 +142,10 @@ impl Known {
 }
 
 /// The path or the link, as its column has it.
-fn stored<'a>(picture: &'a PictureRef, root: &Path) -> (ValueRef<'a>, Option<&'a str>) {
+fn stored<'a>(picture: &'a PhotoSource, root: &Path) -> (ValueRef<'a>, Option<&'a str>) {
     match picture {
-        PictureRef::Path(path) => (rows::path_value(path, root), None),
-        PictureRef::Url(url) => (ValueRef::Null, Some(url.0.as_str())),
+        PhotoSource::Path(path) => (rows::path_value(path, root), None),
+        PhotoSource::Url(url) => (ValueRef::Null, Some(url.0.as_str())),
     }
 }
 
@@ -277,7 +277,7 @@ impl SqliteStore {
                 if names_another {
                     self.point_to(known.item, path, url)?;
                 }
-                ingested.enrolled_before.extend(photo.map(|photo| EnrolledBefore { item: known.item, photo }));
+                ingested.enrolled_items.extend(photo.map(|photo| EnrolledItem { item: known.item, photo }));
             }
             ItemState::Pending if names_another => self.point_to(known.item, path, url)?,
             ItemState::Pending => {}
@@ -286,9 +286,9 @@ impl SqliteStore {
                 self.reopen_item(known.item, known.state, known.code.as_deref())?;
             }
             ItemState::Rejected => {
-                if let PictureRef::Path(path) = &item.picture {
+                if let PhotoSource::Path(path) = &item.picture {
                     let (path, root) = (path.clone(), self.source(source).root.clone());
-                    ingested.refused_before.push(RefusedBefore { item: known.item, path, root, stamp: known.stamp });
+                    ingested.rejected_items.push(RejectedItem { item: known.item, path, root, stamp: known.stamp });
                 }
             }
             ItemState::Failed => {}
@@ -299,14 +299,14 @@ impl SqliteStore {
     /// The same id twice in one manifest: the first row keeps it.
     fn ingest_duplicate(&mut self, source: SourceId, item: &Item, first: &Known) -> Result<()> {
         let (path, url) = match &item.picture {
-            PictureRef::Path(path) => (Some(path.to_string_lossy().into_owned()), None),
-            PictureRef::Url(url) => (None, Some(url.0.clone())),
+            PhotoSource::Path(path) => (Some(path.to_string_lossy().into_owned()), None),
+            PhotoSource::Url(url) => (None, Some(url.0.clone())),
         };
         self.ingest_fault(
             source,
             &RowError {
                 row: item.row,
-                defect: RowDefect::DuplicateUserId,
+                defect: RowErrorKind::DuplicateUserId,
                 message: self.duplicate_message(source, first),
                 fields: Box::new(RawFields {
                     path,

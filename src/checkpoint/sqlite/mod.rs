@@ -1,10 +1,10 @@
 //! The checkpoint in one SQLite file: WAL, `synchronous=FULL`, one connection that writes.
 
 mod corrections;
-mod forget;
 mod identity;
 mod ingest;
 mod open;
+mod purge;
 mod reader;
 mod replace;
 mod rows;
@@ -19,24 +19,29 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-pub use self::{
-    forget::{Forget, Forgotten},
-    open::companions,
-    reader::Reader,
-};
 use self::{
     identity::FileIdentity,
     ingest::{OfSource, OpenSource, Seen},
     open::Opened,
-    tally::TallyDelta,
+    tally::CountsDelta,
+};
+pub use self::{
+    open::companions,
+    purge::{PurgeFilter, PurgeReport},
+    reader::Reader,
 };
 use super::{
     StoreError,
-    store::{Batch, Claimed, Doubt, Found, Ingested, NewIntent, NewRun, PhotoLook, Settlement, SourceId, Store},
+    store::{
+        Batch, CheckpointState, Claimed, InDoubtRow, Ingested, NewIntent, OutcomeRecord, PhotoCheck, RunStart,
+        SourceId, Store,
+    },
 };
 use crate::{
     crash,
-    domain::{ApiCode, Binding, Counts, FaultKind, Intent, ItemId, ItemReport, ItemState, Removal, RunTotals},
+    domain::{
+        Bottleneck, Counts, DeleteIntent, ErrorCode, FailureKind, Intent, ItemId, ItemState, ItemUpdate, RunTotals,
+    },
 };
 
 /// An item that is to be sent again, as if for the first time.
@@ -60,11 +65,11 @@ macro_rules! claimed_columns {
 use claimed_columns;
 
 /// That it is one of two states is said as the index `items_open` says it: else SQLite reads every item.
-const DOUBT_WHAT_WAS_BEING_SENT: &str =
+const MARK_SENDING_AS_IN_DOUBT: &str =
     "UPDATE items SET state = 2, code = ?1, message = 'the process ended before the answer came'
      WHERE state = 1 AND state IN (1, 2)";
 /// The same.
-const DOUBTS: &str =
+const SELECT_IN_DOUBT: &str =
     concat!(claimed_columns!(), "WHERE i.state = 2 AND i.state IN (1, 2) AND i.id > ?1 ORDER BY i.id LIMIT ?2");
 
 /// See the module.
@@ -73,7 +78,7 @@ pub struct SqliteStore {
     /// See [`Opened`]: it is closed after the connection.
     file: File,
     path: PathBuf,
-    tally: TallyDelta,
+    tally: CountsDelta,
     /// The row in `runs`.
     run: i64,
     groups: HashMap<String, i64>,
@@ -96,7 +101,7 @@ impl SqliteStore {
         };
         let found = bind().map_err(StoreError::sqlite("reading what it belongs to"))?;
         if found != binding {
-            return Err(StoreError::Bound { found, wanted: binding.to_owned() });
+            return Err(StoreError::TargetMismatch { found, wanted: binding.to_owned() });
         }
         Ok(Self::over(opened, path))
     }
@@ -118,7 +123,7 @@ impl SqliteStore {
             db,
             file,
             path: path.to_owned(),
-            tally: TallyDelta::default(),
+            tally: CountsDelta::default(),
             run: 0,
             groups: HashMap::new(),
             sources: Vec::new(),
@@ -133,7 +138,7 @@ impl SqliteStore {
     pub fn retry(&mut self, states: &[ItemState], code: Option<&str>) -> Result<u64, StoreError> {
         let mut retry = || -> rusqlite::Result<u64> {
             let mut reopened = 0;
-            for &state in states.iter().filter(|state| state.may_become(ItemState::Pending)) {
+            for &state in states.iter().filter(|state| state.can_become(ItemState::Pending)) {
                 let mut by_code = self.db.prepare(
                     "SELECT code, count(*) FROM items WHERE state = ?1 AND (?2 IS NULL OR code = ?2) GROUP BY code",
                 )?;
@@ -155,16 +160,16 @@ impl SqliteStore {
     }
 
     /// What was being sent by a process, or a part of one, that is gone: it may have been executed.
-    fn doubt_what_was_being_sent(&mut self) -> rusqlite::Result<()> {
-        let code = FaultKind::Interrupted.code();
-        let changed = self.db.execute(DOUBT_WHAT_WAS_BEING_SENT, [&code.0])?;
+    fn mark_sending_as_in_doubt(&mut self) -> rusqlite::Result<()> {
+        let code = FailureKind::Interrupted.code();
+        let changed = self.db.execute(MARK_SENDING_AS_IN_DOUBT, [&code.0])?;
         self.tally.add(ItemState::Sending, None, -(changed as i64));
         self.tally.add(ItemState::InDoubt, Some(&code.0), changed as i64);
         Ok(())
     }
 
     /// What was refused here, and not by the service, by other rules than these.
-    fn reopen_what_other_rules_refused(&mut self, rules: &str) -> rusqlite::Result<()> {
+    fn requeue_after_rule_change(&mut self, rules: &str) -> rusqlite::Result<()> {
         let known = self.setting("photo_rules")?;
         if known.is_some_and(|known| known != rules) {
             let mut by_code =
@@ -209,7 +214,7 @@ impl SqliteStore {
     }
 
     /// Items that this run does not send although they are pending: their manifest has not named them (yet).
-    fn is_left_out(&self, item: ItemId, source: i64) -> bool {
+    fn is_skipped(&self, item: ItemId, source: i64) -> bool {
         self.sources.iter().any(|open| open.id.0 == source) && !self.seen.has(item)
     }
 }
@@ -231,10 +236,10 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    fn start_run(&mut self, run: &NewRun) -> Result<Found, StoreError> {
-        let mut start = || -> rusqlite::Result<Found> {
-            self.doubt_what_was_being_sent()?;
-            run.rules.as_deref().map_or(Ok(()), |rules| self.reopen_what_other_rules_refused(rules))?;
+    fn start_run(&mut self, run: &RunStart) -> Result<CheckpointState, StoreError> {
+        let mut start = || -> rusqlite::Result<CheckpointState> {
+            self.mark_sending_as_in_doubt()?;
+            run.rules.as_deref().map_or(Ok(()), |rules| self.requeue_after_rule_change(rules))?;
             self.tally.flush(&self.db)?;
             let runs: i64 = self.db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
             let was_killed = self.db.query_row(
@@ -242,7 +247,7 @@ impl Store for SqliteStore {
                 [],
                 |row| row.get(0),
             )?;
-            let has_forgotten = self.setting("forgotten")?.is_some() || self.setting("incomplete")?.is_some();
+            let was_purged = self.setting("forgotten")?.is_some() || self.setting("incomplete")?.is_some();
             let epoch = self.next_epoch()?;
             let learned_rate = self.setting("learned_rate")?.and_then(|text| text.parse().ok());
             self.run = self.db.query_row(
@@ -251,14 +256,14 @@ impl Store for SqliteStore {
                 |row| row.get(0),
             )?;
             let counts = tally::counts(&self.db, true)?;
-            Ok(Found { counts, is_resumed: runs > 0, learned_rate, was_killed, has_forgotten, epoch })
+            Ok(CheckpointState { counts, is_resumed: runs > 0, learned_rate, was_killed, was_purged, epoch })
         };
         start().map_err(StoreError::sqlite("starting the run"))
     }
 
     fn end_run(&mut self, exit_code: u8, reason: &str) -> Result<u64, StoreError> {
         let mut end = || {
-            self.doubt_what_was_being_sent()?;
+            self.mark_sending_as_in_doubt()?;
             self.db.execute(
                 "UPDATE runs SET ended_at = ?2, exit_code = ?3, exit_reason = ?4 WHERE id = ?1",
                 (self.run, now_ms(), exit_code, reason),
@@ -290,12 +295,12 @@ impl Store for SqliteStore {
         self.finish_sources().map_err(StoreError::sqlite("closing the sources"))
     }
 
-    fn note_photos(&mut self, looks: &[PhotoLook]) -> Result<(), StoreError> {
-        self.write_looks(looks).map_err(StoreError::sqlite("noting photos"))
+    fn record_photo_checks(&mut self, looks: &[PhotoCheck]) -> Result<(), StoreError> {
+        self.record_photo_checks_rows(looks).map_err(StoreError::sqlite("noting photos"))
     }
 
-    fn reopen(&mut self, items: &[ItemId]) -> Result<(), StoreError> {
-        let mut reopen = || {
+    fn requeue(&mut self, items: &[ItemId]) -> Result<(), StoreError> {
+        let mut requeue = || {
             for &item in items {
                 let (state, code) =
                     self.db.query_row("SELECT state, code FROM items WHERE id = ?1", [item.0], |row| {
@@ -308,7 +313,7 @@ impl Store for SqliteStore {
             }
             Ok(())
         };
-        reopen().map_err(StoreError::sqlite("opening items again"))
+        requeue().map_err(StoreError::sqlite("opening items again"))
     }
 
     fn claim(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError> {
@@ -320,7 +325,7 @@ impl Store for SqliteStore {
             while claims.len() < limit {
                 let Some(row) = found.next()? else { break };
                 let claimed = Claimed::try_from(row)?;
-                if !self.is_left_out(claimed.item, row.get("source_id")?) {
+                if !self.is_skipped(claimed.item, row.get("source_id")?) {
                     claims.push(claimed);
                 } else if self.is_ingesting {
                     // Mostly rows are named in the order of their numbers: what is behind has not come either. Where
@@ -333,16 +338,16 @@ impl Store for SqliteStore {
         claim().map_err(StoreError::sqlite("looking for what is to do"))
     }
 
-    fn doubts(&mut self, after: ItemId, limit: usize) -> Result<Vec<Doubt>, StoreError> {
-        let doubts = || -> rusqlite::Result<Vec<Doubt>> {
+    fn in_doubt_items(&mut self, after: ItemId, limit: usize) -> Result<Vec<InDoubtRow>, StoreError> {
+        let in_doubt_items = || -> rusqlite::Result<Vec<InDoubtRow>> {
             self.db
-                .prepare_cached(DOUBTS)?
+                .prepare_cached(SELECT_IN_DOUBT)?
                 .query_map((after.0, limit as i64), |row| {
-                    Ok(Doubt { claimed: Claimed::try_from(row)?, code: ApiCode(row.get("code")?) })
+                    Ok(InDoubtRow { claimed: Claimed::try_from(row)?, code: ErrorCode(row.get("code")?) })
                 })?
                 .collect()
         };
-        doubts().map_err(StoreError::sqlite("looking for what is in doubt"))
+        in_doubt_items().map_err(StoreError::sqlite("looking for what is in doubt"))
     }
 
     fn intend(&mut self, intent: &NewIntent) -> Result<Intent, StoreError> {
@@ -351,25 +356,25 @@ impl Store for SqliteStore {
         Ok(intended)
     }
 
-    fn settle(&mut self, settlement: &Settlement) -> Result<ItemReport, StoreError> {
+    fn settle(&mut self, settlement: &OutcomeRecord) -> Result<ItemUpdate, StoreError> {
         let report = self.write_outcome(settlement)?;
         crash::point("outcome.before_commit");
         Ok(report)
     }
 
-    fn note_replaced(&mut self, item: ItemId, records: &[i64]) -> Result<(), StoreError> {
+    fn record_superseded(&mut self, item: ItemId, records: &[i64]) -> Result<(), StoreError> {
         self.write_replaced(item, records).map_err(StoreError::sqlite("noting what is to be replaced"))
     }
 
-    fn unfinished_removals(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError> {
+    fn pending_deletes(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError> {
         self.find_removals(after, limit).map_err(StoreError::sqlite("looking for what is to be removed"))
     }
 
-    fn intend_removal(&mut self, removal: &Removal) -> Result<(), StoreError> {
+    fn intend_delete(&mut self, removal: &DeleteIntent) -> Result<(), StoreError> {
         self.write_removal(removal)
     }
 
-    fn finish_removal(&mut self, item: ItemId) -> Result<(), StoreError> {
+    fn finish_delete(&mut self, item: ItemId) -> Result<(), StoreError> {
         self.write_removed(item).map_err(StoreError::sqlite("noting a removal"))
     }
 
@@ -381,7 +386,7 @@ impl Store for SqliteStore {
         counts(self).map_err(StoreError::sqlite("counting"))
     }
 
-    fn note_totals(&mut self, totals: &RunTotals, limited_by: Binding) -> Result<(), StoreError> {
+    fn record_totals(&mut self, totals: &RunTotals, limited_by: Bottleneck) -> Result<(), StoreError> {
         let note = || {
             let latencies = serde_json::to_string(&totals.latencies.0).expect("pairs of numbers are JSON");
             let n = |n: u64| n as i64;
@@ -406,7 +411,7 @@ impl Store for SqliteStore {
         note().map(drop).map_err(StoreError::sqlite("noting what the run has done"))
     }
 
-    fn learn_rate(&mut self, per_second: Option<f64>) -> Result<(), StoreError> {
+    fn save_rate(&mut self, per_second: Option<f64>) -> Result<(), StoreError> {
         let learn = || match per_second {
             Some(rate) => self.db.execute(
                 "INSERT INTO settings (name, value) VALUES ('learned_rate', ?1)
@@ -447,10 +452,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_in_doubt_is_found_without_reading_what_is_done() {
+    fn in_doubt_query_uses_the_index() {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("c.sqlite"), "test").unwrap();
-        for statement in [DOUBT_WHAT_WAS_BEING_SENT, DOUBTS] {
+        for statement in [MARK_SENDING_AS_IN_DOUBT, SELECT_IN_DOUBT] {
             let mut explained = store.db.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
             let nulls = vec![None::<i64>; explained.parameter_count()];
             let steps = explained.query_map(rusqlite::params_from_iter(nulls), |row| row.get::<_, String>("detail"));

@@ -64,8 +64,8 @@ pub(super) fn read_write(path: &Path) -> Result<Opened, StoreError> {
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     check_identity(&db, path, Access::Write)?;
     // Only now is it known to be ours. A file that was just made is for its owner alone already.
-    close_to_others(path).map_err(open)?;
-    keep_what_is_migrated(&db, path)?;
+    restrict_permissions(path).map_err(open)?;
+    backup_before_migration(&db, path)?;
     set_up(&db).map_err(StoreError::sqlite("setting it up"))?;
     MIGRATIONS.to_latest(&mut db).map_err(|failed| match failed {
         rusqlite_migration::Error::RusqliteError { err, .. } => StoreError::sqlite("migrating it")(err),
@@ -75,7 +75,7 @@ pub(super) fn read_write(path: &Path) -> Result<Opened, StoreError> {
 }
 
 /// A file of an older shape is copied first, beside itself: `FILE.v1.bak`.
-fn keep_what_is_migrated(db: &Connection, path: &Path) -> Result<(), StoreError> {
+fn backup_before_migration(db: &Connection, path: &Path) -> Result<(), StoreError> {
     let version: i64 = db
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .map_err(StoreError::sqlite("reading its header"))?;
@@ -136,7 +136,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 const APPLICATION_ID_AT: u64 = 68;
 
 /// Is the file marked as ours? Told without opening it as a database, which another program's might not bear.
-pub(super) fn is_marked(path: &Path) -> bool {
+pub(super) fn has_application_id(path: &Path) -> bool {
     use std::os::unix::fs::FileExt;
     let mut found = [0; 4];
     let read = std::fs::File::open(path).and_then(|file| file.read_exact_at(&mut found, APPLICATION_ID_AT));
@@ -170,7 +170,7 @@ fn absolute(path: &Path) -> io::Result<std::path::PathBuf> {
 }
 
 /// It names people: what others could read so far, they can't from here on.
-fn close_to_others(path: &Path) -> io::Result<()> {
+fn restrict_permissions(path: &Path) -> io::Result<()> {
     let mut permissions = path.metadata()?.permissions();
     if permissions.mode() & 0o077 != 0 {
         tracing::warn!(checkpoint = %path.display(), "others could read or write the checkpoint: it is for its owner alone now");
@@ -216,11 +216,11 @@ fn check_identity(db: &Connection, path: &Path, access: Access) -> Result<(), St
         return Err(StoreError::Missing { path: path.to_owned() });
     }
     if application != APPLICATION_ID && !is_blank {
-        return Err(StoreError::Foreign { path: path.to_owned() });
+        return Err(StoreError::NotACheckpoint { path: path.to_owned() });
     }
     let known = SCHEMA.len() as i64;
     if version > known {
-        return Err(StoreError::Newer { path: path.to_owned(), found: version, known });
+        return Err(StoreError::SchemaTooNew { path: path.to_owned(), found: version, known });
     }
     Ok(())
 }
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn checkpoint_of_the_first_shape_is_migrated_and_loses_nothing() {
+    fn schema_1_migrates_without_loss() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.sqlite");
         let mut db = Connection::open(&path).unwrap();
@@ -266,7 +266,7 @@ mod tests {
         let victim = dir.path().join("victim");
         std::fs::write(&victim, "theirs").unwrap();
         std::os::unix::fs::symlink(&victim, dir.path().join("c.sqlite.v1.bak")).unwrap();
-        assert!(is_marked(&path) && !is_marked(dir.path()));
+        assert!(has_application_id(&path) && !has_application_id(dir.path()));
         let Opened { db, file: _file } = read_write(&path).unwrap();
         let (user, state, changed): (String, i64, i64) = db
             .query_row(
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn checkpoint_of_an_older_shape_is_looked_into_as_it_is() {
+    fn older_schema_is_read_without_migration() {
         let dir = tempfile::tempdir().unwrap();
         for shape in 1..SCHEMA.len() {
             let path = dir.path().join(format!("{shape}.sqlite"));
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn new_checkpoint_and_its_wal_are_for_the_owner_alone() {
+    fn new_checkpoint_and_wal_have_mode_0600() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.sqlite");
         let Opened { db, file: _file } = read_write(&path).unwrap();
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn file_that_was_being_made_when_its_run_was_killed_is_made_anew() {
+    fn half_created_checkpoint_is_recreated() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.sqlite");
         for half in ["", "PRAGMA journal_mode = WAL", "PRAGMA journal_mode = WAL; PRAGMA application_id = 1178947154"] {
@@ -368,8 +368,8 @@ mod tests {
         std::os::unix::fs::symlink(&foreign, &link).unwrap();
 
         for (path, is_right) in [
-            (&foreign, (|e| matches!(e, StoreError::Foreign { .. })) as fn(&StoreError) -> bool),
-            (&newer, |e| matches!(e, StoreError::Newer { found: 99, .. })),
+            (&foreign, (|e| matches!(e, StoreError::NotACheckpoint { .. })) as fn(&StoreError) -> bool),
+            (&newer, |e| matches!(e, StoreError::SchemaTooNew { found: 99, .. })),
             (&junk, |e| matches!(e, StoreError::Corrupt { .. })),
             (&link, |e| matches!(e, StoreError::File(FileError::SymbolicLink { .. }))),
         ] {

@@ -12,7 +12,7 @@ use super::{open, rows, tally};
 use crate::{
     checkpoint::{
         Lock, StoreError,
-        store::{ExportRow, Pace, RunRecord},
+        store::{ExportRow, RateSample, RunSummaryRow},
     },
     domain::{Counts, ItemId, ItemState, Latencies},
 };
@@ -34,7 +34,7 @@ impl Reader {
 
     /// Is the file marked as a checkpoint? Opens no database.
     pub fn is_one(path: &Path) -> bool {
-        open::is_marked(path)
+        open::has_application_id(path)
     }
 
     /// Does a live run hold it?
@@ -43,7 +43,7 @@ impl Reader {
     }
 
     /// Looks at every page, as SQLite's quick_check does: 2.6 s for 10 million rows (reliability.md, the corrections).
-    pub fn check_pages(&self) -> Result<(), StoreError> {
+    pub fn integrity_check(&self) -> Result<(), StoreError> {
         let detail: String = self
             .db
             .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
@@ -64,8 +64,8 @@ impl Reader {
     }
 
     /// The last runs, the oldest first; those that sent nothing and never could are left out.
-    pub fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
-        let runs = || -> rusqlite::Result<Vec<RunRecord>> {
+    pub fn runs(&self, limit: usize) -> Result<Vec<RunSummaryRow>, StoreError> {
+        let runs = || -> rusqlite::Result<Vec<RunSummaryRow>> {
             if !self.knows_runs()? {
                 return Ok(Vec::new());
             }
@@ -79,16 +79,16 @@ impl Reader {
                 let latencies: String = row.get("latencies")?;
                 let id: i64 = row.get("id")?;
                 let paces = paces.query_map([id], |row| {
-                    Ok(Pace {
+                    Ok(RateSample {
                         at_ms: row.get(0)?,
                         calls: row.get(1)?,
                         throttled: row.get(2)?,
                         newly_enrolled: row.get(3)?,
                     })
                 })?;
-                let paces = paces.collect::<rusqlite::Result<Vec<Pace>>>()?;
+                let paces = paces.collect::<rusqlite::Result<Vec<RateSample>>>()?;
                 let started_ms = row.get("started_at")?;
-                Ok(RunRecord {
+                Ok(RunSummaryRow {
                     run_id: row.get("run_id")?,
                     started_ms,
                     ended_ms: row.get("ended_at")?,
@@ -97,7 +97,7 @@ impl Reader {
                     quota: row.get("quota")?,
                     limited_by: row.get("limited_by")?,
                     is_live: self.is_live && row.get("is_open")?,
-                    totals: Pace {
+                    totals: RateSample {
                         at_ms: paces.last().map_or(started_ms, |pace| pace.at_ms),
                         calls: row.get("calls")?,
                         throttled: row.get("throttled")?,
@@ -339,7 +339,7 @@ fn fault(row: &Row<'_>, sources: &Sources) -> rusqlite::Result<ExportRow> {
         user: row.get("user")?,
         group: row.get("group_code")?,
         state: ItemState::Rejected,
-        stage: Some(crate::domain::Stage::Local),
+        stage: Some(crate::domain::RejectedBy::Local),
         code: row.get("code")?,
         message: row.get("message")?,
         request_id: None,

@@ -6,28 +6,28 @@ use super::{SqliteStore, claimed_columns, reopened};
 use crate::{
     checkpoint::{
         StoreError,
-        store::{Claimed, PhotoLook, Seen},
+        store::{Claimed, PhotoChange, PhotoCheck},
     },
-    domain::{ItemId, ItemState, Removal},
+    domain::{DeleteIntent, ItemId, ItemState},
 };
 
 impl SqliteStore {
-    pub(super) fn write_looks(&mut self, looks: &[PhotoLook]) -> Result<()> {
-        for &PhotoLook { item, seen } in looks {
+    pub(super) fn record_photo_checks_rows(&mut self, looks: &[PhotoCheck]) -> Result<()> {
+        for &PhotoCheck { item, seen } in looks {
             match seen {
-                Seen::Same(stamp) => {
+                PhotoChange::Same(stamp) => {
                     self.db
                         .prepare_cached(
                             "UPDATE items SET size = ?2, mtime_ns = ?3, changed = 0 WHERE id = ?1 AND state = 3",
                         )?
                         .execute((item.0, stamp.size as i64, stamp.mtime_ns))?;
                 }
-                Seen::Other => {
+                PhotoChange::Other => {
                     self.db
                         .prepare_cached("UPDATE items SET changed = 1 WHERE id = ?1 AND state = 3")?
                         .execute([item.0])?;
                 }
-                Seen::Replacement => self.open_for_replacement(item)?,
+                PhotoChange::Replacement => self.open_for_replacement(item)?,
             }
         }
         Ok(())
@@ -72,7 +72,7 @@ impl SqliteStore {
     }
 
     /// Only a record that was there before the new photo was sent, and only once the new photo is enrolled.
-    pub(super) fn write_removal(&mut self, removal: &Removal) -> Result<(), StoreError> {
+    pub(super) fn write_removal(&mut self, removal: &DeleteIntent) -> Result<(), StoreError> {
         let changed = self
             .db
             .prepare_cached(

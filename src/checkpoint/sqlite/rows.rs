@@ -8,8 +8,8 @@ use rusqlite::{
 };
 
 use crate::domain::{
-    ConfirmedBy, Digest, Extra, FaceGroupCode, FileStamp, ItemState, MerchantUserId, PictureRef, PictureUrl, Replaces,
-    Stage,
+    ConfirmedBy, Digest, Extra, FaceGroupCode, FileStamp, ItemState, MerchantUserId, PhotoSource, PhotoUrl, RejectedBy,
+    Supersedes,
 };
 
 fn unknown(column: usize, what: String) -> rusqlite::Error {
@@ -23,19 +23,19 @@ pub(super) fn state(number: i64) -> Result<ItemState> {
         .ok_or_else(|| unknown(0, format!("state {number}")))
 }
 
-pub(super) fn stage(number: Option<i64>) -> Result<Option<Stage>> {
+pub(super) fn stage(number: Option<i64>) -> Result<Option<RejectedBy>> {
     match number {
         None => Ok(None),
-        Some(0) => Ok(Some(Stage::Local)),
-        Some(1) => Ok(Some(Stage::Service)),
+        Some(0) => Ok(Some(RejectedBy::Local)),
+        Some(1) => Ok(Some(RejectedBy::Service)),
         Some(other) => Err(unknown(0, format!("stage {other}"))),
     }
 }
 
-pub(super) fn stage_number(stage: Stage) -> i64 {
+pub(super) fn stage_number(stage: RejectedBy) -> i64 {
     match stage {
-        Stage::Local => 0,
-        Stage::Service => 1,
+        RejectedBy::Local => 0,
+        RejectedBy::Service => 1,
     }
 }
 
@@ -85,10 +85,10 @@ pub(super) fn path(row: &Row<'_>, column: &str, root: &Path) -> Result<Option<Pa
 }
 
 /// The photo of an item: a row has either a path or a link, by the table's own rule.
-pub(super) fn picture(row: &Row<'_>, root: &Path) -> Result<PictureRef> {
+pub(super) fn picture(row: &Row<'_>, root: &Path) -> Result<PhotoSource> {
     match path(row, "path", root)? {
-        Some(path) => Ok(PictureRef::Path(path)),
-        None => Ok(PictureRef::Url(PictureUrl(row.get("url")?))),
+        Some(path) => Ok(PhotoSource::Path(path)),
+        None => Ok(PhotoSource::Url(PhotoUrl(row.get("url")?))),
     }
 }
 
@@ -102,11 +102,11 @@ pub(super) fn digest(row: &Row<'_>) -> Result<Option<Digest>> {
 }
 
 /// See migrations/0002.
-pub(super) fn replaces(text: Option<String>) -> Result<Option<Replaces>> {
+pub(super) fn replaces(text: Option<String>) -> Result<Option<Supersedes>> {
     let Some(text) = text else { return Ok(None) };
     let records: Option<Vec<i64>> =
         serde_json::from_str(&text).map_err(|source| unknown(0, format!("records to replace: {source}")))?;
-    Ok(Some(records.map_or(Replaces::Unasked, Replaces::Records)))
+    Ok(Some(records.map_or(Supersedes::Unknown, Supersedes::Records)))
 }
 
 pub(super) fn extra_text(extra: &Extra) -> Option<String> {

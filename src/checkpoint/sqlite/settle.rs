@@ -6,9 +6,9 @@ use super::{SqliteStore, now_ms, rows};
 use crate::{
     checkpoint::{
         StoreError,
-        store::{NewIntent, Settlement},
+        store::{NewIntent, OutcomeRecord},
     },
-    domain::{ApiCode, Intent, ItemId, ItemReport, ItemState, Outcome},
+    domain::{ErrorCode, Intent, ItemId, ItemState, ItemUpdate, Outcome},
 };
 
 /// An item before it changes.
@@ -39,7 +39,7 @@ impl SqliteStore {
         let before = self.before(intent.item).map_err(failed("reading an item"))?;
         if before.state != ItemState::Pending {
             let (from, to) = (before.state, ItemState::Sending);
-            return Err(StoreError::IllegalChange { item: intent.item, from, to });
+            return Err(StoreError::InvalidTransition { item: intent.item, from, to });
         }
         let write = |db: &Connection| -> rusqlite::Result<()> {
             // The last intent, in spite of the column's name: an earlier one made no record, or there would be no new one.
@@ -70,16 +70,16 @@ impl SqliteStore {
         })
     }
 
-    pub(super) fn write_outcome(&mut self, settlement: &Settlement) -> Result<ItemReport, StoreError> {
+    pub(super) fn write_outcome(&mut self, settlement: &OutcomeRecord) -> Result<ItemUpdate, StoreError> {
         let failed = StoreError::sqlite;
         let before = self.before(settlement.item).map_err(failed("reading an item"))?;
-        if before.state != settlement.before || !settlement.outcome.may_follow(before.state) {
+        if before.state != settlement.before || !settlement.outcome.can_follow(before.state) {
             let (item, to) = (settlement.item, settlement.outcome.state());
-            return Err(StoreError::IllegalChange { item, from: before.state, to });
+            return Err(StoreError::InvalidTransition { item, from: before.state, to });
         }
         let attempts = match &settlement.outcome {
-            Outcome::Again { counts: false } => before.attempts.saturating_sub(1),
-            Outcome::Again { counts: true }
+            Outcome::Requeue { counts: false } => before.attempts.saturating_sub(1),
+            Outcome::Requeue { counts: true }
             | Outcome::Enrolled { .. }
             | Outcome::Rejected { .. }
             | Outcome::Failed { .. }
@@ -113,7 +113,7 @@ impl SqliteStore {
         write(&self.db).map_err(failed("writing an outcome"))?;
         self.tally.add(before.state, before.code.as_deref(), -1);
         self.tally.add(settlement.outcome.state(), columns.code.map(|code| code.0.as_str()), 1);
-        Ok(ItemReport {
+        Ok(ItemUpdate {
             item: settlement.item,
             row: before.row,
             attempts,
@@ -128,7 +128,7 @@ impl SqliteStore {
 #[derive(Default)]
 struct Columns<'a> {
     stage: Option<i64>,
-    code: Option<&'a ApiCode>,
+    code: Option<&'a ErrorCode>,
     message: Option<&'a str>,
     request_id: Option<&'a str>,
     quality: Option<&'a str>,
@@ -161,7 +161,7 @@ impl<'a> Columns<'a> {
                 request_id: request_id.as_ref().map(|id| id.0.as_str()),
                 ..Self::default()
             },
-            Outcome::Again { counts: _ } => Self::default(),
+            Outcome::Requeue { counts: _ } => Self::default(),
         }
     }
 }

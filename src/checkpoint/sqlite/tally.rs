@@ -13,9 +13,9 @@ const WITH_SKIPPED: i64 = 6;
 
 /// What this transaction changes in the tally.
 #[derive(Debug, Default)]
-pub(super) struct TallyDelta(HashMap<(ItemState, String), i64>);
+pub(super) struct CountsDelta(HashMap<(ItemState, String), i64>);
 
-impl TallyDelta {
+impl CountsDelta {
     pub(super) fn add(&mut self, state: ItemState, code: Option<&str>, n: i64) {
         *self.0.entry((state, code.unwrap_or_default().to_owned())).or_default() += n;
     }

@@ -4,7 +4,7 @@
 //! cut it at once. Two things look like a lower quota and are none:
 //!
 //! - The network squeezes evenly spaced calls together, so that a pace just below the quota is refused now and then. A
-//!   few refusals near the ceiling only trim the pace to [`TRIMMED`] of it.
+//!   few refusals near the ceiling only trim the pace to [`TRIM_FACTOR`] of it.
 //! - A service of several limiters may throttle a share of the calls at any rate. When the share has stayed although the
 //!   rate has fallen, it does not answer to the rate: it is put up with, and the rate returns.
 
@@ -34,7 +34,7 @@ const FAST_CUT_EVERY: Duration = Duration::from_millis(250);
 const CHANCE: f64 = 0.005;
 /// What a trim leaves of the ceiling. The ceiling is 98 % of the quota, so this is 96 %: at that pace 40 ms of jitter
 /// have 0.35 % refused, at 99 % 2.3 % (reference, issue of performance).
-const TRIMMED: f64 = 0.98;
+const TRIM_FACTOR: f64 = 0.98;
 /// A window with at most this share of throttles near the ceiling trims and does not cut.
 const TRIMS_UP_TO: f64 = 0.06;
 /// Throttles that stay while the rate falls are judged once it has fallen to this share of where it began to fall ...
@@ -62,7 +62,7 @@ pub struct Dedicated {
     recent: VecDeque<bool>,
     last_cut: Option<Instant>,
     last_rise: Option<Instant>,
-    fall: Option<Fall>,
+    fall: Option<Decrease>,
     tolerated: Option<Tolerated>,
 }
 
@@ -91,7 +91,7 @@ impl Tally {
 
 /// The rate falls: does the throttling follow it?
 #[derive(Debug)]
-struct Fall {
+struct Decrease {
     from: f64,
     share: f64,
     /// Of the replies since it has fallen far enough.
@@ -127,7 +127,7 @@ impl Dedicated {
         self.rate
     }
 
-    pub(super) fn is_brought_down(&self) -> bool {
+    pub(super) fn is_reduced(&self) -> bool {
         self.rate < self.ceiling
     }
 
@@ -169,7 +169,7 @@ impl Dedicated {
             }
             return self.rise(now);
         }
-        let trimmed = self.ceiling * TRIMMED;
+        let trimmed = self.ceiling * TRIM_FACTOR;
         if self.rate > trimmed && tally.share() <= TRIMS_UP_TO {
             self.rate = trimmed;
             self.trimmed_until = Some(now + REMEMBERED);
@@ -204,7 +204,7 @@ impl Dedicated {
             return None;
         }
         let has_stayed = share > 0.0 && share >= fall.share * STAYED;
-        let Fall { from, since, .. } = self.fall.take()?;
+        let Decrease { from, since, .. } = self.fall.take()?;
         has_stayed.then(|| {
             self.tolerated = Some(Tolerated { tally: since, until: now + REMEMBERED, back_to: from });
             self.refused = None;
@@ -215,7 +215,7 @@ impl Dedicated {
     }
 
     fn cut(&mut self, factor: f64, share: f64, now: Instant) -> Change {
-        self.fall.get_or_insert(Fall { from: self.rate, share, since: Tally::default() });
+        self.fall.get_or_insert(Decrease { from: self.rate, share, since: Tally::default() });
         self.refused = Some(Refused { rate: self.rate, at: now });
         self.rate = (self.rate * factor).max(FLOOR.min(self.ceiling));
         self.window = None;
@@ -229,7 +229,7 @@ impl Dedicated {
         if self.trimmed_until.is_some_and(|until| now > until) {
             self.trimmed_until = None;
         }
-        let highest = if self.trimmed_until.is_some() { self.ceiling * TRIMMED } else { self.ceiling };
+        let highest = if self.trimmed_until.is_some() { self.ceiling * TRIM_FACTOR } else { self.ceiling };
         let quiet = self.last_rise.map_or(WINDOW, |rise| now.saturating_duration_since(rise));
         self.last_rise = Some(now);
         if self.rate >= highest {

@@ -45,7 +45,7 @@ impl Shared {
         self.rate
     }
 
-    pub(super) fn is_brought_down(&self) -> bool {
+    pub(super) fn is_reduced(&self) -> bool {
         !self.is_starting && self.rate < self.ceiling
     }
 
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_starts_low_and_doubles_each_second_until_the_first_throttle() {
+    fn shared_rate_doubles_until_first_throttle() {
         let mut rate = Shared::new(49.5, None);
         let start = Instant::now();
         let mut seen = Vec::new();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn throttles_of_one_second_halve_it_once_and_it_holds_for_five() {
+    fn throttles_in_one_second_halve_rate_once() {
         let mut rate = Shared::new(49.5, Some(4.0));
         let start = Instant::now();
         for tenth in 0..10 {

@@ -7,19 +7,24 @@ use proptest::prelude::*;
 use super::*;
 use crate::picture::{Fit, Landscape, Limits};
 
-const AUTO: Rules =
-    Rules { fit: Fit::Auto, landscape: Landscape::Reject, poor: Poor::Allow, has_stream: false, limits: Limits::PAGE };
+const AUTO: Rules = Rules {
+    fit: Fit::Auto,
+    landscape: Landscape::Reject,
+    poor: QualityPolicy::Allow,
+    has_stream: false,
+    limits: Limits::PAGE,
+};
 const NAMES: [&str; 6] = ["plain.jpg", "progressive.jpg", "restarts.jpg", "grey.jpg", "cmyk.jpg", "sampled-422.jpg"];
 
 fn archived(name: &str) -> Vec<u8> {
     fs::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/archive/photos")).join(name)).unwrap()
 }
 
-fn carry_out(bytes: Vec<u8>, fit: Fit) -> Result<Picture, Defect> {
+fn render(bytes: Vec<u8>, fit: Fit) -> Result<Picture, Defect> {
     let rules = Rules { fit, ..AUTO };
     let original = Original::of(bytes, &rules)?;
     let plan = original.plan(&rules)?;
-    original.carry_out(&plan, &rules)
+    original.render(&plan, &rules)
 }
 
 /// Where the markers of the header stand, that of the first scan included.
@@ -56,15 +61,15 @@ fn jpeg_that_libjpeg_takes_is_taken_with_every_pixel() {
             ("no end, and a second picture", [endless, &whole[..]].concat()),
         ] {
             assert!(decode::decode(&odd, Kind::Jpeg, all).as_ref() == Ok(&pixels), "{name}, {what}");
-            let anew = carry_out(odd.clone(), Fit::Auto).unwrap();
+            let anew = render(odd.clone(), Fit::Auto).unwrap();
             assert_eq!(jpeg::probe(&anew.bytes).unwrap().structure, Structure::Standard, "{name}, {what}");
-            assert_eq!(carry_out(odd.clone(), Fit::Never).unwrap().bytes, odd, "{name}, {what}");
+            assert_eq!(render(odd.clone(), Fit::Never).unwrap().bytes, odd, "{name}, {what}");
         }
         for (what, sound) in [
             ("fill bytes", strewn(&whole, b"\xFF\xFF")),
             ("trailer", [&whole[..], b"\0\0\0\x18ftypmp42", &[0xFF, 0xDA, 0x11].repeat(300)].concat()),
         ] {
-            assert_eq!(carry_out(sound.clone(), Fit::Auto).unwrap().bytes, sound, "{name}, {what}");
+            assert_eq!(render(sound.clone(), Fit::Auto).unwrap().bytes, sound, "{name}, {what}");
         }
     }
 }
@@ -84,7 +89,7 @@ proptest! {
         let trailer = if trailer == b"second" { archived("tiny.jpg") } else { trailer.to_vec() };
         let cut = [&whole[..cut], &trailer[..]].concat();
         for fit in [Fit::Auto, Fit::Never, Fit::Always] {
-            let code = carry_out(cut.clone(), fit).map(|_| ()).map_err(|defect| defect.code().0);
+            let code = render(cut.clone(), fit).map(|_| ()).map_err(|defect| defect.code().0);
             prop_assert_eq!(code, Err("Truncated".to_owned()), "{:?}", fit);
         }
     }
@@ -98,7 +103,7 @@ proptest! {
         let whole = archived(name);
         let scan = *markers(&whole).last().unwrap() + 20;
         let cut = scan + ((whole.len() - 2 - scan) as f64 * share) as usize;
-        let refused = carry_out([&whole[..cut], b"\xFF\xD9"].concat(), Fit::Always).map(|_| ());
+        let refused = render([&whole[..cut], b"\xFF\xD9"].concat(), Fit::Always).map(|_| ());
         prop_assert_eq!(refused.map_err(|defect| defect.code().0), Err("Truncated".to_owned()));
     }
 }

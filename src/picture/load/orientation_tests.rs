@@ -15,7 +15,7 @@ use crate::picture::{
 const ALWAYS: Rules = Rules {
     fit: Fit::Always,
     landscape: crate::picture::Landscape::Reject,
-    poor: Poor::Allow,
+    poor: QualityPolicy::Allow,
     has_stream: false,
     limits: crate::picture::Limits::PAGE,
 };
@@ -47,7 +47,7 @@ fn encoded(picture: &RgbImage, format: ImageFormat) -> Vec<u8> {
 fn fitted(bytes: Vec<u8>) -> Pixels {
     let original = Original::of(bytes, &ALWAYS).unwrap();
     let plan = original.plan(&ALWAYS).unwrap();
-    decode::decode(&original.carry_out(&plan, &ALWAYS).unwrap().bytes, Kind::Jpeg, (u32::MAX, u32::MAX)).unwrap()
+    decode::decode(&original.render(&plan, &ALWAYS).unwrap().bytes, Kind::Jpeg, (u32::MAX, u32::MAX)).unwrap()
 }
 
 fn assert_upright(bytes: Vec<u8>, what: &str) {

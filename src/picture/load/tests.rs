@@ -8,8 +8,13 @@ use crate::picture::{Fit, Landscape, Limits, decode::Pixels};
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/");
 const ARCHIVE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/archive/photos/");
 
-const AUTO: Rules =
-    Rules { fit: Fit::Auto, landscape: Landscape::Reject, poor: Poor::Allow, has_stream: false, limits: Limits::PAGE };
+const AUTO: Rules = Rules {
+    fit: Fit::Auto,
+    landscape: Landscape::Reject,
+    poor: QualityPolicy::Allow,
+    has_stream: false,
+    limits: Limits::PAGE,
+};
 const NEVER: Rules = Rules { fit: Fit::Never, ..AUTO };
 const ALWAYS: Rules = Rules { fit: Fit::Always, ..AUTO };
 
@@ -45,7 +50,7 @@ fn difference(one: &Pixels, other: &Pixels) -> f64 {
 }
 
 #[test]
-fn photo_that_meets_the_rules_goes_byte_for_byte_and_is_hashed_as_read() {
+fn compliant_photo_is_sent_unchanged() {
     let path = Path::new(SAMPLES).join("photos/collins-01.jpg");
     let bytes = fs::read(&path).unwrap();
     for rules in [AUTO, NEVER] {
@@ -131,7 +136,7 @@ fn nothing_but_the_picture_is_in_a_fitted_photo() {
 }
 
 #[test]
-fn landscape_is_cropped_to_its_middle_or_padded_with_white() {
+fn landscape_is_cropped_or_padded() {
     let path = archived("landscape.jpg");
     assert_eq!(code(&path, &AUTO), "NotPortrait");
     let with = |landscape| pixels(&load(&path, &Rules { landscape, ..AUTO }).unwrap().bytes);
@@ -149,9 +154,9 @@ fn landscape_is_cropped_to_its_middle_or_padded_with_white() {
 }
 
 #[test]
-fn thresholds_let_the_portrait_pass_and_its_ruined_copies_not() {
-    let warn = Rules { poor: Poor::Warn, ..AUTO };
-    let reject = Rules { poor: Poor::Reject, ..AUTO };
+fn quality_thresholds_pass_only_the_good_portrait() {
+    let warn = Rules { poor: QualityPolicy::Warn, ..AUTO };
+    let reject = Rules { poor: QualityPolicy::Reject, ..AUTO };
     for (name, expected) in [
         ("plain.jpg", "fine"),
         ("grey.jpg", "fine"),

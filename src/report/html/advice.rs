@@ -3,7 +3,7 @@
 use crate::domain::ItemState;
 
 /// See the module. None: there is nothing to do.
-pub(super) fn what_to_do(state: ItemState, code: &str) -> Option<&'static str> {
+pub(super) fn recommended_action(state: ItemState, code: &str) -> Option<&'static str> {
     match state {
         ItemState::Enrolled => match code {
             "AlreadyPresent" => Some("Nothing; but the record was there before, and its photo may be another one."),

@@ -10,7 +10,7 @@ use plotters::{
     style::{Color, TextStyle},
 };
 
-use crate::checkpoint::RunRecord;
+use crate::checkpoint::RunSummaryRow;
 
 /// As the style sheet of the page has them: it recolours what is filled or drawn so.
 const CALLS: RGBColor = RGBColor(0x2a, 0x6f, 0xdb);
@@ -42,7 +42,7 @@ fn label<'a>() -> TextStyle<'a> {
 }
 
 /// A stretch of running time and what was called in it.
-struct Stretch {
+struct Segment {
     from: f64,
     to: f64,
     calls: f64,
@@ -50,9 +50,9 @@ struct Stretch {
 }
 
 /// Stretches of all runs, one behind the other: the time between runs is left out. Seconds.
-fn stretches(runs: &[RunRecord]) -> Vec<Stretch> {
+fn stretches(runs: &[RunSummaryRow]) -> Vec<Segment> {
     let seconds = |ms: i64| ms as f64 / 1_000.0;
-    let lasted = |run: &RunRecord| {
+    let lasted = |run: &RunSummaryRow| {
         seconds(run.paces.last().map_or(0, |last| last.at_ms) - run.paces.first().map_or(0, |first| first.at_ms))
     };
     let width = runs.iter().map(lasted).sum::<f64>() / POINTS;
@@ -67,7 +67,7 @@ fn stretches(runs: &[RunRecord]) -> Vec<Stretch> {
             if long <= 0.0 || (long < width && !is_last) {
                 continue;
             }
-            all.push(Stretch {
+            all.push(Segment {
                 from: before + seconds(start.at_ms - first.at_ms),
                 to: before + seconds(pace.at_ms - first.at_ms),
                 calls: pace.calls.saturating_sub(start.calls) as f64 / long,
@@ -81,7 +81,7 @@ fn stretches(runs: &[RunRecord]) -> Vec<Stretch> {
 }
 
 /// Calls a second over the time in which runs went on, beneath the quota.
-pub(super) fn pace(runs: &[RunRecord]) -> Option<Markup> {
+pub(super) fn pace(runs: &[RunSummaryRow]) -> Option<Markup> {
     let stretches = stretches(runs);
     let whole = stretches.last()?.to;
     let (unit, name) = match whole {
@@ -91,7 +91,7 @@ pub(super) fn pace(runs: &[RunRecord]) -> Option<Markup> {
     };
     let quota = runs.iter().filter_map(|run| run.quota).fold(0.0, f64::max);
     let most = stretches.iter().map(|stretch| stretch.calls).fold(quota, f64::max) * 1.1;
-    let steps = |of: fn(&Stretch) -> f64| -> Vec<(f64, f64)> {
+    let steps = |of: fn(&Segment) -> f64| -> Vec<(f64, f64)> {
         stretches.iter().flat_map(|s| [(s.from / unit, of(s)), (s.to / unit, of(s))]).collect()
     };
     Some(svg(260, |area| {
@@ -172,9 +172,9 @@ fn milliseconds(ms: u64) -> String {
 }
 
 /// When runs went on, the oldest at the top.
-pub(super) fn timeline(runs: &[RunRecord]) -> Option<Markup> {
+pub(super) fn timeline(runs: &[RunSummaryRow]) -> Option<Markup> {
     let from = runs.iter().map(|run| run.started_ms).min()?;
-    let to = runs.iter().map(RunRecord::last_ms).max()?.max(from + 1_000);
+    let to = runs.iter().map(RunSummaryRow::last_ms).max()?.max(from + 1_000);
     // So narrow a bar can still be seen.
     let least = (to - from) / i64::from(WIDTH) * 3;
     let rows = runs.len() as f64;
@@ -231,12 +231,16 @@ fn short_time(ms: i64, span_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{checkpoint::Pace, domain::Latencies};
+    use crate::{checkpoint::RateSample, domain::Latencies};
 
-    fn run(started_ms: i64, paces: &[(i64, u64)]) -> RunRecord {
-        let pace =
-            |&(after, calls): &(i64, u64)| Pace { at_ms: started_ms + after, calls, throttled: 0, newly_enrolled: 0 };
-        RunRecord {
+    fn run(started_ms: i64, paces: &[(i64, u64)]) -> RunSummaryRow {
+        let pace = |&(after, calls): &(i64, u64)| RateSample {
+            at_ms: started_ms + after,
+            calls,
+            throttled: 0,
+            newly_enrolled: 0,
+        };
+        RunSummaryRow {
             run_id: "r".into(),
             started_ms,
             ended_ms: None,
@@ -245,7 +249,7 @@ mod tests {
             quota: Some(50.0),
             limited_by: None,
             is_live: false,
-            totals: Pace::default(),
+            totals: RateSample::default(),
             latencies: Latencies::default(),
             paces: paces.iter().map(pace).collect(),
         }

@@ -9,10 +9,10 @@ use std::{borrow::Cow, path::Path};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use self::advice::what_to_do;
+use self::advice::recommended_action;
 use super::figures::{duration, plural, thousands, utc};
 use crate::{
-    checkpoint::{ExportRow, Reader, RunRecord, StoreError},
+    checkpoint::{ExportRow, Reader, RunSummaryRow, StoreError},
     domain::{Counts, ItemState, Latencies, printable_lines},
 };
 
@@ -41,7 +41,7 @@ pub struct Page {
     counts: Counts,
     reasons: Vec<(ItemState, String, u64)>,
     qualities: Vec<(String, u64)>,
-    runs: Vec<RunRecord>,
+    runs: Vec<RunSummaryRow>,
     not_enrolled: Vec<ExportRow>,
     slowest: Vec<ExportRow>,
     ids: Ids,
@@ -153,7 +153,7 @@ impl Page {
 
     fn reasons(&self) -> Markup {
         let reasons: Vec<_> =
-            self.reasons.iter().filter(|(state, code, _)| what_to_do(*state, code).is_some()).collect();
+            self.reasons.iter().filter(|(state, code, _)| recommended_action(*state, code).is_some()).collect();
         html! {
             @if !reasons.is_empty() {
                 h2 { "Why, and what to do" }
@@ -164,7 +164,7 @@ impl Page {
                             td { span class={ "dot " (state.name()) } {} (state.name().replace('_', " ")) }
                             td { (code) }
                             td.n { (thousands(*n)) }
-                            td { (what_to_do(*state, code).unwrap_or_default()) }
+                            td { (recommended_action(*state, code).unwrap_or_default()) }
                         }
                     }
                 } }
@@ -264,7 +264,7 @@ impl Page {
         }
     }
 
-    fn ending(run: &RunRecord) -> String {
+    fn ending(run: &RunSummaryRow) -> String {
         match (&run.exit_reason, run.exit_code) {
             (_, _) if run.is_live => "it goes on".to_owned(),
             (Some(reason), Some(code)) => format!("{reason} (exit {code})"),

@@ -113,7 +113,7 @@ pub(super) enum Ask {
     QueryFaceGroup(groups::Query),
     DeleteFaceRecord(delete::ById),
     DeleteFaceRecordV2(delete::OfUser),
-    AuthorizeFileUpload(upload::Leave),
+    AuthorizeFileUpload(upload::UploadAuthorization),
     PostObject(upload::File),
 }
 
@@ -125,7 +125,7 @@ impl Ask {
             Action::QueryFaceGroup => groups::Query::read(params).map(Self::QueryFaceGroup),
             Action::DeleteFaceRecord => delete::ById::read(params).map(Self::DeleteFaceRecord),
             Action::DeleteFaceRecordV2 => delete::OfUser::read(params, groups).map(Self::DeleteFaceRecordV2),
-            Action::AuthorizeFileUpload => upload::Leave::read(params).map(Self::AuthorizeFileUpload),
+            Action::AuthorizeFileUpload => upload::UploadAuthorization::read(params).map(Self::AuthorizeFileUpload),
             Action::PostObject => Err(invalid("x-acs-action", "a file is not sent to the gateway")),
         }
     }

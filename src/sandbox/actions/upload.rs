@@ -15,9 +15,9 @@ const PRODUCT: &str = "Cloudauth-intl";
 
 /// A request for leave to upload.
 #[derive(Debug)]
-pub(in crate::sandbox) struct Leave;
+pub(in crate::sandbox) struct UploadAuthorization;
 
-impl Leave {
+impl UploadAuthorization {
     pub(super) fn read(params: &Params<'_>) -> Result<Self, Refusal> {
         if params.required("Product")? != PRODUCT {
             return Err(invalid("Product", "it must be Cloudauth-intl"));

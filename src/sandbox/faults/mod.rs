@@ -45,7 +45,7 @@ mod script;
 
 use std::time::Duration;
 
-pub(super) use player::Player;
+pub(super) use player::FaultPlayer;
 pub use script::{Script, ScriptError};
 
 use super::Action;

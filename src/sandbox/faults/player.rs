@@ -3,7 +3,7 @@
 use super::{Action, Fault, Script, When};
 
 #[derive(Debug)]
-pub(in crate::sandbox) struct Player {
+pub(in crate::sandbox) struct FaultPlayer {
     script: Script,
     /// How often each rule has been played.
     played: Vec<u64>,
@@ -12,7 +12,7 @@ pub(in crate::sandbox) struct Player {
     random: fastrand::Rng,
 }
 
-impl Player {
+impl FaultPlayer {
     pub(in crate::sandbox) fn new(script: Script, seed: u64) -> Self {
         let played = vec![0; script.0.len()];
         Self { script, played, calls: [0; Action::ALL.len()], random: fastrand::Rng::with_seed(seed) }
@@ -50,7 +50,7 @@ mod tests {
 
     /// The calls, of the first ten, for which the script has a fault.
     fn faulty(script: &str) -> Vec<u64> {
-        let mut player = Player::new(Script::parse(script).unwrap(), 7);
+        let mut player = FaultPlayer::new(Script::parse(script).unwrap(), 7);
         (1..=10)
             .filter(|k| player.next(Action::AddFaceRecord, Some(if k % 2 == 0 { "even" } else { "odd" })).is_some())
             .collect()
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn each_action_has_its_own_count() {
         let script = Script::parse(r#"{"fault":"stall","calls":[2],"action":"QueryFaceRecord"}"#).unwrap();
-        let mut player = Player::new(script, 0);
+        let mut player = FaultPlayer::new(script, 0);
         let calls = [Action::QueryFaceRecord, Action::AddFaceRecord, Action::AddFaceRecord, Action::QueryFaceRecord];
         let faults = calls.map(|action| player.next(action, None).is_some());
         assert_eq!(faults, [false, false, false, true]);
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn first_rule_that_matches_is_played() {
         let script = Script::parse(r#"{"fault":"html","calls":[1]} {"fault":"truncated"}"#).unwrap();
-        let mut player = Player::new(script, 0);
+        let mut player = FaultPlayer::new(script, 0);
         assert_eq!(
             player.next(Action::AddFaceRecord, None),
             Some(Fault::Html { executed: false, status: 502, retry_after: None })

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_that_could_not_mean_what_it_says_is_an_error() {
+    fn contradictory_fault_rule_is_an_error() {
         let table = [
             (r#"{"fault":"stall","chanse":1}"#, "rule 1 can't be read"),
             (r#"{"fault":"explode"}"#, "rule 1 can't be read"),

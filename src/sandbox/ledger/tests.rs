@@ -46,7 +46,7 @@ fn deleted_last_id_is_not_given_again_after_reopening() {
 }
 
 #[test]
-fn torn_last_line_is_cut_away_wherever_it_was_torn() {
+fn torn_last_ledger_line_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("records.jsonl");
     let mut ledger = Ledger::open(Some(&path)).unwrap();
@@ -63,7 +63,7 @@ fn torn_last_line_is_cut_away_wherever_it_was_torn() {
 }
 
 #[test]
-fn unreadable_line_within_the_file_is_an_error_and_nothing_is_lost() {
+fn unreadable_ledger_line_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("records.jsonl");
     let content = "{\"delete\":1}\n{\"add\":{}}\n{\"delete\":2}\n";

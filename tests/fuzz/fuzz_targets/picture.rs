@@ -2,7 +2,7 @@
 //! meets the rules.
 #![no_main]
 
-use face_enroll::picture::{Fit, Landscape, Original, Plan, Poor, Rules, probe};
+use face_enroll::picture::{Fit, Landscape, Original, Plan, QualityPolicy, Rules, probe};
 use libfuzzer_sys::fuzz_target;
 
 /// Pictures beyond this are not decoded here: the fuzzer would only find that they take time.
@@ -10,14 +10,14 @@ const MOST: u64 = 4_000_000;
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = probe(bytes);
-    let rules = Rules { fit: Fit::Always, landscape: Landscape::Pad, poor: Poor::Warn, ..Rules::default() };
+    let rules = Rules { fit: Fit::Always, landscape: Landscape::Pad, poor: QualityPolicy::Warn, ..Rules::default() };
     let Ok(original) = Original::of(bytes.to_vec(), &rules) else { return };
     let Ok(plan) = original.plan(&rules) else { return };
     if original.cost(&plan, &rules) > MOST {
         return;
     }
     let Plan::Fit(geometry) = plan else { unreachable!("everything is fitted") };
-    if let Ok(picture) = original.carry_out(&plan, &rules) {
+    if let Ok(picture) = original.render(&plan, &rules) {
         let facts = probe(&picture.bytes).expect("what is fitted is a JPEG");
         assert_eq!((facts.width, facts.height), geometry.sheet);
         assert!(facts.height > facts.width && facts.height <= 1_920 && facts.orientation == 1);

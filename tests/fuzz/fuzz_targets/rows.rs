@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use face_enroll::{
-    domain::{FaceGroupCode, PictureRef},
+    domain::{FaceGroupCode, PhotoSource},
     manifest::{Format, InputFormat, Settings, from_bytes},
 };
 
@@ -26,8 +26,8 @@ pub fn check(bytes: &[u8], format: InputFormat) {
             let id = item.user.as_str();
             assert!((1..=32).contains(&id.chars().count()) && !id.contains(char::is_control) && id.trim() == id);
             match item.picture {
-                PictureRef::Path(path) => assert!(path.starts_with(ROOT) && !path.ends_with("..")),
-                PictureRef::Url(url) => assert!(url.0.contains("://") || url.0.contains(':')),
+                PhotoSource::Path(path) => assert!(path.starts_with(ROOT) && !path.ends_with("..")),
+                PhotoSource::Url(url) => assert!(url.0.contains("://") || url.0.contains(':')),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, time::Duration};
 
-use face_enroll::sandbox::{Ending, Sandbox, Script, Settings};
+use face_enroll::sandbox::{CallEnd, Sandbox, Script, Settings};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use super::{
@@ -42,7 +42,7 @@ async fn faults_with_an_answer() {
         let answer = Ask::add(&sandbox, "u1").answer(&sandbox).await;
         assert_eq!((answer.status, answer.code()), (status, code.to_owned()), "{script}");
         assert_eq!(sandbox.records().len(), records, "{script}");
-        assert_eq!(sandbox.journal()[0].ending, Ending::Answered { status, code: code.to_owned() }, "{script}");
+        assert_eq!(sandbox.journal()[0].ending, CallEnd::Answered { status, code: code.to_owned() }, "{script}");
         assert_eq!(sandbox.journal()[0].record, sandbox.records().first().map(|record| record.id), "{script}");
     }
 }
@@ -82,7 +82,7 @@ async fn reset_is_a_reset_and_not_an_end() {
         let error = Ask::add(&sandbox, "u1").send(&sandbox).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{script}");
         assert_eq!(sandbox.records().len(), records, "{script}");
-        assert_eq!(sandbox.journal()[0].ending, Ending::Reset);
+        assert_eq!(sandbox.journal()[0].ending, CallEnd::Reset);
     }
 }
 
@@ -91,7 +91,7 @@ async fn truncated_answer_ends_before_its_length() {
     let sandbox = with_faults(r#"{"fault":"truncated"}"#).await;
     let error = Ask::add(&sandbox, "u1").send(&sandbox).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
-    assert_eq!((sandbox.records().len(), &sandbox.journal()[0].ending), (1, &Ending::Cut));
+    assert_eq!((sandbox.records().len(), &sandbox.journal()[0].ending), (1, &CallEnd::Cut));
 }
 
 #[tokio::test]
@@ -108,26 +108,26 @@ async fn stalled_call_is_never_answered() {
     for (script, records) in [(r#"{"fault":"stall"}"#, 0), (r#"{"fault":"stall","executed":true}"#, 1)] {
         let sandbox = with_faults(script).await;
         assert!(timeout(NOTHING_COMES, Ask::add(&sandbox, "u1").send(&sandbox)).await.is_err());
-        assert_eq!((sandbox.records().len(), &sandbox.journal()[0].ending), (records, &Ending::Stalled), "{script}");
+        assert_eq!((sandbox.records().len(), &sandbox.journal()[0].ending), (records, &CallEnd::Stalled), "{script}");
         sandbox.shutdown().await;
     }
 }
 
 #[tokio::test]
-async fn photo_that_did_not_pass_is_a_success_without_a_record() {
+async fn not_passed_photo_leaves_no_record() {
     let sandbox = with_faults(r#"{"fault":"not_passed"}"#).await;
     let answer = Ask::add(&sandbox, "u1").answer(&sandbox).await;
     assert_eq!((answer.status, answer.code()), (200, "Success".to_owned()));
     assert_eq!(answer.json()["Result"]["Passed"], "N");
     assert_eq!(answer.json()["Result"]["ExtFaceInfo"], r#"{"faceQuality":"LOW"}"#);
     assert!(sandbox.records().is_empty());
-    assert_eq!(sandbox.journal()[0].ending, Ending::Answered { status: 200, code: "Passed=N".to_owned() });
+    assert_eq!(sandbox.journal()[0].ending, CallEnd::Answered { status: 200, code: "Passed=N".to_owned() });
 }
 
 #[tokio::test]
 async fn lagging_query_does_not_see_what_is_young() {
     let sandbox = with_faults(r#"{"fault":"query_lag","for_ms":3600000,"times":2}"#).await;
-    sandbox.plant(GROUP, "old", jiff::Timestamp::UNIX_EPOCH).unwrap();
+    sandbox.insert_record(GROUP, "old", jiff::Timestamp::UNIX_EPOCH).unwrap();
     Ask::add(&sandbox, "new").answer(&sandbox).await;
     assert_eq!(Ask::find(&sandbox, "new").answer(&sandbox).await.total(), 0);
     assert_eq!(Ask::find(&sandbox, "old").answer(&sandbox).await.total(), 1);

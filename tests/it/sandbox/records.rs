@@ -20,7 +20,7 @@ fn lines(path: &Path) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn record_is_in_the_file_before_its_answer_and_in_the_next_sandbox() {
+async fn sandbox_record_is_durable_before_its_answer() {
     let dir = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::start(settings(dir.path())).await.unwrap();
     for (count, user) in ["u1", "张 三"].into_iter().enumerate() {

@@ -24,7 +24,7 @@ fn picture(bytes: usize) -> String {
 }
 
 #[tokio::test]
-async fn gateway_refuses_who_is_not_who_it_says_or_not_of_now() {
+async fn gateway_refuses_bad_signature_and_date() {
     let sandbox = open().await;
     let add = || Ask::add(&sandbox, "u1");
     let table = [
@@ -98,7 +98,7 @@ async fn refused_signature_does_not_spend_the_nonce() {
 }
 
 #[tokio::test]
-async fn configured_token_must_be_sent_and_be_the_right_one() {
+async fn configured_token_is_required() {
     let token = |token: &str| Credentials { security_token: Some(token.to_owned()), ..Credentials::default() };
     let sandbox = Sandbox::start(Settings { credentials: token("t+/1=="), ..Settings::default() }).await.unwrap();
     let with = |token: &str| Ask::add(&sandbox, "u1").header("x-acs-security-token", token);
@@ -111,7 +111,7 @@ async fn configured_token_must_be_sent_and_be_the_right_one() {
 }
 
 #[tokio::test]
-async fn client_with_a_wrong_clock_is_told_the_right_time() {
+async fn skewed_client_gets_the_server_time() {
     let settings = Settings { clock_offset: SignedDuration::from_hours(2), ..Settings::default() };
     let sandbox = Sandbox::start(settings).await.unwrap();
     let answer = Ask::add(&sandbox, "u1").answer(&sandbox).await;

@@ -7,7 +7,7 @@ pub struct Committed<T>(T);
 
 impl<T> Committed<T> {
     /// Called by `checkpoint` alone (a test reads the source for other callers).
-    pub(crate) fn by_checkpoint(value: T) -> Self {
+    pub(crate) fn attest(value: T) -> Self {
         Self(value)
     }
 
@@ -29,7 +29,7 @@ pub struct Permit(());
 
 impl Permit {
     /// Called by `pace` alone (a test reads the source for other callers).
-    pub(crate) fn by_gate() -> Self {
+    pub(crate) fn issue() -> Self {
         Self(())
     }
 }

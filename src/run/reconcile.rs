@@ -8,14 +8,14 @@ use std::{sync::PoisonError, time::Duration};
 use tokio::time::Instant;
 
 use super::{
+    attempt::{Next, Task},
     engine::Engine,
     replace::{Replacement, records},
-    unit::{End, Work},
 };
 use crate::{
     api::{FaceRecord, Lookup, LookupPages, Transport},
-    checkpoint::{Claimed, Settlement, Store, StoreError},
-    domain::{ApiCode, ConfirmedBy, DrainReason, FaceGroupCode, ItemId, ItemState, Outcome},
+    checkpoint::{Claimed, OutcomeRecord, Store, StoreError},
+    domain::{ConfirmedBy, DrainReason, ErrorCode, FaceGroupCode, ItemId, ItemState, Outcome},
     pace::{Backoff, InDoubtPolicy},
 };
 
@@ -27,17 +27,17 @@ const SEVERAL_RECORDS: &str = "SeveralRecords";
 
 /// Something that the service is to be asked about.
 #[derive(Debug)]
-pub(super) enum Case {
+pub(super) enum Reconciliation {
     /// Was it enrolled?
-    Doubt(OpenDoubt),
+    InDoubt(InDoubtItem),
     /// Is the new record there, and are the old ones gone?
     Replacement(Replacement),
 }
 
-impl Case {
+impl Reconciliation {
     pub(super) fn item(&self) -> ItemId {
         match self {
-            Self::Doubt(doubt) => doubt.work.claimed.item,
+            Self::InDoubt(doubt) => doubt.work.claimed.item,
             Self::Replacement(replacement) => replacement.item(),
         }
     }
@@ -45,10 +45,10 @@ impl Case {
 
 /// An item in doubt, and how far the asking has come.
 #[derive(Debug)]
-pub(super) struct OpenDoubt {
-    work: Work,
+pub(super) struct InDoubtItem {
+    work: Task,
     /// Of the fault that raised it.
-    code: ApiCode,
+    code: ErrorCode,
     /// Has "absent" been heard once?
     was_absent: bool,
     /// Does an earlier process owe it? Then sending it again is no retry of this run's.
@@ -57,32 +57,32 @@ pub(super) struct OpenDoubt {
 }
 
 /// Where a case goes from here.
-pub(super) enum CaseEnd {
+pub(super) enum ReconcileStep {
     /// Nowhere: it is settled.
     Settled,
     /// To be asked again.
-    AskAgain(Case, Instant),
+    AskAgain(Reconciliation, Instant),
     /// Absent: to be sent again, then.
-    Resend(Work, Instant),
+    Resend(Task, Instant),
     /// The run drains: it stays in doubt.
     Left,
 }
 
-impl OpenDoubt {
+impl InDoubtItem {
     /// Raised in this run.
-    pub(super) fn new(work: Work, code: ApiCode) -> Self {
+    pub(super) fn new(work: Task, code: ErrorCode) -> Self {
         Self { work, code, was_absent: false, is_leftover: false, backoff: Backoff::default() }
     }
 
     /// Left over from an earlier run.
-    pub(super) fn leftover(work: Work, code: ApiCode) -> Self {
+    pub(super) fn leftover(work: Task, code: ErrorCode) -> Self {
         Self { is_leftover: true, ..Self::new(work, code) }
     }
 }
 
 impl<T: Transport, S: Store> Engine<T, S> {
     /// When a case that has just come up is to be looked at. None: never, in this run.
-    pub(super) fn first_look(&self, case: &mut OpenDoubt, now: Instant) -> Option<Instant> {
+    pub(super) fn schedule(&self, case: &mut InDoubtItem, now: Instant) -> Option<Instant> {
         match self.settings.in_doubt {
             InDoubtPolicy::Reconcile => Some(now + self.settings.settle),
             InDoubtPolicy::Retry => Some(now + case.backoff.next(fastrand::f64())),
@@ -91,10 +91,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
     }
 
     /// Asks about it.
-    pub(super) async fn look_at(&self, case: Case) -> Result<CaseEnd, StoreError> {
+    pub(super) async fn look_at(&self, case: Reconciliation) -> Result<ReconcileStep, StoreError> {
         match case {
-            Case::Doubt(doubt) => self.look_at_doubt(doubt).await,
-            Case::Replacement(replacement) => self.look_at_replacement(replacement).await,
+            Reconciliation::InDoubt(doubt) => self.query_record(doubt).await,
+            Reconciliation::Replacement(replacement) => self.clean_up(replacement).await,
         }
     }
 
@@ -145,28 +145,28 @@ impl<T: Transport, S: Store> Engine<T, S> {
 
     /// A service that answers no query for too long is away: asking is given up, and nothing is lost by it.
     fn note_query(&self, is_unanswered: bool, now: Instant) {
-        let mut since = self.unanswered_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self.query_outage_since.lock().unwrap_or_else(PoisonError::into_inner);
         if !is_unanswered {
             *since = None;
             return;
         }
         let away = now.saturating_duration_since(*since.get_or_insert(now));
         if away > self.settings.give_up_after {
-            self.drain(DrainReason::ServiceAway(away));
+            self.drain(DrainReason::ServiceUnavailable(away));
         }
     }
 
     /// Asks, or does without asking where that is the policy.
-    async fn look_at_doubt(&self, mut case: OpenDoubt) -> Result<CaseEnd, StoreError> {
+    async fn query_record(&self, mut case: InDoubtItem) -> Result<ReconcileStep, StoreError> {
         match self.settings.in_doubt {
             InDoubtPolicy::Reconcile => {}
             InDoubtPolicy::Retry if case.work.claimed.attempts < self.settings.rules.attempts => {
                 return self.resend(case).await;
             }
             // The last attempt may have been executed: that is not `failed`.
-            InDoubtPolicy::Retry | InDoubtPolicy::Hold => return Ok(CaseEnd::Left),
+            InDoubtPolicy::Retry | InDoubtPolicy::Hold => return Ok(ReconcileStep::Left),
         }
-        let Some(lookup) = self.query(&case.work.claimed).await else { return Ok(CaseEnd::Left) };
+        let Some(lookup) = self.query(&case.work.claimed).await else { return Ok(ReconcileStep::Left) };
         crate::crash::point("query.after");
         // What was there before is no answer to what became of the request.
         let replaced = records(&case.work.claimed);
@@ -186,7 +186,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             }
             Lookup::Absent if !case.was_absent => {
                 case.was_absent = true;
-                Ok(CaseEnd::AskAgain(Case::Doubt(case), Instant::now() + self.settings.settle))
+                Ok(ReconcileStep::AskAgain(Reconciliation::InDoubt(case), Instant::now() + self.settings.settle))
             }
             Lookup::Absent => {
                 if case.work.claimed.attempts < self.settings.rules.attempts {
@@ -194,31 +194,31 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 }
                 let outcome = self.settings.rules.after_absence(case.work.claimed.attempts, case.code.clone());
                 self.settle_doubt(&case, outcome).await?;
-                Ok(CaseEnd::Settled)
+                Ok(ReconcileStep::Settled)
             }
-            Lookup::Throttled { .. } => Ok(self.ask_later(case)),
+            Lookup::Throttled { .. } => Ok(self.requeue_query(case)),
             Lookup::Unanswered(fault) => {
                 tracing::debug!(fault = fault.message, "a query was not answered");
-                Ok(self.ask_later(case))
+                Ok(self.requeue_query(case))
             }
             Lookup::Fatal(fatal) => {
                 self.drain(DrainReason::Fatal(fatal));
-                Ok(CaseEnd::Left)
+                Ok(ReconcileStep::Left)
             }
         }
     }
 
     /// Someone is enrolled: what the new record replaces is to go.
-    fn after_enrolment(&self, claimed: Claimed) -> CaseEnd {
+    fn after_enrolment(&self, claimed: Claimed) -> ReconcileStep {
         match Replacement::of(claimed) {
-            None => CaseEnd::Settled,
-            Some(replacement) => CaseEnd::AskAgain(Case::Replacement(replacement), Instant::now()),
+            None => ReconcileStep::Settled,
+            Some(replacement) => ReconcileStep::AskAgain(Reconciliation::Replacement(replacement), Instant::now()),
         }
     }
 
     /// `--precheck`: what the service has already is adopted, and not sent. Ok: it has nothing of this id.
-    pub(super) async fn adopt(&self, work: Work) -> Result<Result<Work, End>, StoreError> {
-        let Some(lookup) = self.query(&work.claimed).await else { return Ok(Err(End::Left)) };
+    pub(super) async fn adopt(&self, work: Task) -> Result<Result<Task, Next>, StoreError> {
+        let Some(lookup) = self.query(&work.claimed).await else { return Ok(Err(Next::Cancelled)) };
         Ok(match lookup {
             Lookup::Absent => Ok(work),
             Lookup::Present { .. } => {
@@ -226,44 +226,44 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 let outcome = Outcome::Enrolled {
                     confirmed_by: ConfirmedBy::Query,
                     quality: None,
-                    code: Some(ApiCode::from(ApiCode::ALREADY_PRESENT)),
+                    code: Some(ErrorCode::from(ErrorCode::ALREADY_PRESENT)),
                     message: Some("the service had this id in this group already; its photo may be another one".into()),
                     request_id: None,
                 };
-                self.settle(Settlement::new(item, ItemState::Pending, outcome)).await?;
-                Err(End::Done)
+                self.settle(OutcomeRecord::new(item, ItemState::Pending, outcome)).await?;
+                Err(Next::Done)
             }
-            Lookup::Throttled { .. } => Err(self.later(work)),
+            Lookup::Throttled { .. } => Err(self.requeue(work)),
             Lookup::Unanswered(fault) => {
                 tracing::debug!(fault = fault.message, "a query was not answered");
-                Err(self.later(work))
+                Err(self.requeue(work))
             }
             Lookup::Fatal(fatal) => {
                 self.drain(DrainReason::Fatal(fatal));
-                Err(End::Left)
+                Err(Next::Cancelled)
             }
         })
     }
 
-    fn ask_later(&self, mut case: OpenDoubt) -> CaseEnd {
+    fn requeue_query(&self, mut case: InDoubtItem) -> ReconcileStep {
         let wait = case.backoff.next(fastrand::f64());
-        CaseEnd::AskAgain(Case::Doubt(case), Instant::now() + wait)
+        ReconcileStep::AskAgain(Reconciliation::InDoubt(case), Instant::now() + wait)
     }
 
-    async fn resend(&self, case: OpenDoubt) -> Result<CaseEnd, StoreError> {
-        self.settle_doubt(&case, Outcome::Again { counts: true }).await?;
+    async fn resend(&self, case: InDoubtItem) -> Result<ReconcileStep, StoreError> {
+        self.settle_doubt(&case, Outcome::Requeue { counts: true }).await?;
         let wait = if case.is_leftover { Duration::ZERO } else { self.retry_wait() };
-        Ok(CaseEnd::Resend(case.work, Instant::now() + wait))
+        Ok(ReconcileStep::Resend(case.work, Instant::now() + wait))
     }
 
-    async fn settle_doubt(&self, case: &OpenDoubt, outcome: Outcome) -> Result<(), StoreError> {
+    async fn settle_doubt(&self, case: &InDoubtItem, outcome: Outcome) -> Result<(), StoreError> {
         if case.work.is_counted && matches!(outcome, Outcome::Enrolled { .. }) {
             self.stats.sent_is_enrolled();
         }
-        self.settle(Settlement::new(case.work.claimed.item, ItemState::InDoubt, outcome)).await
+        self.settle(OutcomeRecord::new(case.work.claimed.item, ItemState::InDoubt, outcome)).await
     }
 
-    /// Is it this group that the service does not know? Asked once a minute at most; no answer is no.
+    /// Is it this group that the service does not know? ReplacementLookup once a minute at most; no answer is no.
     pub(super) async fn is_group_missing(&self, group: &FaceGroupCode) -> bool {
         if self.groups.is_known(group, Instant::now()) {
             return false;
@@ -289,10 +289,10 @@ fn found(records: &[FaceRecord], intent_ms: Option<i64>) -> Outcome {
     let is_ours = |record: &FaceRecord| record.created.is_none_or(|created| created.as_millisecond() >= horizon);
     let (code, message) = if !records.iter().any(is_ours) {
         let text = "the service had this id in this group before our first attempt; its photo may be another one";
-        (Some(ApiCode::from(ApiCode::ALREADY_PRESENT)), Some(text.to_owned()))
+        (Some(ErrorCode::from(ErrorCode::ALREADY_PRESENT)), Some(text.to_owned()))
     } else if records.len() > 1 {
         let text = format!("the service has {} records of this id in this group", records.len());
-        (Some(ApiCode::from(SEVERAL_RECORDS)), Some(text))
+        (Some(ErrorCode::from(SEVERAL_RECORDS)), Some(text))
     } else {
         (None, None)
     };

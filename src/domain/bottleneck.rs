@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The constraint that binds at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Binding {
+pub enum Bottleneck {
     /// `--qps`: as it should be.
     Quota,
     /// The service throttles: the rate is below `--qps`.
@@ -23,7 +23,7 @@ pub enum Binding {
     Rows,
 }
 
-impl fmt::Display for Binding {
+impl fmt::Display for Bottleneck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Quota => "the quota",

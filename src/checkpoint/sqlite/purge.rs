@@ -15,16 +15,16 @@ use crate::{
 
 /// Who is to be removed.
 #[derive(Debug, Clone)]
-pub enum Forget {
+pub enum PurgeFilter {
     /// Whoever was enrolled before this time, in milliseconds since 1970.
-    EnrolledBefore(i64),
+    EnrolledItem(i64),
     /// This person, in this group or in all, enrolled or not.
     User(MerchantUserId, Option<FaceGroupCode>),
 }
 
 /// What was removed.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Forgotten {
+pub struct PurgeReport {
     /// Items, and rows that could not become one.
     pub rows: u64,
     /// In these groups, in which the service has a record, or may have one.
@@ -37,7 +37,7 @@ pub struct Forgotten {
 
 impl SqliteStore {
     /// Removes them, all or none, rewrites the file without them, and removes the copies of it that hold them still.
-    pub fn forget(&mut self, whom: &Forget) -> Result<Forgotten, StoreError> {
+    pub fn purge(&mut self, whom: &PurgeFilter) -> Result<PurgeReport, StoreError> {
         let failed = StoreError::sqlite;
         let mut forgotten = self.remove(whom).map_err(failed("removing items"))?;
         forgotten.manifests = strings(&self.db, "SELECT name FROM sources ORDER BY name")
@@ -57,17 +57,17 @@ impl SqliteStore {
         Ok(forgotten)
     }
 
-    fn remove(&mut self, whom: &Forget) -> rusqlite::Result<Forgotten> {
+    fn remove(&mut self, whom: &PurgeFilter) -> rusqlite::Result<PurgeReport> {
         let changes = self.db.unchecked_transaction()?;
         // Items are few or many; their numbers are not kept in memory.
         self.db.execute_batch("CREATE TEMP TABLE gone (id INTEGER PRIMARY KEY)")?;
         match whom {
-            Forget::EnrolledBefore(ms) => self.db.execute(
+            PurgeFilter::EnrolledItem(ms) => self.db.execute(
                 "INSERT INTO temp.gone SELECT id FROM items
                  WHERE state = 3 AND enrolled_at < ?1 AND replaces IS NULL",
                 [ms],
             )?,
-            Forget::User(user, group) => self.db.execute(
+            PurgeFilter::User(user, group) => self.db.execute(
                 "INSERT INTO temp.gone SELECT i.id FROM items AS i JOIN face_groups AS g ON g.id = i.group_id
                  WHERE i.user = ?1 AND (?2 IS NULL OR g.code = ?2)",
                 params![user.as_str(), group.as_ref().map(FaceGroupCode::as_str)],
@@ -98,7 +98,7 @@ impl SqliteStore {
              DELETE FROM items WHERE id IN (SELECT id FROM temp.gone);
              DROP TABLE temp.gone;",
         )?;
-        if let Forget::User(user, group) = whom {
+        if let PurgeFilter::User(user, group) = whom {
             let group = group.as_ref().map(FaceGroupCode::as_str);
             let faulty = "user = ?1 AND (?2 IS NULL OR group_code IS NULL OR group_code = ?2)";
             {
@@ -120,7 +120,7 @@ impl SqliteStore {
                 .execute("INSERT INTO settings (name, value) VALUES ('forgotten', '1') ON CONFLICT DO NOTHING", [])?;
         }
         changes.commit()?;
-        Ok(Forgotten { rows, groups, ..Forgotten::default() })
+        Ok(PurgeReport { rows, groups, ..PurgeReport::default() })
     }
 }
 
