@@ -163,9 +163,12 @@ fn size_of_row(row: &Row) -> usize {
     size_of::<Row>() + texts + extra
 }
 
-/// By what rows are sorted. A row that is no item has none.
-fn id_of(row: &Row) -> &str {
-    row.as_ref().map_or("", |item| item.user.as_str())
+/// Stable: of two rows with one id the first stays the first. Rows that are no items have none, and come first.
+fn sort_by_id(rows: &mut [Weighed<Row>]) {
+    fn id(row: &Weighed<Row>) -> Option<&str> {
+        row.row.as_ref().ok().map(|item| item.user.as_str())
+    }
+    rows.sort_by(|a, b| id(a).cmp(&id(b)));
 }
 
 /// Most rows of the batch after one that took so long.
@@ -259,8 +262,7 @@ impl<S: Store> Reading<S> {
                 Taken::Rows(mut rows) => {
                     last_row = Instant::now();
                     if rows.len() > MAX_BATCH_ROWS {
-                        // Stable: of two rows with one id the first stays the first.
-                        rows.sort_by(|a, b| id_of(&a.row).cmp(id_of(&b.row)));
+                        sort_by_id(&mut rows);
                     }
                     window = rows.into_iter();
                 }
@@ -307,7 +309,33 @@ impl<S: Store> Reading<S> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::domain::{FaceGroupCode, MerchantUserId};
+
+    proptest! {
+        #[test]
+        fn sorted_rows_of_one_id_keep_their_order(users in proptest::collection::vec("[a-c]", 0..40)) {
+            let group = FaceGroupCode::parse("g").unwrap();
+            let item = |(row, user): (usize, &String)| Item {
+                row: row as u64,
+                group: group.clone(),
+                user: MerchantUserId::parse(user.as_str()).unwrap(),
+                picture: PictureRef::Path("a.jpg".into()),
+                extra: Vec::new(),
+                origin: None,
+            };
+            let mut rows: Vec<_> =
+                users.iter().enumerate().map(item).map(|item| Weighed { row: Ok(item), bytes: 0 }).collect();
+            sort_by_id(&mut rows);
+            let sorted = rows.into_iter().map(|row| row.row.unwrap());
+            let sorted: Vec<_> = sorted.map(|item| (item.user.as_str().to_owned(), item.row)).collect();
+            let mut expected: Vec<_> = users.iter().cloned().zip(0_u64..).collect();
+            expected.sort();
+            prop_assert_eq!(sorted, expected);
+        }
+    }
 
     #[test]
     fn batches_grow_while_they_are_quick_and_shrink_when_they_are_slow() {
