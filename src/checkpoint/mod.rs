@@ -19,4 +19,4 @@ pub use store::{
     Batch, Claimed, Doubt, EnrolledBefore, ExportRow, Found, Ingested, KnownPhoto, NewIntent, NewRun, Pace, PhotoLook,
     RefusedBefore, RunRecord, Seen, Settlement, SourceId, Store,
 };
-pub use writer::{Begun, Checkpoint};
+pub use writer::{Checkpoint, PendingCommit};

@@ -20,7 +20,7 @@ use super::{
     row_queue::{RowQueue, Taken, Weighed},
 };
 use crate::{
-    checkpoint::{Batch, Begun, Checkpoint, Ingested, SourceId, Store, StoreError},
+    checkpoint::{Batch, Checkpoint, Ingested, PendingCommit, SourceId, Store, StoreError},
     domain::{Event, Item, OnChange, PictureRef, RawFields, RowError},
     manifest::{Source, SourceError},
     picture::Rules,
@@ -36,9 +36,9 @@ const MAX_BATCH_ROWS: usize = 4_096;
 const WINDOW_SHARE: u64 = 16;
 /// Most rows that are taken at once.
 const MAX_WINDOW_ROWS: usize = 131_072;
-/// No intent is written while the writer takes a batch in. A batch that took less than half of this is followed by a larger
-/// one.
-const MAX_BATCH_TIME: Duration = Duration::from_millis(20);
+/// No intent is written while a batch is committed, and few wait to be: at 50 calls a second, those of 120 ms
+/// (`run::admission`). A batch that took less than half of this is followed by a larger one.
+const MAX_BATCH_TIME: Duration = Duration::from_millis(40);
 /// How often the reading looks whether it is to stop while no rows come.
 const STOP_POLL: Duration = Duration::from_millis(100);
 /// Told to stop, the reading still takes in what comes within this time, so that a short manifest is read whole.
@@ -90,7 +90,7 @@ pub enum IngestError {
 
 /// A batch that is being committed, and the progress once it is.
 struct PendingBatch {
-    reply: Begun<(Ingested, Duration)>,
+    commit: PendingCommit<Ingested>,
     progress: IngestProgress,
 }
 
@@ -252,8 +252,8 @@ impl<S: Store> Reading<S> {
                 let rows: Vec<Row> = batch.into_iter().map(|row| row.row).collect();
                 self.progress.rows += rows.len() as u64;
                 self.progress.parsed += rows.iter().filter(|row| row.is_ok()).count() as u64;
-                let reply = self.ingest.checkpoint.begin_ingest(Batch { source: id, rows })?;
-                let before = pending.replace(PendingBatch { reply, progress: self.progress.clone() });
+                let commit = self.ingest.checkpoint.begin_ingest(Batch { source: id, rows })?;
+                let before = pending.replace(PendingBatch { commit, progress: self.progress.clone() });
                 before.map_or(Ok(()), |before| self.finish_batch(before))?;
                 continue;
             }
@@ -284,8 +284,8 @@ impl<S: Store> Reading<S> {
         share.clamp(self.batch_rows, MAX_WINDOW_ROWS)
     }
 
-    fn finish_batch(&mut self, PendingBatch { reply, progress }: PendingBatch) -> Result<(), StoreError> {
-        let (ingested, took) = reply.wait()?;
+    fn finish_batch(&mut self, PendingBatch { commit, progress }: PendingBatch) -> Result<(), StoreError> {
+        let (ingested, took) = commit.wait_timed()?;
         self.check_photos(&ingested)?;
         self.ingest.tell(&progress);
         self.batch_rows = next_batch_rows(self.batch_rows, took);
@@ -339,11 +339,10 @@ mod tests {
 
     #[test]
     fn batches_grow_while_they_are_quick_and_shrink_when_they_are_slow() {
-        let ms = Duration::from_millis;
-        assert_eq!(next_batch_rows(512, ms(1)), 1_024);
-        assert_eq!(next_batch_rows(512, ms(15)), 512);
-        assert_eq!(next_batch_rows(512, ms(25)), 256);
-        assert_eq!(next_batch_rows(MIN_BATCH_ROWS, ms(25)), MIN_BATCH_ROWS);
-        assert_eq!(next_batch_rows(MAX_BATCH_ROWS, ms(1)), MAX_BATCH_ROWS);
+        assert_eq!(next_batch_rows(512, Duration::ZERO), 1_024);
+        assert_eq!(next_batch_rows(512, MAX_BATCH_TIME * 3 / 4), 512);
+        assert_eq!(next_batch_rows(512, MAX_BATCH_TIME * 2), 256);
+        assert_eq!(next_batch_rows(MIN_BATCH_ROWS, MAX_BATCH_TIME * 2), MIN_BATCH_ROWS);
+        assert_eq!(next_batch_rows(MAX_BATCH_ROWS, Duration::ZERO), MAX_BATCH_ROWS);
     }
 }
