@@ -64,15 +64,12 @@ impl<S: Store> Checkpoint<S> {
 
     /// See [`Store::ingest`]. Blocks.
     pub fn ingest(&self, batch: Batch) -> Result<Ingested, StoreError> {
-        self.begin_ingest(batch)?.wait().map(|(ingested, _took)| ingested)
+        self.begin_ingest(batch)?.wait()
     }
 
-    /// The same, and the caller reads on meanwhile. Says too how long the writer had nothing else to do.
-    pub fn begin_ingest(&self, batch: Batch) -> Result<PendingCommit<(Ingested, Duration)>, StoreError> {
-        self.begin_blocking(move |store| {
-            let began = Instant::now();
-            Ok((store.ingest(&batch)?, began.elapsed()))
-        })
+    /// The same, and the caller reads on meanwhile.
+    pub fn begin_ingest(&self, batch: Batch) -> Result<PendingCommit<Ingested>, StoreError> {
+        self.begin_blocking(move |store| store.ingest(&batch))
     }
 
     /// See [`Store::items_of`]. Blocks.
@@ -170,9 +167,9 @@ impl<S: Store> Checkpoint<S> {
         apply: impl FnOnce(&mut S) -> Result<R, StoreError> + Send + 'static,
     ) -> Result<R, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let call = Box::new(OneCall { apply: Some(apply), result: None, reply });
+        let call = Box::new(OneCall { apply: Some(apply), applied: None, reply });
         self.calls.send(call).await.map_err(|_| StoreError::Stopped)?;
-        answer.await.map_err(|_| StoreError::Stopped)?
+        answer.await.map_err(|_| StoreError::Stopped)?.map(|(result, _took)| result)
     }
 
     fn call_blocking<R: Send + 'static>(
@@ -187,7 +184,7 @@ impl<S: Store> Checkpoint<S> {
         apply: impl FnOnce(&mut S) -> Result<R, StoreError> + Send + 'static,
     ) -> Result<PendingCommit<R>, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let call = Box::new(OneCall { apply: Some(apply), result: None, reply });
+        let call = Box::new(OneCall { apply: Some(apply), applied: None, reply });
         self.calls.blocking_send(call).map_err(|_| StoreError::Stopped)?;
         Ok(PendingCommit { answer })
     }
@@ -195,12 +192,17 @@ impl<S: Store> Checkpoint<S> {
 
 /// A change that the writer has been told of.
 pub struct PendingCommit<R> {
-    answer: oneshot::Receiver<Result<R, StoreError>>,
+    answer: oneshot::Receiver<Result<(R, Duration), StoreError>>,
 }
 
 impl<R> PendingCommit<R> {
     /// Until it is on disk. Blocks.
     pub fn wait(self) -> Result<R, StoreError> {
+        self.wait_timed().map(|(result, _took)| result)
+    }
+
+    /// The same, and for how long the writer was busy with it: making the change, and committing it.
+    pub fn wait_timed(self) -> Result<(R, Duration), StoreError> {
         self.answer.blocking_recv().map_err(|_| StoreError::Stopped)?
     }
 }
@@ -215,8 +217,9 @@ trait Call<S>: Send {
 
 struct OneCall<F, R> {
     apply: Option<F>,
-    result: Option<R>,
-    reply: oneshot::Sender<Result<R, StoreError>>,
+    /// The result, and when the change was begun.
+    applied: Option<(R, Instant)>,
+    reply: oneshot::Sender<Result<(R, Duration), StoreError>>,
 }
 
 impl<S, F, R> Call<S> for OneCall<F, R>
@@ -226,14 +229,16 @@ where
 {
     fn apply(&mut self, store: &mut S) -> Result<(), StoreError> {
         let apply = self.apply.take().expect("a call is applied once");
-        self.result = Some(apply(store)?);
+        let began = Instant::now();
+        self.applied = Some((apply(store)?, began));
         Ok(())
     }
 
     fn reply(self: Box<Self>, committed: Result<(), StoreError>) {
-        let Self { result, reply, .. } = *self;
+        let Self { applied, reply, .. } = *self;
+        let timed = applied.map(|(result, began)| (result, began.elapsed()));
         // Whoever asked may have been cancelled; the change stands all the same.
-        let _ = reply.send(committed.and_then(|()| result.ok_or(StoreError::Stopped)));
+        let _ = reply.send(committed.and_then(|()| timed.ok_or(StoreError::Stopped)));
     }
 }
 
