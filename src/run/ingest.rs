@@ -342,7 +342,7 @@ mod tests {
                 row: row as u64,
                 group: group.clone(),
                 user: MerchantUserId::parse(user.as_str()).unwrap(),
-                picture: PictureRef::Path("a.jpg".into()),
+                picture: PhotoSource::Path("a.jpg".into()),
                 extra: Vec::new(),
                 origin: None,
             };
