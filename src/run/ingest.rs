@@ -30,9 +30,9 @@ use crate::{
 const MIN_BATCH_ROWS: usize = 256;
 /// Most rows of a batch. Its bytes are limited by the queue.
 const MAX_BATCH_ROWS: usize = 4_096;
-/// Of the rows read so far, as many as are taken from the queue at once, if they are there. More than a batch of them are
-/// sorted by id first: the checkpoint finds a person by an index of ids, and rows in no order would touch another page of it
-/// each. The share keeps the rows of a page together while the index grows, and the memory of a short manifest small.
+/// Take at most this share of the rows read so far from the queue at once. More than a batch of them are sorted by id: rows
+/// in no order touch a page of the id index each, sorted ones share pages. The share grows with the index, and costs a short
+/// manifest no memory.
 const WINDOW_SHARE: u64 = 16;
 /// Most rows that are taken at once.
 const MAX_WINDOW_ROWS: usize = 131_072;

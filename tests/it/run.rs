@@ -56,7 +56,7 @@ fn dns_lookup_is_not_starved_by_large_photos() {
     let archive = Archive::of(150, 900_000);
     let service = Service::new();
     let named = service.sandbox.endpoint().replace("127.0.0.1", "localhost");
-    let ended = service.run(&archive).args(["--endpoint", &named, "--give-up-after", "20s"]).end();
+    let ended = service.run(&archive).args(["--endpoint", &named, "--give-up-after", "20s", "--settle", "20s"]).end();
     ended.is(0, &[("enrolled", 150), ("calls", 150)]);
     service.holds_exactly(&archive);
 }
