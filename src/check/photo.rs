@@ -80,7 +80,7 @@ fn photo(path: &Path, root: &Path, settings: &Settings, read_bytes: &mut u64) ->
         return Ok(match plan {
             Plan::Passthrough => Look::Photo { sent_bytes: *read_bytes, fitting: None, warnings },
             Plan::Fit(geometry) => {
-                let pixels = f64::from(geometry.sheet.0) * f64::from(geometry.sheet.1);
+                let pixels = f64::from(geometry.canvas.0) * f64::from(geometry.canvas.1);
                 let sent_bytes = (pixels * BYTES_PER_PIXEL) as u64;
                 Look::Photo { sent_bytes, fitting: Some(Duration::ZERO), warnings }
             }

@@ -1,39 +1,39 @@
-//! What a picture's header says.
+//! Facts from a picture's header.
 
-/// How far a JPEG's markers vouch for it.
+/// How well-formed a JPEG's markers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Structure {
-    /// As the standard has it, from the first byte to the last.
+    /// Conforms to the standard from the first byte to the last.
     #[default]
     Standard,
-    /// Something follows its end marker, which might be all that is left of a picture that was cut off: it is decoded
-    /// before it goes byte for byte.
+    /// Data follows an end marker. The picture may have been cut off and other data appended, so the photo is decoded
+    /// before it is sent unchanged.
     Trailer,
-    /// What only a lenient decoder takes: bytes between its segments, or no end marker. It is encoded anew, where that is
+    /// Only lenient decoders accept it: stray bytes between segments, or no end marker. The photo is re-encoded if
     /// allowed, and decoded in any case.
     Irregular,
 }
 
-/// See the module.
+/// Header of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facts {
-    /// Pixels across, upright: after the EXIF orientation.
+pub struct ImageInfo {
+    /// Width in pixels after the EXIF orientation is applied.
     pub width: u32,
-    /// Pixels down, upright.
+    /// Height in pixels after the EXIF orientation is applied.
     pub height: u32,
-    /// EXIF orientation; 1 where there is none.
+    /// EXIF orientation, 1 to 8; 1 if there is none.
     pub orientation: u8,
-    /// Saved in several scans.
+    /// Whether a JPEG is progressive.
     pub is_progressive: bool,
-    /// Colour components: 1 grey, 3 colour, 4 print.
+    /// Colour components: 1 for grey, 3 for colour, 4 for CMYK.
     pub components: u8,
-    /// Bytes that its decoder holds at once, whatever the scale.
+    /// Bytes that the decoder holds at any scale.
     pub decoded_bytes: u64,
-    /// Whether its markers can be trusted.
+    /// How well-formed the markers are.
     pub structure: Structure,
 }
 
-impl Default for Facts {
+impl Default for ImageInfo {
     fn default() -> Self {
         Self {
             width: 0,
@@ -47,9 +47,9 @@ impl Default for Facts {
     }
 }
 
-impl Facts {
-    /// About how many bytes it takes to decode it to at least this size: the decoder's own; planes and pixels of the
-    /// power of two above; their copy, scaled.
+impl ImageInfo {
+    /// Estimated memory in bytes for decoding to at least this size: the decoder's buffers, planes and pixels at the
+    /// next larger power-of-two scale, and the scaled copy.
     pub(super) fn decoding_cost(&self, (width, height): (u32, u32)) -> u64 {
         let pixels = u64::from(self.width) * u64::from(self.height);
         let scaled = (4 * u64::from(width) * u64::from(height)).min(pixels);
