@@ -157,7 +157,7 @@ impl Gate {
         let before = state.rate.gap();
         let change = state.rate.observe(throttled, now);
         let after = state.rate.gap();
-        // The next slot moves with the rate, also if a caller waits for it already.
+        // A lower rate also delays the slot that a caller is already waiting for.
         state.next += after.saturating_sub(before);
         drop(state);
         if after != before {
