@@ -42,7 +42,7 @@ fn wire(bench: &mut Criterion) {
     stage.bench_function("header", |b| b.iter(|| picture::probe(black_box(&photo))));
     let rules = Rules::default();
     let prepare = |bytes| {
-        let original = Original::of(bytes, &rules).expect("it is a photo");
+        let original = Original::from_bytes(bytes, &rules).expect("it is a photo");
         let plan = original.plan(&rules).expect("it meets the rules");
         original.render(&plan, &rules)
     };

@@ -30,8 +30,8 @@ pub(super) fn rules(args: &PhotoArgs, poor: QualityPolicy) -> Rules {
     Rules {
         fit: args.fit,
         landscape: args.landscape,
-        poor: if args.reject_poor { QualityPolicy::Reject } else { poor },
-        has_stream: args.send != Send::Inline,
+        quality: if args.reject_poor { QualityPolicy::Reject } else { poor },
+        allows_upload: args.send != Send::Inline,
         ..Rules::default()
     }
 }
