@@ -36,7 +36,7 @@ impl fmt::Debug for Payload {
 impl Payload {
     /// Body with the photo itself, as `FacePicture`.
     pub fn with_picture(group: &FaceGroupCode, user: &MerchantUserId, picture: &[u8]) -> Self {
-        // 4/3 for Base64, plus 1/8 because one character in sixteen takes three bytes: most photos need no second
+        // 4/3 for Base64, plus 1/8 as room for one three-byte character in sixteen: most photos need no second
         // allocation.
         let estimate = picture.len() * 3 / 2 + 512;
         Self::new(group, user, estimate, |form| {
@@ -47,17 +47,18 @@ impl Payload {
 
     /// Body with a link to the photo, as `FacePictureUrl`.
     pub fn with_url(group: &FaceGroupCode, user: &MerchantUserId, url: &PhotoUrl) -> Self {
-        Self::new(group, user, url.0.len() * 3 + 512, |form| {
-            form.extend_from_slice(b"FacePictureUrl=");
-            push_text(form, &url.0);
-        })
+        Self::with_text(group, user, "FacePictureUrl=", &url.0)
     }
 
     /// Body with the address of an uploaded file, as `FacePictureFile`.
     pub fn with_file(group: &FaceGroupCode, user: &MerchantUserId, file: &ObjectUrl) -> Self {
-        Self::new(group, user, file.0.len() * 3 + 512, |form| {
-            form.extend_from_slice(b"FacePictureFile=");
-            push_text(form, &file.0);
+        Self::with_text(group, user, "FacePictureFile=", &file.0)
+    }
+
+    fn with_text(group: &FaceGroupCode, user: &MerchantUserId, field: &str, text: &str) -> Self {
+        Self::new(group, user, text.len() * 3 + 512, |form| {
+            form.extend_from_slice(field.as_bytes());
+            push_text(form, text);
         })
     }
 

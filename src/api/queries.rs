@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_is_said_by_an_empty_page_alone() {
+    fn only_an_empty_page_means_absent() {
         assert_eq!(
             lookup(response(200, r#"{"RequestId":"R","Code":"Success","TotalCount":0,"Items":[]}"#), "u"),
             Lookup::Absent

@@ -7,10 +7,8 @@ use serde::Deserialize;
 use super::{
     environment::Environment,
     file,
-    instance_metadata::InstanceMetadata,
     provider::Provider,
     sts::{Role, RoleFields},
-    temporary::access_key,
     uri::CredentialsUri,
 };
 
@@ -88,9 +86,7 @@ impl Config {
                 }
                 None => Err("source_profile does not exist".to_owned()),
             },
-            "EcsRamRole" => InstanceMetadata::new(profile.ram_role_name, environment)
-                .map(Provider::Metadata)
-                .ok_or_else(|| "ALIBABA_CLOUD_ECS_METADATA_DISABLED is set".to_owned()),
+            "EcsRamRole" => file::instance_metadata(profile.ram_role_name, environment),
             "OIDC" => profile.oidc(environment),
             "External" => Ok(Provider::Command(profile.process_command.unwrap_or_default())),
             "CredentialsURI" => {
@@ -108,11 +104,8 @@ impl Config {
 
 impl Profile {
     fn key(&self, has_token: bool) -> Result<Provider, String> {
-        let text = |field: &Option<String>| field.clone().unwrap_or_default();
-        let token = has_token.then(|| text(&self.sts_token));
-        access_key(&text(&self.access_key_id), &text(&self.access_key_secret), token.as_deref())
-            .map(Provider::Static)
-            .ok_or_else(|| "the access key is incomplete".to_owned())
+        let token = has_token.then(|| self.sts_token.as_deref().unwrap_or_default());
+        file::static_key(self.access_key_id.as_deref(), self.access_key_secret.as_deref(), token)
     }
 
     fn role(&self, environment: &Environment) -> Result<Role, String> {

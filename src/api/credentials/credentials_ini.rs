@@ -5,10 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use super::{
     environment::Environment,
     file,
-    instance_metadata::InstanceMetadata,
     provider::Provider,
     sts::{Role, RoleFields},
-    temporary::access_key,
 };
 use crate::domain::unquoted;
 
@@ -47,12 +45,8 @@ fn fields(text: &str, name: &str) -> Option<BTreeMap<String, String>> {
 
 fn provider(fields: &BTreeMap<String, String>, environment: &Environment) -> Result<Provider, String> {
     let field = |name: &str| fields.get(name).filter(|value| !value.is_empty()).cloned();
-    let static_key = || {
-        let text = |name: &str| field(name).unwrap_or_default();
-        access_key(&text("access_key_id"), &text("access_key_secret"), None)
-            .map(Provider::Static)
-            .ok_or_else(|| "the access key is incomplete".to_owned())
-    };
+    let static_key =
+        || file::static_key(field("access_key_id").as_deref(), field("access_key_secret").as_deref(), None);
     let role = || {
         let fields = RoleFields {
             arn: field("role_arn"),
@@ -68,9 +62,7 @@ fn provider(fields: &BTreeMap<String, String>, environment: &Environment) -> Res
         "oidc_role_arn" => {
             file::oidc(role()?, (field("oidc_provider_arn"), field("oidc_token_file_path")), environment)
         }
-        "ecs_ram_role" => InstanceMetadata::new(field("role_name"), environment)
-            .map(Provider::Metadata)
-            .ok_or_else(|| "ALIBABA_CLOUD_ECS_METADATA_DISABLED is set".to_owned()),
+        "ecs_ram_role" => file::instance_metadata(field("role_name"), environment),
         kind => Err(format!("unsupported type {kind:?}; set a temporary key in the environment instead")),
     }
 }

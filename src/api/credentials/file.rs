@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::{environment::Environment, provider::Provider, sts::Role};
+use super::{
+    environment::Environment, instance_metadata::InstanceMetadata, provider::Provider, sts::Role, temporary::access_key,
+};
 use crate::domain::decode_text;
 
 /// Text of the file; `None` if it does not exist.
@@ -12,6 +14,20 @@ pub(super) fn read(file: &Path) -> Result<Option<String>, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Provider of a static key.
+pub(super) fn static_key(id: Option<&str>, secret: Option<&str>, token: Option<&str>) -> Result<Provider, String> {
+    access_key(id.unwrap_or_default(), secret.unwrap_or_default(), token)
+        .map(Provider::Static)
+        .ok_or_else(|| "the access key is incomplete".to_owned())
+}
+
+/// Provider of the instance's RAM role.
+pub(super) fn instance_metadata(role: Option<String>, environment: &Environment) -> Result<Provider, String> {
+    InstanceMetadata::new(role, environment)
+        .map(Provider::Metadata)
+        .ok_or_else(|| "ALIBABA_CLOUD_ECS_METADATA_DISABLED is set".to_owned())
 }
 
 /// OIDC provider from a file's fields, with the environment as fallback.

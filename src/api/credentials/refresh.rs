@@ -200,9 +200,9 @@ impl RefreshingCredentials {
     }
 }
 
-/// Failure of a call that was held back because its key had expired.
+/// Failure of a call whose key had expired or was rejected, and has been replaced.
 pub(in crate::api) fn key_renewed() -> CallFailure {
-    let message = "the access key had expired and was refreshed".to_owned();
+    let message = "the access key had expired or was rejected, and was replaced".to_owned();
     CallFailure { kind: FailureKind::KeyRenewed, message, request_id: None }
 }
 
