@@ -16,9 +16,7 @@ use std::{
 };
 
 use face_enroll::{
-    api::{
-        AccessKey, Client, Credentials, Endpoint, RawResponse, SignedRequest, Transport, TransportError, UploadTarget,
-    },
+    api::{AccessKey, CallError, Client, Credentials, Endpoint, RawResponse, SignedRequest, Transport, UploadTarget},
     checkpoint::{Batch, Checkpoint, RunStart, SqliteStore},
     domain::{FaceGroupCode, Item, MerchantUserId, PhotoSource, RunId},
     pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
@@ -53,7 +51,7 @@ const SHARE_OF_COMMITS: f64 = 0.1;
 struct Yes;
 
 impl Transport for Yes {
-    async fn exchange(&self, _: SignedRequest) -> Result<RawResponse, TransportError> {
+    async fn exchange(&self, _: SignedRequest) -> Result<RawResponse, CallError> {
         let body = br#"{"Code":"Success","Message":"ok","RequestId":"r","Result":{"Passed":"Y"}}"#;
         Ok(RawResponse { status: 200, body: Some(body.as_slice().into()), ..RawResponse::default() })
     }
@@ -66,7 +64,7 @@ fn engine(checkpoint: Checkpoint<Slow>) -> Engine<Yes, Slow> {
     let quota = Qps::new(100_000.0).unwrap();
     let gate = || Gate::new(quota, QuotaUse::Dedicated, None, Instant::now());
     let deps = Deps {
-        client: Client::new(Yes, endpoint, upload, Credentials::fixed(key)),
+        client: Client::new(Yes, endpoint, upload, Credentials::from_static(key)),
         checkpoint,
         add_gate: gate(),
         query_gate: gate(),
