@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     Fault,
-    actions::{ActionContext, ActionRequest, enrollment_result},
+    actions::{ActionContext, ActionRequest, Body, enrollment_result},
     response::{ApiError, Reply, Responder},
     service::{Effect, Service, lock},
 };
@@ -121,10 +121,10 @@ impl Handler<'_> {
                     call.record = result.record;
                     call.picture = result.picture.or(call.picture);
                 });
-                match result.xml {
-                    Some((status, xml)) => self.responder.xml(status, xml),
-                    None if result.is_bare => self.responder.bare(result.fields),
-                    None => self.responder.success(result.fields),
+                match result.body {
+                    Body::Coded(fields) => self.responder.success(fields),
+                    Body::Bare(fields) => self.responder.bare(fields),
+                    Body::Xml(status, xml) => self.responder.xml(status, xml),
                 }
             }
             Err(error) => self.responder.error(&error),

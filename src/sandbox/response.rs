@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 const JSON: &str = "application/json;charset=utf-8";
 const XML: &str = "application/xml";
 
+/// JSON fields of a response.
+pub(super) type Fields = Vec<(&'static str, Value)>;
+
 /// An error response of the gateway or of the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ApiError {
@@ -76,7 +79,7 @@ impl Responder {
     }
 
     /// `RequestId` and the action's fields, without a `Code`.
-    pub(super) fn bare(&self, fields: Vec<(&'static str, Value)>) -> Reply {
+    pub(super) fn bare(&self, fields: Fields) -> Reply {
         self.json(json!({"RequestId": self.request_id}), fields)
     }
 
@@ -86,11 +89,11 @@ impl Responder {
     }
 
     /// `Code: Success` and the action's fields.
-    pub(super) fn success(&self, fields: Vec<(&'static str, Value)>) -> Reply {
+    pub(super) fn success(&self, fields: Fields) -> Reply {
         self.json(json!({"RequestId": self.request_id, "Code": "Success", "Message": "success"}), fields)
     }
 
-    fn json(&self, mut body: Value, fields: Vec<(&'static str, Value)>) -> Reply {
+    fn json(&self, mut body: Value, fields: Fields) -> Reply {
         if let Value::Object(map) = &mut body {
             map.extend(fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
         }
@@ -163,17 +166,16 @@ impl Reply {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         // Set here rather than by hyper, because the sandbox's clock may be wrong on purpose.
-        let mut extra = vec![(DATE.as_str(), date)];
-        if !self.is_from_proxy {
-            extra.push(("x-acs-request-id", &self.request_id));
+        if let Ok(date) = HeaderValue::from_str(date) {
+            headers.insert(DATE, date);
+        }
+        if !self.is_from_proxy
+            && let Ok(id) = HeaderValue::from_str(&self.request_id)
+        {
+            headers.insert("x-acs-request-id", id);
         }
         if self.is_from_proxy && (300..400).contains(&self.status) {
-            extra.push((LOCATION.as_str(), "http://sign-in.invalid/"));
-        }
-        for (name, value) in extra {
-            if let (Ok(name), Ok(value)) = (hyper::header::HeaderName::try_from(name), HeaderValue::from_str(value)) {
-                headers.insert(name, value);
-            }
+            headers.insert(LOCATION, HeaderValue::from_static("http://sign-in.invalid/"));
         }
         match self.retry_after {
             None => {}

@@ -2,7 +2,7 @@
 
 use std::{
     num::NonZeroU32,
-    sync::{Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -42,8 +42,8 @@ pub(super) enum Effect {
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) clock: Clock,
-    credentials: RwLock<Credentials>,
-    groups: RwLock<Groups>,
+    credentials: Mutex<Credentials>,
+    groups: Mutex<Groups>,
     nonces: Mutex<Nonces>,
     limiter: Mutex<ActionLimiter>,
     pub(super) records: Mutex<RecordStore>,
@@ -73,8 +73,8 @@ impl Service {
         let quota = Quota::new(settings.qps, settings.window);
         Ok(Self {
             clock: Clock::start(settings.clock_offset),
-            credentials: RwLock::new(settings.credentials),
-            groups: RwLock::new(settings.groups),
+            credentials: Mutex::new(settings.credentials),
+            groups: Mutex::new(settings.groups),
             nonces: Mutex::default(),
             limiter: Mutex::new(ActionLimiter::new(quota, settings.retry_after, settings.faults, settings.seed)),
             records: Mutex::new(RecordStore::open(settings.records.as_deref())?),
@@ -88,19 +88,19 @@ impl Service {
     }
 
     pub(super) fn credentials(&self) -> Credentials {
-        self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.credentials).clone()
     }
 
     pub(super) fn set_credentials(&self, credentials: Credentials) {
-        *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
+        *lock(&self.credentials) = credentials;
     }
 
     pub(super) fn groups(&self) -> Groups {
-        self.groups.read().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.groups).clone()
     }
 
     pub(super) fn set_groups(&self, groups: Groups) {
-        *self.groups.write().unwrap_or_else(PoisonError::into_inner) = groups;
+        *lock(&self.groups) = groups;
     }
 
     pub(super) fn set_faults(&self, script: Script) {

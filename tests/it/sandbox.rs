@@ -5,7 +5,7 @@ mod client;
 mod faults;
 mod quota;
 mod records;
-mod refusals;
+mod rejections;
 mod sdk;
 mod upload;
 mod vectors;

@@ -5,7 +5,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::{ActionContext, ActionResult, check_group, storage_error};
+use super::{ActionContext, ActionResult, Body, check_group, storage_error};
 use crate::{
     domain::Digest,
     sandbox::{
@@ -84,12 +84,8 @@ impl Face {
         let new =
             NewRecord { group, user, created: context.now, picture, picture_bytes, created_after: Some(context.at) };
         let id = context.records.add(new).map_err(|error| storage_error(&error))?;
-        Ok(ActionResult {
-            fields: vec![("Result", enrollment_result("Y", "HIGH"))],
-            record: Some(id),
-            picture,
-            ..ActionResult::default()
-        })
+        let body = Body::Coded(vec![("Result", enrollment_result("Y", "HIGH"))]);
+        Ok(ActionResult { body, record: Some(id), picture })
     }
 }
 

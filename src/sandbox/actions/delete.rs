@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{ActionContext, ActionResult, check_group, storage_error};
+use super::{ActionContext, ActionResult, Body, check_group, storage_error};
 use crate::sandbox::{Groups, form::Params, response::ApiError};
 
 #[derive(Debug)]
@@ -16,7 +16,7 @@ impl ById {
     /// `Data` is the number of records deleted.
     pub(super) fn execute(self, context: &mut ActionContext<'_>) -> Result<ActionResult, ApiError> {
         let existed = context.records.delete(self.0).map_err(|error| storage_error(&error))?;
-        Ok(ActionResult { fields: vec![("Data", json!(i64::from(existed)))], ..ActionResult::default() })
+        Ok(ActionResult::new(Body::Coded(vec![("Data", json!(i64::from(existed)))])))
     }
 }
 
@@ -46,6 +46,6 @@ impl ByUser {
         groups.dedup();
         let deleted = if ids.is_empty() { "N" } else { "Y" };
         let result = json!({"Deleted": deleted, "DeletedGroupCodes": groups.join(",")});
-        Ok(ActionResult { fields: vec![("Result", result)], ..ActionResult::default() })
+        Ok(ActionResult::new(Body::Coded(vec![("Result", result)])))
     }
 }

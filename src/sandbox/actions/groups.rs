@@ -28,10 +28,7 @@ impl Query {
             self.code.as_ref().is_none_or(|wanted| wanted == code) && self.name.as_ref().is_none_or(|name| name == code)
         });
         let page = codes.iter().skip(self.page.offset()).take(self.page.size());
-        ActionResult {
-            fields: self.page.fields(page.map(|code| item(code)).collect(), codes.len()),
-            ..ActionResult::default()
-        }
+        self.page.result(page.map(|code| item(code)).collect(), codes.len())
     }
 }
 

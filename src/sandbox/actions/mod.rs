@@ -14,14 +14,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::{
     Groups,
     form::{Params, invalid},
     object_store::ObjectStore,
     records::RecordStore,
-    response::ApiError,
+    response::{ApiError, Fields},
 };
 use crate::domain::Digest;
 
@@ -172,19 +171,32 @@ pub(super) struct ActionContext<'a> {
     pub(super) lag: Option<Duration>,
 }
 
+/// Body of a successful response.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// JSON with RequestId, Code, Message and these fields.
+    Coded(Fields),
+    /// JSON with RequestId and these fields.
+    Bare(Fields),
+    /// Status and XML.
+    Xml(u16, String),
+}
+
 /// Result of an action.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ActionResult {
-    /// Response fields other than RequestId, Code and Message.
-    pub(super) fields: Vec<(&'static str, Value)>,
-    /// Whether the response has only RequestId and these fields, without Code and Message.
-    pub(super) is_bare: bool,
-    /// Status and XML body, instead of fields.
-    pub(super) xml: Option<(u16, String)>,
+    pub(super) body: Body,
     /// Id of the record that was created.
     pub(super) record: Option<i64>,
     /// Digest of the photo that was stored.
     pub(super) picture: Option<Digest>,
+}
+
+impl ActionResult {
+    /// A result that created no record and stored no photo.
+    fn new(body: Body) -> Self {
+        Self { body, record: None, picture: None }
+    }
 }
 
 fn check_group(groups: &Groups, code: &str) -> Result<(), ApiError> {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::{ActionResult, Body};
 use crate::sandbox::{
     form::{Params, invalid},
     response::ApiError,
@@ -35,14 +36,14 @@ impl Page {
         self.size
     }
 
-    /// Response fields.
-    pub(super) fn fields(self, items: Vec<Value>, total: usize) -> Vec<(&'static str, Value)> {
-        vec![
+    /// Result with the items of this page and the totals.
+    pub(super) fn result(self, items: Vec<Value>, total: usize) -> ActionResult {
+        ActionResult::new(Body::Coded(vec![
             ("CurrentPage", json!(self.number)),
             ("PageSize", json!(self.size)),
             ("TotalCount", json!(total)),
             ("TotalPage", json!(total.div_ceil(self.size))),
             ("Items", Value::Array(items)),
-        ]
+        ]))
     }
 }

@@ -38,10 +38,7 @@ impl Query {
             true => context.records.find(&filter, self.page.offset(), self.page.size()),
             false => (Vec::new(), 0),
         };
-        ActionResult {
-            fields: self.page.fields(records.into_iter().map(item).collect(), total),
-            ..ActionResult::default()
-        }
+        self.page.result(records.into_iter().map(item).collect(), total)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{ActionContext, ActionResult};
+use super::{ActionContext, ActionResult, Body};
 use crate::sandbox::{
     form::{Params, invalid},
     multipart::Form,
@@ -37,7 +37,7 @@ impl UploadAuthorization {
             ("Signature", json!(signature)),
             ("UseAccelerate", json!(false)),
         ];
-        ActionResult { fields, is_bare: true, ..ActionResult::default() }
+        ActionResult::new(Body::Bare(fields))
     }
 }
 
@@ -66,7 +66,7 @@ impl File {
         );
         // Any other status, or none, gives 204 without a body.
         let is_created = form.field("success_action_status") == Some("201");
-        let xml = if is_created { (201, created) } else { (204, String::new()) };
-        Ok(ActionResult { xml: Some(xml), picture: Some(object.digest), ..ActionResult::default() })
+        let body = if is_created { Body::Xml(201, created) } else { Body::Xml(204, String::new()) };
+        Ok(ActionResult { picture: Some(object.digest), ..ActionResult::new(body) })
     }
 }

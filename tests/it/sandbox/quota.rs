@@ -21,15 +21,15 @@ async fn burst(sandbox: &Sandbox, calls: usize) -> Vec<Response> {
 async fn burst_is_limited_to_the_quota() {
     let sandbox = open(5, Window::Sliding).await;
     let responses = burst(&sandbox, 20).await;
-    let refused: Vec<&Response> = responses.iter().filter(|response| response.status != 200).collect();
-    for response in &refused {
+    let throttled: Vec<&Response> = responses.iter().filter(|response| response.status != 200).collect();
+    for response in &throttled {
         assert_eq!((response.status, response.code()), (403, "Throttling.Api".to_owned()));
         assert_eq!(response.headers["x-acs-retry-after"], "250");
     }
     // If the burst takes more than a second on a slow machine, more calls pass, but never more in one second.
     assert_eq!(sandbox.max_accepted_in_any_second(Action::AddFaceRecord), 5);
-    assert_eq!(sandbox.records().len(), 20 - refused.len());
-    assert_eq!(sandbox.journal().iter().filter(|call| call.is_throttled()).count(), refused.len());
+    assert_eq!(sandbox.records().len(), 20 - throttled.len());
+    assert_eq!(sandbox.journal().iter().filter(|call| call.is_throttled()).count(), throttled.len());
     assert!(sandbox.max_calls_in_any_second(Action::AddFaceRecord) > 5);
 }
 
@@ -64,6 +64,6 @@ async fn no_quota_admits_every_call() {
     let sandbox = open(0, Window::Sliding).await;
     assert!(burst(&sandbox, 20).await.iter().all(|response| response.status == 200));
     sandbox.set_qps(NonZeroU32::new(1));
-    let refused = burst(&sandbox, 20).await.iter().filter(|response| response.status == 403).count();
-    assert!(refused > 0);
+    let throttled = burst(&sandbox, 20).await.iter().filter(|response| response.status == 403).count();
+    assert!(throttled > 0);
 }

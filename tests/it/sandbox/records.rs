@@ -20,7 +20,7 @@ fn lines(path: &Path) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn sandbox_record_is_durable_before_its_answer() {
+async fn record_is_in_the_file_before_its_response() {
     let dir = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::start(settings(dir.path())).await.unwrap();
     for (count, user) in ["u1", "张 三"].into_iter().enumerate() {
@@ -63,9 +63,9 @@ async fn journal_has_a_line_per_call() {
     let dir = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::start(settings(dir.path())).await.unwrap();
     Request::add(&sandbox, "u1").send(&sandbox).await;
-    let mut refused = Request::add(&sandbox, "u2");
-    refused.secret = "wrong".into();
-    refused.send(&sandbox).await;
+    let mut rejected = Request::add(&sandbox, "u2");
+    rejected.secret = "wrong".into();
+    rejected.send(&sandbox).await;
     let lines = lines(&dir.path().join("journal.jsonl"));
     assert_eq!(lines.len(), 2);
     let (good, bad) = (&lines[0], &lines[1]);

@@ -106,9 +106,9 @@ async fn expired_upload_grant_is_rejected() {
     let sandbox = sandbox(Settings { policy_ttl: Duration::ZERO, ..Settings::default() }).await;
     let grant = authorize(&sandbox).send(&sandbox).await.json();
     tokio::time::sleep(Duration::from_millis(5)).await;
-    let refused = put(&sandbox, &grant, JPEG, &[]).await;
-    assert_eq!(error(&refused), (403, "AccessDenied".to_owned()));
-    assert!(String::from_utf8_lossy(&refused.body).contains("Policy expired."));
+    let rejected = put(&sandbox, &grant, JPEG, &[]).await;
+    assert_eq!(error(&rejected), (403, "AccessDenied".to_owned()));
+    assert!(String::from_utf8_lossy(&rejected.body).contains("Policy expired."));
 }
 
 #[tokio::test]

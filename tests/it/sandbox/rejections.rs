@@ -24,7 +24,7 @@ fn picture(bytes: usize) -> String {
 }
 
 #[tokio::test]
-async fn gateway_refuses_bad_signature_and_date() {
+async fn gateway_rejects_invalid_requests() {
     let sandbox = open().await;
     let add = || Request::add(&sandbox, "u1");
     let table = [
@@ -248,7 +248,7 @@ async fn every_response_has_request_id_and_date() {
 async fn sandbox_never_listens_beyond_loopback() {
     for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         let listen: SocketAddr = listen.parse().unwrap();
-        let refused = Sandbox::start(Settings { listen, ..Settings::default() }).await;
-        assert!(matches!(refused, Err(SandboxError::NotLoopback(address)) if address == listen));
+        let rejected = Sandbox::start(Settings { listen, ..Settings::default() }).await;
+        assert!(matches!(rejected, Err(SandboxError::NotLoopback(address)) if address == listen));
     }
 }
