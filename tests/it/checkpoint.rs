@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use face_enroll::{
     checkpoint::{
-        Batch, Checkpoint, NewIntent, OutcomeRecord, Reader, RunStart, SourceId, SqliteStore, Store, StoreError,
+        Batch, Checkpoint, Claimed, NewIntent, OutcomeRecord, Reader, RunStart, SourceId, SqliteStore, Store,
+        StoreError,
     },
     domain::{
         ConfirmedBy, Counts, FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PhotoSource, RawFields,
@@ -41,6 +42,18 @@ fn people(users: &[&str]) -> Vec<Result<Item, RowError>> {
 fn bad_row(row: u64) -> Result<Item, RowError> {
     let fields = Box::new(RawFields { user: Some(String::new()), ..RawFields::default() });
     Err(RowError { row, defect: RowErrorKind::MissingPicture, message: "no photo".into(), fields })
+}
+
+fn new_intent(claimed: &Claimed) -> NewIntent {
+    NewIntent {
+        item: claimed.item,
+        group: claimed.group.clone(),
+        user: claimed.user.clone(),
+        digest: None,
+        sent: None,
+        stamp: None,
+        at_ms: 0,
+    }
 }
 
 fn enrolled() -> Outcome {
@@ -84,27 +97,15 @@ impl Run {
         self.commit(|store| store.claim(ItemId(0), 1_000)).iter().map(|claimed| claimed.user.to_string()).collect()
     }
 
-    fn find(&mut self, user: &str) -> ItemId {
-        self.commit(|store| store.claim(ItemId(0), 1_000))
-            .iter()
-            .find(|claimed| claimed.user.as_str() == user)
-            .unwrap()
-            .item
+    fn claim(&mut self, user: &str) -> Claimed {
+        let claimed = self.commit(|store| store.claim(ItemId(0), 1_000));
+        claimed.into_iter().find(|claimed| claimed.user.as_str() == user).unwrap()
     }
 
     fn intend(&mut self, user: &str) -> ItemId {
-        let item = self.find(user);
-        let intent = NewIntent {
-            item,
-            group: FaceGroupCode::parse(GROUP).unwrap(),
-            user: MerchantUserId::parse(user).unwrap(),
-            digest: None,
-            sent: None,
-            stamp: None,
-            at_ms: 0,
-        };
-        self.commit(|store| store.intend(&intent));
-        item
+        let claimed = self.claim(user);
+        self.commit(|store| store.intend(&new_intent(&claimed)));
+        claimed.item
     }
 
     fn settle(&mut self, item: ItemId, before: ItemState, outcome: Outcome) {
@@ -272,7 +273,7 @@ fn change_from_an_unexpected_state_is_rejected() {
     let (_dir, path) = new_checkpoint();
     let mut run = Run::open(&path);
     run.read("/m.csv", people(&["a"]));
-    let item = run.find("a");
+    let item = run.claim("a").item;
     for (before, outcome) in [
         (ItemState::Sending, enrolled()),
         (ItemState::Pending, enrolled()),
@@ -307,7 +308,7 @@ fn rejected_row_with_another_photo_is_pending_again() {
     let mut first = Run::open(&path);
     first.read("/m.csv", people(&["a", "b"]));
     for user in ["a", "b"] {
-        let item = first.find(user);
+        let item = first.claim(user).item;
         first.settle(item, ItemState::Pending, rejected(RejectedBy::Local));
     }
     drop(first);
@@ -373,15 +374,7 @@ async fn waiting_callers_share_a_commit() {
     assert_eq!(claimed.len(), 500);
     let reader = Reader::open(&path).unwrap();
     let intents = claimed.iter().map(|claimed| {
-        let intent = NewIntent {
-            item: claimed.item,
-            group: claimed.group.clone(),
-            user: claimed.user.clone(),
-            digest: None,
-            sent: None,
-            stamp: None,
-            at_ms: 0,
-        };
+        let intent = new_intent(claimed);
         let (checkpoint, reader) = (&checkpoint, &reader);
         async move {
             let committed = checkpoint.intend(intent).await.unwrap();
