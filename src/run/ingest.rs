@@ -288,11 +288,15 @@ impl<S: Store> Reading<S> {
         let is_whole = end.transpose()?.is_some();
         if is_whole {
             let checkpoint = &self.ingest.checkpoint;
-            if self.progress.parsed == parsed_before && !may_be_empty && checkpoint.items_of(id)? > 0 {
+            if self.progress.parsed == parsed_before
+                && !may_be_empty
+                && checkpoint.call_blocking(move |store| store.count_items(id))? > 0
+            {
                 return Err(SourceError::NothingLeft { path: name.into() }.into());
             }
             if let Some(files) = skipped {
-                checkpoint.note_skipped(id, files.load(Relaxed))?;
+                let files = files.load(Relaxed);
+                checkpoint.call_blocking(move |store| store.record_skipped(id, files))?;
             }
         }
         Ok(is_whole)
@@ -320,10 +324,10 @@ impl<S: Store> Reading<S> {
         let is_stopped = || clock.is_over();
         let checks = self.checker.check_enrolled(&ingested.enrolled_items, &is_stopped);
         if !checks.is_empty() {
-            checkpoint.record_photo_checks(checks)?;
+            checkpoint.call_blocking(move |store| store.record_photo_checks(&checks))?;
         }
         let changed = self.checker.changed_rejected(&ingested.rejected_items, &is_stopped);
-        if changed.is_empty() { Ok(()) } else { checkpoint.requeue_blocking(changed) }
+        if changed.is_empty() { Ok(()) } else { checkpoint.call_blocking(move |store| store.requeue(&changed)) }
     }
 }
 

@@ -47,6 +47,12 @@ impl Store for SlowStore {
     fn ingest(&mut self, batch: &Batch) -> Stored<Ingested> {
         self.store.ingest(batch)
     }
+    fn count_items(&mut self, source: SourceId) -> Stored<u64> {
+        self.store.count_items(source)
+    }
+    fn record_skipped(&mut self, source: SourceId, files: u64) -> Stored<()> {
+        self.store.record_skipped(source, files)
+    }
     fn finish_ingest(&mut self) -> Stored<()> {
         self.store.finish_ingest()
     }

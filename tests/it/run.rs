@@ -505,7 +505,7 @@ fn checkpoint_of_one_target_is_refused_for_another() {
     service.run(&archive).end().is(0, &[("enrolled", 3)]);
     let refused = other.run(&archive).end();
     assert_eq!(refused.code, Some(2), "{refused:#?}");
-    assert!(refused.stderr.contains("belongs to"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("checkpoint is for"), "{}", refused.stderr);
     let rehearsal =
         Enroll::new("run").arg(archive.manifest()).arg("--sandbox").arg("--checkpoint").arg(archive.checkpoint()).end();
     assert_eq!(rehearsal.code, Some(2), "{rehearsal:#?}");
