@@ -123,6 +123,28 @@ pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Whether an error is about this path (absent, forbidden, outside its root, not a possible name) and not about the machine
+/// (EMFILE, ENFILE, EIO, ESTALE, ENOMEM, ETIMEDOUT), for which no photo may be blamed.
+pub fn is_path_error(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::ACCESS
+                | Errno::ILSEQ
+                | Errno::INVAL
+                | Errno::LOOP
+                | Errno::NAMETOOLONG
+                | Errno::NODEV
+                | Errno::NOENT
+                | Errno::NOTDIR
+                | Errno::NXIO
+                | Errno::PERM
+                | Errno::XDEV
+        )
+    )
+}
+
 /// Is this a file that may be kept: regular, one name, ours?
 pub fn check_kept(path: &Path) -> Result<(), FileError> {
     let found = path.symlink_metadata().map_err(FileError::io(path))?;
@@ -365,6 +387,20 @@ mod tests {
         assert!(matches!(open(&at("twin")), Err(FileError::HardLink { names: 2, .. })));
         assert_eq!(std::fs::read(&victim).unwrap(), b"theirs");
         assert!(!at("nothing").exists(), "made through a link");
+    }
+
+    #[test]
+    fn machine_errors_are_not_path_errors() {
+        let is_path_error = |number: rustix::io::Errno| super::is_path_error(&number.into());
+        use rustix::io::Errno;
+        for number in [Errno::NOENT, Errno::ACCESS, Errno::PERM, Errno::NOTDIR, Errno::LOOP, Errno::NAMETOOLONG] {
+            assert!(is_path_error(number), "{number:?}");
+        }
+        for number in
+            [Errno::MFILE, Errno::NFILE, Errno::IO, Errno::STALE, Errno::NOMEM, Errno::TIMEDOUT, Errno::NOTCONN]
+        {
+            assert!(!is_path_error(number), "{number:?}");
+        }
     }
 
     #[test]

@@ -6,8 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
     str::FromStr,
     sync::{
@@ -26,7 +25,7 @@ use super::{
 };
 use crate::{
     domain::{Item, RowError, RowErrorKind},
-    files::beneath,
+    files::{beneath, is_path_error},
 };
 
 /// What NAS boxes and desktops leave among photos; besides, whatever is hidden.
@@ -158,6 +157,7 @@ pub(super) fn rows(at: &At<'_>, settings: &Settings, skipped: Arc<AtomicU64>) ->
         left_out: LeftOut::new(folder.clone(), skipped),
         folder,
         row: 0,
+        is_over: false,
     }))
 }
 
@@ -169,28 +169,28 @@ struct Walk {
     files: Files,
     left_out: LeftOut,
     row: u64,
+    is_over: bool,
 }
 
 impl Iterator for Walk {
     type Item = Result<Result<Item, RowError>, SourceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
+        while !self.is_over {
             let row = match self.walk.next() {
                 None => {
                     self.left_out.report();
                     return None;
                 }
                 Some(Ok(entry)) => self.entry(&entry),
-                Some(Err(error)) => {
-                    self.row += 1;
-                    Some(Err(bare(self.row, RowErrorKind::UnreadableRow, error.to_string(), error.path())))
-                }
+                Some(Err(error)) => self.failed(error),
             };
-            if row.is_some() {
-                return row.map(Ok);
+            self.is_over = row.is_err();
+            if let Some(row) = row.transpose() {
+                return Some(row);
             }
         }
+        None
     }
 }
 
@@ -203,32 +203,41 @@ enum Named {
 }
 
 impl Walk {
-    /// None: it is no row.
-    fn entry(&mut self, entry: &DirEntry) -> Option<Result<Item, RowError>> {
+    /// An unreadable folder or entry becomes a row; an error of the machine ends the reading, and nobody is rejected for it.
+    fn failed(&mut self, error: walkdir::Error) -> Result<Option<Result<Item, RowError>>, SourceError> {
+        if error.io_error().is_none_or(is_path_error) {
+            return Ok(Some(Err(bare(self.next_row(), RowErrorKind::UnreadableRow, error.to_string(), error.path()))));
+        }
+        let path = error.path().unwrap_or(&self.folder).to_owned();
+        Err(SourceError::Unreadable { path, source: error.into_io_error().expect("it was one above") })
+    }
+
+    /// The row of an entry; `None` if the entry is not a photo.
+    fn entry(&mut self, entry: &DirEntry) -> Result<Option<Result<Item, RowError>>, SourceError> {
         let (path, kind) = (entry.path(), entry.file_type());
         let beneath = path.strip_prefix(&self.folder).unwrap_or(path);
         let name = entry.file_name().to_string_lossy().to_lowercase();
         if self.files.is_excluded(beneath) {
             self.skip_folder(entry);
-            return None;
+            return Ok(None);
         }
         if kind.is_dir() && is_deleted(&name) {
             self.left_out.deleted(beneath);
             self.skip_folder(entry);
-            return None;
+            return Ok(None);
         }
         if JUNK.contains(&name.as_str()) || name.starts_with('.') {
             self.left_out.file(beneath);
             self.skip_folder(entry);
-            return None;
+            return Ok(None);
         }
         if kind.is_dir() {
-            return None;
+            return Ok(None);
         }
         let named = match self.files.is_included(beneath) {
             Some(true) => Named::Photo,
             // Left out as it was wanted. A link to a folder is another matter.
-            Some(false) if !(kind.is_symlink() && path.is_dir()) => return None,
+            Some(false) if !(kind.is_symlink() && path.is_dir()) => return Ok(None),
             Some(false) => Named::NoPhoto,
             None => named(beneath),
         };
@@ -236,28 +245,30 @@ impl Walk {
         if kind.is_symlink() && (is_photo || path.is_dir()) {
             let message =
                 "it is a link, and links are not followed: give what it points to as a source of its own".to_owned();
-            return Some(Err(bare(self.next_row(), RowErrorKind::NotFollowed, message, Some(path))));
+            return Ok(Some(Err(bare(self.next_row(), RowErrorKind::NotFollowed, message, Some(path)))));
         }
         if !kind.is_file() && is_photo {
             let message = "it is a pipe, a socket or a device".to_owned();
-            return Some(Err(bare(self.next_row(), RowErrorKind::NotAFile, message, Some(path))));
+            return Ok(Some(Err(bare(self.next_row(), RowErrorKind::NotAFile, message, Some(path)))));
         }
         let is_taken = match named {
             Named::Photo => true,
-            Named::Anything => kind.is_file() && begins_as_jpeg(path, &self.folder),
+            Named::Anything if kind.is_file() => begins_as_jpeg(path, &self.folder)
+                .map_err(|source| SourceError::Unreadable { path: path.to_owned(), source })?,
+            Named::Anything => false,
             Named::NoPhoto => false,
         };
         if !is_taken {
             self.left_out.file(beneath);
-            return None;
+            return Ok(None);
         }
         let row = self.next_row();
         if path.to_str().is_none() {
             let message = "its name is no UTF-8, so it gives no id: rename it".to_owned();
-            return Some(Err(bare(row, RowErrorKind::UnreadableRow, message, Some(path))));
+            return Ok(Some(Err(bare(row, RowErrorKind::UnreadableRow, message, Some(path)))));
         }
         let id = if is_photo { None } else { self.whole_name(beneath) };
-        Some(self.rules.file(row, path, id.as_deref()))
+        Ok(Some(self.rules.file(row, path, id.as_deref())))
     }
 
     fn next_row(&mut self) -> u64 {
@@ -305,11 +316,14 @@ fn named(path: &Path) -> Named {
     }
 }
 
-/// A file that can't be read is none: of its name nobody would say that it is.
-fn begins_as_jpeg(path: &Path, folder: &Path) -> bool {
+/// Whether a file begins as a JPEG does. A file that can't be opened does not; an error of the machine is returned.
+fn begins_as_jpeg(path: &Path, folder: &Path) -> io::Result<bool> {
     let mut head = [0; 3];
-    let read = beneath::open(path, Some(folder)).and_then(|mut file: File| file.read_exact(&mut head));
-    read.is_ok() && head == [0xFF, 0xD8, 0xFF]
+    match beneath::open(path, Some(folder)).and_then(|mut file| file.read_exact(&mut head)) {
+        Ok(()) => Ok(head == [0xFF, 0xD8, 0xFF]),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof || is_path_error(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What is left out of a directory.
