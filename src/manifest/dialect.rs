@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use super::{
     fields::{ColumnName, Field, normalize_name},
     framing::RECORD_CAP,
-    table::Parser,
+    record_parser::RecordParser,
 };
 
 /// The `--delimiter` flag: the character between the fields of a table.
@@ -96,7 +96,7 @@ pub(super) fn detect(header: &[u8], usual: Delimiter, given: &[ColumnName]) -> D
     };
     let mut best = (usual, (0, 1));
     for delimiter in [usual].into_iter().chain(Delimiter::KNOWN) {
-        let mut parser = Parser::new(delimiter);
+        let mut parser = RecordParser::new(delimiter.0);
         let names = parser.parse(header);
         let known = names.iter().filter(|name| str::from_utf8(name).is_ok_and(is_known)).count();
         if names.len() > 1 && (known, names.len()) > best.1 {

@@ -8,20 +8,20 @@ use std::{
     collections::BTreeMap,
     io::{self, Read},
     path::{Path, PathBuf},
-    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-use globset::{Glob, GlobMatcher};
 use walkdir::{DirEntry, WalkDir};
 
 use super::{
+    error::SourceError,
+    file_filter::FileFilter,
+    options::{Row, Rows, Settings, SourcePath},
     photo_path::IdFrom,
     row::{RowBuilder, row_error},
-    source::{Row, Rows, Settings, SourceError, SourcePath},
 };
 use crate::{
     domain::RowErrorKind,
@@ -104,45 +104,6 @@ const MAX_LOGGED_FILES: u32 = 1_000;
 const MAX_LOGGED_TRASH: u32 = 20;
 /// Most extensions counted separately.
 const MAX_EXTENSIONS: usize = 20;
-
-/// A glob of `--include` or `--exclude`, such as `*.jpg` or `2024/**`, for paths relative to the directory.
-#[derive(Debug, Clone)]
-pub struct Pattern(GlobMatcher);
-
-impl FromStr for Pattern {
-    type Err = globset::Error;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Glob::new(text).map(|glob| Self(glob.compile_matcher()))
-    }
-}
-
-/// Files of a directory to read.
-#[derive(Debug, Clone, Default)]
-pub struct FileFilter {
-    /// Files to include; if empty, extensions and content decide.
-    pub include: Vec<Pattern>,
-    /// Files and directories to exclude.
-    pub exclude: Vec<Pattern>,
-}
-
-impl FileFilter {
-    /// Whether `--include` matches; `None` if it was not given.
-    fn is_included(&self, path: &Path) -> Option<bool> {
-        (!self.include.is_empty()).then(|| self.include.iter().any(|pattern| pattern.matches(path)))
-    }
-
-    fn is_excluded(&self, path: &Path) -> bool {
-        self.exclude.iter().any(|pattern| pattern.matches(path))
-    }
-}
-
-impl Pattern {
-    /// Matches a pattern without a slash in every directory, like `.gitignore`.
-    fn matches(&self, path: &Path) -> bool {
-        let has_folder = self.0.glob().glob().contains('/');
-        self.0.is_match(path) || (!has_folder && path.file_name().is_some_and(|name| self.0.is_match(name)))
-    }
-}
 
 /// Reads a directory in name order, so that rows keep their numbers. Follows no links. Counts the rest in `skipped`.
 pub(super) fn rows(at: &SourcePath<'_>, settings: &Settings, skipped: Arc<AtomicU64>) -> Result<Rows, SourceError> {
@@ -392,7 +353,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::FaceGroupCode,
-        manifest::{IdFrom, open},
+        manifest::{IdFrom, Pattern, open},
     };
 
     fn archive() -> tempfile::TempDir {

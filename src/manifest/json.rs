@@ -12,11 +12,12 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
+    error::SourceError,
     fields::{ColumnName, Field, normalize_name},
     framing::{Frame, Framer, JsonPosition, RECORD_CAP, Value},
     input::Input,
+    options::{Row, Rows, Settings, SourcePath},
     row::{Fields, OtherFields, RowBuilder, origin, row_error},
-    source::{Row, Rows, Settings, SourceError, SourcePath},
     text::{Text, undecodable},
 };
 use crate::domain::{Damage, EXPORT_COLUMNS, Extra, RowErrorKind, find_damage};
@@ -322,7 +323,7 @@ mod tests {
         domain::{EXPORT_COLUMNS, Item, Origin, PhotoSource, RowErrorKind},
         manifest::{
             IdFrom, Settings, open,
-            source::Row,
+            options::Row,
             test_support::{read_as, settings},
         },
     };

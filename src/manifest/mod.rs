@@ -8,11 +8,15 @@ mod content;
 mod dialect;
 mod directory;
 mod embedded;
+mod error;
 mod fields;
+mod file_filter;
 mod framing;
 mod input;
 mod json;
+mod options;
 mod photo_path;
+mod record_parser;
 mod row;
 mod source;
 mod table;
@@ -20,16 +24,18 @@ mod text;
 
 pub use content::ForeignContent;
 pub use dialect::Delimiter;
-pub use directory::{FileFilter, Pattern};
+pub use error::SourceError;
 pub use fields::{ColumnName, Field};
+pub use file_filter::{FileFilter, Pattern};
 pub use input::{Compression, Format, InputFormat};
+pub use options::Settings;
 pub use photo_path::IdFrom;
-pub use source::{Settings, Source, SourceError, from_bytes, open};
+pub use source::{Source, from_bytes, open};
 pub use text::Encoding;
 
 #[cfg(test)]
 mod test_support {
-    use super::{Settings, SourceError, open, source::Row};
+    use super::{Settings, SourceError, open, options::Row};
     use crate::domain::FaceGroupCode;
 
     /// Options with a group.

@@ -7,8 +7,8 @@ use std::{
 
 use super::{
     embedded::{self, MAX_PATH_BYTES},
+    options::{Row, Settings, SourcePath},
     photo_path::{self, IdFrom, id_from_url, is_inside, normalize},
-    source::{Row, Settings, SourcePath},
 };
 use crate::{
     domain::{
@@ -84,7 +84,7 @@ impl RowBuilder {
 
     /// Builds the item of a row.
     pub(super) fn item(&self, row: u64, fields: &Fields<'_>, others: OtherFields) -> Row {
-        self.finish(row, fields, others, self.picture(fields))
+        self.build(row, fields, others, self.parse_photo(fields))
     }
 
     /// Builds the item of an existing file, whose name is taken exactly.
@@ -92,10 +92,10 @@ impl RowBuilder {
         let shown = path.to_string_lossy();
         let fields = Fields { path: Some(&shown), merchant_user_id: id, ..Fields::default() };
         let id = self.id_from.id_of(path, &self.root);
-        self.finish(row, &fields, OtherFields::default(), Ok((PhotoSource::Path(path.to_owned()), id)))
+        self.build(row, &fields, OtherFields::default(), Ok((PhotoSource::Path(path.to_owned()), id)))
     }
 
-    fn finish(
+    fn build(
         &self,
         row: u64,
         fields: &Fields<'_>,
@@ -103,12 +103,12 @@ impl RowBuilder {
         picture: Result<PhotoAndId, RowProblem>,
     ) -> Row {
         others.extra.retain(|(name, value)| !self.is_embedded_photo(name, value));
-        match picture.and_then(|picture| self.parts(fields, picture)) {
+        match picture.and_then(|picture| self.parse_fields(fields, picture)) {
             Ok((group, user, picture)) => {
                 let OtherFields { extra, origin } = others;
                 Ok(Item { row, group, user, picture, extra, origin })
             }
-            Err((defect, message)) => Err(RowError { row, defect, message, fields: self.raw(fields, others) }),
+            Err((defect, message)) => Err(RowError { row, defect, message, fields: self.raw_fields(fields, others) }),
         }
     }
 
@@ -121,11 +121,11 @@ impl RowBuilder {
         is_photo
     }
 
-    fn picture(&self, fields: &Fields<'_>) -> Result<PhotoAndId, RowProblem> {
+    fn parse_photo(&self, fields: &Fields<'_>) -> Result<PhotoAndId, RowProblem> {
         let written = |field: Option<&'_ str>| field.filter(|text| !trimmed(text).is_empty()).map(str::to_owned);
         match (written(fields.path), written(fields.url)) {
-            (Some(path), None) => self.reference(&path, "path"),
-            (None, Some(url)) => self.reference(&url, "url"),
+            (Some(path), None) => self.parse_photo_field(&path, "path"),
+            (None, Some(url)) => self.parse_photo_field(&url, "url"),
             (Some(_), Some(_)) => {
                 Err((RowErrorKind::TwoPictures, "it has both a path and a url: leave one of them empty".into()))
             }
@@ -134,7 +134,7 @@ impl RowBuilder {
     }
 
     /// Parses the `path` or the `url` column; people write either value into both.
-    fn reference(&self, written: &str, column: &str) -> Result<PhotoAndId, RowProblem> {
+    fn parse_photo_field(&self, written: &str, column: &str) -> Result<PhotoAndId, RowProblem> {
         if embedded::is_photo(written) {
             let message = format!(
                 "its {column} is the photo itself (Base64 or hexadecimal), which is not supported: write the photos to \
@@ -144,9 +144,9 @@ impl RowBuilder {
         }
         let text = trimmed(written);
         match (photo_path::scheme(text).as_deref(), column) {
-            (Some("http" | "https"), _) => link(text),
+            (Some("http" | "https"), _) => parse_url(text),
             (Some("file"), _) => match photo_path::path_of_file_url(text) {
-                Some(path) => self.photo(&self.resolve_file_url(path)),
+                Some(path) => self.parse_path(&self.resolve_file_url(path)),
                 None => Err((
                     RowErrorKind::InvalidUrl,
                     format!("its {column} is a file:// link to another machine: give a path on this machine"),
@@ -156,7 +156,7 @@ impl RowBuilder {
                 RowErrorKind::InvalidUrl,
                 format!("its path has the unsupported scheme {scheme}://: give a path, or an http or https link"),
             )),
-            (None, "path") => self.photo(written),
+            (None, "path") => self.parse_path(written),
             (_, _) => Err((RowErrorKind::InvalidUrl, "its url is not an http or https link".to_owned())),
         }
     }
@@ -169,12 +169,12 @@ impl RowBuilder {
         path.trim_start_matches('/').to_owned()
     }
 
-    fn parts(
+    fn parse_fields(
         &self,
         fields: &Fields<'_>,
         (picture, id): PhotoAndId,
     ) -> Result<(FaceGroupCode, MerchantUserId, PhotoSource), RowProblem> {
-        let user = self.user(fields, id)?;
+        let user = self.parse_id(fields, id)?;
         let group = match fields.face_group_code {
             Some(code) => FaceGroupCode::parse(code)
                 .map_err(|invalid| (RowErrorKind::InvalidGroup, format!("face_group_code {invalid}")))?,
@@ -186,7 +186,7 @@ impl RowBuilder {
     }
 
     /// The id as written, or the id from the photo's name.
-    fn user(&self, fields: &Fields<'_>, of_photo: Option<String>) -> Result<MerchantUserId, RowProblem> {
+    fn parse_id(&self, fields: &Fields<'_>, of_photo: Option<String>) -> Result<MerchantUserId, RowProblem> {
         if let Some(damage) = fields.id_damage.filter(|_| !self.allow_odd_ids) {
             return Err((RowErrorKind::SuspiciousUserId, damage_message(damage)));
         }
@@ -212,7 +212,7 @@ impl RowBuilder {
     }
 
     /// Parses a path. Spaces around it may belong to the name, so they are kept until the file is opened.
-    fn photo(&self, written: &str) -> Result<PhotoAndId, RowProblem> {
+    fn parse_path(&self, written: &str) -> Result<PhotoAndId, RowProblem> {
         if written.len() > MAX_PATH_BYTES {
             let message = format!("its path has {} bytes; at most {MAX_PATH_BYTES} are allowed", written.len());
             return Err((RowErrorKind::PathTooLong, message));
@@ -235,7 +235,7 @@ impl RowBuilder {
     }
 
     /// Fields as written, so that an export can return them for correction.
-    fn raw(&self, fields: &Fields<'_>, OtherFields { extra, origin }: OtherFields) -> Box<RawFields> {
+    fn raw_fields(&self, fields: &Fields<'_>, OtherFields { extra, origin }: OtherFields) -> Box<RawFields> {
         let group = storable(fields.face_group_code);
         let (path, url) = match (fields.path, fields.url) {
             // Return a link as `url`: it may be signed, and a `path` is shown unmasked.
@@ -267,7 +267,7 @@ fn damage_message(damage: Damage) -> String {
     format!("merchant_user_id {damage}; --allow-odd-ids accepts it as it is")
 }
 
-fn link(written: &str) -> Result<PhotoAndId, RowProblem> {
+fn parse_url(written: &str) -> Result<PhotoAndId, RowProblem> {
     let invalid = || (RowErrorKind::InvalidUrl, "its url is not an http or https link".to_owned());
     let url = url::Url::parse(written).map_err(|_| invalid())?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {

@@ -1,7 +1,6 @@
 //! Opens a source in its format.
 
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -10,186 +9,16 @@ use std::{
 };
 
 use super::{
-    content::{ForeignContent, recognize_bytes},
+    content::recognize_bytes,
     dialect::Delimiter,
-    directory::{self, FileFilter},
-    fields::ColumnName,
+    directory,
+    error::SourceError,
     input::{self, Format, Input, InputFormat},
     json::{self, Layout},
-    photo_path::IdFrom,
+    options::{Row, Rows, Settings, SourcePath},
     table,
-    text::{self, Encoding, Text, read_head},
+    text::{self, Text, read_head},
 };
-use crate::domain::{FaceGroupCode, Item, RowError};
-
-/// Options for reading rows.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// Group of rows that name none.
-    pub group: Option<FaceGroupCode>,
-    /// Base of relative paths; `None` for the manifest's own directory.
-    pub root: Option<PathBuf>,
-    /// Whether photos may be outside the root.
-    pub allow_outside_root: bool,
-    /// Format of the source; `None` to go by its name.
-    pub format: Option<InputFormat>,
-    /// Delimiter of a table; `None` to detect it from the header.
-    pub delimiter: Option<Delimiter>,
-    /// Encoding of a text without a byte-order mark; `None` for UTF-8.
-    pub encoding: Option<Encoding>,
-    /// Whether to accept ids that look damaged.
-    pub allow_odd_ids: bool,
-    /// Names of columns in the manifest.
-    pub columns: Vec<ColumnName>,
-    /// Part of a path that gives the id of a row without one; `None` if not given, which means the name.
-    pub id_from: Option<IdFrom>,
-    /// Files of a directory to read.
-    pub files: FileFilter,
-}
-
-/// Path of a source and the base of its relative paths.
-pub(super) struct SourcePath<'a> {
-    pub(super) path: &'a Path,
-    pub(super) root: &'a Path,
-}
-
-/// Why a source can't be read to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// The source does not exist or can't be read.
-    #[error("can't read {path}")]
-    Unreadable {
-        /// Path of the source.
-        path: PathBuf,
-        /// Error from the system.
-        #[source]
-        source: io::Error,
-    },
-    /// The format is unknown.
-    #[error(
-        "unknown input format: {path}; give a .csv, .tsv, .jsonl, .ndjson or .json file (or one with .gz or .zst), a directory of photos, or --input-format"
-    )]
-    UnknownKind {
-        /// Path of the source.
-        path: PathBuf,
-    },
-    /// The source is empty.
-    #[error("{path} is empty: the first line must name the columns, such as path,merchant_user_id")]
-    Empty {
-        /// Path of the source.
-        path: PathBuf,
-    },
-    /// The source named people before and is empty now.
-    #[error("{path} named people before and has no photos now: is its disk mounted? Nothing was changed")]
-    NothingLeft {
-        /// Path of the source.
-        path: PathBuf,
-    },
-    /// The file is something else than a manifest.
-    #[error("{path} is {}: {}", found.what, found.advice)]
-    NotAManifest {
-        /// Path of the source.
-        path: PathBuf,
-        /// Content of the file.
-        found: ForeignContent,
-    },
-    /// The text is UTF-16 without a byte-order mark.
-    #[error("{path} is UTF-16 without a byte-order mark: give --encoding {encoding}")]
-    Utf16 {
-        /// Path of the source.
-        path: PathBuf,
-        /// Encoding with the byte order.
-        encoding: &'static str,
-    },
-    /// The header can't be decoded.
-    #[error("{path}, line {line}: the header {problem}")]
-    Encoding {
-        /// Path of the source.
-        path: PathBuf,
-        /// Line of the problem.
-        line: u64,
-        /// Encoding that failed, and what to do.
-        problem: String,
-    },
-    /// No column is the id, but another column may be.
-    #[error(
-        "{path}, line {line}: no id column: expected merchant_user_id, found {columns}; give --column merchant_user_id={suggestion} if that is the id, or --id-from name to use the photos' names"
-    )]
-    NoIdColumn {
-        /// Path of the source.
-        path: PathBuf,
-        /// Line of the problem.
-        line: u64,
-        /// All columns.
-        columns: String,
-        /// The most likely id column, quoted for a shell.
-        suggestion: String,
-    },
-    /// The JSON does not have the expected structure.
-    #[error("{path}, line {line}: {problem}")]
-    Structure {
-        /// Path of the source.
-        path: PathBuf,
-        /// Line of the problem.
-        line: u64,
-        /// Problem and what to do about it.
-        problem: String,
-    },
-    /// The header is not usable.
-    #[error("{path}, line {line}: {problem}")]
-    Header {
-        /// Path of the source.
-        path: PathBuf,
-        /// Line of the problem.
-        line: u64,
-        /// Problem and what to do about it.
-        problem: String,
-    },
-    /// Neither the rows nor `--group` give a group.
-    #[error("{path} has no column face_group_code: add --group CODE")]
-    NoGroup {
-        /// Path of the source.
-        path: PathBuf,
-    },
-    /// Standard input needs `--input-format`.
-    #[error("--input-format (csv, tsv, jsonl or json) is required to read standard input")]
-    NoFormat,
-    /// Too many quotes are never closed.
-    #[error("{path}, line {line}: a quote is never closed, as in {count} rows before: is this a CSV file?")]
-    UnclosedQuotes {
-        /// Path of the source.
-        path: PathBuf,
-        /// Line of the last one.
-        line: u64,
-        /// Number of unclosed quotes before it.
-        count: usize,
-    },
-}
-
-impl SourceError {
-    /// Whether a flag is missing, rather than the source being unreadable.
-    pub fn is_usage(&self) -> bool {
-        match self {
-            Self::NoGroup { .. } | Self::NoFormat | Self::NoIdColumn { .. } => true,
-            Self::Unreadable { .. }
-            | Self::UnknownKind { .. }
-            | Self::Empty { .. }
-            | Self::NothingLeft { .. }
-            | Self::NotAManifest { .. }
-            | Self::Utf16 { .. }
-            | Self::Encoding { .. }
-            | Self::Structure { .. }
-            | Self::Header { .. }
-            | Self::UnclosedQuotes { .. } => false,
-        }
-    }
-}
-
-/// Rows of a source: an item, an invalid row, or an error that ends the source.
-pub(super) type Rows = Box<dyn Iterator<Item = Result<Row, SourceError>> + Send>;
-
-/// A row of a source: an item, or why it is not one.
-pub(super) type Row = Result<Item, RowError>;
 
 /// An open source: an iterator of its rows.
 pub struct Source {

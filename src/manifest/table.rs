@@ -7,10 +7,12 @@ use csv::{ByteRecord, StringRecord};
 use super::{
     columns::{self, Columns, OriginColumns},
     dialect::{self, Delimiter},
+    error::SourceError,
     framing::{Frame, Framer, LineSpan, RECORD_CAP},
     input::Input,
+    options::{Row, Rows, Settings, SourcePath},
+    record_parser::RecordParser,
     row::{Fields, OtherFields, RowBuilder, origin, row_error, storable},
-    source::{Row, Rows, Settings, SourceError, SourcePath},
     text::{Text, undecodable},
 };
 use crate::domain::{Origin, RawFields, RowError, RowErrorKind};
@@ -31,7 +33,7 @@ pub(super) fn rows(
     let mut framer = Framer::new(input, None);
     let delimiter = delimiter(&mut framer, usual, settings).map_err(unreadable)?;
     framer.set_delimiter(delimiter.0);
-    let mut parser = Parser::new(delimiter);
+    let mut parser = RecordParser::new(delimiter.0);
     let (line, header) = loop {
         match framer.next().map_err(unreadable)? {
             Frame::Record(span, range) => {
@@ -116,7 +118,7 @@ struct Table<R> {
     /// Original encoding of the text.
     encoding: Option<&'static str>,
     framer: Framer<R>,
-    parser: Parser,
+    parser: RecordParser,
     columns: Columns,
     builder: RowBuilder,
     unclosed_quotes: usize,
@@ -214,7 +216,7 @@ impl<R: Read> Iterator for Table<R> {
         };
         Some(match piece {
             Frame::Record(span, _) => {
-                let row = self.row(span, &self.parser.record);
+                let row = self.row(span, self.parser.record());
                 let is_undecodable = row.as_ref().is_err_and(|error| error.defect == RowErrorKind::UnreadableRow);
                 if is_undecodable && !std::mem::replace(&mut self.has_warned, true) {
                     tracing::warn!(source = %self.path.display(), row = span.first, "a row {}", undecodable(self.encoding));
@@ -246,46 +248,6 @@ impl<R: Read> Iterator for Table<R> {
                 return None;
             }
         })
-    }
-}
-
-/// Splits a record into fields. A `csv::Reader` per record would cost more than the rest of the reading because of the
-/// tables it builds; its underlying state machine can be reused.
-pub(super) struct Parser {
-    machine: csv_core::Reader,
-    fields: Vec<u8>,
-    ends: Vec<usize>,
-    record: ByteRecord,
-}
-
-impl Parser {
-    pub(super) fn new(delimiter: Delimiter) -> Self {
-        let machine = csv_core::ReaderBuilder::new().delimiter(delimiter.0).build();
-        Self { machine, fields: Vec::new(), ends: Vec::new(), record: ByteRecord::new() }
-    }
-
-    /// Parses one record. Its fields are never longer than the record, and at most one more than its bytes.
-    pub(super) fn parse(&mut self, bytes: &[u8]) -> &ByteRecord {
-        self.fields.resize(bytes.len().max(self.fields.len()), 0);
-        self.ends.resize((bytes.len() + 1).max(self.ends.len()), 0);
-        self.machine.reset();
-        let (mut read, mut written, mut ended) = (0, 0, 0);
-        loop {
-            let (result, r, w, e) =
-                self.machine.read_record(&bytes[read..], &mut self.fields[written..], &mut self.ends[ended..]);
-            (read, written, ended) = (read + r, written + w, ended + e);
-            // At the end of the input, the next call passes an empty slice, which means the end.
-            if !matches!(result, csv_core::ReadRecordResult::InputEmpty) {
-                break;
-            }
-        }
-        self.record.clear();
-        let mut from = 0;
-        for &end in &self.ends[..ended] {
-            self.record.push_field(&self.fields[from..end]);
-            from = end;
-        }
-        &self.record
     }
 }
 
