@@ -135,7 +135,7 @@ fn id(file: &File) -> Option<FileId> {
 }
 
 fn open(path: &Path) -> Result<File, StoreError> {
-    Ok(files::open_kept(path, OpenOptions::new().read(true).write(true))?)
+    Ok(files::open_private(path, OpenOptions::new().read(true).write(true))?)
 }
 
 fn read(file: &mut File) -> String {

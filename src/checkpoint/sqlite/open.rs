@@ -51,9 +51,9 @@ pub(super) struct Opened {
 pub(super) fn read_write(path: &Path) -> Result<Opened, StoreError> {
     assert!(rusqlite::version_number() >= MIN_SQLITE_VERSION, "built with a SQLite that can lose committed data");
     let open = |source: io::Error| StoreError::Open { path: path.to_owned(), source: Arc::new(source) };
-    let file = files::open_kept(path, OpenOptions::new().read(true).write(true))?;
+    let file = files::open_private(path, OpenOptions::new().read(true).write(true))?;
     for companion in sqlite_companions(path).iter().filter(|companion| companion.symlink_metadata().is_ok()) {
-        files::check_kept(companion)?;
+        files::check_private(companion)?;
     }
     check_file_system(path)?;
     lock::lock_checkpoint(&file, path)?;
@@ -85,11 +85,11 @@ fn backup_before_migration(db: &Connection, path: &Path) -> Result<(), StoreErro
     let copy = beside(path, &format!(".v{version}{BACKUP_SUFFIX}"));
     let failed = |source: io::Error| StoreError::Open { path: copy.clone(), source: Arc::new(source) };
     // VACUUM INTO accepts only an empty or a missing file.
-    let partial = files::unfinished_private(&copy).map_err(failed)?;
+    let partial = files::create_temp(&copy).map_err(failed)?;
     // VACUUM INTO takes only UTF-8 names.
     let name = partial.path().to_str().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
     db.execute("VACUUM INTO ?1", [name]).map_err(StoreError::sqlite("copying it before migrating"))?;
-    files::put_in_place(partial, &copy).map_err(failed)?;
+    files::persist(partial, &copy).map_err(failed)?;
     tracing::info!(copy = %copy.display(), "copied checkpoint before migrating it to the current schema");
     Ok(())
 }

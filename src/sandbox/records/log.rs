@@ -33,7 +33,7 @@ impl Log {
     /// Opens or creates the file and reads its entries.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<Entry>), SandboxError> {
         let file_error = |source| SandboxError::File { path: path.to_owned(), source };
-        let opened = files::open_kept(path, OpenOptions::new().read(true).append(true));
+        let opened = files::open_private(path, OpenOptions::new().read(true).append(true));
         let mut file = opened.map_err(|error| file_error(error.into()))?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => SandboxError::InUse(path.to_owned()),
