@@ -1,14 +1,14 @@
 //! `face-enroll check` and `run --dry-run`: reads and checks what a run would, and sends nothing.
 
 use std::{
-    io::{BufWriter, IsTerminal, Write, stdout},
+    io::{BufWriter, Write, stdout},
     ops::ControlFlow,
     path::Path,
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{CliError, sources, target};
+use super::{CliError, shows_bar, sources, target};
 use crate::{
     check::{CheckTotals, Finding, Forecast, NO_GROUP, Settings, Severity, check as check_sources},
     cli::{CheckArgs, PhotoArgs, ReportSink, RunArgs, SourceArgs, When},
@@ -159,12 +159,7 @@ impl Plan<'_> {
     }
 
     fn bar(&self, is_quiet: bool) -> Option<ProgressBar> {
-        let is_shown = match self.progress {
-            When::Auto => std::io::stderr().is_terminal() && !is_quiet,
-            When::Always => true,
-            When::Never => false,
-        };
-        is_shown.then(|| {
+        shows_bar(self.progress, is_quiet).then(|| {
             let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}").expect("a valid template");
             ProgressBar::new_spinner().with_style(style)
         })

@@ -1,9 +1,16 @@
-//! Default path of a checkpoint.
+//! Finds the checkpoint of a command.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::CliError;
-use crate::{cli::CheckpointArgs, exit::Exit};
+use crate::{
+    checkpoint::{Lock, Reader, SqliteStore},
+    cli::CheckpointArgs,
+    exit::Exit,
+};
 
 /// What a checkpoint is for. Each kind has its own extension, so the two are never mixed up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +80,14 @@ pub(super) fn existing(which: &CheckpointArgs) -> Result<PathBuf, CliError> {
     let found = candidates.flatten().find(|path| path.exists());
     // Without any, name the usual path in the error.
     Ok(found.unwrap_or_else(|| beside(source, kinds[0])))
+}
+
+/// Opens an existing checkpoint with its lock.
+pub(super) fn open_locked(path: &Path) -> Result<(Lock, SqliteStore), CliError> {
+    // Check that the checkpoint exists first, so that no stray lock file is left.
+    drop(Reader::open(path)?);
+    let lock = Lock::acquire(path, Duration::ZERO)?;
+    Ok((lock, SqliteStore::open_existing(path)?))
 }
 
 fn beside(source: &Path, kind: Kind) -> PathBuf {

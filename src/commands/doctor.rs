@@ -11,7 +11,7 @@ use super::{
     target::{self, Target},
 };
 use crate::{
-    api::{Client, GroupLookup, HttpTransport, RecordPage, UploadError},
+    api::{GroupLookup, HttpTransport, RecordPage, UploadError},
     checkpoint::{Reader, StoreError},
     cli::{CheckpointArgs, DoctorArgs},
     domain::{CallFailure, FaceGroupCode, FailureKind, FatalError},
@@ -24,6 +24,9 @@ use crate::{
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
 /// Free space for a million rows: 135 MB of checkpoint, and a WAL of up to 64 MB (reliability.md 3.5, 4.9).
 const MIN_FREE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Checks of the service in order; each needs the one before it.
+const SERVICE_CHECKS: [&str; 6] = ["network", "clock", "signature", "group", "records", "upload"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -75,6 +78,13 @@ impl Findings {
 
     fn skip(&mut self, check: &'static str, detail: impl Into<String>) {
         self.add(check, CheckStatus::Skipped, detail.into(), None, Exit::Success);
+    }
+
+    /// Skips this check of the service and all later ones.
+    fn skip_from(&mut self, first: &str, detail: &str) {
+        for check in SERVICE_CHECKS.into_iter().skip_while(|check| *check != first) {
+            self.skip(check, detail);
+        }
     }
 
     fn fail(&mut self, check: &'static str, failure: &CliError) {
@@ -146,9 +156,7 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
         Err(failure) => {
             let is_key = failure.exit() != Exit::Usage;
             findings.fail(if is_key { "credentials" } else { "endpoint" }, &failure);
-            for check in ["network", "clock", "signature", "group", "records", "upload"] {
-                findings.skip(check, "an earlier check failed");
-            }
+            findings.skip_from("network", "an earlier check failed");
         }
     }
     match (&path, reader) {
@@ -163,7 +171,7 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
 
 /// Checks the service with calls that change nothing.
 async fn check_service(args: &DoctorArgs, target: &Target, transport: HttpTransport, findings: &mut Findings) {
-    let client = Client::new(transport, target.endpoint.clone(), target.upload.clone(), target.credentials.clone());
+    let client = target.client(transport);
     let rate = Qps::new(5.0).expect("5 is a valid rate");
     let gate = Gate::new(rate, QuotaUse::Dedicated, None, Instant::now());
     // Skip the rest instead of waiting when the service asks for a pause.
@@ -186,9 +194,7 @@ async fn check_service(args: &DoctorArgs, target: &Target, transport: HttpTransp
     }
     if let GroupLookup::Fatal(fatal @ FatalError::Proxy { .. }) = &answer {
         findings.fail("network", &CliError::from(fatal.clone()));
-        for check in ["clock", "signature", "group", "records", "upload"] {
-            findings.skip(check, "needs the network");
-        }
+        findings.skip_from("clock", "needs the network");
         return;
     }
     let is_reached = !matches!(&answer, GroupLookup::Unanswered(fault) if is_network(fault));
@@ -201,9 +207,7 @@ async fn check_service(args: &DoctorArgs, target: &Target, transport: HttpTransp
             _ => "check the network, HTTPS_PROXY, and --region, --network and --endpoint",
         };
         findings.fail("network", &CliError::new(Exit::Fatal, fault.message.clone()).with_hint(remedy));
-        for check in ["clock", "signature", "group", "records", "upload"] {
-            findings.skip(check, "needs the network");
-        }
+        findings.skip_from("clock", "needs the network");
         return;
     }
     findings.ok("network", "reached over a trusted connection");
@@ -218,9 +222,7 @@ async fn check_service(args: &DoctorArgs, target: &Target, transport: HttpTransp
     match &answer {
         GroupLookup::Fatal(fatal) => {
             findings.fail("signature", &CliError::from(fatal.clone()));
-            for check in ["group", "records", "upload"] {
-                findings.skip(check, "an earlier check failed");
-            }
+            findings.skip_from("group", "an earlier check failed");
             return;
         }
         GroupLookup::Unanswered(fault) => {
@@ -255,19 +257,15 @@ async fn check_service(args: &DoctorArgs, target: &Target, transport: HttpTransp
         },
         _ => findings.skip("records", "needs an existing group"),
     }
+    let remedy = "needed only for photos above 1 MB with --fit never";
     match client.authorize_file_upload(permit!()).await {
         Ok(_) => findings.ok("upload", "upload permitted (for photos above 1 MB)"),
         Err(UploadError::Throttled { .. }) => findings.skip("upload", "throttled"),
-        Err(UploadError::CallFailure(fault)) => {
-            findings.warn("upload", fault.message, "needed only for photos above 1 MB with --fit never");
-        }
+        Err(UploadError::CallFailure(fault)) => findings.warn("upload", fault.message, remedy),
         Err(UploadError::Refused(refusal)) => {
-            let detail = format!("{}: {}", refusal.code, refusal.message);
-            findings.warn("upload", detail, "needed only for photos above 1 MB with --fit never");
+            findings.warn("upload", format!("{}: {}", refusal.code, refusal.message), remedy);
         }
-        Err(UploadError::Fatal(fatal)) => {
-            findings.warn("upload", fatal.to_string(), "needed only for photos above 1 MB with --fit never");
-        }
+        Err(UploadError::Fatal(fatal)) => findings.warn("upload", fatal.to_string(), remedy),
     }
     findings.skip("enrolling", "AddFaceRecord is not called, because it creates a record; try run --canary 1");
 }

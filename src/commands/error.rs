@@ -172,6 +172,15 @@ impl From<ExportError> for CliError {
     }
 }
 
+/// The exit after writing an output; a closed pipe is not an error.
+pub(super) fn exit_after_writing(written: Result<(), ExportError>) -> Result<Exit, CliError> {
+    match written {
+        Ok(()) => Ok(Exit::Success),
+        Err(error) if error.is_closed_pipe() => Ok(Exit::Success),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Whether the output path itself is wrong, as opposed to a failed write.
 fn is_bad_path(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};

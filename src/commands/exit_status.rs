@@ -157,7 +157,7 @@ fn drain_sentence(drained: Option<&DrainReason>, counts: &Counts) -> String {
             "the checkpoint was removed or replaced while the run used it; the next run checks the service before every send".into()
         }
         Some(DrainReason::NoPhotoFound { looked_for }) => format!(
-            "none of the first {} photos exists: mount the directory or share that holds them, or give it with --root DIR, then run again",
+            "none of the {} photos checked exists: mount the directory or share that holds them, or give it with --root DIR, then run again",
             report::group_digits(*looked_for)
         ),
         Some(DrainReason::LockGone) => {

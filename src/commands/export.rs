@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CliError, checkpoint_path};
+use super::{CliError, checkpoint_path, error::exit_after_writing};
 use crate::{
     checkpoint::Reader,
     cli::{ExportArgs, ExportFormat},
@@ -28,11 +28,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, CliError> {
     } else {
         files::replace(&args.output, Audience::Owner, |file| write(&exporter, format, file))
     };
-    match written {
-        Ok(()) => Ok(Exit::Success),
-        Err(error) if error.is_closed_pipe() => Ok(Exit::Success),
-        Err(error) => Err(error.into()),
-    }
+    exit_after_writing(written)
 }
 
 fn write(exporter: &Exporter<'_>, format: ExportFormat, output: impl Write) -> Result<(), ExportError> {

@@ -5,7 +5,7 @@ use std::io::{Write, stdout};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::CliError;
+use super::{CliError, error::exit_after_writing};
 use crate::{
     cli::{Cli, CompletionsArgs},
     exit::Exit,
@@ -20,7 +20,7 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, CliError> {
         // clap_complete 4.6 defines and calls the functions of a program with a hyphen under different names.
         script = String::from_utf8_lossy(&script).replace("face__subcmd__enroll", "face__enroll").into_bytes();
     }
-    print(&script)
+    exit_after_writing(stdout().lock().write_all(&script).map_err(ExportError::Write))
 }
 
 /// Prints the manual page: the program, each command, the exit codes.
@@ -45,13 +45,5 @@ pub(super) fn man() -> Result<Exit, CliError> {
             .try_for_each(|(code, meaning)| writeln!(page, ".TP\n\\fB{code}\\fR\n{}", meaning.replace('-', "\\-")))
     });
     written.map_err(|error| CliError::from(ExportError::Write(error)))?;
-    print(&page)
-}
-
-/// Prints to stdout; a closed pipe is not an error.
-fn print(text: &[u8]) -> Result<Exit, CliError> {
-    match stdout().lock().write_all(text) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(ExportError::Write(error).into()),
-        Ok(()) | Err(_) => Ok(Exit::Success),
-    }
+    exit_after_writing(stdout().lock().write_all(&page).map_err(ExportError::Write))
 }

@@ -24,11 +24,13 @@ mod status;
 mod target;
 mod verify;
 
+use std::io::IsTerminal;
+
 pub use error::CliError;
 pub use outputs::check_outputs;
 
 use crate::{
-    cli::{Cli, Command, ConfigCommand},
+    cli::{Cli, Command, ConfigCommand, When},
     exit::Exit,
 };
 
@@ -51,5 +53,14 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Completions(args) => manual::completions(&args),
         Command::Man => manual::man(),
         Command::Sandbox(args) => sandbox::sandbox(args).await,
+    }
+}
+
+/// Whether to show a progress bar on stderr.
+fn shows_bar(progress: When, is_quiet: bool) -> bool {
+    match progress {
+        When::Auto => std::io::stderr().is_terminal() && !is_quiet,
+        When::Always => true,
+        When::Never => false,
     }
 }

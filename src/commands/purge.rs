@@ -1,11 +1,11 @@
 //! `face-enroll purge` and `face-enroll erase`: remove people from the checkpoint. Neither touches the service, a manifest or a
 //! photo.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use super::{CliError, checkpoint_path, target};
 use crate::{
-    checkpoint::{Lock, PurgeFilter, PurgeReport, Reader, SqliteStore},
+    checkpoint::{PurgeFilter, PurgeReport},
     cli::{EraseArgs, PurgeArgs},
     exit::Exit,
     report,
@@ -56,8 +56,6 @@ fn list_files(path: &Path, purged: &PurgeReport) {
 }
 
 fn remove(path: &Path, filter: &PurgeFilter) -> Result<PurgeReport, CliError> {
-    // Check that the checkpoint exists first, so that no stray lock file is left.
-    drop(Reader::open(path)?);
-    let _lock = Lock::acquire(path, Duration::ZERO)?;
-    Ok(SqliteStore::open_existing(path)?.purge(filter)?)
+    let (_lock, mut store) = checkpoint_path::open_locked(path)?;
+    Ok(store.purge(filter)?)
 }

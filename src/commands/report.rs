@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use super::{CliError, checkpoint_path};
+use super::{CliError, checkpoint_path, error::exit_after_writing};
 use crate::{
     checkpoint::Reader,
     cli::ReportArgs,
@@ -23,9 +23,5 @@ pub(super) fn report(args: &ReportArgs) -> Result<Exit, CliError> {
     } else {
         files::replace(&args.output, Audience::Owner, |file| file.write_all(page.as_bytes()))
     };
-    match written.map_err(ExportError::Write) {
-        Ok(()) => Ok(Exit::Success),
-        Err(error) if error.is_closed_pipe() => Ok(Exit::Success),
-        Err(error) => Err(error.into()),
-    }
+    exit_after_writing(written.map_err(ExportError::Write))
 }

@@ -5,7 +5,6 @@ mod finish;
 mod prepare;
 
 use std::{
-    io::IsTerminal,
     path::Path,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -24,13 +23,13 @@ use super::{
     CliError,
     metrics::Metrics,
     monitor::{Monitor, notify_systemd},
-    on_finish, signals, sources,
+    on_finish, shows_bar, signals, sources,
     target::{self, Target},
 };
 use crate::{
     api::{Client, HttpTransport},
     checkpoint::{Checkpoint, CheckpointState, Lock, Reader, RunStart, SqliteStore, StoreError},
-    cli::{Json, RunArgs, Send, When},
+    cli::{Json, RunArgs, Send},
     domain::{Counts, DrainReason, Event, RunId, RunTotals},
     exit::Exit,
     files::FileId,
@@ -270,7 +269,7 @@ impl Run<'_> {
     fn client(&self, target: &Target) -> Result<Client<HttpTransport>, CliError> {
         let connections = self.args.sending.concurrency.get();
         let transport = target::transport(&self.args.service, connections, Some(self.settle()))?;
-        Ok(Client::new(transport, target.endpoint.clone(), target.upload.clone(), target.credentials.clone()))
+        Ok(target.client(transport))
     }
 
     fn settle(&self) -> Duration {
@@ -323,12 +322,8 @@ impl Run<'_> {
     }
 
     fn bar(&self) -> Option<ProgressBar> {
-        let is_shown = match self.args.show.progress {
-            When::Auto => std::io::stderr().is_terminal() && !self.is_quiet,
-            When::Always => true,
-            When::Never => false,
-        };
-        is_shown.then(|| ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr_with_hz(2)))
+        shows_bar(self.args.show.progress, self.is_quiet)
+            .then(|| ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr_with_hz(2)))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use super::{CliError, checkpoint_path::Kind};
 use crate::{
-    api::{AccessKey, Credentials, Endpoint, HttpTransport, Proxy, Region, TransportSettings, UploadTarget},
+    api::{AccessKey, Client, Credentials, Endpoint, HttpTransport, Proxy, Region, TransportSettings, UploadTarget},
     cli::{RunArgs, ServiceArgs},
     domain::{FaceGroupCode, unquoted},
     exit::Exit,
@@ -30,6 +30,12 @@ pub(super) struct Target {
     pub(super) binding: String,
     /// The sandbox of this process, kept alive for the run.
     pub(super) sandbox: Option<Sandbox>,
+}
+
+impl Target {
+    pub(super) fn client(&self, transport: HttpTransport) -> Client<HttpTransport> {
+        Client::new(transport, self.endpoint.clone(), self.upload.clone(), self.credentials.clone())
+    }
 }
 
 /// The real service. Makes no call except to fetch credentials. The default region is that of the checkpoint.

@@ -12,7 +12,7 @@ use super::{
     target::{self, Target},
 };
 use crate::{
-    api::Client,
+    api::{Client, HttpTransport},
     checkpoint::{Checkpoint, Lock, Reader, RunStart, SqliteStore},
     cli::VerifyArgs,
     domain::{DrainReason, FaceGroupCode, RunId},
@@ -43,9 +43,9 @@ pub(super) async fn verify(args: &VerifyArgs) -> Result<Exit, CliError> {
     result
 }
 
-fn client(args: &VerifyArgs, target: &Target) -> Result<Client<crate::api::HttpTransport>, CliError> {
+fn client(args: &VerifyArgs, target: &Target) -> Result<Client<HttpTransport>, CliError> {
     let transport = target::transport(&args.service, 16, Some(args.settle))?;
-    Ok(Client::new(transport, target.endpoint.clone(), target.upload.clone(), target.credentials.clone()))
+    Ok(target.client(transport))
 }
 
 /// Queries the service until no row is in doubt.

@@ -60,7 +60,8 @@ pub struct Exporter<'a> {
 }
 
 impl Exporter<'_> {
-    /// Writes a header and a line for each row. Makes two passes, because the other columns of the manifests come first.
+    /// Writes a header and a line for each row. Makes two passes: the header also has the other
+    /// columns of the manifests.
     pub fn csv(&self, output: impl Write) -> Result<(), ExportError> {
         // The other columns in the order of the manifests, and the index of each.
         let mut extra_columns: Vec<String> = Vec::new();

@@ -30,6 +30,7 @@ impl Run<'_> {
             tracing::warn!("the source has no rows: nothing to enrol");
         }
         let failure = first_failure(ran, ingested).or(damage.map(CliError::from));
+        // `end_run` puts in-flight items in doubt, so the counts come after it; it is called again with the exit code.
         let saved = async {
             checkpoint.save_rate(learned_rate.map(Qps::get)).await?;
             checkpoint.record_totals(totals.clone(), Bottleneck::Rows).await?;

@@ -1,5 +1,4 @@
-//! HTML report of the result for the client of the migration: one page without network access or scripts, for screen (light
-//! and dark) and print.
+//! HTML report to hand on: one page without network access or scripts, for screen (light and dark) and print.
 //!
 //! Ids are masked by default; the paths of the photos are left out, because they often contain ids.
 
@@ -145,7 +144,7 @@ impl HtmlReport {
                 }
             }
             @if counts.changed > 0 {
-                p { (group_digits(counts.changed)) " are enrolled with a photo that has changed in the manifest since." }
+                p { (group_digits(counts.changed)) " have a newer photo in the manifest than the enrolled one." }
             }
             @if counts.vanished > 0 {
                 p { (group_digits(counts.vanished)) " are no longer in any manifest; they are kept and not sent." }
@@ -186,7 +185,7 @@ impl HtmlReport {
         let drawing = charts::pace(&self.runs);
         html! {
             @if let Some(drawing) = drawing {
-                h2 { "Pace" }
+                h2 { "Rate" }
                 p.soft {
                     (group_digits(calls)) " calls in " (plural(self.runs.len() as u64, "run")) ", "
                     (group_digits(throttled)) " of them throttled (red). The line is the quota."
