@@ -9,6 +9,6 @@ pub(super) fn retry(args: &RetryArgs) -> Result<Exit, CliError> {
     store.begin()?;
     let reopened = store.retry(&args.status, args.code.as_deref())?;
     store.commit()?;
-    report::print(&format!("{} pending again; run again to send them", report::plural(reopened, "row")));
+    report::print(&format!("{} pending again; run again to send them", report::group_digits(reopened)));
     Ok(Exit::Success)
 }
