@@ -1,5 +1,4 @@
-//! `face-enroll run`, in three steps: [`prepare`] opens everything, [`Run::drive`] sends, [`Run::finish`] decides the exit
-//! code and reports.
+//! `face-enroll run`, in three steps: `prepare` opens everything, `drive` sends, `finish` decides the exit code and reports.
 
 mod finish;
 mod prepare;
