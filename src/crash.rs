@@ -1,9 +1,9 @@
-//! Named points at which a test may kill the process: `FACE_ENROLL_CRASH=intent.after_commit:3` dies at the third passage.
+//! Failpoints: named points at which a test kills the process. `FACE_ENROLL_CRASH=intent.after_commit:3` kills it at the third
+//! pass.
 //!
-//! Compiled only with the feature `failpoints`, which the tests switch on for themselves. The process dies by SIGKILL,
-//! so nothing is flushed or dropped.
+//! Compiled only with the feature `failpoints`, which the tests enable. Uses SIGKILL, so nothing is flushed or dropped.
 
-/// Kills the process here if the environment says so.
+/// Kills the process if `FACE_ENROLL_CRASH` names this point.
 #[cfg(feature = "failpoints")]
 pub(crate) fn point(name: &'static str) {
     use std::sync::{
@@ -12,13 +12,13 @@ pub(crate) fn point(name: &'static str) {
     };
     static TARGET: LazyLock<Option<(String, AtomicU32)>> = LazyLock::new(|| {
         let spec = std::env::var("FACE_ENROLL_CRASH").ok()?;
-        let (name, passage) = spec.rsplit_once(':')?;
-        Some((name.to_owned(), AtomicU32::new(passage.parse().ok()?)))
+        let (name, pass) = spec.rsplit_once(':')?;
+        Some((name.to_owned(), AtomicU32::new(pass.parse().ok()?)))
     });
     let Some((target, left)) = &*TARGET else { return };
     if target == name && left.fetch_sub(1, Ordering::Relaxed) == 1 {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        // The signal may need a moment to arrive; nothing may happen in it.
+        // The signal may take a moment to arrive; do nothing until then.
         loop {
             std::thread::park();
         }

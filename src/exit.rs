@@ -1,6 +1,6 @@
-//! The exit codes (contract.md). When several apply, the most_severe stands: see [`Exit::most_severe`].
+//! Exit codes (contract.md). When several apply, [`Exit::most_severe`] picks one.
 
-/// How the program ends.
+/// Exit code of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Every row is enrolled, or the command did its work.
@@ -15,11 +15,11 @@ pub enum Exit {
     Failed,
     /// Finished; some rows are rejected, or faults were found.
     Rejected,
-    /// Stopped: nothing goes better until a person acts.
+    /// Stopped by an error that only a person can fix.
     Fatal,
     /// `--max-images` or `--max-errors`.
     Limit,
-    /// `--max-duration`, or the service stayed away too long.
+    /// `--max-duration`, or the service was unavailable too long.
     TimeUp,
     /// Another run holds the checkpoint.
     Locked,
@@ -27,12 +27,12 @@ pub enum Exit {
     InDoubt,
     /// The checkpoint can't be trusted or written.
     Checkpoint,
-    /// A signal, after a clean drain.
+    /// Stopped by this signal, after a clean drain.
     Signal(u8),
 }
 
 impl Exit {
-    /// Every code with what it means, as the manual page and the README have it.
+    /// Every code and its meaning, as in the manual page and the README.
     pub const TABLE: [(&'static str, &'static str); 13] = [
         ("0", "every row is enrolled (nothing to do counts)"),
         ("1", "internal error: please report it"),
@@ -58,7 +58,7 @@ impl Exit {
         ("129, 130, 143", "SIGHUP, SIGINT, SIGTERM, after a clean drain; a second signal leaves at once"),
     ];
 
-    /// The number.
+    /// The number of the code.
     pub fn code(self) -> u8 {
         match self {
             Self::Success => 0,
@@ -77,8 +77,8 @@ impl Exit {
         }
     }
 
-    /// The most_severe of several, by the contract's precedence: 13 > 1 > 3 > 7 > signal > 10 > 8 > 12 > 5 > 6 > 0. Usage
-    /// and a held lock end the program before anything else can.
+    /// The most severe exit, by the contract's precedence: 13 > 1 > 3 > 7 > signal > 10 > 8 > 12 > 5 > 6 > 0. Usage and a held
+    /// lock come first, as they end the program before anything else can.
     pub fn most_severe(all: impl IntoIterator<Item = Self>) -> Self {
         all.into_iter().min_by_key(|exit| exit.rank()).unwrap_or(Self::Success)
     }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn precedence_is_that_of_the_contract() {
+    fn precedence_follows_the_contract() {
         let order = [
             Exit::Checkpoint,
             Exit::Internal,
@@ -125,14 +125,14 @@ mod tests {
             Exit::Rejected,
             Exit::Success,
         ];
-        for (at, grave) in order.iter().enumerate() {
-            assert_eq!(Exit::most_severe(order[at..].iter().rev().copied()), *grave);
+        for (at, severe) in order.iter().enumerate() {
+            assert_eq!(Exit::most_severe(order[at..].iter().rev().copied()), *severe);
         }
         assert_eq!(Exit::most_severe([]), Exit::Success);
     }
 
     #[test]
-    fn readme_has_every_code_in_the_same_words() {
+    fn readme_has_the_same_exit_codes() {
         let readme = include_str!("../README.md").replace('`', "");
         for (code, meaning) in Exit::TABLE {
             assert!(readme.contains(&format!("| {code} | {meaning} |")), "{code}");
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn signals_are_128_and_their_number() {
+    fn signal_exits_with_128_plus_number() {
         assert_eq!([1, 2, 15].map(|signal| Exit::Signal(signal).code()), [129, 130, 143]);
     }
 }

@@ -1,16 +1,16 @@
-//! `face-enroll check`, and `run --dry-run`: the same reading and the same checks; nothing sent, nothing written.
+//! `face-enroll check` and `run --dry-run`: reads and checks what a run would, and sends nothing.
 
 use std::{
-    io::{BufWriter, IsTerminal, Write, stdout},
+    io::{BufWriter, Write, stdout},
     ops::ControlFlow,
     path::Path,
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{CliError, reading, target};
+use super::{CliError, shows_bar, sources, target};
 use crate::{
-    check::{CheckTotals, Finding, Forecast, NO_GROUP, Settings, Severity, check as survey},
+    check::{CheckTotals, Finding, Forecast, NO_GROUP, Settings, Severity, check as check_sources},
     cli::{CheckArgs, PhotoArgs, ReportSink, RunArgs, SourceArgs, When},
     domain::FaceGroupCode,
     exit::Exit,
@@ -20,10 +20,10 @@ use crate::{
     report::{self, CheckReport, CheckSummary, ExportError, check_lines},
 };
 
-/// Rows between two looks at the progress bar.
-const REDRAW: u64 = 64;
+/// Rows between two updates of the progress bar.
+const REDRAW_ROWS: u64 = 64;
 
-/// What is looked at, and how it is shown.
+/// What to check, and how to report it.
 struct Plan<'a> {
     read: &'a SourceArgs,
     photos: &'a PhotoArgs,
@@ -35,7 +35,6 @@ struct Plan<'a> {
     progress: When,
 }
 
-/// See the module.
 pub(super) fn check(args: &CheckArgs, is_quiet: bool) -> Result<Exit, CliError> {
     let group = args.read.group.clone().or_else(|| FaceGroupCode::parse(NO_GROUP).ok());
     let plan = Plan {
@@ -48,10 +47,9 @@ pub(super) fn check(args: &CheckArgs, is_quiet: bool) -> Result<Exit, CliError> 
         json: args.json,
         progress: args.progress,
     };
-    plan.render(is_quiet)
+    plan.run(is_quiet)
 }
 
-/// See the module.
 pub(super) fn dry_run(args: &RunArgs, is_quiet: bool) -> Result<Exit, CliError> {
     let plan = Plan {
         read: &args.read,
@@ -63,12 +61,12 @@ pub(super) fn dry_run(args: &RunArgs, is_quiet: bool) -> Result<Exit, CliError> 
         json: args.show.json.is_some(),
         progress: args.show.progress,
     };
-    plan.render(is_quiet)
+    plan.run(is_quiet)
 }
 
 impl Plan<'_> {
-    fn render(&self, is_quiet: bool) -> Result<Exit, CliError> {
-        let sources = reading::open(self.read, self.group.clone())?;
+    fn run(&self, is_quiet: bool) -> Result<Exit, CliError> {
+        let sources = sources::open(self.read, self.group.clone())?;
         let sources = sources
             .into_iter()
             .map(|source| {
@@ -78,7 +76,7 @@ impl Plan<'_> {
             .collect();
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let settings = Settings {
-            rules: reading::rules(self.photos, QualityPolicy::Warn),
+            rules: sources::rules(self.photos, QualityPolicy::Warn),
             headers_only: self.headers_only,
             allow_outside_root: self.read.allow_outside_root,
             processors,
@@ -87,7 +85,7 @@ impl Plan<'_> {
         let mut report = self.open_report(output.as_mut());
         let bar = self.bar(is_quiet);
         let mut failed = None;
-        let survey = survey(sources, settings, &mut |findings, so_far| {
+        let totals = check_sources(sources, settings, &mut |findings, so_far| {
             for finding in findings {
                 if let Err(error) = report.write(finding) {
                     failed = Some(error);
@@ -96,11 +94,11 @@ impl Plan<'_> {
                 let Finding { row, code, .. } = finding;
                 match finding.severity {
                     Severity::Error => tracing::debug!(row, %code, "would be rejected"),
-                    Severity::Warning => tracing::debug!(row, %code, "is to be known"),
+                    Severity::Warning => tracing::debug!(row, %code, "warning"),
                     Severity::Unread => tracing::debug!(row, %code, "could not be read now"),
                 }
             }
-            if let Some(bar) = bar.as_ref().filter(|_| so_far.rows.is_multiple_of(REDRAW)) {
+            if let Some(bar) = bar.as_ref().filter(|_| so_far.rows.is_multiple_of(REDRAW_ROWS)) {
                 bar.set_message(progress(so_far));
             }
             ControlFlow::Continue(())
@@ -111,28 +109,28 @@ impl Plan<'_> {
         let finished = failed.map_or_else(|| report.finish(), Err);
         match finished.and_then(|()| Ok(output.map_or(Ok(()), Output::finish)?)) {
             Ok(()) => {}
-            // Whoever read it has read enough.
+            // A closed pipe is not an error.
             Err(error) if error.is_closed_pipe() => return Ok(Exit::Success),
             Err(error) => return Err(error.into()),
         }
-        let exit = match (survey.rows, survey.parsed, survey.rejected()) {
+        let exit = match (totals.rows, totals.parsed, totals.rejected()) {
             (1.., 0, _) => Exit::Source,
-            (_, _, _) if survey.unread > 0 => Exit::TimeUp,
+            (_, _, _) if totals.unread > 0 => Exit::TimeUp,
             (_, _, 0) => Exit::Success,
             (_, _, _) => Exit::Rejected,
         };
-        self.handle_answer(&survey, processors, exit);
+        self.print_summary(&totals, processors, exit);
         Ok(exit)
     }
 
-    fn handle_answer(&self, survey: &CheckTotals, processors: usize, exit: Exit) {
-        let forecast = Forecast::new(survey, self.qps.get(), processors);
+    fn print_summary(&self, totals: &CheckTotals, processors: usize, exit: Exit) {
+        let forecast = Forecast::new(totals, self.qps.get(), processors);
         if self.json {
-            report::print_json(&CheckSummary::new(survey, &forecast, exit.code()));
+            report::print_json(&CheckSummary::new(totals, &forecast, exit.code()));
         } else if self.report == ReportSink::Text {
-            report::print(check_lines(survey, &forecast, self.qps.get()).trim_end());
+            report::print(check_lines(totals, &forecast, self.qps.get()).trim_end());
         } else {
-            crate::telemetry::eprint_plain(&check_lines(survey, &forecast, self.qps.get()));
+            crate::telemetry::eprint_plain(&check_lines(totals, &forecast, self.qps.get()));
         }
     }
 
@@ -145,7 +143,7 @@ impl Plan<'_> {
         }
     }
 
-    /// Into the output, or else to stdout.
+    /// Reports to the output file, or to stdout without one.
     fn open_report<'o>(&self, output: Option<&'o mut Output>) -> CheckReport<Box<dyn Write + 'o>> {
         let to: Box<dyn Write> = match output {
             Some(output) => Box::new(BufWriter::new(output)),
@@ -161,24 +159,19 @@ impl Plan<'_> {
     }
 
     fn bar(&self, is_quiet: bool) -> Option<ProgressBar> {
-        let wanted = match self.progress {
-            When::Auto => std::io::stderr().is_terminal() && !is_quiet,
-            When::Always => true,
-            When::Never => false,
-        };
-        wanted.then(|| {
+        shows_bar(self.progress, is_quiet).then(|| {
             let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}").expect("a valid template");
             ProgressBar::new_spinner().with_style(style)
         })
     }
 }
 
-fn progress(survey: &CheckTotals) -> String {
+fn progress(totals: &CheckTotals) -> String {
     format!(
-        "{} rows · {} to be rejected · {} to be fitted · {} read",
-        report::thousands(survey.rows),
-        report::thousands(survey.rejected()),
-        report::thousands(survey.fitted()),
-        report::bytes(survey.read_bytes)
+        "{} rows · {} would be rejected · {} need fitting · {} read",
+        report::group_digits(totals.rows),
+        report::group_digits(totals.rejected()),
+        report::group_digits(totals.fitted()),
+        report::bytes(totals.read_bytes)
     )
 }

@@ -1,4 +1,4 @@
-//! `face-enroll config show`: what a run would be given, and by whom. A role is asked for its key, as a run would ask.
+//! `face-enroll config show`: the settings of a run and where each comes from. Fetches the credentials, as a run would.
 
 use std::ffi::OsString;
 
@@ -12,23 +12,21 @@ use crate::{
     report, settings,
 };
 
-/// See the module.
 pub(super) async fn show(log: &LogArgs) -> Result<Exit, CliError> {
     let cli = Cli::command();
-    let typed = as_typed(log);
+    let typed = run_command_line(log);
     let variable = |name: &str| std::env::var_os(name);
     let file = settings::file(&typed, variable);
     let usage = |error: Box<dyn std::error::Error + Send + Sync>| CliError::new(Exit::Usage, error);
-    let arguments =
-        settings::arguments(&cli, typed.clone(), variable).map_err(|error| usage(indented(&error).into()))?;
+    let arguments = settings::arguments(&cli, typed.clone(), variable).map_err(|error| usage(indent(&error).into()))?;
     let from_file: Vec<String> = arguments
         .iter()
         .filter(|word| !typed.contains(word))
         .map(|word| word.to_string_lossy().trim_start_matches('-').split('=').next().unwrap_or_default().to_owned())
         .collect();
-    // clap's own words, with what is wrong and where.
-    let matches = cli.clone().try_get_matches_from(&arguments).map_err(|error| usage(indented(&error).into()))?;
-    let (_, run) = matches.subcommand().expect("a run was typed");
+    // clap's message names the flag and the error.
+    let matches = cli.clone().try_get_matches_from(&arguments).map_err(|error| usage(indent(&error).into()))?;
+    let (_, run) = matches.subcommand().expect("`run` was typed");
     let run_command = cli.find_subcommand("run").expect("there is a command run");
     let named = file.as_ref().map_or("none".to_owned(), |file| file.display().to_string());
     report::print(&format!("settings file  {named}"));
@@ -58,13 +56,13 @@ pub(super) async fn show(log: &LogArgs) -> Result<Exit, CliError> {
     Ok(Exit::Success)
 }
 
-/// Words of several lines, as an error has them.
-fn indented(error: &dyn std::fmt::Display) -> String {
+/// Indents the later lines of a message.
+fn indent(error: &dyn std::fmt::Display) -> String {
     error.to_string().trim_end().replace('\n', "\n  ")
 }
 
-/// A run, typed with nothing but what says where the settings are.
-fn as_typed(log: &LogArgs) -> Vec<OsString> {
+/// The shortest `run` command line with the same settings.
+fn run_command_line(log: &LogArgs) -> Vec<OsString> {
     let mut typed: Vec<OsString> = vec!["face-enroll".into()];
     let given = [
         ("--config", log.config.as_ref().map(|path| path.clone().into_os_string())),
@@ -77,7 +75,7 @@ fn as_typed(log: &LogArgs) -> Vec<OsString> {
     typed
 }
 
-/// An address may carry one; it is shown to nobody.
+/// Masks the password of a URL.
 fn without_password(text: &str) -> String {
     match url::Url::parse(text) {
         Ok(mut url) if url.password().is_some() => {

@@ -1,5 +1,5 @@
-//! `face-enroll doctor`: everything that a run needs, looked at in the order in which it needs it, each with its verdict
-//! and what to do. No record is made, and nothing is written.
+//! `face-enroll doctor`: checks everything that a run needs, in the order in which the run needs it, and says how to fix
+//! it. Creates no record and writes nothing.
 
 use std::{path::Path, time::Duration};
 
@@ -7,11 +7,11 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    CliError, place,
+    CliError, checkpoint_path,
     target::{self, Target},
 };
 use crate::{
-    api::{Client, GroupLookup, HttpTransport, RecordPage, UploadError},
+    api::{GroupLookup, HttpTransport, RecordPage, UploadError},
     checkpoint::{Reader, StoreError},
     cli::{CheckpointArgs, DoctorArgs},
     domain::{CallFailure, FaceGroupCode, FailureKind, FatalError},
@@ -20,14 +20,17 @@ use crate::{
     report,
 };
 
-/// The gateway refuses dates that are further off (protocol.md); a run corrects what is below a day by itself.
+/// The gateway rejects dates that are further off (protocol.md); a run corrects up to a day by itself.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
-/// A checkpoint of a million rows takes 135 MB, and its WAL up to 64 MB (reliability.md 3.5, 4.9).
-const ROOM: u64 = 256 * 1024 * 1024;
+/// Free space for a million rows: 135 MB of checkpoint, and a WAL of up to 64 MB (reliability.md 3.5, 4.9).
+const MIN_FREE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Checks of the service in order; each needs the one before it.
+const SERVICE_CHECKS: [&str; 6] = ["network", "clock", "signature", "group", "records", "upload"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Verdict {
+enum CheckStatus {
     Ok,
     Warn,
     Fail,
@@ -38,17 +41,18 @@ enum Verdict {
 struct Check {
     r#type: &'static str,
     check: &'static str,
-    verdict: Verdict,
+    #[serde(rename = "verdict")]
+    status: CheckStatus,
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
-    /// What it makes of the exit code.
+    /// Exit code if this were the only check.
     #[serde(skip)]
     exit: Exit,
 }
 
 #[derive(Debug, Serialize)]
-struct Verdicts {
+struct CheckCounts {
     r#type: &'static str,
     ok: usize,
     warn: usize,
@@ -57,7 +61,7 @@ struct Verdicts {
     exit_code: u8,
 }
 
-/// What has been found so far. Told as it comes.
+/// The checks so far; each is printed when it is added.
 struct Findings {
     checks: Vec<Check>,
     is_json: bool,
@@ -65,31 +69,38 @@ struct Findings {
 
 impl Findings {
     fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
-        self.add(check, Verdict::Ok, detail.into(), None, Exit::Success);
+        self.add(check, CheckStatus::Ok, detail.into(), None, Exit::Success);
     }
 
     fn warn(&mut self, check: &'static str, detail: impl Into<String>, remedy: &str) {
-        self.add(check, Verdict::Warn, detail.into(), Some(remedy.to_owned()), Exit::Success);
+        self.add(check, CheckStatus::Warn, detail.into(), Some(remedy.to_owned()), Exit::Success);
     }
 
     fn skip(&mut self, check: &'static str, detail: impl Into<String>) {
-        self.add(check, Verdict::Skipped, detail.into(), None, Exit::Success);
+        self.add(check, CheckStatus::Skipped, detail.into(), None, Exit::Success);
+    }
+
+    /// Skips this check of the service and all later ones.
+    fn skip_from(&mut self, first: &str, detail: &str) {
+        for check in SERVICE_CHECKS.into_iter().skip_while(|check| *check != first) {
+            self.skip(check, detail);
+        }
     }
 
     fn fail(&mut self, check: &'static str, failure: &CliError) {
-        self.add(check, Verdict::Fail, failure.words(), failure.advice().map(str::to_owned), failure.exit());
+        self.add(check, CheckStatus::Fail, failure.message(), failure.hint().map(str::to_owned), failure.exit());
     }
 
-    fn add(&mut self, check: &'static str, verdict: Verdict, detail: String, remedy: Option<String>, exit: Exit) {
-        let check = Check { r#type: "check", check, verdict, detail, remedy, exit };
+    fn add(&mut self, check: &'static str, status: CheckStatus, detail: String, remedy: Option<String>, exit: Exit) {
+        let check = Check { r#type: "check", check, status, detail, remedy, exit };
         if self.is_json {
             report::print_json(&check);
         } else {
-            let sign = match check.verdict {
-                Verdict::Ok => "ok  ",
-                Verdict::Warn => "WARN",
-                Verdict::Fail => "FAIL",
-                Verdict::Skipped => "-   ",
+            let sign = match check.status {
+                CheckStatus::Ok => "ok  ",
+                CheckStatus::Warn => "WARN",
+                CheckStatus::Fail => "FAIL",
+                CheckStatus::Skipped => "-   ",
             };
             report::print(&format!("{sign}  {:<12} {}", check.check, check.detail));
             if let Some(remedy) = &check.remedy {
@@ -99,95 +110,91 @@ impl Findings {
         self.checks.push(check);
     }
 
-    fn count(&self, verdict: Verdict) -> usize {
-        self.checks.iter().filter(|check| check.verdict == verdict).count()
+    fn count(&self, status: CheckStatus) -> usize {
+        self.checks.iter().filter(|check| check.status == status).count()
     }
 
     fn end(self) -> Exit {
         let exit = Exit::most_severe(self.checks.iter().map(|check| check.exit));
-        let (ok, warn) = (self.count(Verdict::Ok), self.count(Verdict::Warn));
-        let (fail, skipped) = (self.count(Verdict::Fail), self.count(Verdict::Skipped));
+        let (ok, warn) = (self.count(CheckStatus::Ok), self.count(CheckStatus::Warn));
+        let (fail, skipped) = (self.count(CheckStatus::Fail), self.count(CheckStatus::Skipped));
         if self.is_json {
-            let verdicts = Verdicts { r#type: "doctor", ok, warn, fail, skipped, exit_code: exit.code() };
-            report::print_json(&verdicts);
+            let counts = CheckCounts { r#type: "doctor", ok, warn, fail, skipped, exit_code: exit.code() };
+            report::print_json(&counts);
         } else {
-            report::print(&format!("{ok} ok, {warn} warnings, {fail} failed, {skipped} not looked at"));
+            let warnings = report::plural(warn as u64, "warning");
+            report::print(&format!("{ok} ok, {warnings}, {fail} failed, {skipped} skipped"));
         }
         exit
     }
 }
 
-/// See the module.
 pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
     let mut findings = Findings { checks: Vec::new(), is_json: args.json };
     let path = match (&args.source, &args.checkpoint) {
         (None, None) => None,
         (source, checkpoint) => {
             let which = CheckpointArgs { source: source.clone(), checkpoint: checkpoint.clone(), sandbox: false };
-            Some(place::to_look_into(&which)?)
+            Some(checkpoint_path::existing(&which)?)
         }
     };
     let reader = path.as_deref().map(Reader::open);
-    let belongs_to = match &reader {
+    let binding = match &reader {
         Some(Ok(reader)) => reader.binding()?,
         Some(Err(_)) | None => None,
     };
-    match target::service(&args.service, belongs_to.as_deref()).await {
+    match target::service(&args.service, binding.as_deref()).await {
         Ok(target) => {
             findings
                 .ok("credentials", format!("{}, from {}", target.credentials.masked_id(), target.credentials.origin()));
             findings.ok("endpoint", target.endpoint.host_header());
             match target::transport(&args.service, 1, None) {
-                Ok(transport) => ask(args, &target, transport, &mut findings).await,
+                Ok(transport) => check_service(args, &target, transport, &mut findings).await,
                 Err(failure) => findings.fail("network", &failure),
             }
         }
         Err(failure) => {
             let is_key = failure.exit() != Exit::Usage;
             findings.fail(if is_key { "credentials" } else { "endpoint" }, &failure);
-            for check in ["network", "clock", "signature", "group", "records", "upload"] {
-                findings.skip(check, "needs what failed before it");
-            }
+            findings.skip_from("network", "an earlier check failed");
         }
     }
     match (&path, reader) {
-        (Some(path), Some(reader)) => look(path, reader, args, &mut findings),
+        (Some(path), Some(reader)) => check_files(path, reader, args, &mut findings),
         _ => {
-            findings.skip("checkpoint", "none is named: give the manifest, or --checkpoint FILE");
-            findings.skip("disk", "the checkpoint's");
+            findings.skip("checkpoint", "no checkpoint given: give the manifest, or --checkpoint FILE");
+            findings.skip("disk", "no checkpoint given");
         }
     }
     Ok(findings.end())
 }
 
-/// The service, by questions that change nothing.
-async fn ask(args: &DoctorArgs, target: &Target, transport: HttpTransport, findings: &mut Findings) {
-    let client = Client::new(transport, target.endpoint.clone(), target.upload.clone(), target.credentials.clone());
-    let rate = Qps::new(5.0).expect("five a second is a rate");
+/// Checks the service with calls that change nothing.
+async fn check_service(args: &DoctorArgs, target: &Target, transport: HttpTransport, findings: &mut Findings) {
+    let client = target.client(transport);
+    let rate = Qps::new(5.0).expect("5 is a valid rate");
     let gate = Gate::new(rate, QuotaUse::Dedicated, None, Instant::now());
-    // A pause that the service asks for is not waited out here.
+    // Skip the rest instead of waiting when the service asks for a pause.
     macro_rules! permit {
         () => {
             match gate.permit().await {
                 Ok(permit) => permit,
-                Err(_) => return findings.skip("service", "it asks for a pause: try again later"),
+                Err(_) => return findings.skip("service", "the service asks for a pause: try again later"),
             }
         };
     }
-    // Any group: whether there is one of this name is another question than whether the question is allowed.
+    // Any group will do to test the permission.
     let group = args.group.clone();
     let asked = group.clone().unwrap_or_else(|| FaceGroupCode::parse("doctor").expect("a valid code"));
     let mut answer = client.query_face_group(permit!(), &asked).await;
     if matches!(&answer, GroupLookup::Unanswered(fault) if matches!(fault.kind, FailureKind::ClockCorrected | FailureKind::KeyRenewed))
     {
-        // Signed with the service's own time, or with another key, it may be understood, as in a run.
+        // Retry once with the corrected clock or the refreshed key, as a run does.
         answer = client.query_face_group(permit!(), &asked).await;
     }
     if let GroupLookup::Fatal(fatal @ FatalError::Proxy { .. }) = &answer {
         findings.fail("network", &CliError::from(fatal.clone()));
-        for check in ["clock", "signature", "group", "records", "upload"] {
-            findings.skip(check, "needs the network");
-        }
+        findings.skip_from("clock", "needs the network");
         return;
     }
     let is_reached = !matches!(&answer, GroupLookup::Unanswered(fault) if is_network(fault));
@@ -195,31 +202,27 @@ async fn ask(args: &DoctorArgs, target: &Target, transport: HttpTransport, findi
         && !is_reached
     {
         let remedy = match fault.kind {
-            FailureKind::CertificateRefused => "a proxy that looks into TLS needs --ca-file with its certificate",
+            FailureKind::CertificateRefused => "behind a proxy that inspects TLS, give its certificate with --ca-file",
             FailureKind::ProxyFailed => "check HTTPS_PROXY (or ALL_PROXY) and NO_PROXY, and the proxy itself",
             _ => "check the network, HTTPS_PROXY, and --region, --network and --endpoint",
         };
         findings.fail("network", &CliError::new(Exit::Fatal, fault.message.clone()).with_hint(remedy));
-        for check in ["clock", "signature", "group", "records", "upload"] {
-            findings.skip(check, "needs the network");
-        }
+        findings.skip_from("clock", "needs the network");
         return;
     }
-    findings.ok("network", "reached, over a trusted connection");
+    findings.ok("network", "reached over a trusted connection");
     match client.clock_offset() {
         Some(off) if off.unsigned_abs() > CLOCK_TOLERANCE => {
-            let detail = format!("this machine is off by {} s", off.as_secs());
+            let detail = format!("this machine's clock is off by {} s", off.as_secs());
             findings.warn("clock", detail, "set this machine's clock (a run corrects up to a day by itself)");
         }
         Some(off) => findings.ok("clock", format!("off by {} s", off.as_secs())),
-        None => findings.skip("clock", "the service did not tell its time"),
+        None => findings.skip("clock", "the service did not send its time"),
     }
     match &answer {
         GroupLookup::Fatal(fatal) => {
             findings.fail("signature", &CliError::from(fatal.clone()));
-            for check in ["group", "records", "upload"] {
-                findings.skip(check, "needs what failed before it");
-            }
+            findings.skip_from("group", "an earlier check failed");
             return;
         }
         GroupLookup::Unanswered(fault) => {
@@ -227,23 +230,23 @@ async fn ask(args: &DoctorArgs, target: &Target, transport: HttpTransport, findi
                 .fail("signature", &CliError::new(Exit::TimeUp, fault.message.clone()).with_hint("try again later"));
             return;
         }
-        GroupLookup::Throttled { .. } => findings.warn("signature", "accepted, and throttled", "others use the quota"),
+        GroupLookup::Throttled { .. } => findings.warn("signature", "accepted, but throttled", "others use the quota"),
         GroupLookup::Exists | GroupLookup::Missing => findings.ok("signature", "accepted; QueryFaceGroup is allowed"),
     }
     match (&group, &answer) {
-        (None, _) => findings.skip("group", "none is named: give --group CODE"),
+        (None, _) => findings.skip("group", "no group given: give --group CODE"),
         (Some(group), GroupLookup::Exists) => findings.ok("group", group.to_string()),
         (Some(group), GroupLookup::Missing) => {
             findings.fail("group", &CliError::from(FatalError::UnknownGroup { group: group.clone() }));
         }
         (Some(_), GroupLookup::Throttled { .. } | GroupLookup::Unanswered(_) | GroupLookup::Fatal(_)) => {
-            findings.skip("group", "the service was too busy to tell");
+            findings.skip("group", "the service was too busy to answer");
         }
     }
     match (&group, &answer) {
         (Some(group), GroupLookup::Exists) => match client.query_face_records(permit!(), group, 1).await {
             RecordPage::Records { total, .. } => {
-                let total = total.map_or_else(|| "an unknown number of".to_owned(), report::thousands);
+                let total = total.map_or_else(|| "an unknown number of".to_owned(), report::group_digits);
                 findings.ok("records", format!("{total} in the group; QueryFaceRecord is allowed"));
             }
             RecordPage::Throttled { .. } => findings.skip("records", "throttled"),
@@ -252,23 +255,19 @@ async fn ask(args: &DoctorArgs, target: &Target, transport: HttpTransport, findi
             }
             RecordPage::Fatal(fatal) => findings.fail("records", &CliError::from(fatal)),
         },
-        _ => findings.skip("records", "needs a group that is there"),
+        _ => findings.skip("records", "needs an existing group"),
     }
+    let remedy = "needed only for photos above 1 MB with --fit never";
     match client.authorize_file_upload(permit!()).await {
-        Ok(_) => findings.ok("upload", "leave is given (for photos above 1 MB)"),
+        Ok(_) => findings.ok("upload", "upload permitted (for photos above 1 MB)"),
         Err(UploadError::Throttled { .. }) => findings.skip("upload", "throttled"),
-        Err(UploadError::CallFailure(fault)) => {
-            findings.warn("upload", fault.message, "only photos above 1 MB with --fit never need it");
-        }
+        Err(UploadError::CallFailure(fault)) => findings.warn("upload", fault.message, remedy),
         Err(UploadError::Refused(refusal)) => {
-            let detail = format!("{}: {}", refusal.code, refusal.message);
-            findings.warn("upload", detail, "only photos above 1 MB with --fit never need it");
+            findings.warn("upload", format!("{}: {}", refusal.code, refusal.message), remedy);
         }
-        Err(UploadError::Fatal(fatal)) => {
-            findings.warn("upload", fatal.to_string(), "only photos above 1 MB with --fit never need it");
-        }
+        Err(UploadError::Fatal(fatal)) => findings.warn("upload", fatal.to_string(), remedy),
     }
-    findings.skip("enrolling", "AddFaceRecord is not tried: it would make a record; try run --canary 1");
+    findings.skip("enrolling", "AddFaceRecord is not called, because it creates a record; try run --canary 1");
 }
 
 fn is_network(fault: &CallFailure) -> bool {
@@ -289,27 +288,27 @@ fn is_network(fault: &CallFailure) -> bool {
     }
 }
 
-/// The checkpoint, and the disk that it is on.
-fn look(path: &Path, reader: Result<Reader, StoreError>, args: &DoctorArgs, findings: &mut Findings) {
-    let found = reader.and_then(|reader| {
+/// Checks the checkpoint and its disk.
+fn check_files(path: &Path, reader: Result<Reader, StoreError>, args: &DoctorArgs, findings: &mut Findings) {
+    let state = reader.and_then(|reader| {
         reader.integrity_check()?;
         Ok((reader.counts()?, reader.is_live(), reader.learned_rate()?))
     });
-    match found {
+    match state {
         Ok((counts, is_live, learned)) => {
-            let live = if is_live { ", a run is going on" } else { "" };
-            let rows = report::thousands(counts.total);
-            findings.ok("checkpoint", format!("{}: {rows} rows, every page is whole{live}", path.display()));
+            let live = if is_live { ", a run is in progress" } else { "" };
+            let rows = report::group_digits(counts.total);
+            findings.ok("checkpoint", format!("{}: {rows} rows, integrity check passed{live}", path.display()));
             match learned {
                 Some(rate) => findings.warn(
                     "quota",
-                    format!("--qps {}; the last run was brought down to {rate:.1} a second", args.qps),
-                    "the next run begins there; others use the quota, or it is lower than --qps",
+                    format!("--qps {}; throttling reduced the last run to {rate:.1} a second", args.qps),
+                    "the next run starts at that rate; the quota is used by others or lower than --qps",
                 ),
-                None => findings.ok("quota", format!("--qps {}; no run was brought below it", args.qps)),
+                None => findings.ok("quota", format!("--qps {}; no run was throttled below it", args.qps)),
             }
         }
-        Err(StoreError::Missing { .. }) => findings.ok("checkpoint", "none yet: the first run makes it"),
+        Err(StoreError::Missing { .. }) => findings.ok("checkpoint", "none yet: the first run creates it"),
         Err(error) => findings.fail("checkpoint", &CliError::from(error)),
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -317,7 +316,7 @@ fn look(path: &Path, reader: Result<Reader, StoreError>, args: &DoctorArgs, find
         Ok(disk) => {
             let free = disk.f_bavail * disk.f_frsize;
             let detail = format!("{} free in {}", report::bytes(free), folder.display());
-            if free < ROOM {
+            if free < MIN_FREE_BYTES {
                 findings.warn("disk", detail, "a million rows take 200 MB");
             } else {
                 findings.ok("disk", detail);

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CliError, place};
+use super::{CliError, checkpoint_path, error::exit_after_writing};
 use crate::{
     checkpoint::Reader,
     cli::{ExportArgs, ExportFormat},
@@ -14,9 +14,8 @@ use crate::{
     report::{ExportError, Exporter},
 };
 
-/// See the module.
 pub(super) fn export(args: &ExportArgs) -> Result<Exit, CliError> {
-    let path = place::to_look_into(&args.which)?;
+    let path = checkpoint_path::existing(&args.which)?;
     let reader = Reader::open(&path)?;
     let to_stdout = args.output == Path::new("-");
     let is_named_jsonl = args.output.extension().is_some_and(|ending| ending == "jsonl" || ending == "ndjson");
@@ -29,11 +28,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, CliError> {
     } else {
         files::replace(&args.output, Audience::Owner, |file| write(&exporter, format, file))
     };
-    match written {
-        Ok(()) => Ok(Exit::Success),
-        Err(error) if error.is_closed_pipe() => Ok(Exit::Success),
-        Err(error) => Err(error.into()),
-    }
+    exit_after_writing(written)
 }
 
 fn write(exporter: &Exporter<'_>, format: ExportFormat, output: impl Write) -> Result<(), ExportError> {

@@ -1,33 +1,33 @@
-//! `face-enroll completions SHELL` and `face-enroll man`: made from the command line's own definition.
+//! `face-enroll completions SHELL` and `face-enroll man`, generated from the definition of the command line.
 
 use std::io::{Write, stdout};
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::CliError;
+use super::{CliError, error::exit_after_writing};
 use crate::{
     cli::{Cli, CompletionsArgs},
     exit::Exit,
     report::ExportError,
 };
 
-/// A completion script on stdout.
+/// Prints a completion script.
 pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "face-enroll", &mut script);
     if args.shell == Shell::Bash {
-        // clap_complete 4.6 names the commands of a program with a hyphen in one way and looks for them in another.
+        // clap_complete 4.6 defines and calls the functions of a program with a hyphen under different names.
         script = String::from_utf8_lossy(&script).replace("face__subcmd__enroll", "face__enroll").into_bytes();
     }
-    print(&script)
+    exit_after_writing(stdout().lock().write_all(&script).map_err(ExportError::Write))
 }
 
-/// The manual page on stdout: the program, then each of its commands, then how it ends.
+/// Prints the manual page: the program, each command, the exit codes.
 pub(super) fn man() -> Result<Exit, CliError> {
     let mut page = Vec::new();
     let mut command = Cli::command();
-    // Gives the subcommands their whole names.
+    // Sets the full names of the subcommands.
     command.build();
     let written = clap_mangen::Man::new(command.clone()).render(&mut page).and_then(|()| {
         command.get_subcommands().filter(|sub| !sub.is_hide_set()).try_for_each(|sub| {
@@ -39,19 +39,11 @@ pub(super) fn man() -> Result<Exit, CliError> {
     });
     let written = written.and_then(|()| {
         writeln!(page, ".SH \"EXIT STATUS\"")?;
-        // None of these words begins with what roff would take for a request.
+        // No text in the table begins with a character that roff takes for a request.
         Exit::TABLE
             .iter()
             .try_for_each(|(code, meaning)| writeln!(page, ".TP\n\\fB{code}\\fR\n{}", meaning.replace('-', "\\-")))
     });
     written.map_err(|error| CliError::from(ExportError::Write(error)))?;
-    print(&page)
-}
-
-/// Whoever reads it may have read enough.
-fn print(text: &[u8]) -> Result<Exit, CliError> {
-    match stdout().lock().write_all(text) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(ExportError::Write(error).into()),
-        Ok(()) | Err(_) => Ok(Exit::Success),
-    }
+    exit_after_writing(stdout().lock().write_all(&page).map_err(ExportError::Write))
 }

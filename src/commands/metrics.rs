@@ -1,4 +1,4 @@
-//! A run's figures for Prometheus: in a file, and at an address.
+//! Publishes the metrics of a run for Prometheus: in a file and over HTTP.
 
 use std::{
     convert::Infallible,
@@ -21,15 +21,16 @@ use crate::{
     files::{self, Audience},
 };
 
-/// Prometheus' own name for its text format.
+/// Content type of the Prometheus text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Where no connection can be taken.
-const BETWEEN_TRIES: Duration = Duration::from_millis(200);
-/// Connections at once, and how long each may last: whoever scrapes is never in the way of the photos' files.
+/// Pause after a failed `accept`.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
+/// Concurrent connections, limited so that scrapers never use up the file descriptors that photos need.
 const MAX_CONNECTIONS: usize = 16;
+/// Longest time for one connection.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// See the module. Whoever scrapes is told what was published last.
+/// Where the metrics go. A scrape gets the text that was published last.
 pub(super) struct Metrics<'a> {
     file: Option<&'a Path>,
     published: Arc<Mutex<String>>,
@@ -37,7 +38,7 @@ pub(super) struct Metrics<'a> {
 }
 
 impl<'a> Metrics<'a> {
-    /// Fails where the file can't be written, or the address can't be had.
+    /// Fails if the file can't be written or the address can't be bound.
     pub(super) async fn start(file: Option<&'a Path>, address: Option<SocketAddr>) -> Result<Self, CliError> {
         let usage = |what: String, error: io::Error| CliError::new(Exit::Usage, format!("{what}: {error}"));
         if let Some(path) = file {
@@ -47,9 +48,9 @@ impl<'a> Metrics<'a> {
         let published = Arc::<Mutex<String>>::default();
         let server = match address {
             Some(address) => {
-                let had = |error| usage(format!("--metrics-addr {address} can't be had"), error);
-                let listener = TcpListener::bind(address).await.map_err(had)?;
-                tracing::info!(address = %listener.local_addr().map_err(had)?, "figures for Prometheus at /metrics");
+                let bind = |error| usage(format!("cannot listen on --metrics-addr {address}"), error);
+                let listener = TcpListener::bind(address).await.map_err(bind)?;
+                tracing::info!(address = %listener.local_addr().map_err(bind)?, "serving metrics at /metrics");
                 Some(AbortOnDropHandle::new(tokio::spawn(serve(listener, Arc::clone(&published)))))
             }
             None => None,
@@ -57,42 +58,48 @@ impl<'a> Metrics<'a> {
         Ok(Self { file, published, server })
     }
 
-    /// Is there anybody to publish for?
-    pub(super) fn are_wanted(&self) -> bool {
+    /// Whether a file or an address was given.
+    pub(super) fn has_consumer(&self) -> bool {
         self.file.is_some() || self.server.is_some()
     }
 
-    /// From now on these are the figures.
-    pub(super) async fn publish(&self, text: String) -> io::Result<()> {
+    /// Publishes the text; a failure only warns, as it must not end a run.
+    pub(super) async fn publish_or_warn(&self, text: String) {
+        if let Err(error) = self.publish(text).await {
+            tracing::warn!(%error, "cannot write the metrics");
+        }
+    }
+
+    async fn publish(&self, text: String) -> io::Result<()> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&text);
         let Some(path) = self.file.map(Path::to_owned) else { return Ok(()) };
-        // A slow disk is not to hold up the sending.
+        // Write on another thread, so that a slow disk does not delay sending.
         let write = move || files::replace(&path, Audience::Everyone, |file| file.write_all(text.as_bytes()));
         tokio::task::spawn_blocking(write).await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
     }
 }
 
 async fn serve(listener: TcpListener, published: Arc<Mutex<String>>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, for one: the next scrape may have better luck.
-            tokio::time::sleep(BETWEEN_TRIES).await;
+            // Usually out of file descriptors, which passes.
+            tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             continue;
         };
         let published = Arc::clone(&published);
-        let answer = service_fn(move |_request| {
+        let respond = service_fn(move |_request| {
             let text = published.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let answer = Response::builder().header(CONTENT_TYPE, TEXT_FORMAT).body(Full::new(Bytes::from(text)));
-            async move { Ok::<_, Infallible>(answer.expect("a header of ours is a header")) }
+            let response = Response::builder().header(CONTENT_TYPE, TEXT_FORMAT).body(Full::new(Bytes::from(text)));
+            async move { Ok::<_, Infallible>(response.expect("the header is valid")) }
         });
-        // One answer each: who connects and says nothing is not kept.
+        // One response per connection, and none stays open idle.
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).keep_alive(false);
         tokio::spawn(async move {
-            let _place = place;
-            let served = server.serve_connection(TokioIo::new(stream), answer);
+            let _slot = slot;
+            let served = server.serve_connection(TokioIo::new(stream), respond);
             drop(tokio::time::timeout(CONNECTION_TIMEOUT, served).await);
         });
     }

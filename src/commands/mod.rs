@@ -1,38 +1,40 @@
-//! One file per subcommand; the only place where things are wired together, and where errors get their advice.
+//! One file per subcommand: the only room that wires the others together, and that adds a hint to an error.
 
 mod check;
+mod checkpoint_path;
 mod config;
 mod doctor;
-mod ending;
+mod duplicate_checkpoint;
+mod error;
+mod exit_status;
 mod export;
-mod failure;
-mod finish;
-mod forget;
 mod manual;
 mod metrics;
+mod monitor;
+mod on_finish;
 mod outputs;
-mod place;
-mod reading;
+mod purge;
 mod report;
 mod retry;
 mod run;
 mod sandbox;
-mod sibling;
 mod signals;
+mod sources;
 mod status;
 mod target;
 mod verify;
-mod watcher;
 
-pub use failure::CliError;
+use std::io::IsTerminal;
+
+pub use error::CliError;
 pub use outputs::check_outputs;
 
 use crate::{
-    cli::{Cli, Command, ConfigCommand},
+    cli::{Cli, Command, ConfigCommand, When},
     exit::Exit,
 };
 
-/// Does what was typed.
+/// Runs the subcommand.
 pub async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
     signals::survive_size_limit()?;
     match cli.command {
@@ -43,13 +45,22 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Verify(args) => verify::verify(&args).await,
         Command::Doctor(args) => doctor::doctor(&args).await,
         Command::Retry(args) => retry::retry(&args),
-        Command::Purge(args) => forget::purge(&args),
-        Command::Erase(args) => forget::erase(&args),
+        Command::Purge(args) => purge::purge(&args),
+        Command::Erase(args) => purge::erase(&args),
         Command::Export(args) => export::export(&args),
         Command::Report(args) => report::report(&args),
         Command::Config(ConfigCommand::Show) => config::show(&cli.log).await,
         Command::Completions(args) => manual::completions(&args),
         Command::Man => manual::man(),
         Command::Sandbox(args) => sandbox::sandbox(args).await,
+    }
+}
+
+/// Whether to show a progress bar on stderr.
+fn shows_bar(progress: When, is_quiet: bool) -> bool {
+    match progress {
+        When::Auto => std::io::stderr().is_terminal() && !is_quiet,
+        When::Always => true,
+        When::Never => false,
     }
 }

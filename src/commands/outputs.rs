@@ -1,6 +1,6 @@
-//! No output may be an input: what a command writes is compared with what it reads, before anything is opened for writing.
+//! Refuses an output that is also an input, before anything is opened for writing.
 //!
-//! Files are compared, not names: links and other spellings of a name lead to the same file.
+//! Compares files, not names: a link or another spelling may lead to the same file.
 
 use std::{
     ffi::OsString,
@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     CliError,
-    place::{self, Kind},
+    checkpoint_path::{self, Kind},
     target,
 };
 use crate::{
@@ -24,26 +24,26 @@ use crate::{
     picture, settings,
 };
 
-/// Bytes that tell a photo.
-const HEAD: u64 = 64;
+/// Bytes that identify a photo.
+const HEAD_BYTES: u64 = 64;
 
-/// Bytes of a first line that are looked at.
-const MAX_HEADER: u64 = 64 * 1024;
+/// Bytes of a first line to read.
+const MAX_HEADER_BYTES: u64 = 64 * 1024;
 
-/// A file by the role that it has.
+/// A file and its role.
 struct Role {
     role: String,
     path: PathBuf,
 }
 
-/// What a command reads and writes.
+/// The files that a command reads and writes.
 #[derive(Default)]
 struct Files {
     inputs: Vec<Role>,
     outputs: Vec<Role>,
 }
 
-/// Refuses (exit 2) an output that is a source, the checkpoint, a file that belongs to it, a photo, or another output.
+/// Fails (exit 2) if an output is a source, the checkpoint or a companion file, a photo, or another output.
 pub fn check_outputs(cli: &Cli) -> Result<(), CliError> {
     let mut files = Files::default();
     files.outputs_of(cli);
@@ -51,17 +51,17 @@ pub fn check_outputs(cli: &Cli) -> Result<(), CliError> {
         return Ok(());
     }
     files.inputs_of(cli);
-    let refused = |words: String| Err(CliError::new(Exit::Usage, words).with_hint("give another file"));
+    let refuse = |message: String| Err(CliError::new(Exit::Usage, message).with_hint("give another file"));
     for (at, output) in files.outputs.iter().enumerate() {
         let path = output.path.display();
         if let Some(input) = files.inputs.iter().find(|input| is_same(&output.path, &input.path)) {
-            return refused(format!("{} {path} would overwrite {}", output.role, input.role));
+            return refuse(format!("{} {path} would overwrite {}", output.role, input.role));
         }
         if let Some(other) = files.outputs[..at].iter().find(|other| is_same(&output.path, &other.path)) {
-            return refused(format!("{} and {} are the same file: {path}", other.role, output.role));
+            return refuse(format!("{} and {} are the same file: {path}", other.role, output.role));
         }
         if is_photo(&output.path) {
-            return refused(format!("{} {path} would overwrite a photo", output.role));
+            return refuse(format!("{} {path} would overwrite a photo", output.role));
         }
     }
     Ok(())
@@ -73,7 +73,7 @@ impl Files {
         match &cli.command {
             Command::Run(args) => {
                 self.output("--metrics-file", args.show.metrics_file.as_deref());
-                // A source of no bytes would be taken for a checkpoint that is being made.
+                // An empty source would pass for a new checkpoint.
                 let checkpoint = args.checkpoint.as_deref();
                 let is_source = |path: &&Path| args.read.sources.iter().any(|source| is_same(path, source));
                 self.output("--checkpoint", checkpoint.filter(is_source));
@@ -114,40 +114,42 @@ impl Files {
                 self.sources(&args.read.sources);
                 self.given("--ca-file", args.service.ca_file.as_deref());
                 let kind = target::kind(args);
-                if let Ok((checkpoint, _)) = place::locate(&args.read.sources, args.checkpoint.as_deref(), kind) {
+                if let Ok((checkpoint, _)) =
+                    checkpoint_path::locate(&args.read.sources, args.checkpoint.as_deref(), kind)
+                {
                     self.checkpoint(&checkpoint);
                 }
             }
             Command::Check(args) => {
                 self.sources(&args.read.sources);
                 for kind in [Kind::Service, Kind::Sandbox] {
-                    if let Ok((checkpoint, _)) = place::locate(&args.read.sources, None, kind) {
+                    if let Ok((checkpoint, _)) = checkpoint_path::locate(&args.read.sources, None, kind) {
                         self.checkpoint(&checkpoint);
                     }
                 }
             }
-            Command::Status(args) => self.looked_into(&args.which),
+            Command::Status(args) => self.checkpoint_of(&args.which),
             Command::Verify(args) => {
-                self.looked_into(&args.which);
+                self.checkpoint_of(&args.which);
                 self.given("--ca-file", args.service.ca_file.as_deref());
             }
             Command::Doctor(args) => {
                 self.given("--ca-file", args.service.ca_file.as_deref());
                 let (source, checkpoint) = (args.source.clone(), args.checkpoint.clone());
                 if source.is_some() || checkpoint.is_some() {
-                    self.looked_into(&CheckpointArgs { source, checkpoint, sandbox: false });
+                    self.checkpoint_of(&CheckpointArgs { source, checkpoint, sandbox: false });
                 }
             }
-            Command::Retry(args) => self.looked_into(&args.which),
-            Command::Purge(args) => self.looked_into(&args.which),
-            Command::Erase(args) => self.looked_into(&args.which),
+            Command::Retry(args) => self.checkpoint_of(&args.which),
+            Command::Purge(args) => self.checkpoint_of(&args.which),
+            Command::Erase(args) => self.checkpoint_of(&args.which),
             Command::Export(args) => {
-                self.looked_into(&args.which);
-                // An export that was mended and run is a source too; the next export may have its name.
+                self.checkpoint_of(&args.which);
+                // A corrected export becomes a source when it is run; the next export may overwrite it.
                 let sources = args.which.source.as_slice();
                 self.inputs.retain(|input| sources.contains(&input.path) || !is_export(&input.path));
             }
-            Command::Report(args) => self.looked_into(&args.which),
+            Command::Report(args) => self.checkpoint_of(&args.which),
             Command::Sandbox(args) => self.given("--faults", args.faults.as_deref()),
             Command::Config(_) | Command::Completions(_) | Command::Man => {}
         }
@@ -176,9 +178,9 @@ impl Files {
         }
     }
 
-    fn looked_into(&mut self, which: &CheckpointArgs) {
+    fn checkpoint_of(&mut self, which: &CheckpointArgs) {
         self.sources(which.source.as_slice());
-        if let Ok(checkpoint) = place::to_look_into(which) {
+        if let Ok(checkpoint) = checkpoint_path::existing(which) {
             self.checkpoint(&checkpoint);
         }
     }
@@ -197,39 +199,39 @@ impl Files {
 fn is_same(output: &Path, input: &Path) -> bool {
     match (output.metadata(), input.metadata()) {
         (Ok(output), Ok(input)) => output.is_file() && FileId::of(&output) == FileId::of(&input),
-        (Err(_), Err(_)) => resolved(output).is_some_and(|output| Some(output) == resolved(input)),
+        (Err(_), Err(_)) => resolve(output).is_some_and(|output| Some(output) == resolve(input)),
         (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
     }
 }
 
-/// The name of a file that is not there yet, with its folder's links followed.
-fn resolved(path: &Path) -> Option<PathBuf> {
+/// Path of a file that does not exist yet, with the links of its directory resolved.
+fn resolve(path: &Path) -> Option<PathBuf> {
     Some(files::folder_of(path).canonicalize().ok()?.join(path.file_name()?))
 }
 
-/// Does the file begin as an export of ours does, by the names in its first line?
+/// Whether the first line of the file has the columns of an export.
 fn is_export(path: &Path) -> bool {
     let mut head = String::new();
-    let read = File::open(path).and_then(|file| BufReader::new(file.take(MAX_HEADER)).read_line(&mut head));
+    let read = File::open(path).and_then(|file| BufReader::new(file.take(MAX_HEADER_BYTES)).read_line(&mut head));
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let names: Vec<&str> = head.split(|c| !is_name(c)).collect();
-    read.is_ok() && EXPORT_COLUMNS.iter().all(|mark| names.contains(mark))
+    read.is_ok() && EXPORT_COLUMNS.iter().all(|column| names.contains(column))
 }
 
-/// Photos are sources too; which ones they are, the manifest says, but what they are, their first bytes.
+/// Whether the first bytes are those of a photo. The manifest, which names the photos, is not read yet.
 fn is_photo(path: &Path) -> bool {
     use picture::Kind;
-    if !path.metadata().is_ok_and(|found| found.is_file()) {
+    if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
         return false;
     }
     let mut head = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+    let read = File::open(path).and_then(|file| file.take(HEAD_BYTES).read_to_end(&mut head));
     read.is_ok()
         && match Kind::detect(&head) {
             Kind::Jpeg | Kind::Png | Kind::Gif | Kind::WebP | Kind::Heic | Kind::Avif | Kind::Tiff | Kind::JpegXl => {
                 true
             }
-            // Two letters prove nothing.
+            // A signature of two letters proves nothing.
             Kind::Bmp | Kind::Pdf | Kind::Html | Kind::Zip | Kind::Unknown => false,
         }
 }

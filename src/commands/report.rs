@@ -5,28 +5,23 @@ use std::{
     path::Path,
 };
 
-use super::{CliError, place};
+use super::{CliError, checkpoint_path, error::exit_after_writing};
 use crate::{
     checkpoint::Reader,
     cli::ReportArgs,
     exit::Exit,
     files::{self, Audience},
-    report::{ExportError, Ids, Page},
+    report::{ExportError, HtmlReport, Ids},
 };
 
-/// See the module.
 pub(super) fn report(args: &ReportArgs) -> Result<Exit, CliError> {
-    let path = place::to_look_into(&args.which)?;
+    let path = checkpoint_path::existing(&args.which)?;
     let ids = if args.show_ids { Ids::Shown } else { Ids::Masked };
-    let page = Page::of(&Reader::open(&path)?, &path, ids)?.html(jiff::Timestamp::now().as_millisecond());
+    let page = HtmlReport::read(&Reader::open(&path)?, &path, ids)?.render(jiff::Timestamp::now().as_millisecond());
     let written = if args.output == Path::new("-") {
         stdout().lock().write_all(page.as_bytes())
     } else {
         files::replace(&args.output, Audience::Owner, |file| file.write_all(page.as_bytes()))
     };
-    match written.map_err(ExportError::Write) {
-        Ok(()) => Ok(Exit::Success),
-        Err(error) if error.is_closed_pipe() => Ok(Exit::Success),
-        Err(error) => Err(error.into()),
-    }
+    exit_after_writing(written.map_err(ExportError::Write))
 }

@@ -13,7 +13,6 @@ use crate::{
     sandbox::{Groups, Sandbox, Script, Settings, Window},
 };
 
-/// See the module.
 pub(super) async fn sandbox(args: SandboxArgs) -> Result<Exit, CliError> {
     let faults = match &args.faults {
         Some(path) => Script::read(path).map_err(|error| CliError::new(Exit::Usage, error))?,
@@ -53,7 +52,7 @@ pub(super) async fn sandbox(args: SandboxArgs) -> Result<Exit, CliError> {
         }));
     } else {
         report::print(&format!(
-            "The sandbox listens. In another terminal:\n\n  \
+            "The sandbox is listening. In another terminal:\n\n  \
              export ALIBABA_CLOUD_ACCESS_KEY_ID={} ALIBABA_CLOUD_ACCESS_KEY_SECRET={}\n  \
              face-enroll run MANIFEST --group CODE --endpoint {}\n",
             sandbox.access_key_id(),

@@ -1,4 +1,4 @@
-//! What the process is told from outside.
+//! Signals that end a run.
 
 use std::future::pending;
 
@@ -11,7 +11,7 @@ use crate::{
     run::{Stop, is_ignored},
 };
 
-/// The first signal drains, the second leaves. What was ignored at the start stays ignored.
+/// Drains at the first signal and quits at the second. A signal that was ignored at start-up (`nohup`) stays ignored.
 pub(super) fn listen(stop: Stop) -> Result<AbortOnDropHandle<()>, CliError> {
     let (mut hangup, mut interrupt, mut terminate) =
         (open(SignalKind::hangup())?, open(SignalKind::interrupt())?, open(SignalKind::terminate())?);
@@ -25,25 +25,28 @@ pub(super) fn listen(stop: Stop) -> Result<AbortOnDropHandle<()>, CliError> {
             };
             let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
             if stop.is_signalled() {
-                tracing::warn!("leaving at once: what is in flight is in doubt");
+                tracing::warn!("quitting now: in-flight requests are recorded as in doubt");
                 stop.force_quit();
                 return;
             }
-            tracing::warn!(signal = number, "stopping: what is in flight is heard out; a second signal leaves at once");
+            tracing::warn!(
+                signal = number,
+                "stopping: waiting for in-flight requests; send a second signal to quit now"
+            );
             stop.on_signal(number);
         }
     })))
 }
 
-/// A write beyond RLIMIT_FSIZE fails, as on a full disk, and does not kill the process: a signal that is caught interrupts
-/// nothing, and is not caught by the programs that we start.
+/// Makes a write beyond RLIMIT_FSIZE fail, as on a full disk, instead of killing the process. SIGXFSZ is caught, not
+/// ignored, so that child processes do not inherit the change.
 pub(super) fn survive_size_limit() -> Result<(), CliError> {
     let kind = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
-    // Once caught, it stays caught, though nobody listens.
+    // The signal stays caught after the listener is dropped.
     signal(kind).map(drop).map_err(|error| CliError::new(Exit::Internal, error))
 }
 
-/// The next signal; nothing, for ever, where there is none to wait for.
+/// Waits for the next signal; never returns if the signal is `None`.
 pub(super) async fn next(signal: &mut Option<Signal>) -> Option<()> {
     match signal {
         Some(signal) => signal.recv().await,
@@ -51,11 +54,11 @@ pub(super) async fn next(signal: &mut Option<Signal>) -> Option<()> {
     }
 }
 
-/// Returns when any of the signals that end a run has come.
+/// Waits for any signal that ends a run.
 pub(super) async fn any() {
-    let hear = |kind| open(kind).unwrap_or_default();
+    let listen = |kind| open(kind).unwrap_or_default();
     let (mut hangup, mut interrupt, mut terminate) =
-        (hear(SignalKind::hangup()), hear(SignalKind::interrupt()), hear(SignalKind::terminate()));
+        (listen(SignalKind::hangup()), listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
     tokio::select! {
         Some(()) = next(&mut hangup) => {}
         Some(()) = next(&mut interrupt) => {}
@@ -64,7 +67,7 @@ pub(super) async fn any() {
     }
 }
 
-/// None: it was ignored when the process began.
+/// `None` if the signal was ignored at start-up.
 fn open(kind: SignalKind) -> Result<Option<Signal>, CliError> {
     let number = u8::try_from(kind.as_raw_value()).unwrap_or_default();
     if is_ignored(number) {

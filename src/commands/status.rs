@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{CliError, place};
+use super::{CliError, checkpoint_path};
 use crate::{
     checkpoint::Reader,
     cli::StatusArgs,
@@ -15,25 +15,24 @@ use crate::{
     report::{self, Status},
 };
 
-/// Begins the terminal's screen anew: what was there is overwritten, not scrolled away.
-const FROM_THE_TOP: &str = "\x1b[H\x1b[2J";
+/// Clears the screen of the terminal.
+const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
 
-/// Looking more often would only be in the run's way.
-const LEAST: Duration = Duration::from_millis(100);
+/// Shortest period of `--watch`; reading more often would slow down the run.
+const MIN_PERIOD: Duration = Duration::from_millis(100);
 
-/// See the module.
 pub(super) fn status(args: &StatusArgs) -> Result<Exit, CliError> {
-    let path = place::to_look_into(&args.which)?;
+    let path = checkpoint_path::existing(&args.which)?;
     loop {
         let reader = Reader::open(&path)?;
         if args.watch.is_some() && stdout().is_terminal() && !args.json {
-            let _ = stdout().write_all(FROM_THE_TOP.as_bytes());
+            let _ = stdout().write_all(CLEAR_SCREEN.as_bytes());
         }
         let shown = if args.json { json(&reader, &path)? } else { text(&reader, &path)? };
-        // Whoever watched may have seen enough.
-        let is_heard = report::print(shown.trim_end());
+        // Stop when the reader of stdout has left.
+        let is_open = report::print(shown.trim_end());
         match args.watch {
-            Some(period) if reader.is_live() && is_heard => std::thread::sleep(period.max(LEAST)),
+            Some(period) if reader.is_live() && is_open => std::thread::sleep(period.max(MIN_PERIOD)),
             Some(_) | None => return Ok(Exit::Success),
         }
     }
@@ -51,7 +50,7 @@ fn json(reader: &Reader, path: &Path) -> Result<String, CliError> {
 }
 
 fn text(reader: &Reader, path: &Path) -> Result<String, CliError> {
-    let state = if reader.is_live() { "a run is going on" } else { "no run is going on" };
+    let state = if reader.is_live() { "a run is in progress" } else { "no run in progress" };
     let counts = reader.counts()?;
     let path = path.to_string_lossy();
     let mut text = format!("{} ({state})\n  groups    {}\n", printable(&path), reader.groups()?.join(", "));

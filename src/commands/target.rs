@@ -1,4 +1,4 @@
-//! Where a run sends to, and as whom.
+//! The endpoint that a run sends to, and its credentials.
 
 use std::{
     num::NonZeroU32,
@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use super::{CliError, place::Kind};
+use super::{CliError, checkpoint_path::Kind};
 use crate::{
-    api::{AccessKey, Credentials, Endpoint, HttpTransport, Proxy, Region, TransportSettings, UploadTarget},
+    api::{AccessKey, Client, Credentials, Endpoint, HttpTransport, Proxy, Region, TransportSettings, UploadTarget},
     cli::{RunArgs, ServiceArgs},
     domain::{FaceGroupCode, unquoted},
     exit::Exit,
@@ -16,28 +16,34 @@ use crate::{
     sandbox::{Sandbox, Settings as SandboxSettings},
 };
 
-/// The group of a sandbox run that names none.
+/// Default group of a sandbox run.
 const SANDBOX_GROUP: &str = "sandbox";
-/// What a checkpoint made by `--sandbox` belongs to.
+/// Target of a checkpoint made by `--sandbox`.
 pub(super) const SANDBOX_BINDING: &str = "the sandbox";
 
-/// See the module.
+/// Where to send, and with which credentials.
 pub(super) struct Target {
     pub(super) endpoint: Endpoint,
     pub(super) upload: UploadTarget,
     pub(super) credentials: Credentials,
-    /// What the checkpoint belongs to.
+    /// Identity of the target; a checkpoint belongs to one.
     pub(super) binding: String,
-    /// Lives as long as the run.
+    /// The sandbox of this process, kept alive for the run.
     pub(super) sandbox: Option<Sandbox>,
 }
 
-/// The real thing; no call but for the key of a role, where one is set up. Where no region is given, it is the one that the checkpoint belongs to.
-pub(super) async fn service(args: &ServiceArgs, belongs_to: Option<&str>) -> Result<Target, CliError> {
-    let region = region(args)?.or_else(|| belongs_to?.strip_prefix("region:")?.parse().ok());
+impl Target {
+    pub(super) fn client(&self, transport: HttpTransport) -> Client<HttpTransport> {
+        Client::new(transport, self.endpoint.clone(), self.upload.clone(), self.credentials.clone())
+    }
+}
+
+/// The real service. Makes no call except to fetch credentials. The default region is that of the checkpoint.
+pub(super) async fn service(args: &ServiceArgs, checkpoint_binding: Option<&str>) -> Result<Target, CliError> {
+    let region = region(args)?.or_else(|| checkpoint_binding?.strip_prefix("region:")?.parse().ok());
     let endpoint = endpoint(args, region)?;
     let upload = Endpoint::custom(&args.upload_endpoint)?;
-    // Before anything is asked of anyone: what is set up wrongly is not to be found out halfway.
+    // Check the proxy settings before the first call.
     Proxy::from_environment(|name| std::env::var_os(name)).map_err(|error| CliError::new(Exit::Usage, error))?;
     let credentials = Credentials::resolve(|name| std::env::var(name).ok(), &roots(args)?).await?;
     let binding = endpoint.target_id();
@@ -50,7 +56,7 @@ pub(super) async fn service(args: &ServiceArgs, belongs_to: Option<&str>) -> Res
     })
 }
 
-/// The network, with the certificates that it is to trust. `settle`: `--settle`, where something is sent or settled.
+/// The HTTP transport with the trusted certificates. `settle` is `--settle`, for commands that send or reconcile.
 pub(super) fn transport(
     args: &ServiceArgs,
     connections: usize,
@@ -62,24 +68,24 @@ pub(super) fn transport(
     HttpTransport::new(&settings).map_err(|error| CliError::new(Exit::Usage, error))
 }
 
-/// `--ca-file`.
+/// Contents of `--ca-file`.
 fn roots(args: &ServiceArgs) -> Result<Vec<u8>, CliError> {
     let Some(file) = &args.ca_file else { return Ok(Vec::new()) };
     std::fs::read(file)
         .map_err(|error| CliError::new(Exit::Usage, format!("--ca-file {} can't be read: {error}", file.display())))
 }
 
-/// Is it a rehearsal?
+/// Whether the run goes to the service or to the sandbox.
 pub(super) fn kind(args: &RunArgs) -> Kind {
     if args.sandbox { Kind::Sandbox } else { Kind::Service }
 }
 
-/// The group of rows that name none.
+/// Group of the rows that do not name one.
 pub(super) fn group(args: &RunArgs) -> Option<FaceGroupCode> {
     args.read.group.clone().or_else(|| FaceGroupCode::parse(SANDBOX_GROUP).ok().filter(|_| args.sandbox))
 }
 
-/// As given, or as the official SDKs take it from the environment.
+/// The region as given, or from the variable that the official SDKs use.
 fn region(args: &ServiceArgs) -> Result<Option<Region>, CliError> {
     let from_environment = || match std::env::var("ALIBABA_CLOUD_REGION_ID") {
         Ok(id) if !unquoted(&id).is_empty() => unquoted(&id).parse().map(Some).map_err(CliError::from),
@@ -92,22 +98,26 @@ fn endpoint(args: &ServiceArgs, region: Option<Region>) -> Result<Endpoint, CliE
     match (&args.endpoint, region) {
         (Some(url), _) => Ok(Endpoint::custom(url)?),
         (None, Some(region)) => Ok(Endpoint::for_region(region, args.network)),
-        (None, None) => Err(CliError::new(Exit::Usage, "no region given: data is kept apart by region, so it is never guessed")
-            .with_hint("give --region ap-southeast-1 (or ap-southeast-5, cn-hongkong, ap-southeast-3), or try it out with --sandbox")),
+        (None, None) => {
+            Err(CliError::new(Exit::Usage, "no region given: data is separate per region, so there is no default")
+                .with_hint(
+                    "give --region ap-southeast-1 (or ap-southeast-5, cn-hongkong, ap-southeast-3), or try --sandbox",
+                ))
+        }
     }
 }
 
-/// Where a sandbox keeps its records: beside the checkpoint.
+/// File of the sandbox's records, next to the checkpoint.
 pub(super) fn sandbox_records(checkpoint: &Path) -> PathBuf {
     let mut name = checkpoint.as_os_str().to_owned();
     name.push(".records.jsonl");
     name.into()
 }
 
-/// A sandbox whose records outlive the process, in a file beside the checkpoint.
+/// Starts a sandbox that keeps its records in a file next to the checkpoint.
 pub(super) async fn sandbox(args: &ServiceArgs, qps: Qps, checkpoint: &Path) -> Result<Target, CliError> {
     if args.endpoint.is_some() {
-        return Err(CliError::new(Exit::Usage, "--sandbox has its own endpoint: leave --endpoint out"));
+        return Err(CliError::new(Exit::Usage, "--sandbox has its own endpoint: remove --endpoint"));
     }
     let settings = SandboxSettings {
         qps: quota(qps),
@@ -127,7 +137,7 @@ pub(super) async fn sandbox(args: &ServiceArgs, qps: Qps, checkpoint: &Path) -> 
     })
 }
 
-/// The sandbox allows what the run believes to be its quota.
+/// Quota of the sandbox: the `--qps` of the run.
 fn quota(qps: Qps) -> Option<NonZeroU32> {
     NonZeroU32::new(qps.get().ceil() as u32)
 }

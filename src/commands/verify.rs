@@ -1,4 +1,4 @@
-//! `face-enroll verify`: settles what is in doubt, or compares the checkpoint with the service.
+//! `face-enroll verify`: reconciles the rows in doubt, or compares the checkpoint with the service.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -7,12 +7,12 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     CliError,
-    place::{self, Kind},
+    checkpoint_path::{self, Kind},
     signals,
     target::{self, Target},
 };
 use crate::{
-    api::Client,
+    api::{Client, HttpTransport},
     checkpoint::{Checkpoint, Lock, Reader, RunStart, SqliteStore},
     cli::VerifyArgs,
     domain::{DrainReason, FaceGroupCode, RunId},
@@ -24,39 +24,38 @@ use crate::{
     verify::{Audit, AuditError, Difference},
 };
 
-/// See the module.
 pub(super) async fn verify(args: &VerifyArgs) -> Result<Exit, CliError> {
-    let path = place::to_look_into(&args.which)?;
+    let path = checkpoint_path::existing(&args.which)?;
     let binding = Reader::open(&path)?.binding()?;
     let kind = if binding.as_deref() == Some(target::SANDBOX_BINDING) { Kind::Sandbox } else { Kind::Service };
     let target = match kind {
         Kind::Service => target::service(&args.service, binding.as_deref()).await?,
         Kind::Sandbox => target::sandbox(&args.service, args.qps, &path).await?,
     };
-    let done = if args.all || args.sample.is_some() {
+    let result = if args.all || args.sample.is_some() {
         compare(args, &path, &target).await
     } else {
-        settle(args, &path, &target).await
+        reconcile(args, &path, &target).await
     };
     if let Some(sandbox) = target.sandbox {
         sandbox.shutdown().await;
     }
-    done
+    result
 }
 
-fn client(args: &VerifyArgs, target: &Target) -> Result<Client<crate::api::HttpTransport>, CliError> {
+fn client(args: &VerifyArgs, target: &Target) -> Result<Client<HttpTransport>, CliError> {
     let transport = target::transport(&args.service, 16, Some(args.settle))?;
-    Ok(Client::new(transport, target.endpoint.clone(), target.upload.clone(), target.credentials.clone()))
+    Ok(target.client(transport))
 }
 
-/// Asks about everything that is in doubt, until nothing is.
-async fn settle(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit, CliError> {
+/// Queries the service until no row is in doubt.
+async fn reconcile(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit, CliError> {
     let lock = Lock::acquire(path, Duration::ZERO)?;
     let store = SqliteStore::open(path, &target.binding)?;
     store.is_current(&lock, path)?;
     let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| CliError::new(Exit::Internal, error))?;
     let access_key = target.credentials.masked_id();
-    let found = checkpoint
+    let state = checkpoint
         .start_run(RunStart {
             id: RunId::new(jiff::Timestamp::now(), fastrand::u16(..)),
             access_key,
@@ -64,12 +63,12 @@ async fn settle(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit,
             quota: None,
         })
         .await?;
-    lock.remember(found.epoch);
+    lock.remember(state.epoch);
     let stop = Stop::default();
     let _signals = signals::listen(stop.clone())?;
     let now = Instant::now();
     let gate = || Gate::new(args.qps, QuotaUse::Dedicated, None, now);
-    // Nobody watches: the checkpoint tells it all afterwards.
+    // The events are not needed: the checkpoint has the result.
     let (events, _) = mpsc::channel(1);
     let engine = Arc::new(Engine::new(
         Deps {
@@ -100,9 +99,9 @@ async fn settle(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit,
     lock.remember(checkpoint.end_run(exit.code(), "verified".to_owned()).await?);
     drop(checkpoint);
     let _ = tokio::task::spawn_blocking(move || writer.join()).await;
-    let settled = found.counts.in_doubt.saturating_sub(counts.in_doubt);
+    let settled = state.counts.in_doubt.saturating_sub(counts.in_doubt);
     if args.json {
-        let line = Settled {
+        let line = ReconcileLine {
             r#type: "verify",
             checkpoint: path,
             settled,
@@ -115,7 +114,7 @@ async fn settle(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit,
         };
         report::print_json(&line);
     } else {
-        let (settled, left) = (report::thousands(settled), report::thousands(counts.in_doubt));
+        let (settled, left) = (report::group_digits(settled), report::group_digits(counts.in_doubt));
         report::print(&format!("{settled} settled, {left} in doubt, {queries} queries"));
         report::print(report::table(&counts).trim_end());
     }
@@ -144,7 +143,7 @@ fn settings(args: &VerifyArgs) -> Settings {
 }
 
 #[derive(Serialize)]
-struct Settled<'a> {
+struct ReconcileLine<'a> {
     r#type: &'static str,
     checkpoint: &'a Path,
     settled: u64,
@@ -156,11 +155,11 @@ struct Settled<'a> {
     exit_code: u8,
 }
 
-/// What the service has against what is known here.
+/// Compares the records of the service with the checkpoint; changes neither.
 async fn compare(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit, CliError> {
     let reader = Reader::open(path)?;
     if reader.is_live() {
-        tracing::warn!("a run is going on: what it is enrolling just now may be told as a difference");
+        tracing::warn!("a run is in progress: rows that it is enrolling may be reported as differences");
     }
     let mut groups = reader.groups()?;
     if let Some(group) = &args.group {
@@ -177,17 +176,17 @@ async fn compare(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit
     };
     for code in groups {
         let Ok(group) = FaceGroupCode::parse_recorded(code.as_str()) else { continue };
-        let mut tell = |user: &str, difference: Difference| tell(args, &code, user, &difference);
+        let mut on_difference = |user: &str, difference: Difference| print_difference(args, &code, user, &difference);
         match args.sample {
-            Some(size) => audit.sample(&group, size.get(), &mut tell).await?,
-            None => audit.whole(&group, &mut tell).await?,
+            Some(size) => audit.sample(&group, size.get(), &mut on_difference).await?,
+            None => audit.whole(&group, &mut on_difference).await?,
         }
     }
     let compared = audit.compared;
     let exit = if compared.has_differences() { Exit::InDoubt } else { Exit::Success };
     let only_there = args.sample.is_none().then_some(compared.only_there);
     if args.json {
-        report::print_json(&Comparison {
+        report::print_json(&ComparisonLine {
             r#type: "verify",
             checkpoint: path,
             in_both: compared.in_both,
@@ -206,21 +205,21 @@ async fn compare(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit
             ("queries", Some(compared.queries)),
         ];
         for (name, n) in rows {
-            let n = n.map_or_else(|| "not looked for".to_owned(), report::thousands);
+            let n = n.map_or_else(|| "not checked".to_owned(), report::group_digits);
             report::print(&format!("  {name:<10} {n}"));
         }
     }
     Ok(exit)
 }
 
-fn tell(args: &VerifyArgs, group: &str, user: &str, difference: &Difference) {
+fn print_difference(args: &VerifyArgs, group: &str, user: &str, difference: &Difference) {
     let (kind, state, records) = match difference {
         Difference::OnlyHere => ("only_here", Some("enrolled"), 0),
         Difference::OnlyThere(state) => ("only_there", state.map(|state| state.name()), 1),
         Difference::Several(records) => ("several", Some("enrolled"), *records),
     };
     if args.json {
-        let line = CheckpointState {
+        let line = DifferenceLine {
             r#type: "difference",
             kind,
             face_group_code: group,
@@ -230,14 +229,14 @@ fn tell(args: &VerifyArgs, group: &str, user: &str, difference: &Difference) {
         };
         report::print_json(&line);
     } else {
-        let here = state.map_or_else(|| "not known here".to_owned(), |state| format!("{state} here"));
-        // Ids may hold anything that is not a control character; quotes show where they end.
+        let here = state.map_or_else(|| "unknown here".to_owned(), |state| format!("{state} here"));
+        // Quote the id: it may contain spaces.
         report::print(&format!("{kind:<10}  {group}  {user:?}  {here}, {records} there"));
     }
 }
 
 #[derive(Serialize)]
-struct CheckpointState<'a> {
+struct DifferenceLine<'a> {
     r#type: &'static str,
     kind: &'static str,
     face_group_code: &'a str,
@@ -247,7 +246,7 @@ struct CheckpointState<'a> {
 }
 
 #[derive(Serialize)]
-struct Comparison<'a> {
+struct ComparisonLine<'a> {
     r#type: &'static str,
     checkpoint: &'a Path,
     in_both: u64,
@@ -263,7 +262,9 @@ impl From<AuditError> for CliError {
         match error {
             AuditError::Store(error) => error.into(),
             AuditError::Fatal(fatal) => fatal.into(),
-            AuditError::Unanswered(_) => Self::new(Exit::TimeUp, error).with_hint("nothing was changed; run it again"),
+            AuditError::Unanswered(_) => {
+                Self::new(Exit::TimeUp, error).with_hint("nothing was changed; run verify again")
+            }
             AuditError::InvalidId(_) => Self::new(Exit::Checkpoint, error),
         }
     }

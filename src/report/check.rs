@@ -1,4 +1,4 @@
-//! What `check` has found: a line, a record or an object for each finding, and the sum of it.
+//! Output of `check`: one line, CSV record or JSON object for each finding, and a summary.
 
 use std::{collections::BTreeMap, fmt::Write as _, io::Write};
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     ExportError,
-    figures::{bytes, duration, plural, thousands},
+    format::{bytes, duration, group_digits, one_decimal, plural},
     progress::json_line,
     summary::skipped,
 };
@@ -15,18 +15,18 @@ use crate::{
     domain::printable,
 };
 
-/// Writes findings as they come.
-pub struct CheckReport<W: Write>(Form<W>);
+/// Writes findings as text, CSV or JSON Lines.
+pub struct CheckReport<W: Write>(Format<W>);
 
-enum Form<W: Write> {
+enum Format<W: Write> {
     Text(W),
     Csv(Box<csv::Writer<W>>),
     JsonLines(W),
 }
 
-/// A finding, as it is written.
+/// A finding as a CSV record.
 #[derive(Serialize)]
-struct Line<'a> {
+struct FindingRecord<'a> {
     row: u64,
     source: &'a str,
     path: Option<&'a str>,
@@ -38,33 +38,33 @@ struct Line<'a> {
     message: &'a str,
 }
 
-/// The same among other objects.
+/// A finding as a JSON object.
 #[derive(Serialize)]
-struct Object<'a> {
+struct FindingObject<'a> {
     r#type: &'static str,
     #[serde(flatten)]
-    line: Line<'a>,
+    record: FindingRecord<'a>,
 }
 
 impl<W: Write> CheckReport<W> {
-    /// For people.
+    /// Text for people.
     pub fn text(to: W) -> Self {
-        Self(Form::Text(to))
+        Self(Format::Text(to))
     }
 
-    /// With a header.
+    /// CSV with a header line.
     pub fn csv(to: W) -> Self {
-        Self(Form::Csv(Box::new(csv::Writer::from_writer(to))))
+        Self(Format::Csv(Box::new(csv::Writer::from_writer(to))))
     }
 
-    /// An object a line.
+    /// One JSON object per line.
     pub fn json_lines(to: W) -> Self {
-        Self(Form::JsonLines(to))
+        Self(Format::JsonLines(to))
     }
 
-    /// One finding.
+    /// Writes a finding.
     pub fn write(&mut self, finding: &Finding) -> Result<(), ExportError> {
-        let line = Line {
+        let record = FindingRecord {
             row: finding.row,
             source: &finding.source,
             path: finding.fields.path.as_deref(),
@@ -76,29 +76,29 @@ impl<W: Write> CheckReport<W> {
             message: &printable(&finding.message),
         };
         match &mut self.0 {
-            Form::Text(to) => {
-                let word = match finding.severity {
+            Format::Text(to) => {
+                let prefix = match finding.severity {
                     Severity::Error => "",
-                    Severity::Unread => "not known: ",
+                    Severity::Unread => "unreadable now: ",
                     Severity::Warning => "warning: ",
                 };
                 let file = finding.file.as_deref().map(|file| format!(" ({file})")).unwrap_or_default();
-                writeln!(to, "row {}{file}: {word}{}: {}", line.row, line.code, line.message)?;
+                writeln!(to, "row {}{file}: {prefix}{}: {}", record.row, record.code, record.message)?;
             }
-            Form::Csv(to) => to.serialize(line)?,
-            Form::JsonLines(to) => {
-                let object = Object { r#type: "finding", line };
+            Format::Csv(to) => to.serialize(record)?,
+            Format::JsonLines(to) => {
+                let object = FindingObject { r#type: "finding", record };
                 writeln!(to, "{}", json_line(&object))?;
             }
         }
         Ok(())
     }
 
-    /// Everything is where it was to go.
+    /// Flushes the output.
     pub fn finish(self) -> Result<(), ExportError> {
         match self.0 {
-            Form::Text(mut to) | Form::JsonLines(mut to) => to.flush()?,
-            Form::Csv(mut to) => to.flush()?,
+            Format::Text(mut to) | Format::JsonLines(mut to) => to.flush()?,
+            Format::Csv(mut to) => to.flush()?,
         }
         Ok(())
     }
@@ -112,7 +112,7 @@ fn gravity(gravity: Severity) -> &'static str {
     }
 }
 
-/// The sum, as one object.
+/// Summary of a check as a JSON object.
 #[derive(Debug, Serialize)]
 pub struct CheckSummary<'a> {
     r#type: &'static str,
@@ -136,80 +136,76 @@ pub struct CheckSummary<'a> {
 }
 
 impl<'a> CheckSummary<'a> {
-    /// Of these.
-    pub fn new(survey: &'a CheckTotals, forecast: &Forecast, exit_code: u8) -> Self {
+    /// The summary of these totals.
+    pub fn new(totals: &'a CheckTotals, forecast: &Forecast, exit_code: u8) -> Self {
         Self {
             r#type: "check",
-            total: survey.rows,
-            skipped: survey.skipped,
-            good: survey.good,
-            rejected: survey.rejected(),
-            fitted: survey.fitted(),
-            links: survey.links,
-            unread: survey.unread,
-            by_code: &survey.faults,
-            warnings: &survey.warnings,
-            read_bytes: survey.read_bytes,
-            photo_bytes: survey.sent_bytes,
+            total: totals.rows,
+            skipped: totals.skipped,
+            good: totals.good,
+            rejected: totals.rejected(),
+            fitted: totals.fitted(),
+            links: totals.links,
+            unread: totals.unread,
+            by_code: &totals.faults,
+            warnings: &totals.warnings,
+            read_bytes: totals.read_bytes,
+            photo_bytes: totals.sent_bytes,
             calls: forecast.calls,
             call_bytes: forecast.bytes,
-            seconds_at_quota: tenths(forecast.at_quota.as_secs_f64()),
-            mbit_per_second: tenths(forecast.bits_per_second / 1e6),
-            fits_per_second: forecast.fits_per_second.map(tenths),
+            seconds_at_quota: one_decimal(forecast.at_quota.as_secs_f64()),
+            mbit_per_second: one_decimal(forecast.bits_per_second / 1e6),
+            fits_per_second: forecast.fits_per_second.map(one_decimal),
             exit_code,
         }
     }
 }
 
-fn tenths(figure: f64) -> f64 {
-    (figure * 10.0).round() / 10.0
-}
-
-/// The sum, for people.
-pub fn lines(survey: &CheckTotals, forecast: &Forecast, qps: f64) -> String {
+/// Summary of a check as text.
+pub fn check_lines(totals: &CheckTotals, forecast: &Forecast, qps: f64) -> String {
     let mut text = format!(
         "{} rows: {} would be sent, {} would be rejected\n",
-        thousands(survey.rows),
-        thousands(survey.good),
-        thousands(survey.rejected())
+        group_digits(totals.rows),
+        group_digits(totals.good),
+        group_digits(totals.rejected())
     );
-    if survey.skipped > 0 {
-        let _ = writeln!(text, "{} (-v names them)", skipped(survey.skipped));
+    if totals.skipped > 0 {
+        let _ = writeln!(text, "{} (-v names them)", skipped(totals.skipped));
     }
-    if survey.unread > 0 {
+    if totals.unread > 0 {
         let _ = writeln!(
             text,
-            "{} could not be read now by this machine: check again, they may be fine",
-            plural(survey.unread, "photo")
+            "{} could not be read by this machine just now: check again later",
+            plural(totals.unread, "photo")
         );
     }
-    for (what, codes) in [("rejected", &survey.faults), ("warnings", &survey.warnings)] {
+    for (what, codes) in [("rejected", &totals.faults), ("warnings", &totals.warnings)] {
         let mut codes: Vec<(&String, &u64)> = codes.iter().collect();
         codes.sort_by_key(|(code, n)| (std::cmp::Reverse(**n), *code));
         for (code, n) in codes {
-            let _ = writeln!(text, "  {what:<8} {:>9} {code}", thousands(*n));
+            let _ = writeln!(text, "  {what:<8} {:>9} {code}", group_digits(*n));
         }
     }
-    if survey.good > 0 {
+    if totals.good > 0 {
         let _ = writeln!(
             text,
-            "{} as they are, {} to be fitted, {} links: {} of photos in {} calls of {} in all",
-            thousands(survey.unchanged),
-            thousands(survey.fitted()),
-            thousands(survey.links),
-            bytes(survey.sent_bytes),
-            thousands(forecast.calls),
+            "{} sent unchanged, {} fitted, {} links: {} of photos in {} calls of {} in all",
+            group_digits(totals.unchanged),
+            group_digits(totals.fitted()),
+            group_digits(totals.links),
+            bytes(totals.sent_bytes),
+            group_digits(forecast.calls),
             bytes(forecast.bytes)
         );
         let _ = writeln!(
             text,
-            "at {qps} calls a second: {}, and {:.0} Mbit/s on the line",
+            "at {qps} calls a second: {}, using {:.0} Mbit/s",
             duration(forecast.at_quota),
             forecast.bits_per_second / 1e6
         );
         if let Some(rate) = forecast.fits_per_second {
-            let word = if rate < qps { " - fewer than the quota: processors are what this run waits for" } else { "" };
-            let _ = writeln!(text, "this machine fits about {rate:.0} photos a second{word}");
+            let warning = if rate < qps { " - fewer than the quota: the processors limit this run" } else { "" };
+            let _ = writeln!(text, "this machine fits about {rate:.0} photos a second{warning}");
         }
     }
     text

@@ -1,4 +1,4 @@
-//! Items with their outcomes, as CSV or JSON Lines. An export is itself a manifest: mended, it can be run.
+//! Exports items with their outcomes, as CSV or JSON Lines. An export is a manifest too: corrected, it can be run.
 
 use std::{
     borrow::Cow,
@@ -13,20 +13,20 @@ use super::progress::json_line;
 use crate::checkpoint::{ExportRow, Reader, StoreError};
 use crate::domain::{EXPORT_COLUMNS, ItemState, printable};
 
-/// Why there is no export.
+/// Why an export failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The checkpoint.
+    /// The checkpoint could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The output.
+    /// The output could not be written.
     #[error("the output can't be written")]
     Write(#[from] io::Error),
 }
 
 impl From<csv::Error> for ExportError {
     fn from(error: csv::Error) -> Self {
-        // csv makes `Other` of every kind; the kind tells whether the reader has gone away.
+        // Converting csv::Error directly loses the io::ErrorKind, which `is_closed_pipe` needs.
         match error.is_io_error() {
             false => Self::Write(error.into()),
             true => match error.into_kind() {
@@ -38,7 +38,7 @@ impl From<csv::Error> for ExportError {
 }
 
 impl ExportError {
-    /// Has the reader of our output gone away, as `head` does? Then nothing is wrong.
+    /// Whether the reader of stdout has left, as `head` does. That is not an error.
     pub fn is_closed_pipe(&self) -> bool {
         match self {
             Self::Write(error) => error.kind() == io::ErrorKind::BrokenPipe,
@@ -47,55 +47,56 @@ impl ExportError {
     }
 }
 
-/// Which rows, and how their paths are written.
+/// Selects rows and writes them.
 pub struct Exporter<'a> {
-    /// Where they are.
+    /// The checkpoint.
     pub reader: &'a Reader,
-    /// Only these states; none means all.
+    /// States to export; empty for all.
     pub states: &'a [ItemState],
-    /// Paths beneath this folder are written relative to it.
+    /// Paths in this directory are written relative to it.
     pub folder: PathBuf,
-    /// For a spreadsheet: no cell may be taken for a formula. What is written so is no manifest any more.
+    /// Whether to escape cells that a spreadsheet would run as a formula. Such an export is no longer a manifest.
     pub is_for_spreadsheet: bool,
 }
 
 impl Exporter<'_> {
-    /// A header line, then a line for each row. Two passes: the manifests' other fields are columns too.
+    /// Writes a header and a line for each row. Makes two passes: the header also has the other
+    /// columns of the manifests.
     pub fn csv(&self, output: impl Write) -> Result<(), ExportError> {
-        // In the order of the manifests' columns, each with its place.
-        let mut others: Vec<String> = Vec::new();
-        let mut places: HashMap<String, usize> = HashMap::new();
+        // The other columns in the order of the manifests, and the index of each.
+        let mut extra_columns: Vec<String> = Vec::new();
+        let mut indexes: HashMap<String, usize> = HashMap::new();
         self.rows(&mut |row| {
             for (name, _) in row.extra {
-                if !places.contains_key(&name) {
-                    places.insert(name.clone(), others.len());
-                    others.push(name);
+                if !indexes.contains_key(&name) {
+                    indexes.insert(name.clone(), extra_columns.len());
+                    extra_columns.push(name);
                 }
             }
             Ok(())
         })?;
         let mut writer = csv::Writer::from_writer(output);
-        let names = EXPORT_COLUMNS.iter().copied().chain(others.iter().map(String::as_str));
+        let names = EXPORT_COLUMNS.iter().copied().chain(extra_columns.iter().map(String::as_str));
         writer.write_record(names.map(|name| self.cell(name, name).into_owned()))?;
         self.rows(&mut |row| {
             let fields = self.fields(&row);
-            let mut theirs = vec![""; others.len()];
-            // Of several of one name the first stands.
+            let mut extra_cells = vec![""; extra_columns.len()];
+            // In reverse, so that the first of several columns with one name wins.
             for (name, value) in row.extra.iter().rev() {
-                theirs[places[name]] = value;
+                extra_cells[indexes[name]] = value;
             }
             let ours =
                 EXPORT_COLUMNS.iter().copied().zip(fields.iter().map(|field| field.as_deref().unwrap_or_default()));
-            let theirs = others.iter().map(String::as_str).zip(theirs);
-            writer.write_record(ours.chain(theirs).map(|(name, text)| self.cell(name, text).into_owned()))?;
+            let extra = extra_columns.iter().map(String::as_str).zip(extra_cells);
+            writer.write_record(ours.chain(extra).map(|(name, text)| self.cell(name, text).into_owned()))?;
             Ok(())
         })?;
         writer.flush()?;
         Ok(())
     }
 
-    /// A cell that a spreadsheet would take for a formula begins with an apostrophe (OWASP, CSV injection): the service's
-    /// message always, for it is never read again; the others only where the file is for a spreadsheet.
+    /// Puts an apostrophe before a formula (OWASP, CSV injection): always in the service's message, which is never read
+    /// back, and in the other cells only with `is_for_spreadsheet`.
     fn cell<'a>(&self, name: &str, text: &'a str) -> Cow<'a, str> {
         let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
         if is_formula && (self.is_for_spreadsheet || name == "message") {
@@ -105,7 +106,8 @@ impl Exporter<'_> {
         }
     }
 
-    /// An object a line. Fields of ours that are absent are null: a manifest with all of our columns is an export of ours.
+    /// Writes one JSON object per line. Absent fields are null, because a manifest is recognised as an export by having all
+    /// the export columns.
     pub fn jsonl(&self, mut output: impl Write) -> Result<(), ExportError> {
         self.rows(&mut |row| {
             let mut object = Map::new();
@@ -143,11 +145,11 @@ impl Exporter<'_> {
             row.group.clone(),
             Some(row.state.name().to_owned()),
             row.stage.map(|stage| stage.name().to_owned()),
-            shown(&row.code),
-            shown(&row.message),
-            shown(&row.request_id),
+            printable_text(&row.code),
+            printable_text(&row.message),
+            printable_text(&row.request_id),
             Some(row.attempts.to_string()),
-            shown(&row.quality),
+            printable_text(&row.quality),
             row.digest.map(|digest| digest.to_string()),
             row.enrolled_ms.and_then(time),
             row.confirmed_by.map(|by| by.name().to_owned()),
@@ -155,8 +157,8 @@ impl Exporter<'_> {
     }
 }
 
-/// The service's words; the manifest's own cells stay as they were.
-fn shown(text: &Option<String>) -> Option<String> {
+/// Makes the service's text safe for a terminal; the manifest's own cells stay unchanged.
+fn printable_text(text: &Option<String>) -> Option<String> {
     text.as_deref().map(|text| printable(text).into_owned())
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::figures::utc;
+use super::format::utc;
 use crate::{
     checkpoint::RunSummaryRow,
     domain::{Counts, ItemUpdate, Outcome, RunSummary},
@@ -31,7 +31,7 @@ pub struct Status<'a> {
     last_run: Option<LastRun<'a>>,
 }
 
-/// The last run, as it noted it itself: of `status` only.
+/// The last run as it recorded itself; only in `status`.
 #[derive(Debug, Serialize)]
 struct LastRun<'a> {
     run_id: &'a str,
@@ -49,7 +49,7 @@ struct LastRun<'a> {
 }
 
 impl<'a> Status<'a> {
-    /// How a checkpoint stands.
+    /// The rows of a checkpoint by state.
     pub fn new(run_id: Option<&'a str>, checkpoint: &'a Path, groups: &'a [String], counts: &'a Counts) -> Self {
         Self {
             r#type: "status",
@@ -70,7 +70,7 @@ impl<'a> Status<'a> {
         }
     }
 
-    /// With what the last run did.
+    /// Adds the last run.
     pub fn with_run(self, run: &'a RunSummaryRow) -> Self {
         let (totals, is_live) = (run.totals, run.is_live);
         let last_run = LastRun {
@@ -109,7 +109,7 @@ pub struct Summary<'a> {
 }
 
 impl<'a> Summary<'a> {
-    /// The last word of a run.
+    /// The summary of a run that has ended.
     pub fn new(status: Status<'a>, run: &'a RunSummary) -> Self {
         let millis = |seconds: f64| (seconds * 1_000.0).round() / 1_000.0;
         Self {
@@ -128,7 +128,7 @@ impl<'a> Summary<'a> {
     }
 }
 
-/// `{"type": "item", …}`: one change of state. No id in it: the row finds it in the manifest and in an export.
+/// `{"type": "item", …}`: one change of state. Has no id; the row number finds it in the manifest and in an export.
 #[derive(Debug, Serialize)]
 pub(super) struct ItemLine<'a> {
     r#type: &'static str,

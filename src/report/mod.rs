@@ -1,10 +1,10 @@
-//! What a run looks like from outside: progress while it lasts, the summary at its end, exports afterwards.
+//! Shows a run: progress while it lasts, the summary at its end, exports and the HTML report afterwards.
 //!
-//! Counts are always asked of the checkpoint, never added up here: what is shown is on disk.
+//! Counts always come from the checkpoint and are never added up here, so everything shown is on disk.
 
 mod check;
 mod export;
-mod figures;
+mod format;
 mod html;
 mod json;
 mod last_run;
@@ -12,12 +12,12 @@ mod metrics;
 mod progress;
 mod summary;
 
-pub use check::{CheckReport, CheckSummary, lines as check_lines};
+pub use check::{CheckReport, CheckSummary, check_lines};
 pub use export::{ExportError, Exporter};
-pub use figures::{bytes, duration, plural, thousands};
-pub use html::{Ids, Page};
+pub use format::{bytes, duration, group_digits, plural};
+pub use html::{HtmlReport, Ids};
 pub use json::{Status, Summary};
 pub use last_run::last_run;
 pub use metrics::metrics;
 pub use progress::{Progress, Snapshot, View, json_line, print, print_json, stdout_failure};
-pub use summary::{lines, skipped, table, verdict};
+pub use summary::{quiet_summary, run_summary, skipped, table};

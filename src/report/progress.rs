@@ -1,4 +1,5 @@
-//! Watches a run: a bar on a terminal, lines elsewhere, JSON on stdout if asked for. The one place that prints a run.
+//! Shows the progress of a run: a bar on a terminal, log lines elsewhere, JSON on stdout with `--json`. All output to stdout
+//! goes through here.
 
 use std::{
     borrow::Cow,
@@ -13,64 +14,64 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    figures::{duration, thousands},
+    format::{duration, group_digits, one_decimal},
     json::ItemLine,
 };
 use crate::domain::{
     Bottleneck, Counts, DrainReason, Event, Outcome, RunTotals, printable, printable_json, printable_lines,
 };
 
-/// The rate of now is that of so long: over less it would jump, and seem to step over the quota.
-const RATE_OVER: Duration = Duration::from_secs(5);
-/// Where the terminal does not tell its width.
-const COLUMNS: usize = 80;
-/// Of the bar.
-const BAR: usize = 20;
-/// How often the bar is drawn anew.
-const REDRAW: Duration = Duration::from_millis(500);
+/// Window of the current rate; over a shorter one it would jump and seem to exceed the quota.
+const RATE_WINDOW: Duration = Duration::from_secs(5);
+/// Columns if the terminal does not report its width.
+const DEFAULT_COLUMNS: usize = 80;
+/// Columns of the bar.
+const BAR_COLUMNS: usize = 20;
+/// How often the bar is redrawn.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How a run stands at a moment.
+/// State of a run at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// The rows, as they are on disk.
+    /// The rows on disk.
     pub counts: Counts,
-    /// What this run has done.
+    /// Totals of this run.
     pub totals: RunTotals,
-    /// Calls a second, as they may go.
+    /// Current rate limit in calls per second.
     pub rate: f64,
-    /// What keeps it from going faster.
-    pub binding: Bottleneck,
+    /// What limits the rate.
+    pub bottleneck: Bottleneck,
 }
 
-/// How a run is shown.
+/// Settings of the display.
 pub struct View {
     /// A bar on stderr.
     pub bar: Option<ProgressBar>,
-    /// A line on stderr so often, where there is no bar.
+    /// Interval of the log lines when there is no bar.
     pub every: Duration,
-    /// A line on stdout for each item.
+    /// Whether to print a JSON line for each item.
     pub items: bool,
-    /// The quota.
+    /// The quota in calls per second.
     pub quota: f64,
 }
 
-/// See the module.
+/// Display of a run.
 pub struct Progress {
     view: View,
-    /// Calls made, at the snapshots of the last [`RATE_OVER`].
+    /// Calls made so far, at each snapshot of the last [`RATE_WINDOW`].
     calls: VecDeque<(Instant, u64)>,
-    /// Rows read so far; none: every one is in.
+    /// Rows read so far; `None` when all are read.
     reading: Option<u64>,
     is_throttled: bool,
-    /// When, and what.
+    /// Time and text of the last problem.
     last_problem: Option<String>,
 }
 
 impl Progress {
-    /// Ready to watch.
+    /// A display without any progress yet.
     pub fn new(view: View) -> Self {
         if let Some(bar) = &view.bar {
-            let template = format!("{{bar:{BAR}}} {{percent:>3}}% {{msg}}");
+            let template = format!("{{bar:{BAR_COLUMNS}}} {{percent:>3}}% {{msg}}");
             let style = ProgressStyle::with_template(&template).expect("a valid template");
             bar.set_style(style.progress_chars("=> "));
         }
@@ -83,25 +84,25 @@ impl Progress {
         }
     }
 
-    /// How often it wants a snapshot.
+    /// How often to call [`show`](Self::show).
     pub fn period(&self) -> Duration {
-        if self.view.bar.is_some() { REDRAW } else { self.view.every }
+        if self.view.bar.is_some() { REDRAW_INTERVAL } else { self.view.every }
     }
 
-    /// Takes in everything that is waiting to be told.
-    pub fn hear(&mut self, event: &Event, events: &mut mpsc::Receiver<Event>) {
-        self.tell(event);
+    /// Handles an event and all others that are queued.
+    pub fn handle_events(&mut self, event: &Event, events: &mut mpsc::Receiver<Event>) {
+        self.log_event(event);
         while let Ok(event) = events.try_recv() {
-            self.tell(&event);
+            self.log_event(&event);
         }
     }
 
-    fn tell(&mut self, event: &Event) {
+    fn log_event(&mut self, event: &Event) {
         match event {
             Event::Ingested { rows, done } => {
                 self.reading = Some(*rows).filter(|_| !done);
                 if *done {
-                    tracing::debug!(rows, "every row is in");
+                    tracing::debug!(rows, "all rows are read");
                 }
             }
             Event::Item(report) => {
@@ -110,9 +111,8 @@ impl Progress {
                 }
                 let (row, code) = (report.row, report.code().map(|code| code.0.as_str()).unwrap_or_default());
                 match &report.outcome {
-                    Outcome::Enrolled { .. } | Outcome::Requeue { .. } => {
-                        tracing::debug!(row, code, "enrolled or again")
-                    }
+                    Outcome::Enrolled { .. } => tracing::debug!(row, code, "enrolled"),
+                    Outcome::Requeue { .. } => tracing::debug!(row, code, "requeued"),
                     Outcome::Rejected { message, .. } => {
                         self.problem(format!("row {row} rejected: {code}, {message}"));
                         tracing::debug!(row, code, message, "rejected");
@@ -125,7 +125,7 @@ impl Progress {
                 }
             }
             Event::Throttled { rate, pause } => {
-                let rate = tenths(*rate);
+                let rate = one_decimal(*rate);
                 match pause {
                     Some(pause) => tracing::debug!(rate, pause = duration(*pause), "throttled"),
                     None => tracing::debug!(rate, "throttled"),
@@ -137,17 +137,17 @@ impl Progress {
             }
             Event::RateRestored { rate } => {
                 self.is_throttled = false;
-                tracing::info!(rate = tenths(*rate), "back at full pace");
+                tracing::info!(rate = one_decimal(*rate), "throttling is over: sending at the full rate");
             }
             Event::ThrottlingTolerated { share } => {
-                let percent = tenths(share * 100.0);
-                tracing::warn!(percent, "the service throttles this share of the calls at any rate: the rate stays");
+                let percent = one_decimal(share * 100.0);
+                tracing::warn!(percent, "some calls are throttled at any rate: keeping the current rate");
             }
             Event::ServiceUnavailable { pause, fault } => {
-                self.problem(format!("the service does not answer: {fault}"));
-                tracing::warn!(pause = duration(*pause), fault, "the service does not answer: waiting");
+                self.problem(format!("service unavailable: {fault}"));
+                tracing::warn!(pause = duration(*pause), fault, "service unavailable: retrying after the pause");
             }
-            Event::ServiceRecovered => tracing::info!("the service answers again"),
+            Event::ServiceRecovered => tracing::info!("service is available again"),
             Event::WindowClosed { opens_in } => {
                 tracing::info!(opens_in = duration(*opens_in), "outside the hours of --window: waiting")
             }
@@ -159,27 +159,27 @@ impl Progress {
                 | DrainReason::CheckpointCorrupt
                 | DrainReason::CheckpointRemoved
                 | DrainReason::LockGone => {
-                    tracing::error!("stopping; what is in flight is heard out")
+                    tracing::error!("stopping: waiting for in-flight requests")
                 }
-                // As it was asked for: nobody needs to be woken.
+                // Info only: the stop was asked for.
                 DrainReason::MaxDuration | DrainReason::MaxImages => {
-                    tracing::info!("stopping; what is in flight is heard out (a second signal leaves at once)");
+                    tracing::info!("stopping: waiting for in-flight requests; send a second signal to quit now");
                 }
                 DrainReason::Signal(_)
                 | DrainReason::MaxErrors
                 | DrainReason::Unread { .. }
                 | DrainReason::ServiceUnavailable(_)
                 | DrainReason::ThrottledTooLong(_) => {
-                    tracing::warn!("stopping; what is in flight is heard out (a second signal leaves at once)");
+                    tracing::warn!("stopping: waiting for in-flight requests; send a second signal to quit now");
                 }
             },
         }
     }
 
-    /// Shows how the run stands.
+    /// Updates the bar, or logs a line.
     pub fn show(&mut self, snapshot: &Snapshot, now: Instant) {
         self.calls.push_back((now, snapshot.totals.calls));
-        while self.calls.len() > 2 && self.calls[1].0 + RATE_OVER < now {
+        while self.calls.len() > 2 && self.calls[1].0 + RATE_WINDOW < now {
             self.calls.pop_front();
         }
         if snapshot.rate >= self.view.quota * 0.98 {
@@ -190,20 +190,21 @@ impl Progress {
                 let counts = &snapshot.counts;
                 bar.set_length(counts.total.max(1));
                 bar.set_position(counts.total - counts.pending.min(counts.total));
-                let columns = Term::stderr().size_checked().map_or(COLUMNS, |(_, columns)| usize::from(columns));
-                bar.set_message(self.words(snapshot, columns));
+                let columns =
+                    Term::stderr().size_checked().map_or(DEFAULT_COLUMNS, |(_, columns)| usize::from(columns));
+                bar.set_message(self.message(snapshot, columns));
             }
             None => self.line(snapshot),
         }
     }
 
-    /// One line of how it stands, whatever the view.
+    /// Logs a line, also when there is a bar.
     pub fn line(&self, snapshot: &Snapshot) {
         let Counts { total, enrolled, rejected, failed, in_doubt, pending, .. } = snapshot.counts;
-        let (throttled, rate) = (snapshot.totals.throttled, tenths(self.rate_now()));
+        let (throttled, rate) = (snapshot.totals.throttled, one_decimal(self.rate_now()));
         let left = self.left(snapshot);
         let left = left.as_deref();
-        let limited_by = snapshot.binding.to_string();
+        let limited_by = snapshot.bottleneck.to_string();
         tracing::info!(
             enrolled,
             total,
@@ -219,26 +220,26 @@ impl Progress {
         );
     }
 
-    /// The bar is done with.
+    /// Removes the bar.
     pub fn finish(&self) {
         if let Some(bar) = &self.view.bar {
             bar.finish_and_clear();
         }
     }
 
-    /// Three lines, none of them wider than the terminal.
-    fn words(&self, snapshot: &Snapshot, columns: usize) -> String {
+    /// Three lines that fit the width of the terminal.
+    fn message(&self, snapshot: &Snapshot, columns: usize) -> String {
         let (counts, totals) = (&snapshot.counts, &snapshot.totals);
-        let mut rows = vec![format!("{} of {} enrolled", thousands(counts.enrolled), thousands(counts.total))];
-        rows.extend(self.reading.map(|read| format!("reading: {} rows so far", thousands(read))));
+        let mut rows = vec![format!("{} of {} enrolled", group_digits(counts.enrolled), group_digits(counts.total))];
+        rows.extend(self.reading.map(|read| format!("reading: {} rows so far", group_digits(read))));
         let several = [(counts.rejected, "rejected"), (counts.failed, "failed"), (counts.in_doubt, "in doubt")];
-        rows.extend(several.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", thousands(*n))));
+        rows.extend(several.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", group_digits(*n))));
         let mut pace = vec![format!("{:.1}/s of {}", self.rate_now(), self.view.quota)];
         pace.push(format!("{:.1}/s on average", totals.rate));
-        pace.extend((totals.throttled > 0).then(|| format!("{} throttled", thousands(totals.throttled))));
+        pace.extend((totals.throttled > 0).then(|| format!("{} throttled", group_digits(totals.throttled))));
         pace.extend(self.left(snapshot).map(|left| format!("{left} left")));
-        pace.push(format!("limited by {}", snapshot.binding));
-        let beside_the_bar = columns.saturating_sub(BAR + "  100% ".len());
+        pace.push(format!("limited by {}", snapshot.bottleneck));
+        let beside_the_bar = columns.saturating_sub(BAR_COLUMNS + "  100% ".len());
         let lines = [
             (rows.join(" · "), beside_the_bar),
             (pace.join(" · "), columns.saturating_sub(1)),
@@ -254,13 +255,13 @@ impl Progress {
         self.last_problem = Some(format!("{} {what}", jiff::Timestamp::now().strftime("%H:%M:%SZ")));
     }
 
-    /// Calls a second, lately.
+    /// Calls per second over the last [`RATE_WINDOW`].
     fn rate_now(&self) -> f64 {
         let (Some((then, before)), Some((now, calls))) = (self.calls.front(), self.calls.back()) else { return 0.0 };
         if now > then { (calls - before) as f64 / (*now - *then).as_secs_f64() } else { 0.0 }
     }
 
-    /// Time to the end, at the pace of now.
+    /// Time left at the current rate.
     fn left(&self, snapshot: &Snapshot) -> Option<String> {
         let pace = self.rate_now().min(snapshot.rate);
         (pace > 0.0 && snapshot.counts.pending > 0)
@@ -268,14 +269,10 @@ impl Progress {
     }
 }
 
-fn tenths(rate: f64) -> f64 {
-    (rate * 10.0).round() / 10.0
-}
-
-/// The first failure to write to stdout that is more than a reader who has left.
+/// The first failed write to stdout, other than a closed pipe.
 static FAILURE: OnceLock<io::Error> = OnceLock::new();
 
-/// Lines on stdout. False: whoever read them is gone; that ends no run, and is no fault.
+/// Prints lines to stdout. False if that failed; a closed pipe is not an error and ends no run.
 pub fn print(lines: &str) -> bool {
     let mut out = io::stdout().lock();
     let written = writeln!(out, "{}", printable_lines(lines)).and_then(|()| out.flush());
@@ -290,17 +287,17 @@ pub fn print(lines: &str) -> bool {
     }
 }
 
-/// An object on a line of stdout.
+/// Prints an object as one line of JSON.
 pub fn print_json(object: &impl serde::Serialize) {
     print(&json_line(object));
 }
 
-/// Why what was printed has not all arrived, if it has not, and its reader has not left.
+/// Why stdout could not be written; `None` after a closed pipe.
 pub fn stdout_failure() -> Option<&'static io::Error> {
     FAILURE.get()
 }
 
-/// An object as JSON that steers no terminal.
+/// Serialises an object as JSON, with terminal control characters escaped.
 pub fn json_line(object: &impl serde::Serialize) -> String {
     let json = serde_json::to_string(object).expect("our own objects are JSON");
     match printable_json(&json) {

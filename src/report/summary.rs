@@ -1,14 +1,14 @@
-//! The last words of a run, and what `status` shows, for people.
+//! Summary of a run, and the table of `status`, as text.
 
 use std::{fmt::Write, path::Path, time::Duration};
 
-use super::figures::{duration, thousands};
+use super::format::{duration, group_digits};
 use crate::domain::{Counts, RunSummary};
 
-/// Codes shown; the rest is in the export.
-const CODES: usize = 8;
+/// Codes to show; the rest is in the export.
+const MAX_CODES: usize = 8;
 
-/// The rows by state, with the codes behind them.
+/// The rows by state, and by error code.
 pub fn table(counts: &Counts) -> String {
     let mut text = String::new();
     let rows = [
@@ -18,21 +18,21 @@ pub fn table(counts: &Counts) -> String {
         ("in doubt", counts.in_doubt),
         ("pending", counts.pending),
     ];
-    let width = thousands(counts.total).len();
+    let width = group_digits(counts.total).len();
     for (name, n) in rows {
-        let _ = writeln!(text, "  {name:<9} {:>width$}", thousands(n));
+        let _ = writeln!(text, "  {name:<9} {:>width$}", group_digits(n));
     }
     let balance = if counts.is_balanced() { "" } else { "   DOES NOT ADD UP: please report this" };
-    let _ = writeln!(text, "  {:<9} {:>width$}{balance}", "rows", thousands(counts.total));
+    let _ = writeln!(text, "  {:<9} {:>width$}{balance}", "rows", group_digits(counts.total));
     if counts.changed > 0 {
         let _ = writeln!(
             text,
             "  {} enrolled with another photo than the manifest's (--on-change replace sends it)",
-            thousands(counts.changed)
+            group_digits(counts.changed)
         );
     }
     if counts.vanished > 0 {
-        let _ = writeln!(text, "  {} no longer in their manifest (kept, not sent)", thousands(counts.vanished));
+        let _ = writeln!(text, "  {} no longer in their manifest (kept, not sent)", group_digits(counts.vanished));
     }
     if counts.skipped > 0 {
         let _ = writeln!(text, "  {} (-v names them)", skipped(counts.skipped));
@@ -41,27 +41,28 @@ pub fn table(counts: &Counts) -> String {
     codes.sort_by_key(|(code, n)| (std::cmp::Reverse(**n), *code));
     if !codes.is_empty() {
         let shown: Vec<String> =
-            codes.iter().take(CODES).map(|(code, n)| format!("{code} {}", thousands(**n))).collect();
-        let more = codes.len().saturating_sub(CODES);
+            codes.iter().take(MAX_CODES).map(|(code, n)| format!("{code} {}", group_digits(**n))).collect();
+        let more = codes.len().saturating_sub(MAX_CODES);
         let rest = if more > 0 { format!(", and {more} more") } else { String::new() };
         let _ = writeln!(text, "  by code   {}{rest}", shown.join(", "));
     }
     text
 }
 
-/// What is said of files that were left out.
+/// Says how many files of a directory were left out.
 pub fn skipped(files: u64) -> String {
     let were = if files == 1 { "file of the directory was" } else { "files of the directory were" };
-    format!("{} {were} left out", thousands(files))
+    format!("{} {were} left out", group_digits(files))
 }
 
-/// The summary block: how the rows stand, what the run did, and where to look next.
-pub fn lines(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> String {
+/// The rows by state, what the run did, why it ended, and where to look next.
+pub fn run_summary(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> String {
     let mut text = table(counts);
     let totals = &run.totals;
     let elapsed = duration(Duration::try_from_secs_f64(totals.elapsed_s).unwrap_or_default());
     if totals.calls == 0 && totals.newly_enrolled == 0 && counts.pending == 0 && counts.in_doubt == 0 {
-        let _ = writeln!(text, "nothing to do: {} already enrolled, 0 calls ({elapsed}).", thousands(counts.enrolled));
+        let _ =
+            writeln!(text, "nothing to do: {} already enrolled, 0 calls ({elapsed}).", group_digits(counts.enrolled));
     } else {
         let latencies = &totals.latencies;
         let answers = match (latencies.quantile(0.5), latencies.quantile(0.99)) {
@@ -71,25 +72,25 @@ pub fn lines(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> String {
         let _ = writeln!(
             text,
             "{} enrolled in {elapsed}: {} calls at {:.1}/s, {} throttled, {} queries{answers}.",
-            thousands(totals.newly_enrolled),
-            thousands(totals.calls),
+            group_digits(totals.newly_enrolled),
+            group_digits(totals.calls),
             totals.rate,
-            thousands(totals.throttled),
-            thousands(totals.queries),
+            group_digits(totals.throttled),
+            group_digits(totals.queries),
         );
     }
     if totals.small > 0 {
         let _ = writeln!(
             text,
             "{} of them are smaller than the recommended 480x640 pixels: face-enroll check names them.",
-            thousands(totals.small)
+            group_digits(totals.small)
         );
     }
-    text + &verdict(counts, run, checkpoint)
+    text + &quiet_summary(counts, run, checkpoint)
 }
 
-/// The end of it: why it ended so, and where to look next.
-pub fn verdict(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> String {
+/// Why the run ended, and where to look next.
+pub fn quiet_summary(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> String {
     let mut text = format!("{} (exit {}).\n", run.exit_reason, run.exit_code);
     let checkpoint = checkpoint.display();
     if counts.rejected > 0 {
@@ -105,7 +106,7 @@ pub fn verdict(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> String {
         );
     }
     if counts.in_doubt > 0 {
-        let _ = writeln!(text, "  what is in doubt is asked about again by the next run");
+        let _ = writeln!(text, "  rows in doubt are checked again by the next run");
     }
     text
 }
@@ -135,7 +136,7 @@ mod tests {
             ..RunTotals::default()
         };
         let run = RunSummary { totals, exit_code: 12, exit_reason: "1 row is still in doubt".into() };
-        insta::assert_snapshot!(lines(&counts, &run, Path::new("m.csv.enroll.sqlite")), @"
+        insta::assert_snapshot!(run_summary(&counts, &run, Path::new("m.csv.enroll.sqlite")), @"
           enrolled  1,200
           rejected      9
           failed        2
@@ -147,12 +148,12 @@ mod tests {
         1 row is still in doubt (exit 12).
           what was rejected, and why:  face-enroll export --status rejected --checkpoint m.csv.enroll.sqlite
           what failed, and why:        face-enroll export --status failed --checkpoint m.csv.enroll.sqlite
-          what is in doubt is asked about again by the next run
+          rows in doubt are checked again by the next run
         ");
     }
 
     #[test]
-    fn what_does_not_add_up_is_said() {
+    fn unbalanced_counts_are_reported() {
         let counts = Counts { total: 2, enrolled: 1, ..Counts::default() };
         assert!(table(&counts).contains("DOES NOT ADD UP"));
     }

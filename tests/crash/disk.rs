@@ -26,7 +26,7 @@ fn full_disk_exits_13_without_unrecorded_sends() {
         }
         let ended = Ended::from(limited.output().unwrap());
         assert_eq!(ended.code, Some(13), "{ended:#?}");
-        assert!(ended.stderr.contains("see to the disk"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("check the disk"), "{}", ended.stderr);
         let intended: i64 = Connection::open(archive.checkpoint())
             .and_then(|db| db.query_row("SELECT coalesce(sum(attempts), 0) FROM items", [], |row| row.get(0)))
             .unwrap_or(0);

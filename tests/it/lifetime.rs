@@ -220,7 +220,7 @@ fn recreated_checkpoint_prechecks_every_send() {
     fs::remove_file(archive.checkpoint()).unwrap();
     let ended = service.run(&archive).end();
     ended.is(0, &[("enrolled", 6), ("calls", 2), ("queries", 6)]);
-    assert!(ended.stderr.contains("asking before every send"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("checking the service before every send"), "{}", ended.stderr);
     service.holds_exactly(&archive);
 }
 

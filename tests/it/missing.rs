@@ -22,7 +22,7 @@ fn hundred_missing_photos_in_a_row_stop_the_run_with_everything_pending() {
     let ended = service.run(&archive).end();
     let summary = ended.is(3, &[("total", 400), ("pending", 400), ("rejected", 0), ("calls", 0)]);
     let reason = summary["exit_reason"].as_str().unwrap();
-    assert!(reason.starts_with("none of the 1") && reason.contains("mount the folder or share"), "{reason}");
+    assert!(reason.starts_with("none of the 1") && reason.contains("mount the directory or share"), "{reason}");
     assert!(ended.stderr.contains("first=\"file not found: photos/u0"), "{}", ended.stderr);
     mount(&archive);
     service.run(&archive).end().is(0, &[("enrolled", 400), ("calls", 400)]);

@@ -123,7 +123,7 @@ fn status_watch_follows_a_live_run_to_its_end() {
     assert!(object["last_run"]["is_live"] == true && object["last_run"]["limited_by"].is_string(), "{object}");
     assert!(object["last_run"]["rate"].as_f64().unwrap() < 6.0, "{object}");
     let shown = status(&[]);
-    for words in ["a run is going on", "limited by", "/s of 5", "left"] {
+    for words in ["a run is in progress", "limited by", "/s of 5", "left"] {
         assert!(shown.contains(words), "{words} in {shown}");
     }
     let mut watch = Enroll::new("status").arg(archive.manifest()).arg("--watch=200ms").spawn();
@@ -134,7 +134,7 @@ fn status_watch_follows_a_live_run_to_its_end() {
     let mut watched = String::new();
     watch.stdout.take().unwrap().read_to_string(&mut watched).unwrap();
     assert_eq!(watch.wait().unwrap().code(), Some(0));
-    assert!(watched.contains("a run is going on"), "{watched}");
-    assert!(watched.contains("no run is going on") && watched.contains("stopped by signal 15"), "{watched}");
+    assert!(watched.contains("a run is in progress"), "{watched}");
+    assert!(watched.contains("no run in progress") && watched.contains("stopped by signal 15"), "{watched}");
     assert!(!watched.contains('\x1b'), "cursor codes where there is no terminal");
 }

@@ -344,7 +344,7 @@ fn quiet_run_logs_start_and_end_to_file() {
     let ended = service.run(&archive).arg("-q").arg("--log-file").arg(&log).end();
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
     let log = fs::read_to_string(log).unwrap();
-    assert!(log.contains("INFO beginning run=") && log.contains("INFO Every row is enrolled exit=0"), "{log}");
+    assert!(log.contains("INFO run started run=") && log.contains("INFO Every row is enrolled exit=0"), "{log}");
 }
 
 #[test]

@@ -38,9 +38,9 @@ fn canary_stops_with_a_verdict_on_what_it_sent() {
     let archive = Archive::of(12, 0);
     let service = Service::failing(r#"{"calls": [7], "fault": "not_passed"}"#);
     let well = service.run(&archive).args(["--canary", "5"]).end().is(0, &[("enrolled", 5), ("calls", 5)]);
-    assert!(well["exit_reason"].as_str().unwrap().contains("all 5 that were sent are enrolled"), "{well}");
+    assert!(well["exit_reason"].as_str().unwrap().contains("all 5 photos sent are enrolled"), "{well}");
     let ill = service.run(&archive).args(["--canary", "5"]).end().is(6, &[("enrolled", 9), ("calls", 5)]);
-    assert!(ill["exit_reason"].as_str().unwrap().contains("4 of 5 that were sent"), "{ill}");
+    assert!(ill["exit_reason"].as_str().unwrap().contains("4 of 5 photos sent"), "{ill}");
     // Fewer than that are left, and one was refused before: what counts is what was sent.
     service.run(&archive).args(["--canary", "5"]).end().is(0, &[("enrolled", 11), ("calls", 2), ("rejected", 1)]);
     // Nothing is left to judge by.

@@ -1,6 +1,6 @@
-//! One page with the result, for whoever asked for the migration: no network, no script, readable on paper and in the dark.
+//! HTML report to hand on: one page without network access or scripts, for screen (light and dark) and print.
 //!
-//! Ids are masked unless they are asked for, and the photos' paths, which often hold them, are left out.
+//! Ids are masked by default; the paths of the photos are left out, because they often contain ids.
 
 mod advice;
 mod charts;
@@ -10,30 +10,31 @@ use std::{borrow::Cow, path::Path};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use self::advice::recommended_action;
-use super::figures::{duration, plural, thousands, utc};
+use super::format::{duration, group_digits, plural, utc};
 use crate::{
     checkpoint::{ExportRow, Reader, RunSummaryRow, StoreError},
     domain::{Counts, ItemState, Latencies, printable_lines},
 };
 
 const STYLE: &str = include_str!("style.css");
-/// Runs that are drawn and listed: the last ones.
-const RUNS: usize = 60;
-/// Rows that are listed one by one; the rest is in the export.
-const ROWS: usize = 50;
-const SLOWEST: usize = 10;
+/// Latest runs to show.
+const MAX_RUNS: usize = 60;
+/// Rows to list; the rest is in the export.
+const MAX_ROWS: usize = 50;
+/// Slowest responses to list.
+const MAX_SLOWEST: usize = 10;
 
-/// Whether the page may name people.
+/// Whether the report shows ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ids {
     /// `u*****07`
     Masked,
-    /// As written.
+    /// Unchanged.
     Shown,
 }
 
-/// What the page says, as it was in the checkpoint.
-pub struct Page {
+/// Data of the report, as read from the checkpoint.
+pub struct HtmlReport {
     checkpoint: String,
     binding: Option<String>,
     groups: Vec<String>,
@@ -47,9 +48,9 @@ pub struct Page {
     ids: Ids,
 }
 
-impl Page {
-    /// Asks the checkpoint.
-    pub fn of(reader: &Reader, checkpoint: &Path, ids: Ids) -> Result<Self, StoreError> {
+impl HtmlReport {
+    /// Reads the data from the checkpoint.
+    pub fn read(reader: &Reader, checkpoint: &Path, ids: Ids) -> Result<Self, StoreError> {
         Ok(Self {
             checkpoint: checkpoint.display().to_string(),
             binding: reader.binding()?,
@@ -58,22 +59,22 @@ impl Page {
             counts: reader.counts()?,
             reasons: reader.reasons()?,
             qualities: reader.qualities()?,
-            runs: reader.runs(RUNS)?,
-            not_enrolled: reader.not_enrolled(ROWS)?,
-            slowest: reader.slowest(SLOWEST)?,
+            runs: reader.runs(MAX_RUNS)?,
+            not_enrolled: reader.not_enrolled(MAX_ROWS)?,
+            slowest: reader.slowest(MAX_SLOWEST)?,
             ids,
         })
     }
 
-    /// The page, as it is at a moment: milliseconds since 1970.
-    pub fn html(&self, now_ms: i64) -> String {
+    /// Renders the page. `now_ms` is in milliseconds since 1970.
+    pub fn render(&self, now_ms: i64) -> String {
         let page = html! {
             (DOCTYPE)
             html lang="en" {
                 head {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
-                    title { "Face enrolment: " (thousands(self.counts.enrolled)) " of " (thousands(self.counts.total)) }
+                    title { "Face enrolment: " (group_digits(self.counts.enrolled)) " of " (group_digits(self.counts.total)) }
                     style { (PreEscaped(STYLE)) }
                 }
                 body {
@@ -81,14 +82,14 @@ impl Page {
                     (self.outcome())
                     (self.reasons())
                     (self.pace())
-                    (self.answers())
+                    (self.responses())
                     (self.quality())
                     (self.runs())
                     (self.rows())
                 }
             }
         };
-        // Whatever a name or the service's words hold: nothing on the page steers how the rest is read.
+        // Escape control and bidirectional characters in names and in the service's messages.
         let page = page.into_string();
         match printable_lines(&page) {
             Cow::Borrowed(_) => page,
@@ -100,7 +101,7 @@ impl Page {
         html! {
             h1 { "Face enrolment" }
             p.soft {
-                "As of " (utc(now_ms)) @if self.is_live { ", while a run goes on" } ". "
+                "As of " (utc(now_ms)) @if self.is_live { ", while a run is in progress" } ". "
                 @if self.groups.len() == 1 { "Face group " } @else { "Face groups " }
                 (self.groups.join(", "))
                 @if let Some(binding) = &self.binding { " at " (binding.trim_start_matches("region:").trim_start_matches("endpoint:")) }
@@ -113,9 +114,9 @@ impl Page {
         let counts = &self.counts;
         let states = [
             (ItemState::Enrolled, counts.enrolled, "the service has the record"),
-            (ItemState::Rejected, counts.rejected, "this photo or row will not pass as it is"),
-            (ItemState::Failed, counts.failed, "attempts used up; trying again may help"),
-            (ItemState::InDoubt, counts.in_doubt, "sent, and the answer is not known yet"),
+            (ItemState::Rejected, counts.rejected, "this photo or row must be fixed"),
+            (ItemState::Failed, counts.failed, "all attempts failed; a retry may help"),
+            (ItemState::InDoubt, counts.in_doubt, "sent; the result is not known yet"),
             (ItemState::Pending, counts.pending, "not attempted yet"),
         ];
         let share = |n: u64| if counts.total == 0 { 0.0 } else { n as f64 * 100.0 / counts.total as f64 };
@@ -130,23 +131,23 @@ impl Page {
                 @for (state, n, what) in states {
                     tr {
                         td { span class={ "dot " (state.name()) } {} (state.name().replace('_', " ")) }
-                        td.n { (thousands(n)) }
+                        td.n { (group_digits(n)) }
                         td.n.soft { (format!("{:.1} %", share(n))) }
                         td.soft { (what) }
                     }
                 }
                 tr {
                     th { "rows" }
-                    th.n { (thousands(counts.total)) }
+                    th.n { (group_digits(counts.total)) }
                     th {}
                     th { @if !counts.is_balanced() { "does not add up: please report this" } }
                 }
             }
             @if counts.changed > 0 {
-                p { (thousands(counts.changed)) " are enrolled with another photo than the manifest's now." }
+                p { (group_digits(counts.changed)) " have a newer photo in the manifest than the enrolled one." }
             }
             @if counts.vanished > 0 {
-                p { (thousands(counts.vanished)) " are in no manifest any more; they were kept, and are not sent." }
+                p { (group_digits(counts.vanished)) " are no longer in any manifest; they are kept and not sent." }
             }
         }
     }
@@ -163,15 +164,15 @@ impl Page {
                         tr {
                             td { span class={ "dot " (state.name()) } {} (state.name().replace('_', " ")) }
                             td { (code) }
-                            td.n { (thousands(*n)) }
+                            td.n { (group_digits(*n)) }
                             td { (recommended_action(*state, code).unwrap_or_default()) }
                         }
                     }
                 } }
                 @if self.counts.rejected + self.counts.failed > 0 {
                     p.soft {
-                        "Every such row, as a manifest to be mended and run again: "
-                        code { "face-enroll export --status rejected,failed --checkpoint " (self.checkpoint) " -o mend.csv" }
+                        "All such rows, as a manifest to fix and run again: "
+                        code { "face-enroll export --status rejected,failed --checkpoint " (self.checkpoint) " -o fix.csv" }
                     }
                 }
             }
@@ -184,24 +185,24 @@ impl Page {
         let drawing = charts::pace(&self.runs);
         html! {
             @if let Some(drawing) = drawing {
-                h2 { "Pace" }
+                h2 { "Rate" }
                 p.soft {
-                    (thousands(calls)) " calls in " (plural(self.runs.len() as u64, "run")) ", "
-                    (thousands(throttled)) " of them throttled (red). The line is the quota."
+                    (group_digits(calls)) " calls in " (plural(self.runs.len() as u64, "run")) ", "
+                    (group_digits(throttled)) " of them throttled (red). The line is the quota."
                 }
                 div.scroll { (drawing) }
             }
         }
     }
 
-    fn answers(&self) -> Markup {
+    fn responses(&self) -> Markup {
         let all = Latencies::sum(self.runs.iter().map(|run| &run.latencies));
         let within = |share: f64| all.quantile(share).unwrap_or_default();
         html! {
             @if let Some(drawing) = charts::latencies(&all) {
-                h2 { "Answers" }
+                h2 { "Response times" }
                 p.soft {
-                    "Half of " (thousands(all.answers())) " answers came within " (within(0.5)) " ms, 90 % within "
+                    "Half of " (group_digits(all.answers())) " answers came within " (within(0.5)) " ms, 90 % within "
                     (within(0.9)) " ms, 99 % within " (within(0.99)) " ms."
                 }
                 div.scroll { (drawing) }
@@ -209,13 +210,13 @@ impl Page {
             @if !self.slowest.is_empty() {
                 p.soft { "The slowest:" }
                 div.scroll { table {
-                    tr { th.n { "row" } th { "manifest" } th { "id" } th.n { "answer" } th { "state" } th { "request" } }
+                    tr { th.n { "row" } th { "manifest" } th { "id" } th.n { "time" } th { "state" } th { "request" } }
                     @for row in &self.slowest {
                         tr {
                             td.n { (row.row) }
                             td { (file_name(&row.source)) }
                             td { (self.id(row)) }
-                            td.n { (thousands(row.latency_ms.unwrap_or_default())) " ms" }
+                            td.n { (group_digits(row.latency_ms.unwrap_or_default())) " ms" }
                             td { (row.state.name().replace('_', " ")) }
                             td { code { (row.request_id.as_deref().unwrap_or_default()) } }
                         }
@@ -228,12 +229,12 @@ impl Page {
     fn quality(&self) -> Markup {
         html! {
             @if self.qualities.iter().any(|(quality, _)| !quality.is_empty()) {
-                h2 { "Quality, as the service sees it" }
+                h2 { "Photo quality reported by the service" }
                 table.few {
                     @for (quality, n) in &self.qualities {
                         tr {
-                            td { @if quality.is_empty() { span.soft { "not told" } } @else { (quality) } }
-                            td.n { (thousands(*n)) }
+                            td { @if quality.is_empty() { span.soft { "unknown" } } @else { (quality) } }
+                            td.n { (group_digits(*n)) }
                             td.n.soft { (format!("{:.1} %", *n as f64 * 100.0 / self.counts.enrolled.max(1) as f64)) }
                         }
                     }
@@ -248,15 +249,15 @@ impl Page {
                 h2 { "Runs" }
                 div.scroll { (drawing) }
                 div.scroll { table {
-                    tr { th { "began (UTC)" } th.n { "lasted" } th.n { "enrolled" } th.n { "calls" } th.n { "throttled" } th { "ended" } }
+                    tr { th { "started (UTC)" } th.n { "duration" } th.n { "enrolled" } th.n { "calls" } th.n { "throttled" } th { "ended" } }
                     @for run in &self.runs {
                         tr {
                             td { (utc(run.started_ms).replace('T', " ").trim_end_matches('Z')) }
                             td.n { (duration(std::time::Duration::from_millis((run.last_ms() - run.started_ms).unsigned_abs()))) }
-                            td.n { (thousands(run.totals.newly_enrolled)) }
-                            td.n { (thousands(run.totals.calls)) }
-                            td.n { (thousands(run.totals.throttled)) }
-                            td { (Self::ending(run)) }
+                            td.n { (group_digits(run.totals.newly_enrolled)) }
+                            td.n { (group_digits(run.totals.calls)) }
+                            td.n { (group_digits(run.totals.throttled)) }
+                            td { (Self::exit_text(run)) }
                         }
                     }
                 } }
@@ -264,11 +265,11 @@ impl Page {
         }
     }
 
-    fn ending(run: &RunSummaryRow) -> String {
+    fn exit_text(run: &RunSummaryRow) -> String {
         match (&run.exit_reason, run.exit_code) {
-            (_, _) if run.is_live => "it goes on".to_owned(),
+            (_, _) if run.is_live => "in progress".to_owned(),
             (Some(reason), Some(code)) => format!("{reason} (exit {code})"),
-            (_, _) => "it died without a word; the next run went on where it was".to_owned(),
+            (_, _) => "ended without recording a result (killed?); the next run continued".to_owned(),
         }
     }
 
@@ -278,9 +279,9 @@ impl Page {
         html! {
             @if listed > 0 {
                 h2 { "Rows that are not enrolled" }
-                @if all > listed { p.soft { "The first " (listed) " of " (thousands(all)) "; the rest is in the export." } }
+                @if all > listed { p.soft { "The first " (listed) " of " (group_digits(all)) "; the rest is in the export." } }
                 div.scroll { table {
-                    tr { th.n { "row" } th { "manifest" } th { "id" } th { "state" } th { "reason" } th { "in words" } }
+                    tr { th.n { "row" } th { "manifest" } th { "id" } th { "state" } th { "reason" } th { "message" } }
                     @for row in &self.not_enrolled {
                         tr {
                             td.n { (row.row) }
@@ -288,7 +289,7 @@ impl Page {
                             td { (self.id(row)) }
                             td { span class={ "dot " (row.state.name()) } {} (row.state.name().replace('_', " ")) }
                             td { (row.code.as_deref().unwrap_or_default()) }
-                            td { (self.words(row)) }
+                            td { (self.message(row)) }
                         }
                     }
                 } }
@@ -296,12 +297,12 @@ impl Page {
         }
     }
 
-    /// The name of a photo is often the id of its person.
-    fn words<'r>(&self, row: &'r ExportRow) -> &'r str {
+    /// The message, without the name of a missing photo when ids are masked: the name is often the id.
+    fn message<'r>(&self, row: &'r ExportRow) -> &'r str {
         let message = row.message.as_deref().unwrap_or_default();
         match self.ids {
             Ids::Masked if row.code.as_deref() == Some("NotFound") => {
-                message.split_once(':').map_or(message, |(words, _)| words)
+                message.split_once(':').map_or(message, |(text, _)| text)
             }
             Ids::Shown | Ids::Masked => message,
         }
@@ -316,14 +317,14 @@ impl Page {
     }
 }
 
-/// Enough to be recognised by who knows the row, and no more.
+/// Masks an id, leaving enough to recognise it next to its row.
 fn masked(id: &str) -> String {
-    /// Shorter ids would be told by what is left of them.
-    const LEAST: usize = 6;
+    /// Shorter ids would be recognisable from the characters that are left.
+    const MIN_CHARS: usize = 6;
     let chars: Vec<char> = id.chars().collect();
     match chars.as_slice() {
         [] => String::new(),
-        [first, middle @ .., before, last] if chars.len() >= LEAST => {
+        [first, middle @ .., before, last] if chars.len() >= MIN_CHARS => {
             format!("{first}{}{before}{last}", "*".repeat(middle.len()))
         }
         all => "*".repeat(all.len()),

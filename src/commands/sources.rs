@@ -1,4 +1,4 @@
-//! From what was typed to what is read: manifests, directories, and the rules for their photos.
+//! Turns arguments into sources to read and rules for their photos.
 
 use super::CliError;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     picture::{QualityPolicy, Rules},
 };
 
-/// Opens every source. `group` is that of rows that name none.
+/// Opens every source. `group` is for rows that do not name one.
 pub(super) fn open(args: &SourceArgs, group: Option<FaceGroupCode>) -> Result<Vec<Source>, CliError> {
     let settings = manifest::Settings {
         group,
@@ -25,12 +25,12 @@ pub(super) fn open(args: &SourceArgs, group: Option<FaceGroupCode>) -> Result<Ve
     args.sources.iter().map(|source| Ok(manifest::open(source, &settings)?)).collect()
 }
 
-/// The rules for photos. `poor` is what becomes of poor ones where they are not to be rejected.
-pub(super) fn rules(args: &PhotoArgs, poor: QualityPolicy) -> Rules {
+/// Rules for photos. `default_policy` applies to poor photos without `--reject-poor`.
+pub(super) fn rules(args: &PhotoArgs, default_policy: QualityPolicy) -> Rules {
     Rules {
         fit: args.fit,
         landscape: args.landscape,
-        quality: if args.reject_poor { QualityPolicy::Reject } else { poor },
+        quality: if args.reject_poor { QualityPolicy::Reject } else { default_policy },
         allows_upload: args.send != Send::Inline,
         ..Rules::default()
     }

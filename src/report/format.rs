@@ -1,9 +1,9 @@
-//! Figures for people.
+//! Numbers, sizes and times for people.
 
 use std::time::Duration;
 
 /// `1234567` as `1,234,567`.
-pub fn thousands(n: u64) -> String {
+pub fn group_digits(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -17,16 +17,16 @@ pub fn thousands(n: u64) -> String {
 
 /// `1 row`, `1,234 rows`.
 pub fn plural(n: u64, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{} {what}s", thousands(n)) }
+    if n == 1 { format!("1 {what}") } else { format!("{} {what}s", group_digits(n)) }
 }
 
-/// `999 B`, `38 KB`, `1.2 MB`, `9,641 MB`: decimal units, as the service's limits are.
+/// `999 B`, `38 KB`, `1.2 MB`, `9,641 MB`: decimal units, like the service's limits.
 pub fn bytes(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
         1_000..1_000_000 => format!("{} KB", bytes / 1_000),
         1_000_000..100_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        100_000_000.. => format!("{} MB", thousands(bytes / 1_000_000)),
+        100_000_000.. => format!("{} MB", group_digits(bytes / 1_000_000)),
     }
 }
 
@@ -41,7 +41,12 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A time in UTC, to the second, of milliseconds since 1970.
+/// Rounds to one decimal.
+pub(super) fn one_decimal(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// UTC time in seconds, from milliseconds since 1970.
 pub(super) fn utc(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
@@ -51,8 +56,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_short_and_exact() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+    fn numbers_sizes_and_times_are_formatted() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(group_digits), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([999, 38_400, 1_240_000, 9_641_000_000].map(bytes), ["999 B", "38 KB", "1.2 MB", "9,641 MB"]);
         let shown = [3.44, 125.0, 12_000.0, 187_200.0].map(|seconds| duration(Duration::from_secs_f64(seconds)));
         assert_eq!(shown, ["3.4s", "2m 05s", "3h 20m", "2d 04h"]);

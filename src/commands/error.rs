@@ -1,4 +1,4 @@
-//! An error on its way to a person: what failed, why, and what to do next.
+//! Errors as the user sees them: what failed, why, and what to do next.
 
 use std::{error::Error, fmt};
 
@@ -13,48 +13,48 @@ use crate::{
     run::{IngestError, RunError},
 };
 
-/// See the module.
+/// An error that ends the program, with its exit code.
 #[derive(Debug)]
 pub struct CliError {
     exit: Exit,
     cause: Box<dyn Error + Send + Sync>,
-    advice: Option<&'static str>,
+    hint: Option<&'static str>,
 }
 
 impl CliError {
-    /// A failure that ends the program with this code.
+    /// An error with an exit code and no hint.
     pub fn new(exit: Exit, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { exit, cause: cause.into(), advice: None }
+        Self { exit, cause: cause.into(), hint: None }
     }
 
-    /// With a word on what to do.
-    pub fn with_hint(self, advice: &'static str) -> Self {
-        Self { advice: Some(advice), ..self }
+    /// Adds what to do next.
+    pub fn with_hint(self, hint: &'static str) -> Self {
+        Self { hint: Some(hint), ..self }
     }
 
     /// What failed, and why.
-    pub(super) fn words(&self) -> String {
-        let mut words = self.cause.to_string();
-        let mut said = words.clone();
+    pub(super) fn message(&self) -> String {
+        let mut message = self.cause.to_string();
+        let mut last = message.clone();
         let mut source = self.cause.source();
         while let Some(cause) = source {
-            let more = cause.to_string();
-            // A wrapper that repeats its cause adds nothing.
-            if !said.ends_with(&more) {
-                words = format!("{words}: {more}");
+            let next = cause.to_string();
+            // Skip a cause that its wrapper already repeats.
+            if !last.ends_with(&next) {
+                message = format!("{message}: {next}");
             }
-            said = more;
+            last = next;
             source = cause.source();
         }
-        words
+        message
     }
 
-    /// What to do, where there is something.
-    pub(super) fn advice(&self) -> Option<&'static str> {
-        self.advice
+    /// What to do next.
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        self.hint
     }
 
-    /// How the program ends.
+    /// The exit code.
     pub fn exit(&self) -> Exit {
         self.exit
     }
@@ -62,53 +62,56 @@ impl CliError {
 
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words())?;
-        self.advice.map_or(Ok(()), |advice| write!(f, "\n  {advice}"))
+        f.write_str(&self.message())?;
+        self.hint.map_or(Ok(()), |hint| write!(f, "\n  {hint}"))
     }
 }
 
 impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
-        let (exit, advice) = match &error {
-            StoreError::Locked { .. } => (Exit::Locked, Some("wait for it, or give --wait-lock 10m")),
+        let (exit, hint) = match &error {
+            StoreError::Locked { .. } => (Exit::Locked, Some("wait for that run, or give --wait-lock 10m")),
             StoreError::Stale { .. } | StoreError::Copied { .. } => (
                 Exit::Checkpoint,
                 Some(
-                    "put the newer file back, with its .lock, or give --after-restore: everyone who is not enrolled in it is asked about before being sent",
+                    "put the newer file back, with its .lock, or give --after-restore to check the service before every send",
                 ),
             ),
             StoreError::TargetMismatch { .. } => {
-                (Exit::Usage, Some("give the region or endpoint that it was made for, or another --checkpoint"))
+                (Exit::Usage, Some("give the region or endpoint of this checkpoint, or another --checkpoint"))
             }
-            StoreError::Missing { .. } => (Exit::Usage, Some("give the manifest that was run, or --checkpoint FILE")),
+            StoreError::Missing { .. } => {
+                (Exit::Usage, Some("give the manifest of an earlier run, or --checkpoint FILE"))
+            }
             StoreError::InvalidTransition { .. } | StoreError::IllegalRemoval { .. } => {
                 (Exit::Internal, Some("please report this with the log"))
             }
             StoreError::SchemaTooNew { .. } => {
-                (Exit::Checkpoint, Some("use that version of face-enroll, or a newer one"))
+                (Exit::Checkpoint, Some("upgrade face-enroll to that version or a newer one"))
             }
             StoreError::NotACheckpoint { .. } => (Exit::Checkpoint, Some("give another --checkpoint")),
             StoreError::File(FileError::OtherOwner { .. }) => {
                 (Exit::Checkpoint, Some("run as that user (sudo -u USER), or give another --checkpoint"))
             }
-            StoreError::File(_) => {
-                (Exit::Checkpoint, Some("see who put it there and move it away, or give another --checkpoint"))
-            }
+            StoreError::File(_) => (
+                Exit::Checkpoint,
+                Some("find out where the file comes from and move it away, or give another --checkpoint"),
+            ),
             StoreError::NetworkFileSystem { .. } => (Exit::Checkpoint, Some("give a --checkpoint on a local disk")),
             StoreError::Corrupt { detail } if detail.contains("not a database") => (
                 Exit::Checkpoint,
                 Some(
-                    "if it never was one, give another --checkpoint; else keep it and its -wal as they are; nothing was sent",
+                    "if it is not a checkpoint, give another --checkpoint; otherwise keep the file and its -wal unchanged; nothing was sent",
                 ),
             ),
             StoreError::Corrupt { .. } | StoreError::Unreadable { .. } => {
-                (Exit::Checkpoint, Some("keep the file and its -wal as they are; nothing more was sent"))
+                (Exit::Checkpoint, Some("keep the file and its -wal unchanged; nothing more was sent"))
             }
             StoreError::Sqlite { .. } | StoreError::Open { .. } | StoreError::Stopped => {
-                (Exit::Checkpoint, Some("see to the disk (space, permissions, health), then run again"))
+                (Exit::Checkpoint, Some("check the disk (space, permissions, health), then run again"))
             }
         };
-        Self { exit, cause: error.into(), advice }
+        Self { exit, cause: error.into(), hint }
     }
 }
 
@@ -148,7 +151,7 @@ impl From<CredentialsError> for CliError {
         match &error {
             CredentialsError::Setup(_) => Self::new(Exit::Usage, error),
             CredentialsError::None(_) if error.is_transient() => Self::new(Exit::TimeUp, error)
-                .with_hint("whoever gives the key can't be reached: see to the network, or run again later"),
+                .with_hint("the credential source is unreachable: check the network, or run again later"),
             CredentialsError::None(_)
             | CredentialsError::IncompleteKey(_)
             | CredentialsError::Malformed(_)
@@ -161,22 +164,31 @@ impl From<ExportError> for CliError {
     fn from(error: ExportError) -> Self {
         match error {
             ExportError::Store(error) => error.into(),
-            ExportError::Write(cause) if is_misplaced(&cause) => {
-                Self::new(Exit::Usage, ExportError::Write(cause)).with_hint("give a file that can be written")
+            ExportError::Write(cause) if is_bad_path(&cause) => {
+                Self::new(Exit::Usage, ExportError::Write(cause)).with_hint("give a path that can be written")
             }
             ExportError::Write(_) => Self::new(Exit::Internal, error),
         }
     }
 }
 
-/// Is there something wrong with the place, and not with the writing?
-fn is_misplaced(error: &std::io::Error) -> bool {
+/// The exit after writing an output; a closed pipe is not an error.
+pub(super) fn exit_after_writing(written: Result<(), ExportError>) -> Result<Exit, CliError> {
+    match written {
+        Ok(()) => Ok(Exit::Success),
+        Err(error) if error.is_closed_pipe() => Ok(Exit::Success),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the output path itself is wrong, as opposed to a failed write.
+fn is_bad_path(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
     matches!(error.kind(), IsADirectory | NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem)
 }
 
-/// What a person is to do.
-pub(super) fn advice(fatal: &FatalError) -> &'static str {
+/// What to do after a fatal error.
+pub(super) fn hint(fatal: &FatalError) -> &'static str {
     match fatal {
         FatalError::Credentials { .. } => {
             "check ALIBABA_CLOUD_ACCESS_KEY_ID, _SECRET and _SECURITY_TOKEN, or the profile, then run again"
@@ -188,7 +200,7 @@ pub(super) fn advice(fatal: &FatalError) -> &'static str {
         FatalError::Account { .. } => "activate ID Verification and settle overdue payments, then run again",
         FatalError::Endpoint { .. } => "check --region, --network and --endpoint, then run again",
         FatalError::Intercepted { .. } => {
-            "let this host reach the endpoint, then run again: what was sent is in doubt and is asked about first"
+            "let this host reach the endpoint, then run again: the next run first checks the rows in doubt"
         }
         FatalError::Certificate { .. } => {
             "check the endpoint's name, this machine's clock and its root certificates, then run again"
@@ -198,16 +210,16 @@ pub(super) fn advice(fatal: &FatalError) -> &'static str {
         }
         FatalError::Clock { .. } => "set this machine's clock, then run again",
         FatalError::UnknownGroup { .. } => {
-            "check --group and --region, or make the group in the console, then run again"
+            "check --group and --region, or create the group in the console, then run again"
         }
         FatalError::SameRefusal { .. } => {
-            "these rows are pending again: mend the cause and run again, or let them be rejected with --keep-going"
+            "these rows are pending again: fix the cause and run again, or give --keep-going to reject them"
         }
     }
 }
 
 impl From<FatalError> for CliError {
     fn from(fatal: FatalError) -> Self {
-        Self::new(Exit::Fatal, fatal.to_string()).with_hint(advice(&fatal))
+        Self::new(Exit::Fatal, fatal.to_string()).with_hint(hint(&fatal))
     }
 }

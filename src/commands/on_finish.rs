@@ -1,4 +1,4 @@
-//! `--on-finish`: a command of the operator's is handed the summary when the run has ended.
+//! `--on-finish`: runs a command of the operator with the summary on its stdin after the run has ended.
 
 use std::{process::Stdio, time::Duration};
 
@@ -10,33 +10,32 @@ use tokio::{
 
 use super::signals;
 
-/// It is to tell somebody, not to hold up the next run.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// A hook is for notifications and must not delay the next run.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Runs it, with the summary on its stdin and our stderr for all that it says. What becomes of it changes no exit code. A
-/// signal does not wait for it.
-pub(super) async fn hand_over(command: &str, summary: &str) {
+/// Runs the hook with its output on our stderr. Its result never changes the exit code; a signal kills it.
+pub(super) async fn run_hook(command: &str, summary: &str) {
     let mut child = match spawn(command) {
         Ok(child) => child,
-        Err(error) => return tracing::warn!(%error, "--on-finish could not be run"),
+        Err(error) => return tracing::warn!(%error, "cannot run --on-finish"),
     };
-    // All that it starts is in a group of its own, by its first process.
+    // The hook leads a process group of its own, so its children can be killed with it.
     let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
     let is_over = tokio::select! {
-        ended = ended(&mut child, summary) => {
+        ended = wait(&mut child, summary) => {
             match ended {
                 Ok(status) if status.success() => {}
                 Ok(status) => tracing::warn!(%status, "--on-finish failed"),
-                Err(error) => tracing::warn!(%error, "--on-finish could not be waited for"),
+                Err(error) => tracing::warn!(%error, "cannot wait for --on-finish"),
             }
             true
         }
-        () = tokio::time::sleep(TIME_LIMIT) => {
-            tracing::warn!(limit = ?TIME_LIMIT, "--on-finish took too long: it is killed");
+        () = tokio::time::sleep(HOOK_TIMEOUT) => {
+            tracing::warn!(limit = ?HOOK_TIMEOUT, "--on-finish took too long: killed it");
             false
         }
         () = signals::any() => {
-            tracing::warn!("leaving: --on-finish is killed");
+            tracing::warn!("quitting: killed --on-finish");
             false
         }
     };
@@ -47,7 +46,7 @@ pub(super) async fn hand_over(command: &str, summary: &str) {
 
 fn spawn(command: &str) -> std::io::Result<Child> {
     let mut shell = Command::new("sh");
-    // Stdout is for our own results. The keys are none of its business.
+    // Stdout is reserved for our own results, and the hook must not see the credentials.
     shell.args(["-c", command]).stdin(Stdio::piped()).stdout(Stdio::from(std::io::stderr())).process_group(0);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ALIBABA_CLOUD_") {
@@ -57,9 +56,9 @@ fn spawn(command: &str) -> std::io::Result<Child> {
     shell.spawn()
 }
 
-async fn ended(child: &mut Child, summary: &str) -> std::io::Result<std::process::ExitStatus> {
+async fn wait(child: &mut Child, summary: &str) -> std::io::Result<std::process::ExitStatus> {
     if let Some(mut stdin) = child.stdin.take() {
-        // It need not read it.
+        // The hook may close its stdin without reading.
         let _ = stdin.write_all(format!("{summary}\n").as_bytes()).await;
     }
     child.wait().await
