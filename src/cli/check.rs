@@ -8,12 +8,6 @@ use crate::pace::Qps;
 /// Flags of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Sources.
-    #[command(flatten)]
-    pub read: SourceArgs,
-    /// Photo flags.
-    #[command(flatten)]
-    pub photos: PhotoArgs,
     /// The tenant's AddFaceRecord quota for the forecast, in calls per second
     #[arg(long, env = "FACE_ENROLL_QPS", default_value = "50", value_name = "N")]
     pub qps: Qps,
@@ -27,8 +21,14 @@ pub struct CheckArgs {
     #[arg(long)]
     pub json: bool,
     /// Show a progress line
-    #[arg(long, env = "FACE_ENROLL_PROGRESS", default_value = "auto")]
+    #[arg(long, env = "FACE_ENROLL_PROGRESS", default_value = "auto", value_name = "WHEN")]
     pub progress: When,
+    /// Sources.
+    #[command(flatten)]
+    pub read: SourceArgs,
+    /// Photo flags.
+    #[command(flatten)]
+    pub photos: PhotoArgs,
 }
 
 /// Destination of the findings of a check.

@@ -20,10 +20,10 @@ pub struct DoctorArgs {
     /// The tenant's AddFaceRecord quota, in calls per second
     #[arg(long, env = "FACE_ENROLL_QPS", default_value = "50", value_name = "N")]
     pub qps: Qps,
-    /// Service flags.
-    #[command(flatten)]
-    pub service: ServiceArgs,
     /// Print JSON Lines to stdout: one line per check, then the verdict
     #[arg(long)]
     pub json: bool,
+    /// Service flags.
+    #[command(flatten)]
+    pub service: ServiceArgs,
 }

@@ -2,7 +2,7 @@ use std::{num::NonZeroU64, time::Duration};
 
 use clap::{ArgAction, Args, ValueEnum, builder::BoolishValueParser};
 
-use super::{COMMON, parse::duration};
+use super::parse::duration;
 use crate::run::{MaxErrors, Window};
 
 /// Limits of a run.
@@ -10,10 +10,10 @@ use crate::run::{MaxErrors, Window};
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
     /// Enrol N photos, report, and stop; exit 0 if all N are enrolled
-    #[arg(long, env = "FACE_ENROLL_CANARY", value_name = "N", help_heading = COMMON)]
+    #[arg(long, env = "FACE_ENROLL_CANARY", value_name = "N")]
     pub canary: Option<NonZeroU64>,
     /// Drain and stop after D, such as 90s, 5m, 2h30m or 1d
-    #[arg(long, env = "FACE_ENROLL_MAX_DURATION", value_name = "D", help_heading = COMMON, value_parser = duration)]
+    #[arg(long, env = "FACE_ENROLL_MAX_DURATION", value_name = "D", value_parser = duration)]
     pub max_duration: Option<Duration>,
     /// Drain and stop after N photos
     #[arg(long, env = "FACE_ENROLL_MAX_IMAGES", value_name = "N")]
@@ -31,7 +31,7 @@ pub struct LimitArgs {
     #[arg(long, env = "FACE_ENROLL_KEEP_GOING", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub keep_going: bool,
     /// Which rejected rows raise the exit code
-    #[arg(long, env = "FACE_ENROLL_EXIT_ON", default_value = "all")]
+    #[arg(long, env = "FACE_ENROLL_EXIT_ON", default_value = "all", value_name = "all|new")]
     pub exit_on: ExitOn,
     /// Wait up to D for another run on the same checkpoint
     #[arg(long, env = "FACE_ENROLL_WAIT_LOCK", value_name = "D", default_value = "0s", value_parser = duration)]

@@ -2,20 +2,27 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum, builder::BoolishValueParser};
 
-use super::COMMON;
+use super::NO_HEADING;
 
 /// Flags of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Log and settings")]
 pub struct LogArgs {
     /// Log more to stderr: -v each attempt, -vv everything
-    #[arg(short, long, global = true, env = "FACE_ENROLL_VERBOSE", help_heading = COMMON, action = ArgAction::Count)]
+    #[arg(short, long, global = true, env = "FACE_ENROLL_VERBOSE", hide_env = true, display_order = 900, help_heading = NO_HEADING, action = ArgAction::Count)]
     pub verbose: u8,
     /// Log only what needs attention
-    #[arg(short, long, global = true, env = "FACE_ENROLL_QUIET", help_heading = COMMON, value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    #[arg(short, long, global = true, env = "FACE_ENROLL_QUIET", hide_env = true, display_order = 901, help_heading = NO_HEADING, value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub quiet: bool,
     /// Log format
-    #[arg(long, global = true, env = "FACE_ENROLL_LOG_FORMAT", default_value = "text", hide_short_help = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FACE_ENROLL_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT",
+        hide_short_help = true
+    )]
     pub log_format: LogFormat,
     /// Also write the log to FILE (appended)
     #[arg(long, global = true, env = "FACE_ENROLL_LOG_FILE", value_name = "FILE", hide_short_help = true)]
@@ -27,7 +34,14 @@ pub struct LogArgs {
     #[arg(long, global = true, env = "FACE_ENROLL_PROFILE", value_name = "NAME", hide_short_help = true)]
     pub profile: Option<String>,
     /// Color on stderr
-    #[arg(long, global = true, env = "FACE_ENROLL_COLOR", default_value = "auto", hide_short_help = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "FACE_ENROLL_COLOR",
+        default_value = "auto",
+        value_name = "WHEN",
+        hide_short_help = true
+    )]
     pub color: When,
 }
 

@@ -51,13 +51,18 @@ pub use self::{
     verify::VerifyArgs,
 };
 
-/// Heading of the flags that most people need: clap's own "Options", which comes first.
-const COMMON: Option<&'static str> = None;
+/// Puts a flag under clap's own headings, "Arguments" and "Options", which come first.
+const NO_HEADING: Option<&'static str> = None;
+
+/// Text at the end of `--help`, where flags and their variables are listed.
+const ENVIRONMENT: &str = "Flags can also be set by environment variables, such as FACE_ENROLL_MAX_DURATION for \
+                           --max-duration, or in the settings file. The command line comes first, then the environment, \
+                           then the file.";
 
 /// Enrol an archive of face photos into Alibaba Cloud ID Verification face groups: every photo with a known outcome,
 /// nobody twice, at the full quota.
 #[derive(Debug, Parser)]
-#[command(name = "face-enroll", version, max_term_width = 100, args_override_self = true)]
+#[command(name = "face-enroll", version, max_term_width = 100, args_override_self = true, after_long_help = ENVIRONMENT)]
 pub struct Cli {
     /// Subcommand with its flags.
     #[command(subcommand)]

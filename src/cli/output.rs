@@ -3,7 +3,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 
 use super::{
-    COMMON, When,
+    When,
     parse::{duration, metrics_address},
 };
 
@@ -12,10 +12,10 @@ use super::{
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
     /// Print JSON Lines to stdout, the summary last; --json=items adds a line per item
-    #[arg(long, env = "FACE_ENROLL_JSON", num_args = 0..=1, require_equals = true, default_missing_value = "status", value_name = "items", help_heading = COMMON)]
+    #[arg(long, env = "FACE_ENROLL_JSON", num_args = 0..=1, require_equals = true, default_missing_value = "status", value_name = "items", hide_possible_values = true)]
     pub json: Option<Json>,
     /// Show a progress bar
-    #[arg(long, env = "FACE_ENROLL_PROGRESS", default_value = "auto")]
+    #[arg(long, env = "FACE_ENROLL_PROGRESS", default_value = "auto", value_name = "WHEN")]
     pub progress: When,
     /// Print a status line every D when there is no progress bar
     #[arg(long, env = "FACE_ENROLL_STATS", default_value = "1m", value_name = "D", value_parser = duration)]

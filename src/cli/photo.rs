@@ -17,7 +17,7 @@ pub struct PhotoArgs {
     #[arg(long, env = "FACE_ENROLL_REJECT_POOR", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub reject_poor: bool,
     /// How to send photos
-    #[arg(long, env = "FACE_ENROLL_SEND", default_value = "auto")]
+    #[arg(long, env = "FACE_ENROLL_SEND", default_value = "auto", value_name = "auto|inline|upload")]
     pub send: Send,
 }
 

@@ -2,7 +2,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::{COMMON, parse::duration};
+use super::parse::duration;
 use crate::{
     domain::OnChange,
     pace::{InDoubtPolicy, Qps, QuotaUse},
@@ -13,7 +13,7 @@ use crate::{
 #[command(next_help_heading = "Sending")]
 pub struct RateArgs {
     /// The tenant's AddFaceRecord quota, in calls per second; never exceeded
-    #[arg(long, env = "FACE_ENROLL_QPS", default_value = "50", value_name = "N", help_heading = COMMON)]
+    #[arg(long, env = "FACE_ENROLL_QPS", default_value = "50", value_name = "N")]
     pub qps: Qps,
     /// dedicated: this run may use the whole quota; shared: back off quickly for other traffic
     #[arg(long, env = "FACE_ENROLL_QUOTA", default_value = "dedicated", value_name = "dedicated|shared")]

@@ -2,10 +2,10 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args, builder::BoolishValueParser};
 
-use super::{LimitArgs, OutputArgs, PhotoArgs, RateArgs, ServiceArgs, SourceArgs};
+use super::{ENVIRONMENT, LimitArgs, NO_HEADING, OutputArgs, PhotoArgs, RateArgs, ServiceArgs, SourceArgs};
 
-/// Flags that `run -h` shows; `run --help` shows all.
-const IN_SHORT_HELP: [&str; 12] = [
+/// Flags that `run -h` shows, in this order; `run --help` shows all, these first.
+const COMMON: [&str; 12] = [
     "sources",
     "group",
     "region",
@@ -20,19 +20,20 @@ const IN_SHORT_HELP: [&str; 12] = [
     "json",
 ];
 
-fn hide_unless_common(arg: Arg) -> Arg {
-    let is_common = IN_SHORT_HELP.contains(&arg.get_id().as_str());
-    arg.hide_short_help(!is_common)
+fn arrange_help(arg: Arg) -> Arg {
+    match COMMON.iter().position(|id| arg.get_id() == id) {
+        // Without the names of variables, most flags fit on one line; the end of --help gives their pattern.
+        Some(order) => arg.help_heading(NO_HEADING).display_order(order).hide_env(true),
+        None => arg.hide_short_help(true),
+    }
 }
 
 /// Flags of `run`.
 #[derive(Debug, Args)]
 #[command(
-    mut_args = hide_unless_common,
+    mut_args = arrange_help,
     after_help = "Use --help for all flags.",
-    after_long_help = "Durations (D) are numbers with units, such as 90s, 5m, 2h30m or 1d. Each flag can also be set by \
-                       its environment variable or in the settings file; the command line comes first, then the \
-                       environment, then the file."
+    after_long_help = ENVIRONMENT
 )]
 pub struct RunArgs {
     /// Sources.

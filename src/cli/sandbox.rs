@@ -18,7 +18,7 @@ pub struct SandboxArgs {
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub qps: u32,
     /// How to count the quota's second
-    #[arg(long, default_value = "sliding")]
+    #[arg(long, default_value = "sliding", value_name = "fixed|sliding")]
     pub window: WindowKind,
     /// Mean response time
     #[arg(long, default_value = "40ms", value_name = "D", value_parser = duration)]

@@ -2,16 +2,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::COMMON;
 use crate::api::{Network, Region};
 
 /// Service flags.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Service")]
 pub struct ServiceArgs {
-    /// Region of the group: ap-southeast-1, ap-southeast-5, cn-hongkong or ap-southeast-3 [env: also
-    /// ALIBABA_CLOUD_REGION_ID]
-    #[arg(long, env = "FACE_ENROLL_REGION", value_name = "ID", help_heading = COMMON)]
+    /// Region of the group, such as ap-southeast-1
+    ///
+    /// One of ap-southeast-1, ap-southeast-5, cn-hongkong and ap-southeast-3; also read from ALIBABA_CLOUD_REGION_ID.
+    #[arg(long, env = "FACE_ENROLL_REGION", value_name = "ID")]
     pub region: Option<Region>,
     /// Use the region's public or VPC endpoint
     #[arg(long, env = "FACE_ENROLL_NETWORK", default_value = "public", value_name = "public|vpc")]

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::COMMON;
+use super::NO_HEADING;
 use crate::{
     domain::FaceGroupCode,
     manifest::{ColumnName, Delimiter, Encoding, IdFrom, InputFormat, Pattern},
@@ -13,16 +13,20 @@ use crate::{
 #[command(next_help_heading = "Reading")]
 pub struct SourceArgs {
     /// Manifest (.csv, .tsv, .json, .jsonl, .ndjson; also .gz, .zst), directory of photos, or - for stdin
-    #[arg(required = true, value_name = "SOURCE", help_heading = COMMON)]
+    #[arg(required = true, value_name = "SOURCE", help_heading = NO_HEADING)]
     pub sources: Vec<PathBuf>,
     /// Face group of rows that name none
-    #[arg(long, env = "FACE_ENROLL_GROUP", value_name = "CODE", help_heading = COMMON)]
+    #[arg(long, env = "FACE_ENROLL_GROUP", value_name = "CODE")]
     pub group: Option<FaceGroupCode>,
-    /// Base directory of relative photo paths; photos outside it are rejected [default: the manifest's directory]
-    #[arg(long, env = "FACE_ENROLL_ROOT", value_name = "DIR", help_heading = COMMON)]
+    /// Base directory of photo paths [default: the manifest's directory]
+    ///
+    /// Relative paths start here. Photos outside it are rejected, unless --allow-outside-root is given.
+    #[arg(long, env = "FACE_ENROLL_ROOT", value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Column that holds a field, such as path=photo or merchant_user_id=employee_no (repeatable)
-    #[arg(long, env = "FACE_ENROLL_COLUMN", value_name = "FIELD=NAME", value_delimiter = ',', help_heading = COMMON)]
+    /// Column that holds a field, such as path=photo (repeatable)
+    ///
+    /// Fields are path, url, merchant_user_id and face_group_code, as in --column merchant_user_id=employee_no.
+    #[arg(long, env = "FACE_ENROLL_COLUMN", value_name = "FIELD=NAME", value_delimiter = ',')]
     pub column: Vec<ColumnName>,
     /// Also accept photos outside the root: .., absolute paths, links that lead out
     #[arg(long, env = "FACE_ENROLL_ALLOW_OUTSIDE_ROOT", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]

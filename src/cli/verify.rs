@@ -20,9 +20,6 @@ pub struct VerifyArgs {
     /// Compare only this group
     #[arg(long, value_name = "CODE")]
     pub group: Option<FaceGroupCode>,
-    /// Service flags.
-    #[command(flatten)]
-    pub service: ServiceArgs,
     /// Queries per second
     #[arg(long = "query-qps", env = "FACE_ENROLL_QUERY_QPS", default_value = "10", value_name = "N")]
     pub qps: Qps,
@@ -38,4 +35,7 @@ pub struct VerifyArgs {
     /// Print JSON Lines to stdout: one line per difference, then the verdict
     #[arg(long)]
     pub json: bool,
+    /// Service flags.
+    #[command(flatten)]
+    pub service: ServiceArgs,
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod basic;
 mod corrections;
+mod help;
 mod limits;
 mod output;
 mod signals;
