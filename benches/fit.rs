@@ -1,5 +1,5 @@
-//! Fitting photos of 12 megapixels, one core: ours beside `vipsthumbnail` (Debian: libvips-tools) and Pillow, in one run,
-//! on the same files, to the same size and quality. Rounds are interleaved; what is not installed is left out.
+//! Fits photos of 12 megapixels on one core with face-enroll, `vipsthumbnail` (Debian: libvips-tools) and Pillow: the same
+//! files, size and quality in one run. Rounds are interleaved; tools that are not installed are skipped.
 //!
 //! ```sh
 //! taskset -c 1 cargo bench --bench fit            # PILLOW_PYTHON=/path/to/python for one that has Pillow
@@ -36,34 +36,34 @@ fn main() {
     let dir = tempfile::tempdir().expect("a folder for the photos");
     for (name, progressive) in [("baseline", false), ("progressive", true)] {
         let photos: Vec<PathBuf> = (0..PHOTOS).map(|n| photo(dir.path(), n, progressive)).collect();
-        let bytes: u64 = photos.iter().map(|path| fs::metadata(path).expect("it was written").len()).sum();
+        let bytes: u64 = photos.iter().map(|path| fs::metadata(path).expect("file was written").len()).sum();
         println!("{name}: {PHOTOS} photos of {}x{}, {:.1} MB each", SIZE.0, SIZE.1, bytes as f64 / 1e6 / PHOTOS as f64);
         let mut times = [Vec::new(), Vec::new(), Vec::new()];
         for _ in 0..ROUNDS {
-            times[0].push(Some(ours(dir.path(), &photos)));
+            times[0].push(Some(face_enroll(dir.path(), &photos)));
             times[1].push(vips(dir.path(), &photos));
             times[2].push(pillow(dir.path(), &photos));
         }
         let best = |times: &[Option<Duration>]| times.iter().flatten().min().copied();
-        let mine = best(&times[0]).expect("ours has run");
+        let ours = best(&times[0]).expect("face-enroll has run");
         for (tool, times) in ["face-enroll", "vipsthumbnail", "Pillow (draft)"].iter().zip(&times) {
             match best(times) {
                 Some(time) => println!(
-                    "  {tool:<15} {:>6.1} ms a photo, {:.2} of ours",
+                    "  {tool:<15} {:>6.1} ms per photo, {:.2} x face-enroll",
                     time.as_secs_f64() * 1e3 / PHOTOS as f64,
-                    time.as_secs_f64() / mine.as_secs_f64()
+                    time.as_secs_f64() / ours.as_secs_f64()
                 ),
-                None => println!("  {tool:<15} is not here"),
+                None => println!("  {tool:<15} is not installed"),
             }
         }
     }
 }
 
-fn ours(dir: &Path, photos: &[PathBuf]) -> Duration {
+fn face_enroll(dir: &Path, photos: &[PathBuf]) -> Duration {
     let started = Instant::now();
     for path in photos {
-        let picture = picture::load(path, &Rules::default()).expect("it can be fitted");
-        fs::write(dir.join("ours.jpg"), &picture.bytes).expect("the folder can be written");
+        let picture = picture::load(path, &Rules::default()).expect("photo can be fitted");
+        fs::write(dir.join("face-enroll.jpg"), &picture.bytes).expect("folder is writable");
     }
     started.elapsed()
 }
@@ -83,7 +83,7 @@ fn pillow(dir: &Path, photos: &[PathBuf]) -> Option<Duration> {
     time(Command::new(python).args(["-c", PILLOW]).arg(dir).args(photos))
 }
 
-/// Of the whole command, its start included: a tenth of a second at most, for ten photos.
+/// Time of the whole command. Its start-up takes at most 0.1 s for ten photos.
 fn time(command: &mut Command) -> Option<Duration> {
     let started = Instant::now();
     let ended = command.stdout(Stdio::null()).stderr(Stdio::null()).status();

@@ -1,6 +1,6 @@
-//! How much of the quota a run uses, as the service counts it: `cargo bench --bench quota`.
+//! Share of the quota that a run uses, as counted by the service: `cargo bench --bench quota`.
 //!
-//! 400 photos of 80 KB, a sandbox that allows 50 calls in any sliding second and takes 40 ms on average to answer.
+//! 400 photos of 80 KB; the sandbox allows 50 calls in any sliding second, and its mean latency is 40 ms.
 
 #![allow(clippy::unwrap_used, unreachable_pub, dead_code)]
 
@@ -31,12 +31,12 @@ fn main() {
             .sandbox
             .journal()
             .iter()
-            .filter(|arrival| arrival.action.as_deref() == Some(Action::AddFaceRecord.name()))
-            .map(|arrival| arrival.at)
+            .filter(|call| call.action.as_deref() == Some(Action::AddFaceRecord.name()))
+            .map(|call| call.at)
             .collect();
         let sending = (calls[calls.len() - 1] - calls[0]).as_secs_f64();
         println!(
-            "{:.2} calls/s while sending ({:.1} % of the quota), worst second {}, throttled {}, {:.2} s in all",
+            "{:.2} calls/s while sending ({:.1} % of the quota), worst second {}, throttled {}, {:.2} s in total",
             (calls.len() - 1) as f64 / sending,
             (calls.len() - 1) as f64 / sending * 2.0,
             service.sandbox.max_calls_in_any_second(Action::AddFaceRecord),

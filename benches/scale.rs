@@ -1,18 +1,18 @@
-//! What grows with the manifest, and what must not: rows into the checkpoint, `status`, the next batch, a run with
-//! nothing to do, the first call; and what a start, a file and a slow run cost.
+//! Scaling with the size of the manifest: ingesting rows, `status`, claiming a batch, a run with nothing to do, time to the
+//! first call; and the cost of starting the program, of the binary, and of a slow run.
 //!
 //! ```sh
 //! cargo bench --bench scale                       # -- --rows 10000000
 //! ```
 //!
-//! Linux; the `sqlite3` shell's `.import` of the same file stands beside where it is at hand.
+//! Linux only. If the `sqlite3` shell is installed, its `.import` of the same file is measured for comparison.
 
 #![allow(unreachable_pub, missing_docs, dead_code)]
 
 #[path = "common/child.rs"]
 mod child;
-#[path = "common/ours.rs"]
-mod ours;
+#[path = "common/cli.rs"]
+mod cli;
 #[path = "common/photos.rs"]
 mod photos;
 #[path = "common/stub.rs"]
@@ -33,11 +33,11 @@ use face_enroll::{
 };
 use stub::Stub;
 
-/// Photos that are there: the first ones, and the last. Nothing asks for any other.
+/// Number of photos that exist, for the first rows and the last one. No other photo is read.
 const PHOTOS: usize = 2_000;
-const BYTES: usize = 80_000;
+const PHOTO_BYTES: usize = 80_000;
 
-/// How the ids of a manifest follow one another.
+/// Order of the ids in a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ids {
     Ordered,
@@ -45,7 +45,7 @@ enum Ids {
 }
 
 impl Ids {
-    fn of(self, n: usize, random: &mut fastrand::Rng) -> u64 {
+    fn nth(self, n: usize, random: &mut fastrand::Rng) -> u64 {
         match self {
             Self::Ordered => n as u64,
             Self::Random => random.u64(..),
@@ -62,11 +62,11 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     let number = |name: &str, default| {
         let value = args.iter().skip_while(|arg| *arg != name).nth(1);
-        value.map_or(default, |value| value.parse().expect("a number"))
+        value.map_or(default, |value| value.parse().expect("number"))
     };
     let rows: usize = number("--rows", 1_000_000);
     let bench = Bench::new();
-    bench.small_things();
+    bench.small_figures();
     let mut size = 10_000;
     while size < rows {
         bench.ingest(size, Ids::Ordered);
@@ -75,7 +75,7 @@ fn main() {
     for ids in [Ids::Ordered, Ids::Random] {
         let manifest = bench.ingest(rows, ids);
         bench.import(&manifest, rows);
-        bench.later(&manifest, rows, ids);
+        bench.later_runs(&manifest, rows, ids);
     }
     bench.check(number("--check", 200_000));
 }
@@ -91,8 +91,8 @@ fn mib(bytes: u64) -> f64 {
 impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        photos::write(&folder.path().join("photos"), PHOTOS, BYTES);
-        let stub = Stub::start(&folder.path().join("authority.pem"));
+        photos::write(&folder.path().join("photos"), PHOTOS, PHOTO_BYTES);
+        let stub = Stub::start(&folder.path().join("ca.pem"));
         Self { folder, stub }
     }
 
@@ -100,15 +100,15 @@ impl Bench {
         self.folder.path().join(name)
     }
 
-    /// So many rows. The n-th names the n-th photo.
+    /// Writes a manifest; the n-th row names the n-th photo.
     fn manifest(&self, rows: usize, ids: Ids) -> PathBuf {
         let path = self.path(&format!("{ids:?}-{rows}.csv"));
-        let mut file = BufWriter::new(File::create(&path).expect("the folder can be written"));
+        let mut file = BufWriter::new(File::create(&path).expect("folder is writable"));
         let mut random = fastrand::Rng::with_seed(7);
         writeln!(file, "path,merchant_user_id").expect("the disk has room");
         for n in 0..rows {
-            let id = ids.of(n, &mut random);
-            // The last one's photo is there too.
+            let id = ids.nth(n, &mut random);
+            // The last row needs a photo that exists.
             let photo = if n + 1 == rows { 0 } else { n };
             writeln!(file, "photos/{},{id:016x}", photos::name(photo)).expect("the disk has room");
         }
@@ -118,12 +118,12 @@ impl Bench {
 
     fn run(&self, manifest: &Path) -> Command {
         let endpoint = format!("http://{}", self.stub.plain);
-        let mut command = ours::run(manifest, &manifest.with_extension("sqlite"), &endpoint);
+        let mut command = cli::run(manifest, &manifest.with_extension("sqlite"), &endpoint);
         command.args(["--qps", "1000"]).stderr(Stdio::null());
         command
     }
 
-    fn small_things(&self) {
+    fn small_figures(&self) {
         let binary = Path::new(env!("CARGO_BIN_EXE_face-enroll"));
         let starts = (0..20).map(|_| {
             let started = Instant::now();
@@ -133,9 +133,9 @@ impl Bench {
         });
         println!("`--version`: {:.1} ms", ms(median(starts)));
         let stripped = self.path("stripped");
-        fs::copy(binary, &stripped).expect("the folder can be written");
+        fs::copy(binary, &stripped).expect("folder is writable");
         let _ = Command::new("strip").arg(&stripped).status();
-        println!("binary, stripped: {:.1} MB", fs::metadata(&stripped).expect("it is there").len() as f64 / 1e6);
+        println!("binary, stripped: {:.1} MB", fs::metadata(&stripped).expect("file exists").len() as f64 / 1e6);
 
         let manifest = self.manifest(1_000, Ids::Ordered);
         let usage = measure(self.run(&manifest).args(["--qps", "50"]), || false);
@@ -147,11 +147,11 @@ impl Bench {
         );
     }
 
-    /// Every row into the checkpoint, and one photo sent.
+    /// Ingests every row and sends one photo.
     fn ingest(&self, rows: usize, ids: Ids) -> PathBuf {
         let manifest = self.manifest(rows, ids);
         let checkpoint = manifest.with_extension("sqlite");
-        ours::remove(&checkpoint);
+        cli::remove(&checkpoint);
         self.stub.take_answered();
         let (started, mut first_call) = (Instant::now(), None);
         let mut command = self.run(&manifest);
@@ -161,9 +161,9 @@ impl Bench {
             }
             false
         });
-        let size = fs::metadata(&checkpoint).expect("the run made it").len();
+        let size = fs::metadata(&checkpoint).expect("run created the checkpoint").len();
         println!(
-            "{rows} rows, ids {}: {:.2} s, {:.2} us a row, peak {:.0} MiB, {:.0} bytes a row ({:.2} GB), first call after {:.0} ms",
+            "{rows} rows, ids {}: {:.2} s, {:.2} us per row, peak {:.0} MiB, {:.0} bytes per row ({:.2} GB), first call after {:.0} ms",
             format!("{ids:?}").to_lowercase(),
             usage.elapsed.as_secs_f64(),
             usage.elapsed.as_secs_f64() * 1e6 / rows as f64,
@@ -175,10 +175,10 @@ impl Bench {
         manifest
     }
 
-    /// What users would do instead: the same file into a plain table.
+    /// Imports the same file into a plain table, as users would without this program.
     fn import(&self, manifest: &Path, rows: usize) {
         let file = self.path("import.sqlite");
-        ours::remove(&file);
+        cli::remove(&file);
         let import = format!(".import --csv '{}' rows", manifest.display());
         let mut command = Command::new("sqlite3");
         command.arg(&file).arg(import);
@@ -196,16 +196,16 @@ impl Bench {
         }
     }
 
-    /// `status`, the next batch, and later runs, of a checkpoint that holds everything.
-    fn later(&self, manifest: &Path, rows: usize, ids: Ids) {
+    /// Measures `status`, claiming a batch and later runs on a complete checkpoint.
+    fn later_runs(&self, manifest: &Path, rows: usize, ids: Ids) {
         let checkpoint = manifest.with_extension("sqlite");
-        let status = || measure(ours::command("status").arg("--checkpoint").arg(&checkpoint), || false).elapsed;
+        let status = || measure(cli::command("status").arg("--checkpoint").arg(&checkpoint), || false).elapsed;
         println!("  status: {:.1} ms", ms(median((0..5).map(|_| status()))));
-        let mut store = SqliteStore::open(&checkpoint, &self.binding(&checkpoint)).expect("it is ours");
+        let mut store = SqliteStore::open(&checkpoint, &self.binding(&checkpoint)).expect("valid checkpoint");
         let mut claim = |after: usize| {
             let started = Instant::now();
-            store.begin().expect("nobody else writes");
-            let claimed = store.claim(ItemId(after as i64), 256).expect("it can be read");
+            store.begin().expect("no other writer");
+            let claimed = store.claim(ItemId(after as i64), 256).expect("checkpoint is readable");
             store.commit().expect("nothing has changed");
             assert_eq!(claimed.len(), 256);
             started.elapsed()
@@ -238,46 +238,46 @@ impl Bench {
             false
         });
         println!(
-            "  grown by 1 %, all of it read: {:.2} s, peak {:.0} MiB, first call after {:.2} s",
+            "  manifest grown by 1 % and read again: {:.2} s, peak {:.0} MiB, first call after {:.2} s",
             usage.elapsed.as_secs_f64(),
             mib(usage.peak),
             first_call.expect("one photo was sent").as_secs_f64()
         );
     }
 
-    /// One row more for each hundred, at the end.
+    /// Appends 1 % more rows.
     fn grow(&self, manifest: &Path, rows: usize, ids: Ids) {
-        let mut file = BufWriter::new(fs::OpenOptions::new().append(true).open(manifest).expect("it is there"));
+        let mut file = BufWriter::new(fs::OpenOptions::new().append(true).open(manifest).expect("file exists"));
         let mut random = fastrand::Rng::with_seed(8);
         for n in rows..rows + rows / 100 {
-            let id = ids.of(n, &mut random);
+            let id = ids.nth(n, &mut random);
             writeln!(file, "photos/{},{id:016x}", photos::name(0)).expect("the disk has room");
         }
         file.flush().expect("the disk has room");
     }
 
     fn binding(&self, checkpoint: &Path) -> String {
-        let db = rusqlite::Connection::open(checkpoint).expect("it is there");
-        db.query_row("SELECT value FROM settings WHERE name = 'binding'", [], |row| row.get(0)).expect("it is bound")
+        let db = rusqlite::Connection::open(checkpoint).expect("file exists");
+        db.query_row("SELECT value FROM settings WHERE name = 'binding'", [], |row| row.get(0)).expect("binding is set")
     }
 
-    /// Headers of so many photos in a warm cache: hard links to fewer files.
+    /// Checks the headers of `photos` photos in a warm cache; they are hard links to fewer files.
     fn check(&self, photos: usize) {
         let folder = self.path("many");
-        fs::create_dir(&folder).expect("the folder can be made");
+        fs::create_dir(&folder).expect("folder can be created");
         for n in 0..photos {
             let original = self.path("photos").join(photos::name(n % PHOTOS));
             fs::hard_link(original, folder.join(format!("{n}.jpg"))).expect("the file system has links");
         }
         let check = || {
             let report = self.path("report.csv");
-            let mut command = ours::command("check");
-            command.arg(&folder).args(["--headers-only", "--group", ours::GROUP, "--progress", "never", "--report"]);
+            let mut command = cli::command("check");
+            command.arg(&folder).args(["--headers-only", "--group", cli::GROUP, "--progress", "never", "--report"]);
             child::measure_any(command.arg(&report).stderr(Stdio::null()), || false)
         };
         let best = (0..3).map(|_| check()).min_by_key(|usage| usage.elapsed).expect("three of them");
         println!(
-            "check --headers-only of {photos} photos ({PHOTOS} files and links to them): {:.2} s, {:.0} a second, peak {:.0} MiB",
+            "check --headers-only of {photos} photos ({PHOTOS} files and hard links to them): {:.2} s, {:.0} per second, peak {:.0} MiB",
             best.elapsed.as_secs_f64(),
             photos as f64 / best.elapsed.as_secs_f64(),
             mib(best.peak)
@@ -285,22 +285,22 @@ impl Bench {
     }
 }
 
-/// As a run would leave it after days.
+/// Marks all rows but the last as enrolled, as after a run of days.
 fn enrol_all_but_the_last(checkpoint: &Path, rows: usize) {
-    let db = rusqlite::Connection::open(checkpoint).expect("it is there");
+    let db = rusqlite::Connection::open(checkpoint).expect("file exists");
     let last = "(SELECT id FROM items ORDER BY row DESC LIMIT 1)";
     let changed = db.execute(
         &format!(
             "UPDATE items SET state = 3, confirmed_by = 0, attempts = 1, enrolled_at = 1, first_intent_at = 1, quality = 'HIGH',
-             sha256 = randomblob(32), size = {BYTES}, mtime_ns = 1, request_id = '7F1C9F4C-9C5D-5E4B-8B77-0A6D3F1E2B11'
+             sha256 = randomblob(32), size = {PHOTO_BYTES}, mtime_ns = 1, request_id = '7F1C9F4C-9C5D-5E4B-8B77-0A6D3F1E2B11'
              WHERE id <> {last}"
         ),
         [],
     );
-    assert_eq!(changed.expect("nobody else writes"), rows - 1);
+    assert_eq!(changed.expect("no other writer"), rows - 1);
     db.execute_batch(&format!(
         "DELETE FROM tally; INSERT INTO tally VALUES (0, '', 1), (3, '', {}); PRAGMA wal_checkpoint(TRUNCATE)",
         rows - 1
     ))
-    .expect("nobody else writes");
+    .expect("no other writer");
 }

@@ -1,4 +1,4 @@
-//! The stages of a photo's way, one by one: `cargo bench --bench stages`. What a commit takes is the disk's to say.
+//! Pipeline stages one by one: `cargo bench --bench stages`. The time of a commit depends on the disk.
 
 #![allow(unreachable_pub, missing_docs, dead_code)]
 
@@ -17,33 +17,33 @@ use face_enroll::{
     picture::{self, Original, Rules},
 };
 
-const BYTES: usize = 80_000;
+const PHOTO_BYTES: usize = 80_000;
 /// Rows that the engine claims at once.
-const CLAIM: usize = 256;
+const CLAIM_ROWS: usize = 256;
 
 fn group() -> FaceGroupCode {
-    FaceGroupCode::parse("sgl0001uc").expect("it is a code")
+    FaceGroupCode::parse("sgl0001uc").expect("valid group code")
 }
 
 fn user(n: usize) -> MerchantUserId {
-    MerchantUserId::parse(format!("employee-{n:08}")).expect("it is an id")
+    MerchantUserId::parse(format!("employee-{n:08}")).expect("valid user id")
 }
 
 fn photo() -> Vec<u8> {
     let portrait = fs::read(photos::PORTRAIT).expect("the samples are in the repository");
-    photos::photo(&portrait, 1, BYTES)
+    photos::photo(&portrait, 1, PHOTO_BYTES)
 }
 
 fn wire(bench: &mut Criterion) {
     let (photo, group, user) = (photo(), group(), user(1));
     let mut stage = bench.benchmark_group("80 KB");
-    stage.throughput(Throughput::Bytes(BYTES as u64));
+    stage.throughput(Throughput::Bytes(PHOTO_BYTES as u64));
     stage.bench_function("body, hashed", |b| b.iter(|| Payload::with_picture(&group, &user, black_box(&photo))));
     stage.bench_function("header", |b| b.iter(|| picture::probe(black_box(&photo))));
     let rules = Rules::default();
     let prepare = |bytes| {
-        let original = Original::of(bytes, &rules).expect("it is a photo");
-        let plan = original.plan(&rules).expect("it meets the rules");
+        let original = Original::from_bytes(bytes, &rules).expect("valid photo");
+        let plan = original.plan(&rules).expect("photo meets the rules");
         original.render(&plan, &rules)
     };
     stage.bench_function("header, plan, digest", |b| b.iter_batched(|| photo.clone(), prepare, BatchSize::SmallInput));
@@ -64,13 +64,14 @@ fn wire(bench: &mut Criterion) {
     bench.bench_function("signature", |b| b.iter(|| authorization(black_box(call), "LTAIkey", "secret")));
 
     let body = br#"{"RequestId":"7F1C","Code":"Success","Message":"success","Result":{"Passed":"Y","ExtFaceInfo":"{\"faceQuality\":\"HIGH\"}"}}"#;
-    let answer = RawResponse { status: 200, body: Some(body.as_slice().into()), ..RawResponse::default() };
-    bench.bench_function("classification", |b| b.iter(|| classify(black_box(&answer))));
+    let response = RawResponse { status: 200, body: Some(body.as_slice().into()), ..RawResponse::default() };
+    bench.bench_function("classification", |b| b.iter(|| classify(black_box(&response))));
 }
 
-/// A checkpoint with so many rows that are pending.
+/// A checkpoint with `rows` pending rows.
 fn checkpoint(folder: &Path, rows: usize) -> SqliteStore {
-    let mut store = SqliteStore::open(&folder.join(format!("{rows}.sqlite")), "bench").expect("it can be made");
+    let mut store =
+        SqliteStore::open(&folder.join(format!("{rows}.sqlite")), "bench").expect("checkpoint can be created");
     let mut all = || {
         store.begin()?;
         store.start_run(&RunStart { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None })?;
@@ -93,22 +94,22 @@ fn checkpoint(folder: &Path, rows: usize) -> SqliteStore {
     store
 }
 
-/// An intent, and that it was given back: two changes of one row.
-fn change(store: &mut SqliteStore, claimed: &[Claimed]) {
+/// Records an intent and requeues the item: two changes per row.
+fn intend_and_requeue(store: &mut SqliteStore, claimed: &[Claimed]) {
     let commit = |store: &mut SqliteStore, apply: &dyn Fn(&mut SqliteStore, &Claimed)| {
-        store.begin().expect("nobody else writes");
+        store.begin().expect("no other writer");
         claimed.iter().for_each(|claimed| apply(store, claimed));
         store.commit().expect("the disk has room");
     };
     commit(store, &|store, claimed| {
         let Claimed { item, group, user, .. } = claimed.clone();
         let intent = NewIntent { item, group, user, digest: None, sent: None, stamp: None, at_ms: 0 };
-        store.intend(&intent).expect("it is pending");
+        store.intend(&intent).expect("item is pending");
     });
     commit(store, &|store, claimed| {
         let outcome = Outcome::Requeue { counts: false };
-        let settlement = OutcomeRecord::new(claimed.item, ItemState::Sending, outcome);
-        store.settle(&settlement).expect("it is being sent");
+        let outcome = OutcomeRecord::new(claimed.item, ItemState::Sending, outcome);
+        store.settle(&outcome).expect("item is being sent");
     });
 }
 
@@ -117,20 +118,20 @@ fn store(bench: &mut Criterion) {
     for rows in [100_000, 1_000_000] {
         let mut store = checkpoint(folder.path(), rows);
         let mut claim = |after: usize, limit: usize| {
-            store.begin().expect("nobody else writes");
-            let claimed = store.claim(ItemId(after as i64), limit).expect("it can be read");
+            store.begin().expect("no other writer");
+            let claimed = store.claim(ItemId(after as i64), limit).expect("checkpoint is readable");
             store.commit().expect("nothing has changed");
             claimed
         };
-        let name = format!("claim of {CLAIM} of {rows} rows");
-        bench.bench_function(&name, |b| b.iter(|| assert_eq!(claim(rows / 2, CLAIM).len(), CLAIM)));
+        let name = format!("claim of {CLAIM_ROWS} of {rows} rows");
+        bench.bench_function(&name, |b| b.iter(|| assert_eq!(claim(rows / 2, CLAIM_ROWS).len(), CLAIM_ROWS)));
         if rows == 100_000 {
             let claimed = claim(0, 50);
             let mut stage = bench.benchmark_group("intent and outcome");
             for size in [1, 50] {
                 stage.throughput(Throughput::Elements(size as u64));
                 let name = format!("in groups of {size}");
-                stage.bench_function(&name, |b| b.iter(|| change(&mut store, &claimed[..size])));
+                stage.bench_function(&name, |b| b.iter(|| intend_and_requeue(&mut store, &claimed[..size])));
             }
             stage.finish();
         }
@@ -142,7 +143,7 @@ fn fit(bench: &mut Criterion) {
     let photo = camera::photo(folder.path(), 0, false);
     let mut stage = bench.benchmark_group("12 megapixels");
     stage.sample_size(20);
-    stage.bench_function("fit", |b| b.iter(|| picture::load(&photo, &Rules::default()).expect("it can be fitted")));
+    stage.bench_function("fit", |b| b.iter(|| picture::load(&photo, &Rules::default()).expect("photo can be fitted")));
     stage.finish();
 }
 

@@ -1,9 +1,9 @@
--- The first shape of the checkpoint.
+-- First schema of the checkpoint.
 --
--- An item is keyed by (group, user), so that a manifest may be renamed, reordered or grown between runs.
--- Rows that could not become an item have a table of their own: they have no key, and mending the manifest ends them.
--- Numbers of states, stages and confirmations are those of src/domain/outcome.rs and never change their meaning.
--- Times are milliseconds since 1970-01-01T00:00:00Z.
+-- An item is keyed by (group, user), so that a manifest can be renamed, reordered or extended between runs.
+-- Invalid rows have a table of their own, because they have no key; correcting the manifest removes them.
+-- The numbers of states, stages and confirmations are those of src/domain/outcome.rs and never change their meaning.
+-- Times are in milliseconds since 1970-01-01T00:00:00Z.
 
 CREATE TABLE settings (
   name  TEXT PRIMARY KEY,
@@ -15,7 +15,7 @@ CREATE TABLE runs (
   run_id      TEXT NOT NULL UNIQUE,
   access_key  TEXT NOT NULL,              -- masked
   started_at  INTEGER NOT NULL,
-  ended_at    INTEGER,                    -- NULL: alive, or it died
+  ended_at    INTEGER,                    -- NULL if the run is live or was killed
   exit_code   INTEGER,
   exit_reason TEXT
 ) STRICT;
@@ -23,10 +23,10 @@ CREATE TABLE runs (
 CREATE TABLE sources (
   id         INTEGER PRIMARY KEY,
   name       TEXT NOT NULL UNIQUE,        -- absolute path of the manifest
-  root       TEXT NOT NULL,               -- what the relative paths of its items are relative to
-  generation INTEGER NOT NULL DEFAULT 0,  -- how often it has been read
-  items      INTEGER NOT NULL DEFAULT 0,  -- items that it was the last to name
-  vanished   INTEGER NOT NULL DEFAULT 0   -- of them, those that its last reading did not name
+  root       TEXT NOT NULL,               -- directory that paths of its items are relative to
+  generation INTEGER NOT NULL DEFAULT 0,  -- number of readings
+  items      INTEGER NOT NULL DEFAULT 0,  -- items that this source was the last to name
+  vanished   INTEGER NOT NULL DEFAULT 0   -- those of them that its last reading did not name
 ) STRICT;
 
 CREATE TABLE face_groups (
@@ -40,7 +40,7 @@ CREATE TABLE items (
   group_id        INTEGER NOT NULL REFERENCES face_groups (id),
   source_id       INTEGER NOT NULL REFERENCES sources (id),
   row             INTEGER NOT NULL,
-  path            ANY,                    -- TEXT, or BLOB where it is not UTF-8; relative to the source's root
+  path            ANY,                    -- relative to the source's root; TEXT, or BLOB if it is not UTF-8
   url             TEXT,
   extra           TEXT,                   -- JSON: [[name, value], ...]
   state           INTEGER NOT NULL DEFAULT 0 CHECK (state BETWEEN 0 AND 5),
@@ -63,7 +63,7 @@ CREATE TABLE items (
   CHECK ((state = 4) = (stage IS NOT NULL))
 ) STRICT;
 
--- What is still to do is found without looking at what is done.
+-- Open items are found without reading finished ones.
 CREATE INDEX items_pending ON items (id) WHERE state = 0;
 CREATE INDEX items_open ON items (id, state) WHERE state IN (1, 2);
 
@@ -81,10 +81,10 @@ CREATE TABLE row_faults (
   PRIMARY KEY (source_id, row)
 ) STRICT, WITHOUT ROWID;
 
--- Items and row faults by state and code, kept in the transaction that changes them: counting never scans.
+-- Items and row faults by state and code, updated in the transaction that changes them, so that counting never scans.
 CREATE TABLE tally (
   state INTEGER NOT NULL,
-  code  TEXT NOT NULL,                    -- '' for none
+  code  TEXT NOT NULL,                    -- '' if there is none
   n     INTEGER NOT NULL,
   PRIMARY KEY (state, code)
 ) STRICT, WITHOUT ROWID;

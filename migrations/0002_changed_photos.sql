@@ -1,10 +1,10 @@
--- Photos that have changed since they were enrolled, and what was sent where that is not the file itself.
+-- Photos that changed after their enrollment, and digests of what was sent if it is not the file itself.
 --
--- sent_sha256: NULL where the file's own bytes were sent, or a link.
--- changed: 1 where the manifest's photo is not the one that the service has.
--- replaces: the numbers, at the service, of the records whose place the photo's record is to take, as a JSON array; the
--- JSON text null: they have not been asked for yet; NULL: it replaces nothing. The column is emptied when they are gone.
--- removing: the one of them whose removal is about to be sent, or has been.
+-- sent_sha256: NULL if the bytes of the file or a URL were sent.
+-- changed: 1 if the photo in the manifest is not the one that the service has.
+-- replaces: ids of the service's records that the photo supersedes, as a JSON array; the JSON text null if they have not
+-- been queried yet; NULL if it supersedes nothing, or once the records are deleted.
+-- removing: the one of these records whose deletion is about to be sent or was sent.
 
 ALTER TABLE items ADD COLUMN sent_sha256 BLOB CHECK (length(sent_sha256) = 32);
 ALTER TABLE items ADD COLUMN changed INTEGER NOT NULL DEFAULT 0 CHECK (changed IN (0, 1));

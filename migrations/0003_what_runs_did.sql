@@ -1,7 +1,8 @@
--- What each run did, and how it went over time: for `status --watch` from another terminal, and for `report` afterwards.
+-- What each run did over time, for `status --watch` in another terminal and for a later `report`.
 --
--- quota: calls a second, NULL where a run sends nothing. latencies: JSON, [[milliseconds, answers], ...].
--- limited_by: what kept the run from going faster, when it was noted last. paces: the run's totals at moments; what lies between two of them is the pace.
+-- quota: calls per second, NULL if the run sends nothing. latencies: JSON, [[milliseconds, responses], ...].
+-- limited_by: last recorded bottleneck of the run.
+-- paces: totals of the run at moments; the rate is the difference between two of them.
 
 ALTER TABLE runs ADD COLUMN quota REAL;
 ALTER TABLE runs ADD COLUMN newly_enrolled INTEGER NOT NULL DEFAULT 0;
@@ -11,7 +12,7 @@ ALTER TABLE runs ADD COLUMN queries INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE runs ADD COLUMN limited_by TEXT;
 ALTER TABLE runs ADD COLUMN latencies TEXT NOT NULL DEFAULT '[]';
 
--- How long the service took for the last answer about the item.
+-- Latency of the last response about the item.
 ALTER TABLE items ADD COLUMN latency_ms INTEGER;
 
 CREATE TABLE paces (

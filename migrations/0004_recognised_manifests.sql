@@ -1,7 +1,7 @@
--- A manifest that comes again unchanged is recognised as a whole, and not read.
+-- Fingerprint of a manifest, so that an unchanged one need not be read. No longer used, only cleared by a purge.
 --
--- mark: a digest over all sources of the run that read this one, in their order: the bytes of each file and all that
--- determines what its rows mean. Set once all of them have been read to their end; NULL from the beginning of a reading
--- on, and as soon as an item that this source named is another's, or forgotten.
+-- mark: digest over all sources of a run in their order: the bytes of each file and everything that determines the meaning
+-- of its rows. Set after all of them were read to their end; NULL from the start of a reading, and once an item that this
+-- source named is reassigned or purged.
 
 ALTER TABLE sources ADD COLUMN mark BLOB CHECK (length(mark) = 32);

@@ -1,8 +1,7 @@
--- A row that could not become an item, and that was mended in an export of it, is not refused any more, however often
--- its own manifest comes again as it was.
+-- Invalid rows that were corrected in an export, so that their unchanged manifest does not reject them again. No longer used, only cleared by a purge.
 --
--- The row itself has gone from row_faults. item: what it has become. digest: of all that was written in the row, so that
--- another one in its place is known from it.
+-- The row itself was removed from row_faults. item: the item that it became. digest: of everything in the row, to detect
+-- another row in its place.
 
 CREATE TABLE mended_rows (
   source_id INTEGER NOT NULL REFERENCES sources (id),

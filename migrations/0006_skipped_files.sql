@@ -1,5 +1,5 @@
--- Files of a directory that were left out, because they are no photos: nobody is to believe that they were sent.
+-- Files of a directory that were skipped because they are not photos, so that users see that they were not sent.
 --
--- skipped: of the last reading of this source; a folder that was left out whole counts as one.
+-- skipped: number in the last reading of this source; a skipped folder counts as one.
 
 ALTER TABLE sources ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0 CHECK (skipped >= 0);

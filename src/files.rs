@@ -1,8 +1,8 @@
-//! The one way to create, replace and open files for writing: for their owner alone, and never through a link.
+//! Creates, replaces and opens files for writing: readable by their owner only, and never through a symbolic link.
 //!
-//! A file that is kept (checkpoint, lock, log, records) is used only if it is a regular file of ours with one name. A file
-//! that is written as a whole is made under a random name, synced, and renamed into place. What is not a regular file (a
-//! device, a FIFO) is written to in place, never replaced.
+//! A private file (checkpoint, lock, log, records) must be a regular file with one name that belongs to us. An output is
+//! written to a temporary file with a random name, synced, and renamed into place. Anything but a regular file (a device, a
+//! FIFO) is written in place, never replaced.
 
 pub mod beneath;
 pub mod spelling;
@@ -25,55 +25,55 @@ use std::{
 use rustix::fs::OFlags;
 use tempfile::NamedTempFile;
 
-/// For the owner alone: our files name people.
+/// Mode of files that name people: for their owner only.
 const PRIVATE_MODE: u32 = 0o600;
-/// For whoever collects figures.
+/// Mode of files for monitoring.
 const PUBLIC_MODE: u32 = 0o644;
-/// Ends the name of a file that is not whole yet.
-const PARTIAL: &str = ".partial";
-/// Bytes of a file's own name that the name of its unfinished copy begins with: a name may have 255.
-const MAX_PREFIX: usize = 200;
+/// Suffix of an unfinished file.
+const TEMP_SUFFIX: &str = ".partial";
+/// Bytes of the file's name in the name of its temporary file; a name may have 255 in all.
+const MAX_TEMP_PREFIX: usize = 200;
 
-/// Why a file is not used.
+/// Why a file can't be used.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum FileError {
-    /// The system refuses.
-    #[error("{} can't be opened", path.display())]
+    /// The system reports an error.
+    #[error("can't open {}", path.display())]
     Io {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error from the system.
         #[source]
         source: Arc<io::Error>,
     },
-    /// It leads to another file.
-    #[error("{} is a symbolic link; a regular file is needed there", path.display())]
+    /// The path is a symbolic link.
+    #[error("{} is a symbolic link; use a regular file", path.display())]
     SymbolicLink {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// A directory, a device, a FIFO or a socket.
+    /// The path is a directory, a device, a FIFO or a socket.
     #[error("{} is not a regular file", path.display())]
     NotAFile {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// The same file can be reached, and changed, under another name.
-    #[error("{} has {names} names (hard links); it may have one", path.display())]
+    /// The file has another name, under which it could be changed.
+    #[error("{} has {names} names (hard links); only one is allowed", path.display())]
     HardLink {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// How many.
+        /// Number of names.
         names: u64,
     },
-    /// Its owner could change it behind our back.
+    /// Another user owns the file and could change it.
     #[error("{} belongs to another user (uid {owner}); this process runs as uid {user}", path.display())]
     OtherOwner {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// The file's.
+        /// User id of the file's owner.
         owner: u32,
-        /// Ours.
+        /// User id of this process.
         user: u32,
     },
 }
@@ -99,7 +99,7 @@ impl From<FileError> for io::Error {
     }
 }
 
-/// The file behind a name: two names of one file have the same.
+/// Identity of a file: two names of one file have the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileId {
     device: u64,
@@ -107,30 +107,52 @@ pub struct FileId {
 }
 
 impl FileId {
-    /// Of an opened or found file.
+    /// Id of the file with this metadata.
     pub fn of(found: &Metadata) -> Self {
         Self { device: found.dev(), inode: found.ino() }
     }
 
-    /// Of what this name stands for, links not followed. None: nothing.
+    /// Id of the file at this path, without following links; `None` if there is none.
     pub fn at(path: &Path) -> Option<Self> {
         path.symlink_metadata().ok().map(|found| Self::of(&found))
     }
 }
 
-/// Where a file lies, or is to lie.
+/// Directory of a file, whether or not the file exists.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Is this a file that may be kept: regular, one name, ours?
-pub fn check_kept(path: &Path) -> Result<(), FileError> {
+/// Whether an error is about this path (absent, forbidden, outside its root, not a possible name) and not about the machine
+/// (EMFILE, ENFILE, EIO, ESTALE, ENOMEM, ETIMEDOUT), for which no photo may be blamed.
+pub fn is_path_error(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::ACCESS
+                | Errno::ILSEQ
+                | Errno::INVAL
+                | Errno::LOOP
+                | Errno::NAMETOOLONG
+                | Errno::NODEV
+                | Errno::NOENT
+                | Errno::NOTDIR
+                | Errno::NXIO
+                | Errno::PERM
+                | Errno::XDEV
+        )
+    )
+}
+
+/// Checks that a file is regular, has one name, and is ours.
+pub fn check_private(path: &Path) -> Result<(), FileError> {
     let found = path.symlink_metadata().map_err(FileError::io(path))?;
     check_regular(path, &found)?;
     check_owner(path, &found)
 }
 
-/// Is it a regular file with one name? Whoever owns it.
+/// Checks that a file is regular and has one name, whoever owns it.
 pub fn check_regular(path: &Path, found: &Metadata) -> Result<(), FileError> {
     let path = || path.to_owned();
     match found.nlink() {
@@ -146,9 +168,9 @@ fn check_owner(path: &Path, found: &Metadata) -> Result<(), FileError> {
     if owner == user { Ok(()) } else { Err(FileError::OtherOwner { path: path.to_owned(), owner, user }) }
 }
 
-/// Opens a file that is kept, making it where there is none. `options` say how it is read and written.
-pub fn open_kept(path: &Path, options: &OpenOptions) -> Result<File, FileError> {
-    // Nothing is followed, and a FIFO is not waited for: what it is, is seen before it is used.
+/// Opens a private file, creating it if absent. `options` set the access mode.
+pub fn open_private(path: &Path, options: &OpenOptions) -> Result<File, FileError> {
+    // Follow no link and wait for no FIFO: the file's type is checked before it is used.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let mut options = options.clone();
     options.mode(PRIVATE_MODE).custom_flags(flags.bits().cast_signed());
@@ -159,8 +181,8 @@ pub fn open_kept(path: &Path, options: &OpenOptions) -> Result<File, FileError> 
     };
     let file = match file {
         Ok(file) => file,
-        // A link is not opened, nor a socket: the name tells what it is.
-        Err(source) => return Err(check_kept(path).err().unwrap_or_else(|| FileError::io(path)(source))),
+        // A link or a socket can't be opened, so check the path instead.
+        Err(source) => return Err(check_private(path).err().unwrap_or_else(|| FileError::io(path)(source))),
     };
     let found = file.metadata().map_err(FileError::io(path))?;
     check_regular(path, &found)?;
@@ -168,20 +190,20 @@ pub fn open_kept(path: &Path, options: &OpenOptions) -> Result<File, FileError> 
     Ok(file)
 }
 
-/// Opens a log: a file that is kept, or what is not a regular file, as it is.
+/// Opens a log: a private file, or in place if it is a device or a FIFO.
 pub fn open_log(path: &Path) -> io::Result<File> {
     match open_in_place(path, Audience::Everyone)? {
         Some(file) => Ok(file),
-        None => Ok(open_kept(path, OpenOptions::new().append(true))?),
+        None => Ok(open_private(path, OpenOptions::new().append(true))?),
     }
 }
 
-/// Who an output is for.
+/// Intended reader of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
-    /// Its owner alone: it names people. The reader of a FIFO is waited for.
+    /// Only the owner, because it names people. Waits for the reader of a FIFO.
     Owner,
-    /// Whoever collects figures. A FIFO that nobody reads is an error.
+    /// Any user, for monitoring. A FIFO without a reader is an error.
     Everyone,
 }
 
@@ -201,7 +223,7 @@ impl Audience {
     }
 }
 
-/// An output that is the old file or the whole new one, never a part of it. Dropped unfinished, it leaves the old one.
+/// An output that replaces the old file as a whole. Dropped unfinished, it leaves the old file.
 pub struct Output(Target);
 
 enum Target {
@@ -210,19 +232,19 @@ enum Target {
 }
 
 impl Output {
-    /// Begins it.
+    /// Starts the output.
     pub fn create(path: &Path, audience: Audience) -> io::Result<Self> {
         if let Some(file) = open_in_place(path, audience)? {
             return Ok(Self(Target::InPlace(file)));
         }
-        let partial = unfinished(path, audience.mode())?;
+        let partial = create_temp_with_mode(path, audience.mode())?;
         Ok(Self(Target::Replaced { partial, path: path.to_owned() }))
     }
 
-    /// From here on it is there, and outlives the power.
+    /// Puts the output in place, durably.
     pub fn finish(self) -> io::Result<()> {
         match self.0 {
-            Target::Replaced { partial, path } => put_in_place(partial, &path),
+            Target::Replaced { partial, path } => persist(partial, &path),
             Target::InPlace(mut file) => file.flush(),
         }
     }
@@ -244,7 +266,7 @@ impl Write for Output {
     }
 }
 
-/// Writes an output as a whole.
+/// Writes an output as a whole, or leaves the old file.
 pub fn replace<E: From<io::Error>>(
     path: &Path,
     audience: Audience,
@@ -255,46 +277,46 @@ pub fn replace<E: From<io::Error>>(
     Ok(output.finish()?)
 }
 
-/// Makes a file beside its place, under a random name, for the owner alone.
-pub fn unfinished_private(path: &Path) -> io::Result<NamedTempFile> {
-    unfinished(path, PRIVATE_MODE)
+/// Creates a temporary file for the owner only, next to its final place.
+pub fn create_temp(path: &Path) -> io::Result<NamedTempFile> {
+    create_temp_with_mode(path, PRIVATE_MODE)
 }
 
-fn unfinished(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
+fn create_temp_with_mode(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
     let mut refused = None;
     let create = |partial: &Path| {
         let made = OpenOptions::new().write(true).create_new(true).mode(mode).open(partial);
         made.inspect_err(|error| refused = error.raw_os_error())
     };
-    let made = tempfile::Builder::new().prefix(&partial_prefix(path)).suffix(PARTIAL).make_in(folder_of(path), create);
-    // The system's own words, without a random name in them.
+    let made = tempfile::Builder::new().prefix(&temp_prefix(path)).suffix(TEMP_SUFFIX).make_in(folder_of(path), create);
+    // Report the system's error without the random name.
     made.map_err(|error| refused.map_or(error, io::Error::from_raw_os_error))
 }
 
-/// Syncs an unfinished file, gives it its name, and syncs that.
-pub fn put_in_place(partial: NamedTempFile, path: &Path) -> io::Result<()> {
+/// Syncs a temporary file, renames it to its final path, and syncs the directory.
+pub fn persist(partial: NamedTempFile, path: &Path) -> io::Result<()> {
     partial.as_file().sync_all()?;
     partial.persist(path).map_err(|failed| failed.error)?;
     match File::open(folder_of(path)).and_then(|folder| folder.sync_all()) {
-        // Not every file system syncs folders.
+        // Not every file system can sync directories.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         synced => synced,
     }
 }
 
-fn partial_prefix(path: &Path) -> OsString {
+fn temp_prefix(path: &Path) -> OsString {
     let name = path.file_name().unwrap_or_default().as_bytes();
     let mut prefix = OsString::from(".");
-    prefix.push(OsStr::from_bytes(&name[..name.len().min(MAX_PREFIX)]));
+    prefix.push(OsStr::from_bytes(&name[..name.len().min(MAX_TEMP_PREFIX)]));
     prefix.push(".");
     prefix
 }
 
-/// Opens what must not be replaced: a device, a FIFO, or a stream of ours by another name. None: a regular file, or nothing.
+/// Opens what must not be replaced: a device, a FIFO, or our own stdout or stderr. `None` for a regular file or nothing.
 fn open_in_place(path: &Path, audience: Audience) -> io::Result<Option<File>> {
     let Ok(found) = path.metadata() else { return Ok(None) };
     let is_link = path.symlink_metadata()?.is_symlink();
-    // `/dev/stdout` is a link to whatever stdout is; opened anew, a regular file there would be written from its beginning.
+    // `/dev/stdout` is a link to the real stdout. Opening it again would write a regular file from its start.
     if is_link && let Some(stream) = own_stream(&found)? {
         return Ok(Some(stream));
     }
@@ -330,7 +352,7 @@ mod tests {
     }
 
     fn open(path: &Path) -> Result<File, FileError> {
-        open_kept(path, OpenOptions::new().read(true).write(true))
+        open_private(path, OpenOptions::new().read(true).write(true))
     }
 
     fn mode(path: &Path) -> u32 {
@@ -338,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_file_is_private_and_opened_again_as_it_is() {
+    fn private_file_is_created_and_reopened() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kept");
         open(&path).unwrap().write_all(b"words").unwrap();
@@ -348,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_file_is_never_a_link_a_pipe_or_a_folder() {
+    fn private_file_is_never_a_link_a_pipe_or_a_folder() {
         let dir = tempfile::tempdir().unwrap();
         let victim = dir.path().join("victim");
         std::fs::write(&victim, "theirs").unwrap();
@@ -368,7 +390,21 @@ mod tests {
     }
 
     #[test]
-    fn file_of_another_user_is_not_kept() {
+    fn machine_errors_are_not_path_errors() {
+        let is_path_error = |number: rustix::io::Errno| super::is_path_error(&number.into());
+        use rustix::io::Errno;
+        for number in [Errno::NOENT, Errno::ACCESS, Errno::PERM, Errno::NOTDIR, Errno::LOOP, Errno::NAMETOOLONG] {
+            assert!(is_path_error(number), "{number:?}");
+        }
+        for number in
+            [Errno::MFILE, Errno::NFILE, Errno::IO, Errno::STALE, Errno::NOMEM, Errno::TIMEDOUT, Errno::NOTCONN]
+        {
+            assert!(!is_path_error(number), "{number:?}");
+        }
+    }
+
+    #[test]
+    fn file_of_another_user_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("theirs");
         std::fs::write(&path, "").unwrap();
@@ -422,7 +458,7 @@ mod tests {
         replace(&null, Audience::Owner, |output| output.write_all(b"figures")).unwrap();
         drop(open_log(&null).unwrap());
         assert!(null.symlink_metadata().unwrap().is_symlink() && Path::new("/dev/null").metadata().unwrap().len() == 0);
-        // A log, and figures that come again and again, wait for nobody.
+        // Neither a log nor metrics wait for a reader.
         assert!(open_log(&pipe).is_err());
         assert!(replace(&pipe, Audience::Everyone, |output| output.write_all(b"")).is_err());
         assert!(pipe.symlink_metadata().unwrap().file_type().is_fifo());

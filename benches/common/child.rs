@@ -1,4 +1,4 @@
-//! A program under measurement: its time, the processor time that it took and the most memory that it held (Linux).
+//! Measures a child process: elapsed time, CPU time and peak memory (Linux).
 
 use std::{
     fs,
@@ -8,36 +8,36 @@ use std::{
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-/// A second's clock ticks in what Linux tells of a process (`getconf CLK_TCK`).
-const TICKS: u64 = 100;
+/// Clock ticks per second in `/proc/PID/stat` (`getconf CLK_TCK`).
+const TICKS_PER_SECOND: u64 = 100;
 
-/// What a program took.
+/// Resources used by a process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
     pub elapsed: Duration,
     pub cpu: Duration,
-    /// Bytes.
+    /// Peak resident memory in bytes.
     pub peak: u64,
 }
 
-/// Runs it to a good end. `has_begun` is asked now and then; what the program took before it says yes is not counted.
-pub fn measure(command: &mut Command, has_begun: impl FnMut() -> bool) -> Usage {
-    let (usage, status) = follow(command, has_begun);
+/// Runs the command and expects success. `has_started` is polled; usage before it returns true is not counted.
+pub fn measure(command: &mut Command, has_started: impl FnMut() -> bool) -> Usage {
+    let (usage, status) = run(command, has_started);
     assert!(status.success(), "{command:?} ended with {status}");
     usage
 }
 
-/// The same, to whichever end.
-pub fn measure_any(command: &mut Command, has_begun: impl FnMut() -> bool) -> Usage {
-    follow(command, has_begun).0
+/// Like [`measure`], but accepts any exit status.
+pub fn measure_any(command: &mut Command, has_started: impl FnMut() -> bool) -> Usage {
+    run(command, has_started).0
 }
 
-fn follow(command: &mut Command, mut has_begun: impl FnMut() -> bool) -> (Usage, ExitStatus) {
+fn run(command: &mut Command, mut has_started: impl FnMut() -> bool) -> (Usage, ExitStatus) {
     let (mut started, mut before) = (Instant::now(), None);
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let mut peak = 0;
-    while !has_ended(&child) {
-        if before.is_none() && has_begun() {
+    while !has_exited(&child) {
+        if before.is_none() && has_started() {
             before = Some(cpu(child.id()));
             started = if before == Some(Duration::ZERO) { started } else { Instant::now() };
         }
@@ -45,23 +45,23 @@ fn follow(command: &mut Command, mut has_begun: impl FnMut() -> bool) -> (Usage,
         std::thread::sleep(Duration::from_millis(2));
     }
     let (elapsed, cpu) = (started.elapsed(), cpu(child.id()));
-    let status = child.wait().expect("it is our child");
+    let status = child.wait().expect("own child process");
     (Usage { elapsed, cpu: cpu.saturating_sub(before.unwrap_or_default()), peak }, status)
 }
 
-/// Leaves it in the table of processes, so that it can still be asked what it took.
-fn has_ended(child: &Child) -> bool {
+/// Whether the process has exited. It is not reaped, so that its usage can still be read.
+fn has_exited(child: &Child) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-    waitid(WaitId::Pid(Pid::from_child(child)), options).expect("it is our child").is_some()
+    waitid(WaitId::Pid(Pid::from_child(child)), options).expect("own child process").is_some()
 }
 
-/// User and system time so far, in steps of 10 ms.
+/// User and system time so far, with a resolution of 10 ms.
 fn cpu(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
-    // The 14th and 15th of all (proc_pid_stat(5)); the first two stand before the parenthesis.
+    // Fields 14 and 15 (proc_pid_stat(5)); the first two end with the parenthesis.
     let ticks: u64 = fields.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 1_000 / TICKS)
+    Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND)
 }
 
 fn peak_bytes(pid: u32) -> Option<u64> {
@@ -70,7 +70,7 @@ fn peak_bytes(pid: u32) -> Option<u64> {
     peak.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1_024)
 }
 
-/// The middle one; of an even number, the lower of the two.
+/// Median; the lower one for an even number of values.
 pub fn median<T: Copy + PartialOrd>(values: impl IntoIterator<Item = T>) -> T {
     let mut values: Vec<T> = values.into_iter().collect();
     values.sort_by(|a, b| a.partial_cmp(b).expect("no measurement is NaN"));

@@ -1,20 +1,20 @@
-//! Photo sets: real portraits of a given size, no two alike, and as hard to compress as photos are.
+//! Photo sets: distinct real portraits of a given size, as incompressible as photos.
 
 use std::{fs, path::Path};
 
-/// What is filled up.
+/// Portrait that is padded.
 pub const PORTRAIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/photos/collins-01.jpg");
-/// What a comment segment can hold, with room for its own length.
-const COMMENT: usize = 65_000;
+/// Bytes per comment segment; a segment holds less than 64 KiB, its length field included.
+const COMMENT_BYTES: usize = 65_000;
 
-/// A portrait of exactly so many bytes: comment segments of noise fill it up. `number` makes it nobody else's.
+/// A portrait padded to exactly `bytes` bytes by comment segments of noise; `number` seeds the noise.
 pub fn photo(portrait: &[u8], number: u64, bytes: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(number);
     let mut photo = Vec::with_capacity(bytes);
     photo.extend_from_slice(&portrait[..2]);
     let mut missing = bytes.saturating_sub(portrait.len());
     while missing > 4 {
-        let comment = (missing - 4).min(COMMENT);
+        let comment = (missing - 4).min(COMMENT_BYTES);
         let length = u16::try_from(comment + 2).expect("a comment is below 64 KiB").to_be_bytes();
         photo.extend_from_slice(&[0xFF, 0xFE, length[0], length[1]]);
         photo.extend(std::iter::repeat_with(|| random.u8(..)).take(comment));
@@ -24,16 +24,16 @@ pub fn photo(portrait: &[u8], number: u64, bytes: usize) -> Vec<u8> {
     photo
 }
 
-/// `000000.jpg`, `000001.jpg`, … in the folder.
+/// Writes `000000.jpg`, `000001.jpg`, … to the folder.
 pub fn write(folder: &Path, photos: usize, bytes: usize) {
     let portrait = fs::read(PORTRAIT).expect("the samples are in the repository");
-    fs::create_dir_all(folder).expect("the folder can be made");
+    fs::create_dir_all(folder).expect("folder can be created");
     for n in 0..photos {
-        fs::write(folder.join(name(n)), photo(&portrait, n as u64, bytes)).expect("the folder can be written");
+        fs::write(folder.join(name(n)), photo(&portrait, n as u64, bytes)).expect("folder is writable");
     }
 }
 
-/// Of the n-th photo.
+/// File name of the n-th photo.
 pub fn name(n: usize) -> String {
     format!("{n:06}.jpg")
 }

@@ -1,5 +1,6 @@
-//! Bare loops: read, encode, sign, send, hear. No checkpoint, no pace, no retry. The body and the signature are made by
-//! the same code as ours, so that the difference is what everything else costs.
+//! Bare loops that read, encode, sign, send and receive, without checkpoint, rate limit or retry.
+//!
+//! Body and signature come from the same code as in `face-enroll run`, so that the difference is the cost of the rest.
 
 use std::{
     net::SocketAddr,
@@ -22,31 +23,31 @@ use tokio::{net::TcpStream, task::JoinSet};
 
 use crate::{
     IN_FLIGHT,
-    ours::{GROUP, KEY, SECRET},
+    cli::{GROUP, KEY, SECRET},
 };
 
-/// What is to be sent, and where to.
+/// Photos to send, and their destination.
 pub struct Task {
     pub to: SocketAddr,
-    /// Of an authority to trust; none: without TLS.
-    pub authority: Option<PathBuf>,
+    /// CA certificate to trust; `None` for plain HTTP.
+    pub ca_file: Option<PathBuf>,
     pub folder: PathBuf,
     pub photos: usize,
-    /// Is each photo hashed too?
+    /// Whether each photo is hashed too.
     pub hashes: bool,
     next: AtomicUsize,
 }
 
 impl Task {
-    pub fn new(to: SocketAddr, authority: Option<PathBuf>, folder: PathBuf, photos: usize) -> Self {
-        Self { to, authority, folder, photos, hashes: false, next: AtomicUsize::new(0) }
+    pub fn new(to: SocketAddr, ca_file: Option<PathBuf>, folder: PathBuf, photos: usize) -> Self {
+        Self { to, ca_file, folder, photos, hashes: false, next: AtomicUsize::new(0) }
     }
 
-    /// The next photo's headers and body.
+    /// Headers and body of the next photo.
     fn next(&self) -> Option<(Vec<(&'static str, String)>, Bytes)> {
         let n = self.next.fetch_add(1, Relaxed);
         (n < self.photos).then(|| {
-            let photo = std::fs::read(self.folder.join(crate::photos::name(n))).expect("it was written");
+            let photo = std::fs::read(self.folder.join(crate::photos::name(n))).expect("file was written");
             if self.hashes {
                 std::hint::black_box(Sha256::digest(&photo));
             }
@@ -56,8 +57,8 @@ impl Task {
 }
 
 fn request(photo: &[u8], n: usize, host: &str) -> (Vec<(&'static str, String)>, Bytes) {
-    let group = FaceGroupCode::parse(GROUP).expect("it is a code");
-    let user = MerchantUserId::parse(format!("{n:06}")).expect("it is an id");
+    let group = FaceGroupCode::parse(GROUP).expect("valid group code");
+    let user = MerchantUserId::parse(format!("{n:06}")).expect("valid user id");
     let payload = Payload::with_picture(&group, &user, photo);
     let now = jiff::Timestamp::now();
     let mut headers = vec![
@@ -77,22 +78,22 @@ fn request(photo: &[u8], n: usize, host: &str) -> (Vec<(&'static str, String)>, 
     (headers, payload.body().clone())
 }
 
-/// With reqwest, over HTTP or TLS.
-pub async fn reqwest(work: Task) {
+/// Sends with reqwest over HTTP or TLS.
+pub async fn reqwest(task: Task) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut client = reqwest::Client::builder().http1_only().no_proxy().tcp_nodelay(true);
     let mut scheme = "http";
-    if let Some(authority) = &work.authority {
-        let pem = std::fs::read(authority).expect("the stub wrote it");
-        client = client.tls_certs_merge([reqwest::Certificate::from_pem(&pem).expect("it is one")]);
+    if let Some(ca_file) = &task.ca_file {
+        let pem = std::fs::read(ca_file).expect("the stub wrote it");
+        client = client.tls_certs_merge([reqwest::Certificate::from_pem(&pem).expect("valid certificate")]);
         scheme = "https";
     }
-    let (client, url, work) = (client.build().expect("a client"), format!("{scheme}://{}/", work.to), Arc::new(work));
+    let (client, url, task) = (client.build().expect("a client"), format!("{scheme}://{}/", task.to), Arc::new(task));
     let mut loops = JoinSet::new();
     for _ in 0..IN_FLIGHT {
-        let (client, url, work) = (client.clone(), url.clone(), work.clone());
+        let (client, url, task) = (client.clone(), url.clone(), task.clone());
         loops.spawn(async move {
-            while let Some((headers, body)) = work.next() {
+            while let Some((headers, body)) = task.next() {
                 let mut request = client.post(&url).body(body);
                 for (name, value) in headers {
                     request = request.header(name, value);
@@ -105,19 +106,19 @@ pub async fn reqwest(work: Task) {
     loops.join_all().await;
 }
 
-/// With hyper, a connection for each loop, over HTTP.
-pub async fn hyper(work: Task) {
-    let work = Arc::new(work);
+/// Sends with hyper over HTTP, one connection per loop.
+pub async fn hyper(task: Task) {
+    let task = Arc::new(task);
     let mut loops = JoinSet::new();
     for _ in 0..IN_FLIGHT {
-        let work = work.clone();
+        let task = task.clone();
         loops.spawn(async move {
-            let stream = TcpStream::connect(work.to).await.expect("the stub listens");
-            stream.set_nodelay(true).expect("it is a TCP connection");
+            let stream = TcpStream::connect(task.to).await.expect("the stub listens");
+            stream.set_nodelay(true).expect("TCP connection");
             let connected = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
             let (mut sender, connection) = connected.expect("the stub speaks HTTP");
             tokio::spawn(connection);
-            while let Some((headers, body)) = work.next() {
+            while let Some((headers, body)) = task.next() {
                 let mut request = hyper::Request::post("/");
                 for (name, value) in headers {
                     request = request.header(name, value);

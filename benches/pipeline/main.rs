@@ -1,22 +1,22 @@
-//! How fast everything but the service is: photos a second against a stub that answers at once, the quota lifted.
+//! Throughput of everything but the service: photos per second against a stub that responds at once, without quota.
 //!
 //! ```sh
 //! cargo bench --bench pipeline                    # -- --photos 5000 --rounds 5 --only face-enroll
 //! ```
 //!
-//! The whole pipeline (durable intents and outcomes, retries, events) beside bare loops that have none of it, and beside
-//! the official SDKs where they are at hand: `FACE_ENROLL_SDK_PYTHON` or python3 with `tests/sdk/requirements.txt`; node
-//! with `NODE_PATH` to a folder that has `@alicloud/openapi-core`. Rounds are interleaved, figures are medians; the stub
-//! shares the processors. Ours and the bare loops are counted from the start of the process to its end, the SDKs from
-//! their first call on.
+//! It compares the whole pipeline (durable intents and outcomes, retries, events) with bare loops that have none of it, and
+//! with the official SDKs if they are installed: `FACE_ENROLL_SDK_PYTHON` or python3 with `tests/sdk/requirements.txt`;
+//! node with `NODE_PATH` set to a folder with `@alicloud/openapi-core`. Rounds are interleaved, figures are medians, and the
+//! stub shares the processors. face-enroll and the bare loops are measured from process start to exit, the SDKs from their
+//! first call.
 
 #![allow(unreachable_pub, missing_docs, dead_code)]
 
 mod bare;
 #[path = "../common/child.rs"]
 mod child;
-#[path = "../common/ours.rs"]
-mod ours;
+#[path = "../common/cli.rs"]
+mod cli;
 #[path = "../common/photos.rs"]
 mod photos;
 #[path = "../common/stub.rs"]
@@ -30,41 +30,40 @@ use std::{
 
 use bare::Task;
 use child::{Usage, measure, median};
-use ours::{GROUP, KEY, SECRET};
+use cli::{GROUP, KEY, SECRET};
 use stub::Stub;
 
 const IN_FLIGHT: usize = 64;
-/// Of each photo.
-const BYTES: usize = 80_000;
+const PHOTO_BYTES: usize = 80_000;
 const SDK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/pipeline/");
 
-/// Who sends.
+/// A client to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Client {
-    Ours,
+    FaceEnroll,
     Reqwest,
-    /// With the photo's digest, which an export has to name.
+    /// Also computes the photo's digest, which an export contains.
     Hashing,
     Hyper,
-    OursTls,
+    FaceEnrollTls,
     ReqwestTls,
     Node,
     Python,
 }
 
 const CLIENTS: [Client; 8] = {
-    use Client::{Hashing, Hyper, Node, Ours, OursTls, Python, Reqwest, ReqwestTls};
-    [Ours, Reqwest, Hashing, Hyper, OursTls, ReqwestTls, Node, Python]
+    use Client::{FaceEnroll, FaceEnrollTls, Hashing, Hyper, Node, Python, Reqwest, ReqwestTls};
+    [FaceEnroll, Reqwest, Hashing, Hyper, FaceEnrollTls, ReqwestTls, Node, Python]
 };
 
 impl Client {
     fn name(self) -> &'static str {
         match self {
-            Self::Ours => "face-enroll run",
+            Self::FaceEnroll => "face-enroll run",
             Self::Reqwest => "bare loop, reqwest",
-            Self::Hashing => "bare loop, reqwest, and the photo's SHA-256",
+            Self::Hashing => "bare loop, reqwest, with SHA-256 of the photo",
             Self::Hyper => "bare loop, hyper",
-            Self::OursTls => "face-enroll run, TLS",
+            Self::FaceEnrollTls => "face-enroll run, TLS",
             Self::ReqwestTls => "bare loop, reqwest, TLS",
             Self::Node => "official Node core, 32 in flight",
             Self::Python => "official Python SDK, 32 threads",
@@ -72,70 +71,78 @@ impl Client {
     }
 
     fn is_tls(self) -> bool {
-        matches!(self, Self::OursTls | Self::ReqwestTls)
+        matches!(self, Self::FaceEnrollTls | Self::ReqwestTls)
     }
 
     fn is_sdk(self) -> bool {
         matches!(self, Self::Node | Self::Python)
     }
 
-    /// The SDKs are slow: a part of the set is enough for them.
+    /// Number of photos to send; the SDKs are slow and send only a part.
     fn photos(self, all: usize) -> usize {
         match self {
-            Self::Ours | Self::Reqwest | Self::Hashing | Self::Hyper | Self::OursTls | Self::ReqwestTls => all,
+            Self::FaceEnroll | Self::Reqwest | Self::Hashing | Self::Hyper | Self::FaceEnrollTls | Self::ReqwestTls => {
+                all
+            }
             Self::Node => all / 3,
             Self::Python => all / 10,
         }
     }
 }
 
-/// What everyone sends, and where to.
+/// Photos and stub shared by all clients.
 struct Bench {
     folder: tempfile::TempDir,
-    all: usize,
+    photos: usize,
     stub: Stub,
     python: String,
 }
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [kind, to, authority, folder, photos] = args.as_slice()
+    if let [kind, to, ca_file, folder, photos] = args.as_slice()
         && kind.starts_with("as-")
     {
-        return be(kind, to, authority, folder, photos);
+        return run_bare(kind, to, ca_file, folder, photos);
     }
     let number = |name: &str, default| {
         let value = args.iter().skip_while(|arg| *arg != name).nth(1);
-        value.map_or(default, |value| value.parse().expect("a number"))
+        value.map_or(default, |value| value.parse().expect("number"))
     };
     let (all, rounds) = (number("--photos", 5_000), number("--rounds", 5));
     let bench = Bench::new(all);
     let only: Option<&String> = args.iter().skip_while(|arg| *arg != "--only").nth(1);
-    // Ours is what the others are held against.
+    // face-enroll itself always runs, as the baseline.
     let is_wanted = |client: &Client| {
-        matches!(client, Client::Ours | Client::OursTls)
+        matches!(client, Client::FaceEnroll | Client::FaceEnrollTls)
             || only.is_none_or(|only| client.name().contains(only.as_str()))
     };
-    let here: Vec<Client> = CLIENTS.into_iter().filter(|client| is_wanted(client) && bench.has(*client)).collect();
-    let mut taken = vec![Vec::new(); here.len()];
+    let clients: Vec<Client> =
+        CLIENTS.into_iter().filter(|client| is_wanted(client) && bench.is_available(*client)).collect();
+    let mut usages = vec![Vec::new(); clients.len()];
     for _ in 0..rounds {
-        for (client, taken) in here.iter().zip(&mut taken) {
-            taken.push(bench.take(*client));
+        for (client, usages) in clients.iter().zip(&mut usages) {
+            usages.push(bench.measure(*client));
         }
     }
-    println!("{all} photos of {} KB, medians of {rounds} interleaved rounds, {} processors\n", BYTES / 1_000, cores());
-    println!("| client | photos/s | CPU s per 1,000 | peak MiB | ours is |\n|---|---|---|---|---|");
+    println!(
+        "{all} photos of {} KB, medians of {rounds} interleaved rounds, {} processors\n",
+        PHOTO_BYTES / 1_000,
+        cores()
+    );
+    println!("| client | photos/s | CPU s per 1,000 | peak MiB | face-enroll is |\n|---|---|---|---|---|");
     let rate =
-        |at: usize| median(taken[at].iter().map(|usage| here[at].photos(all) as f64 / usage.elapsed.as_secs_f64()));
-    for (at, client) in here.iter().enumerate() {
+        |at: usize| median(usages[at].iter().map(|usage| clients[at].photos(all) as f64 / usage.elapsed.as_secs_f64()));
+    for (at, client) in clients.iter().enumerate() {
         let photos = client.photos(all) as f64;
-        let cpu = median(taken[at].iter().map(|usage| usage.cpu.as_secs_f64() / photos * 1e3));
-        let peak = median(taken[at].iter().map(|usage| usage.peak)) as f64 / (1 << 20) as f64;
-        let ours = if client.is_tls() { Client::OursTls } else { Client::Ours };
-        // The ratio of each round, and of these the middle one: what disturbs a round disturbs both.
-        let mine = &taken[here.iter().position(|client| *client == ours).expect("ours is always here")];
-        let ratio = median(mine.iter().zip(&taken[at]).map(|(mine, other)| {
-            ours.photos(all) as f64 / mine.elapsed.as_secs_f64() / (photos / other.elapsed.as_secs_f64())
+        let cpu = median(usages[at].iter().map(|usage| usage.cpu.as_secs_f64() / photos * 1e3));
+        let peak = median(usages[at].iter().map(|usage| usage.peak)) as f64 / (1 << 20) as f64;
+        let baseline = if client.is_tls() { Client::FaceEnrollTls } else { Client::FaceEnroll };
+        // Median of the ratios per round, because a disturbance affects both clients of a round.
+        let baseline_usages =
+            &usages[clients.iter().position(|client| *client == baseline).expect("the baseline always runs")];
+        let ratio = median(baseline_usages.iter().zip(&usages[at]).map(|(base, other)| {
+            baseline.photos(all) as f64 / base.elapsed.as_secs_f64() / (photos / other.elapsed.as_secs_f64())
         }));
         println!("| {} | {:.0} | {cpu:.2} | {peak:.0} | {ratio:.2} x |", client.name(), rate(at));
     }
@@ -145,45 +152,48 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// One of the bare loops, in a process of its own.
-fn be(kind: &str, to: &str, authority: &str, folder: &str, photos: &str) {
+/// Runs a bare loop; each has its own process.
+fn run_bare(kind: &str, to: &str, ca_file: &str, folder: &str, photos: &str) {
     let to: SocketAddr = to.parse().expect("an address");
-    let authority = (kind == "as-reqwest-tls").then(|| PathBuf::from(authority));
-    let photos = photos.parse().expect("a number");
-    let mut work = Task::new(to, authority, folder.into(), photos);
-    work.hashes = kind == "as-hashing";
+    let ca_file = (kind == "as-reqwest-tls").then(|| PathBuf::from(ca_file));
+    let photos = photos.parse().expect("number");
+    let mut task = Task::new(to, ca_file, folder.into(), photos);
+    task.hashes = kind == "as-hashing";
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be started");
     match kind {
-        "as-hyper" => runtime.block_on(bare::hyper(work)),
-        _ => runtime.block_on(bare::reqwest(work)),
+        "as-hyper" => runtime.block_on(bare::hyper(task)),
+        _ => runtime.block_on(bare::reqwest(task)),
     }
 }
 
 impl Bench {
     fn new(all: usize) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the photos");
-        photos::write(&folder.path().join("photos"), all, BYTES);
+        photos::write(&folder.path().join("photos"), all, PHOTO_BYTES);
         let rows = (0..all).map(|n| format!("photos/{},{n:06}\n", photos::name(n)));
         let manifest = std::iter::once("path,merchant_user_id\n".to_owned()).chain(rows).collect::<String>();
-        std::fs::write(folder.path().join("manifest.csv"), manifest).expect("the folder can be written");
-        let stub = Stub::start(&folder.path().join("authority.pem"));
+        std::fs::write(folder.path().join("manifest.csv"), manifest).expect("folder is writable");
+        let stub = Stub::start(&folder.path().join("ca.pem"));
         let python = std::env::var("FACE_ENROLL_SDK_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-        Self { folder, all, stub, python }
+        Self { folder, photos: all, stub, python }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn has(&self, client: Client) -> bool {
+    fn is_available(&self, client: Client) -> bool {
         let imports = |command: &mut Command| {
             let ended = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
             ended.is_ok_and(|status| status.success())
         };
         match client {
-            Client::Ours | Client::Reqwest | Client::Hashing | Client::Hyper | Client::OursTls | Client::ReqwestTls => {
-                true
-            }
+            Client::FaceEnroll
+            | Client::Reqwest
+            | Client::Hashing
+            | Client::Hyper
+            | Client::FaceEnrollTls
+            | Client::ReqwestTls => true,
             Client::Node => imports(Command::new("node").args(["-e", "require('@alicloud/openapi-core')"])),
             Client::Python => {
                 imports(Command::new(&self.python).args(["-c", "import alibabacloud_cloudauth_intl20220809"]))
@@ -191,12 +201,12 @@ impl Bench {
         }
     }
 
-    /// One round of one client.
-    fn take(&self, client: Client) -> Usage {
-        let photos = client.photos(self.all);
+    /// Measures one round of one client.
+    fn measure(&self, client: Client) -> Usage {
+        let photos = client.photos(self.photos);
         let to = if client.is_tls() { self.stub.tls } else { self.stub.plain };
         let mut command = match client {
-            Client::Ours | Client::OursTls => self.ours(to, client.is_tls()),
+            Client::FaceEnroll | Client::FaceEnrollTls => self.face_enroll(to, client.is_tls()),
             Client::Reqwest => self.bare("as-reqwest", to),
             Client::Hashing => self.bare("as-hashing", to),
             Client::ReqwestTls => self.bare("as-reqwest-tls", to),
@@ -210,20 +220,20 @@ impl Bench {
         usage
     }
 
-    fn ours(&self, to: SocketAddr, is_tls: bool) -> Command {
+    fn face_enroll(&self, to: SocketAddr, is_tls: bool) -> Command {
         let checkpoint = self.path("c.sqlite");
-        ours::remove(&checkpoint);
+        cli::remove(&checkpoint);
         let scheme = if is_tls { "https" } else { "http" };
-        let mut command = ours::run(&self.path("manifest.csv"), &checkpoint, &format!("{scheme}://{to}"));
+        let mut command = cli::run(&self.path("manifest.csv"), &checkpoint, &format!("{scheme}://{to}"));
         command.args(["--qps", "100000", "--concurrency", &IN_FLIGHT.to_string()]);
-        command.arg("--ca-file").arg(self.path("authority.pem"));
+        command.arg("--ca-file").arg(self.path("ca.pem"));
         command
     }
 
     fn bare(&self, kind: &str, to: SocketAddr) -> Command {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
-        command.args([kind, &to.to_string()]).arg(self.path("authority.pem")).arg(self.path("photos"));
-        command.arg(self.all.to_string());
+        command.args([kind, &to.to_string()]).arg(self.path("ca.pem")).arg(self.path("photos"));
+        command.arg(self.photos.to_string());
         command
     }
 

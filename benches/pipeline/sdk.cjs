@@ -1,4 +1,4 @@
-// The core of the official Node SDK (@alicloud/openapi-core), with so many calls in flight.
+// Enrols with the core of the official Node SDK (@alicloud/openapi-core) and IN_FLIGHT concurrent calls.
 //
 // usage: NODE_PATH=.../node_modules node sdk.cjs HOST:PORT FOLDER PHOTOS IN_FLIGHT KEY SECRET GROUP
 

@@ -1,4 +1,4 @@
-"""The official Python SDK, as its documentation has it, in a pool of threads.
+"""Enrols with the official Python SDK, as documented, in a thread pool.
 
 usage: sdk.py HOST:PORT FOLDER PHOTOS THREADS KEY SECRET GROUP
 """

@@ -1,9 +1,9 @@
-//! The body of AddFaceRecord, made in one pass.
+//! Builds the body of AddFaceRecord in one pass.
 //!
-//! Base64 goes straight into the percent-encoded form: a table gives, for each 12 bits of the photo, the two Base64
-//! characters as they stand in a form (`+`, `/` and `=` take three bytes each). For a photo of 80 KB that takes a
-//! twelfth of what Base64 and a general form encoder take one after the other (reference, performance.md). The body is
-//! hashed here, once, on the thread that prepares the photo, so that signing at the time of sending is cheap.
+//! The photo is encoded directly to percent-encoded Base64: a table maps each 12 bits to their two Base64 characters in
+//! form encoding (`+`, `/` and `=` take three bytes each). For a photo of 80 KB that takes a twelfth of the time of Base64
+//! followed by a general form encoder (reference, performance.md). The body is hashed here, once, on the thread that
+//! prepares the photo, so that signing is cheap when it is sent.
 
 use std::{fmt, sync::LazyLock};
 
@@ -17,10 +17,10 @@ use super::{
 use crate::domain::{FaceGroupCode, MerchantUserId, PhotoUrl};
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-/// Base64's padding as it stands in a form.
+/// Base64 padding in form encoding.
 const PADDING: &[u8] = b"%3D";
 
-/// A body, ready to be signed and sent. Shows nothing of the photo in it.
+/// A body that is ready to sign and send. Its `Debug` shows nothing of the photo.
 #[derive(Clone)]
 pub struct Payload {
     pub(super) body: Bytes,
@@ -34,9 +34,9 @@ impl fmt::Debug for Payload {
 }
 
 impl Payload {
-    /// With the photo itself, as `FacePicture`.
+    /// Body with the photo itself, as `FacePicture`.
     pub fn with_picture(group: &FaceGroupCode, user: &MerchantUserId, picture: &[u8]) -> Self {
-        // 4/3 for Base64, and room for one character in sixteen that takes three bytes: most photos need no second
+        // 4/3 for Base64, plus 1/8 as room for one three-byte character in sixteen: most photos need no second
         // allocation.
         let estimate = picture.len() * 3 / 2 + 512;
         Self::new(group, user, estimate, |form| {
@@ -45,35 +45,36 @@ impl Payload {
         })
     }
 
-    /// With a link to the photo, as `FacePictureUrl`.
+    /// Body with a link to the photo, as `FacePictureUrl`.
     pub fn with_url(group: &FaceGroupCode, user: &MerchantUserId, url: &PhotoUrl) -> Self {
-        Self::new(group, user, url.0.len() * 3 + 512, |form| {
-            form.extend_from_slice(b"FacePictureUrl=");
-            push_text(form, &url.0);
-        })
+        Self::with_text(group, user, "FacePictureUrl=", &url.0)
     }
 
-    /// With the address of a file that was uploaded before, as `FacePictureFile`.
+    /// Body with the address of an uploaded file, as `FacePictureFile`.
     pub fn with_file(group: &FaceGroupCode, user: &MerchantUserId, file: &ObjectUrl) -> Self {
-        Self::new(group, user, file.0.len() * 3 + 512, |form| {
-            form.extend_from_slice(b"FacePictureFile=");
-            push_text(form, &file.0);
+        Self::with_text(group, user, "FacePictureFile=", &file.0)
+    }
+
+    fn with_text(group: &FaceGroupCode, user: &MerchantUserId, field: &str, text: &str) -> Self {
+        Self::new(group, user, text.len() * 3 + 512, |form| {
+            form.extend_from_slice(field.as_bytes());
+            push_text(form, text);
         })
     }
 
-    /// The bytes that are sent.
+    /// Bytes of the body.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// Of these bytes, in hexadecimal: what the signature covers.
+    /// SHA-256 of the body in hexadecimal, which the signature covers.
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// Parameters in the order of their names, as the official SDKs have them.
+    /// Parameters are sorted by name, as in the official SDKs.
     fn new(group: &FaceGroupCode, user: &MerchantUserId, capacity: usize, picture: impl FnOnce(&mut Vec<u8>)) -> Self {
-        let mut form = buffer::take(capacity);
+        let mut form = buffer::get(capacity);
         form.extend_from_slice(b"FaceGroupCode=");
         push_text(&mut form, group.as_str());
         form.push(b'&');
@@ -90,7 +91,7 @@ fn push_text(form: &mut Vec<u8>, text: &str) {
     form.extend(utf8_percent_encode(text, UNRESERVED).flat_map(str::bytes));
 }
 
-/// Two Base64 characters as they stand in a form, and how many bytes they take.
+/// Two Base64 characters in form encoding, and their length in bytes.
 #[derive(Clone, Copy)]
 struct Base64Pair {
     text: [u8; 8],
@@ -113,7 +114,7 @@ static PAIRS: LazyLock<Box<[Base64Pair; 4096]>> = LazyLock::new(|| {
     pairs.into_boxed_slice().try_into().ok().expect("there are 4,096 of them")
 });
 
-/// A Base64 character as it stands in a form.
+/// A Base64 character in form encoding.
 fn encoded(character: &u8) -> &[u8] {
     match character {
         b'+' => b"%2B",
@@ -122,13 +123,13 @@ fn encoded(character: &u8) -> &[u8] {
     }
 }
 
-/// Photos are encoded in blocks, each into a buffer of the greatest size that it can take.
+/// Bytes encoded at a time, into a buffer sized for the worst case.
 const BLOCK: usize = 3 * 256;
 
 fn push_base64(form: &mut Vec<u8>, bytes: &[u8]) {
     let pairs = &**PAIRS;
     let mut blocks = bytes.chunks_exact(BLOCK);
-    // Eight bytes are written for each pair, of which two to six count: hence the slack.
+    // Eight bytes are written for each pair, but only two to six count; the last write needs the slack.
     let mut buffer = [0_u8; BLOCK / 3 * 2 * 6 + 8];
     for block in &mut blocks {
         let mut at = 0;
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_photo_is_shown() {
+    fn debug_output_hides_the_photo() {
         let (group, user) = ids();
         assert_eq!(format!("{:?}", Payload::with_picture(&group, &user, b"face")).find("ZmFjZQ"), None);
     }

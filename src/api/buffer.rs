@@ -1,33 +1,33 @@
-//! Buffers for bodies, used again and again.
+//! A pool of buffers for request bodies.
 //!
-//! A body is made on one thread and dropped on another, after its answer. Given back to the allocator, its pages go back to
-//! the system, to be fetched and cleared for the next one: a tenth of what a photo costs.
+//! A body is built on one thread and dropped on another, after its response. Without the pool, the allocator would return
+//! its pages to the system and fetch cleared ones for the next body, which is a tenth of the cost of a photo.
 
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
-/// Buffers kept: as many as there are bodies at once, with the default concurrency.
+/// Maximum number of pooled buffers: the number of bodies in flight at the default concurrency.
 const MAX_POOLED: usize = 128;
-/// A smaller one is not made. The allocator maps what is as large as that by itself (glibc: from 128 KiB on), and returns
-/// it whole; smaller ones, made on one thread and dropped on another, tear holes into the memory of each. What is not used
-/// of it takes no memory.
-const SMALLEST: usize = 160 * 1024;
-/// A larger one is not kept. The body of an ordinary photo takes 110 KB.
-const LARGEST: usize = 256 * 1024;
+/// Smallest capacity that is allocated. Above 128 KiB, glibc maps an allocation separately and returns it as a whole;
+/// smaller ones, freed on another thread, fragment the memory of both. The unused part takes no memory.
+const MIN_CAPACITY: usize = 160 * 1024;
+/// Largest capacity that is pooled. The body of an ordinary photo takes 110 KB.
+const MAX_POOLED_CAPACITY: usize = 256 * 1024;
 
-static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
-/// An empty buffer with so much room.
-pub(super) fn take(room: usize) -> Vec<u8> {
-    let spare = if room <= LARGEST { SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop() } else { None };
-    let mut buffer = spare.unwrap_or_default();
-    // More than it takes would soon be too large to be kept.
-    buffer.reserve_exact(room.max(SMALLEST));
+/// An empty buffer with at least this capacity.
+pub(super) fn get(capacity: usize) -> Vec<u8> {
+    let pooled =
+        if capacity <= MAX_POOLED_CAPACITY { POOL.lock().unwrap_or_else(PoisonError::into_inner).pop() } else { None };
+    let mut buffer = pooled.unwrap_or_default();
+    // Exact, because growing by doubling would soon exceed the pooled size.
+    buffer.reserve_exact(capacity.max(MIN_CAPACITY));
     buffer
 }
 
-/// As what is sent. When the last of it is dropped, the buffer is spare again.
+/// Converts a buffer to `Bytes`. It returns to the pool when the last reference is dropped.
 pub(super) fn into_bytes(buffer: Vec<u8>) -> Bytes {
     Bytes::from_owner(PooledBuffer(buffer))
 }
@@ -44,9 +44,9 @@ impl Drop for PooledBuffer {
     fn drop(&mut self) {
         let mut buffer = std::mem::take(&mut self.0);
         buffer.clear();
-        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < MAX_POOLED && buffer.capacity() <= LARGEST {
-            spare.push(buffer);
+        let mut pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        if pooled.len() < MAX_POOLED && buffer.capacity() <= MAX_POOLED_CAPACITY {
+            pooled.push(buffer);
         }
     }
 }

@@ -1,15 +1,15 @@
-//! What an answer means: one table, by `Code`.
+//! Classifies a response by its `Code`, with one table.
 //!
-//! The status alone says nothing here: 403 carries both a throttle and a missing permission, 401 a bad photo, 200 a
-//! refusal.
+//! The status alone is ambiguous: 403 means throttling or a missing permission, 401 can be a bad photo, and 200 can be a
+//! rejection.
 //!
-//! Only the service can say that a call was not executed. An answer is the service's if its body is JSON (or the
-//! gateway's XML) with a `Code` and a `RequestId`, both texts and not empty: the documents show both in every answer,
-//! and a proxy, a firewall or a sign-in page has no `RequestId`. `Result.Passed` proves the same, because only this API
-//! has it. Any other answer may stand in the place of one that says `Success`, so its call is in doubt whatever the
-//! status is. That status still tells the run to stop or to slow down ([`RunEffect`]).
+//! Only the service can say that a call was not executed. A response comes from the service if its body is JSON (or the
+//! gateway's XML) with a `Code` and a `RequestId`, both non-empty strings: the documents show both in every response, and
+//! a proxy, a firewall or a sign-in page has no `RequestId`. `Result.Passed` is also proof, because only this API has it.
+//! Any other response may have replaced a `Success`, so its call is in doubt whatever the status is. The status can still
+//! stop the run or slow it down ([`RunEffect`]).
 //!
-//! Pure and total: no answer makes it panic.
+//! Pure and total: no response makes it panic.
 
 use serde::Deserialize;
 
@@ -19,21 +19,21 @@ use crate::domain::{
     is_unprintable,
 };
 
-/// Longest text of the service that is kept, in characters.
-const TEXT_CAP: usize = 300;
+/// Longest text kept from a response, in characters.
+const MAX_TEXT_CHARS: usize = 300;
 
-/// An answer's meaning. What concerns the clock is decided by the client, which knows what it signed.
+/// What a response means. The client decides about a wrong clock, because it knows which date it signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Meaning {
-    /// A verdict.
+pub enum Classification {
+    /// The service responded.
     Verdict(Verdict),
-    /// The service refused the date: not executed.
+    /// The service rejected the date and did not execute the call.
     WrongClock(ApiRejection),
-    /// Not the service's answer: the call may have been executed. The status may concern the run.
+    /// Not a response of the service: the call may have been executed. The status may affect the run.
     Foreign(CallFailure, Option<RunEffect>),
 }
 
-/// The body of an answer, success or not, as far as it is read.
+/// The parts of a response body that are read, for success and failure.
 #[derive(Debug, Deserialize)]
 struct Body {
     #[serde(rename = "Code", alias = "code")]
@@ -54,175 +54,171 @@ struct AddResult {
     ext_face_info: Option<String>,
 }
 
-/// What `Code` says about a call.
+/// Class of a `Code`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CodeKind {
+pub(super) enum CodeClass {
     Success,
     Throttled,
-    /// The service failed; it may have executed the call before it did.
+    /// The service failed and may have executed the call.
     ServiceFault,
-    /// The service could not fetch the photo from its link.
+    /// The service could not download the photo from its URL.
     DownloadTimeout,
     NonceUsed,
     WrongClock,
+    /// No call will succeed until a person acts.
+    Fatal(FatalClass),
+    /// This request is rejected, and would be rejected again.
+    Refused,
+}
+
+/// What a person must fix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FatalClass {
     Credentials,
     Signature,
     Permission,
     Account,
     Endpoint,
-    /// This request is refused, and would be again.
-    Refused,
 }
 
-/// The table (reference, protocol.md section 3 and reliability.md 4.1). The first row that fits stands.
-const TABLE: &[(Match, CodeKind)] = &[
-    (Is("Success"), CodeKind::Success),
-    (Begins("Throttling"), CodeKind::Throttled),
-    (Is("SuspiciousActivity"), CodeKind::Throttled),
-    (Is("SignatureNonceUsed"), CodeKind::NonceUsed),
-    (Begins("InvalidTimeStamp"), CodeKind::WrongClock),
-    (Is("IllegalTimestamp"), CodeKind::WrongClock),
-    (Is("SignatureDoesNotMatch"), CodeKind::Signature),
-    (Is("IncompleteSignature"), CodeKind::Signature),
-    (Begins("InvalidSignature"), CodeKind::Signature),
-    (Begins("InvalidAccessKeyId"), CodeKind::Credentials),
-    (Begins("InvalidSecurityToken"), CodeKind::Credentials),
-    (Is("MissingSecurityToken"), CodeKind::Credentials),
-    (Begins("Forbidden.AccessKey"), CodeKind::Credentials),
-    (Begins("Forbidden.AccountAccessDenied"), CodeKind::Account),
-    // Not about permission: this photo was sent too often.
-    (Is("Forbidden.ExceptionRepeatedInvoke"), CodeKind::Refused),
-    (Begins("Forbidden"), CodeKind::Permission),
-    (Begins("NoPermission"), CodeKind::Permission),
-    (Begins("AccessDenied"), CodeKind::Permission),
-    (Begins("InvalidApi"), CodeKind::Endpoint),
-    (Begins("InvalidAction"), CodeKind::Endpoint),
-    (Begins("InvalidProduct"), CodeKind::Endpoint),
-    (Begins("InvalidProtocol"), CodeKind::Endpoint),
-    (Begins("InvalidVersion"), CodeKind::Endpoint),
-    (Is("NoSuchVersion"), CodeKind::Endpoint),
-    (Is("UnsupportedHTTPMethod"), CodeKind::Endpoint),
-    (Is("DownloadTimeout"), CodeKind::DownloadTimeout),
-    (Is("InternalError"), CodeKind::ServiceFault),
-    (Is("ServiceUnavailable"), CodeKind::ServiceFault),
-    (Is("UnknownError"), CodeKind::ServiceFault),
-    (Is("NoFaceDetected"), CodeKind::Refused),
-    (Is("UnqualifiedPhoto"), CodeKind::Refused),
-    (Is("ToolargeImage"), CodeKind::Refused),
-    (Is("DataDuplication"), CodeKind::Refused),
-    (Is("MissingParameter"), CodeKind::Refused),
-    (Begins("InvalidParameter"), CodeKind::Refused),
+/// The table (reference, protocol.md section 3 and reliability.md 4.1). The first matching row applies.
+const TABLE: &[(CodePattern, CodeClass)] = &[
+    (Exact("Success"), CodeClass::Success),
+    (Prefix("Throttling"), CodeClass::Throttled),
+    (Exact("SuspiciousActivity"), CodeClass::Throttled),
+    (Exact("SignatureNonceUsed"), CodeClass::NonceUsed),
+    (Prefix("InvalidTimeStamp"), CodeClass::WrongClock),
+    (Exact("IllegalTimestamp"), CodeClass::WrongClock),
+    (Exact("SignatureDoesNotMatch"), CodeClass::Fatal(FatalClass::Signature)),
+    (Exact("IncompleteSignature"), CodeClass::Fatal(FatalClass::Signature)),
+    (Prefix("InvalidSignature"), CodeClass::Fatal(FatalClass::Signature)),
+    (Prefix("InvalidAccessKeyId"), CodeClass::Fatal(FatalClass::Credentials)),
+    (Prefix("InvalidSecurityToken"), CodeClass::Fatal(FatalClass::Credentials)),
+    (Exact("MissingSecurityToken"), CodeClass::Fatal(FatalClass::Credentials)),
+    (Prefix("Forbidden.AccessKey"), CodeClass::Fatal(FatalClass::Credentials)),
+    (Prefix("Forbidden.AccountAccessDenied"), CodeClass::Fatal(FatalClass::Account)),
+    // Despite its name: this photo was sent too often.
+    (Exact("Forbidden.ExceptionRepeatedInvoke"), CodeClass::Refused),
+    (Prefix("Forbidden"), CodeClass::Fatal(FatalClass::Permission)),
+    (Prefix("NoPermission"), CodeClass::Fatal(FatalClass::Permission)),
+    (Prefix("AccessDenied"), CodeClass::Fatal(FatalClass::Permission)),
+    (Prefix("InvalidApi"), CodeClass::Fatal(FatalClass::Endpoint)),
+    (Prefix("InvalidAction"), CodeClass::Fatal(FatalClass::Endpoint)),
+    (Prefix("InvalidProduct"), CodeClass::Fatal(FatalClass::Endpoint)),
+    (Prefix("InvalidProtocol"), CodeClass::Fatal(FatalClass::Endpoint)),
+    (Prefix("InvalidVersion"), CodeClass::Fatal(FatalClass::Endpoint)),
+    (Exact("NoSuchVersion"), CodeClass::Fatal(FatalClass::Endpoint)),
+    (Exact("UnsupportedHTTPMethod"), CodeClass::Fatal(FatalClass::Endpoint)),
+    (Exact("DownloadTimeout"), CodeClass::DownloadTimeout),
+    (Exact("InternalError"), CodeClass::ServiceFault),
+    (Exact("ServiceUnavailable"), CodeClass::ServiceFault),
+    (Exact("UnknownError"), CodeClass::ServiceFault),
+    (Exact("NoFaceDetected"), CodeClass::Refused),
+    (Exact("UnqualifiedPhoto"), CodeClass::Refused),
+    (Exact("ToolargeImage"), CodeClass::Refused),
+    (Exact("DataDuplication"), CodeClass::Refused),
+    (Exact("MissingParameter"), CodeClass::Refused),
+    (Prefix("InvalidParameter"), CodeClass::Refused),
 ];
 
-enum Match {
-    Is(&'static str),
-    Begins(&'static str),
+enum CodePattern {
+    Exact(&'static str),
+    Prefix(&'static str),
 }
-use Match::{Begins, Is};
+use CodePattern::{Exact, Prefix};
 
-impl Match {
-    fn fits(&self, code: &str) -> bool {
+impl CodePattern {
+    fn matches(&self, code: &str) -> bool {
         match self {
-            Is(name) => code == *name,
-            // A word of its own: `Throttling` begins `Throttling.User`, and `Forbidden` no `Forbiddenness`.
-            Begins(name) => {
+            Exact(name) => code == *name,
+            // Match whole words only: `Forbidden` matches `Forbidden.RAM`, but not `Forbiddenness`.
+            Prefix(name) => {
                 code.strip_prefix(name).is_some_and(|rest| rest.is_empty() || !rest.starts_with(char::is_lowercase))
             }
         }
     }
 }
 
-/// What a `Code` means; for one that nobody knows, the status decides.
-pub(super) fn code_kind(code: &str, status: u16) -> CodeKind {
-    match TABLE.iter().find(|(pattern, _)| pattern.fits(code)) {
-        Some((_, kind)) => *kind,
-        None if status == 429 => CodeKind::Throttled,
-        None if status >= 500 || status == 408 => CodeKind::ServiceFault,
-        None => CodeKind::Refused,
+/// Class of a `Code`. The status decides for unknown codes.
+pub(super) fn classify_code(code: &str, status: u16) -> CodeClass {
+    match TABLE.iter().find(|(pattern, _)| pattern.matches(code)) {
+        Some((_, class)) => *class,
+        None if status == 429 => CodeClass::Throttled,
+        None if status >= 500 || status == 408 => CodeClass::ServiceFault,
+        None => CodeClass::Refused,
     }
 }
 
-/// Is this a `Code` of success, in whichever spelling? The documents have several (reference, protocol.md section 3).
+/// Whether a `Code` means success, in any of the documented spellings (reference, protocol.md section 3).
 pub(super) fn is_success(code: &str) -> bool {
     ["success", "200", "ok"].contains(&code.to_ascii_lowercase().as_str())
 }
 
-/// What an answer to AddFaceRecord means.
-pub fn classify(answer: &RawResponse) -> Meaning {
-    let Some(body) = answer.body.as_deref() else {
-        return foreign(answer.status, "its body broke off or has no end");
+/// Classifies a response to AddFaceRecord.
+pub fn classify(response: &RawResponse) -> Classification {
+    let Some(body) = response.body.as_deref() else {
+        return foreign(response.status, "the body was cut off or is too large");
     };
-    match read(body).filter(Body::is_from_service) {
-        Some(body) => by_code(answer.status, body),
-        None => foreign(answer.status, "its body is not the service's"),
+    match parse_body(body).filter(Body::is_from_service) {
+        Some(body) => classify_body(response.status, body),
+        None => foreign(response.status, "the body is not from the service"),
     }
 }
 
 impl Body {
-    /// See the module.
+    /// Whether the service wrote this body; see the module documentation.
     fn is_from_service(&self) -> bool {
         let has_passed = self.result.as_ref().is_some_and(|result| result.passed.is_some());
         is_from_service(&self.code, self.request_id.as_deref()) || (has_passed && !self.code.is_empty())
     }
 }
 
-/// Do these fields of a body show that the service wrote it?
+/// Whether these fields prove that the service wrote the body.
 pub(super) fn is_from_service(code: &str, request_id: Option<&str>) -> bool {
     !code.is_empty() && request_id.is_some_and(|id| !id.is_empty())
 }
 
-fn by_code(status: u16, body: Body) -> Meaning {
+fn classify_body(status: u16, body: Body) -> Classification {
     let Body { code, message, request_id, result } = body;
-    let (code, request_id) = (ErrorCode(shown(&code)), request_id.map(|id| RequestId(shown(&id))));
-    let message = message.map(|text| shown(&text)).unwrap_or_default();
+    let (code, request_id) = (ErrorCode(sanitize(&code)), request_id.map(|id| RequestId(sanitize(&id))));
+    let message = message.map(|text| sanitize(&text)).unwrap_or_default();
     if code.0 != "Success" && is_success(&code.0) {
-        // Documented for the queries alone. It is no refusal, and says too little to be a success.
-        let why = format!("its Code is {code}");
-        return Meaning::Verdict(Verdict::MaybeSent(unreadable(status, &why, request_id)));
+        // Documented for queries only, so it is neither a rejection nor clear enough for a success.
+        let why = format!("its Code is {code}, not Success");
+        return Classification::Verdict(Verdict::MaybeSent(unreadable(status, &why, request_id)));
     }
-    let refusal = |code: ErrorCode| ApiRejection { code, message: message.clone(), request_id: request_id.clone() };
-    let fault = |kind| CallFailure { kind, message: format!("{code}: {message}"), request_id: request_id.clone() };
-    Meaning::Verdict(match code_kind(&code.0, status) {
-        CodeKind::Success if (200..300).contains(&status) => {
-            return Meaning::Verdict(succeeded(result, request_id, message));
+    let rejection = |code: ErrorCode| ApiRejection { code, message: message.clone(), request_id: request_id.clone() };
+    let failure = |kind| CallFailure { kind, message: format!("{code}: {message}"), request_id: request_id.clone() };
+    Classification::Verdict(match classify_code(&code.0, status) {
+        CodeClass::Success if (200..300).contains(&status) => {
+            return Classification::Verdict(classify_success(result, request_id, message));
         }
         // Success and a failing status contradict each other.
-        CodeKind::Success => Verdict::MaybeSent(unreadable(status, "it says Success", request_id)),
-        CodeKind::Throttled => Verdict::Throttled(refusal(code.clone())),
-        CodeKind::ServiceFault => Verdict::MaybeSent(fault(FailureKind::Service(code.clone()))),
-        CodeKind::DownloadTimeout => Verdict::NotSent(fault(FailureKind::DownloadTimeout)),
-        CodeKind::NonceUsed => Verdict::MaybeSent(fault(FailureKind::NonceUsed)),
-        CodeKind::WrongClock => return Meaning::WrongClock(refusal(code.clone())),
-        CodeKind::Refused => Verdict::Refused(refusal(code.clone())),
-        kind @ (CodeKind::Credentials
-        | CodeKind::Signature
-        | CodeKind::Permission
-        | CodeKind::Account
-        | CodeKind::Endpoint) => Verdict::Fatal(fatal(kind, code.clone(), message)),
+        CodeClass::Success => Verdict::MaybeSent(unreadable(status, "its Code is Success", request_id)),
+        CodeClass::Throttled => Verdict::Throttled(rejection(code.clone())),
+        CodeClass::ServiceFault => Verdict::MaybeSent(failure(FailureKind::Service(code.clone()))),
+        CodeClass::DownloadTimeout => Verdict::NotSent(failure(FailureKind::DownloadTimeout)),
+        CodeClass::NonceUsed => Verdict::MaybeSent(failure(FailureKind::NonceUsed)),
+        CodeClass::WrongClock => return Classification::WrongClock(rejection(code.clone())),
+        CodeClass::Refused => Verdict::Refused(rejection(code.clone())),
+        CodeClass::Fatal(class) => Verdict::Fatal(fatal(class, code.clone(), message)),
     })
 }
 
-/// What stops a run, by the kind of its code.
-pub(super) fn fatal(kind: CodeKind, code: ErrorCode, message: String) -> FatalError {
-    match kind {
-        CodeKind::Credentials => FatalError::Credentials { code, message },
-        // Its message quotes what was signed.
-        CodeKind::Signature => FatalError::Signature { code },
-        CodeKind::Account => FatalError::Account { code, message },
-        CodeKind::WrongClock => FatalError::Clock { code, message },
-        CodeKind::Endpoint => FatalError::Endpoint { message: format!("{code}: {message}") },
-        CodeKind::Permission
-        | CodeKind::Success
-        | CodeKind::Throttled
-        | CodeKind::ServiceFault
-        | CodeKind::DownloadTimeout
-        | CodeKind::NonceUsed
-        | CodeKind::Refused => FatalError::Permission { code, message },
+/// The error that stops the run for this class.
+pub(super) fn fatal(class: FatalClass, code: ErrorCode, message: String) -> FatalError {
+    match class {
+        FatalClass::Credentials => FatalError::Credentials { code, message },
+        // Drop the message, because it quotes the signed string.
+        FatalClass::Signature => FatalError::Signature { code },
+        FatalClass::Permission => FatalError::Permission { code, message },
+        FatalClass::Account => FatalError::Account { code, message },
+        FatalClass::Endpoint => FatalError::Endpoint { message: format!("{code}: {message}") },
     }
 }
 
-/// Enrolled is: 2xx, Success, and `Passed` of exactly `Y`.
-fn succeeded(result: Option<AddResult>, request_id: Option<RequestId>, message: String) -> Verdict {
+/// Enrolled only with `Passed` of exactly `Y`; the caller has checked the 2xx status and `Success`.
+fn classify_success(result: Option<AddResult>, request_id: Option<RequestId>, message: String) -> Verdict {
     #[derive(Deserialize)]
     struct ExtFaceInfo {
         #[serde(rename = "faceQuality")]
@@ -232,14 +228,14 @@ fn succeeded(result: Option<AddResult>, request_id: Option<RequestId>, message: 
     match passed.as_deref() {
         Some("Y") => {
             let info = info.and_then(|text| serde_json::from_str::<ExtFaceInfo>(&text).ok());
-            let quality = info.and_then(|info| info.face_quality).map(|text| shown(&text));
+            let quality = info.and_then(|info| info.face_quality).map(|text| sanitize(&text));
             Verdict::Enrolled(EnrollmentReceipt { request_id, quality })
         }
         Some("N") => {
-            let detail = info.map(|info| format!(" ({})", shown(&info))).unwrap_or_default();
+            let detail = info.map(|info| format!(" ({})", sanitize(&info))).unwrap_or_default();
             Verdict::Refused(ApiRejection {
                 code: ErrorCode::NOT_PASSED.into(),
-                message: format!("the service did not accept the photo{detail}"),
+                message: format!("the service rejected the photo{detail}"),
                 request_id,
             })
         }
@@ -249,34 +245,34 @@ fn succeeded(result: Option<AddResult>, request_id: Option<RequestId>, message: 
     }
 }
 
-/// An answer that the service has not written, or not to its end.
-fn foreign(status: u16, why: &str) -> Meaning {
+/// A response that the service did not write, or not completely.
+fn foreign(status: u16, why: &str) -> Classification {
     let effect = match status {
         429 => Some(RunEffect::SlowDown),
-        // The gateway answers so under load (documented for STS). It is never followed.
+        // The gateway responds with this under load (documented for STS). The redirect is never followed.
         302 => Some(RunEffect::SlowDown),
         300..=399 | 401 | 403 | 407 => Some(RunEffect::Stop(FatalError::Intercepted { status })),
         _ => None,
     };
-    Meaning::Foreign(unreadable(status, why, None), effect)
+    Classification::Foreign(unreadable(status, why, None), effect)
 }
 
 fn unreadable(status: u16, why: &str, request_id: Option<RequestId>) -> CallFailure {
     CallFailure {
         kind: FailureKind::UnreadableAnswer,
-        message: format!("HTTP {status} that can't be understood: {why}"),
+        message: format!("unreadable response (HTTP {status}): {why}"),
         request_id,
     }
 }
 
-fn read(body: &[u8]) -> Option<Body> {
-    // As text first: what the parser passes over may be anything, and what is no UTF-8 is no JSON (found by fuzzing).
+fn parse_body(body: &[u8]) -> Option<Body> {
+    // Check UTF-8 first: the JSON parser does not check values that it skips (found by fuzzing).
     let text = std::str::from_utf8(body).ok()?;
-    serde_json::from_str(text).ok().or_else(|| read_xml(text))
+    serde_json::from_str(text).ok().or_else(|| parse_xml(text))
 }
 
-/// `<Error><Code>…</Code>…</Error>`, which the gateway sends in some failures.
-fn read_xml(text: &str) -> Option<Body> {
+/// Parses `<Error><Code>…</Code>…</Error>`, which the gateway sends for some failures.
+fn parse_xml(text: &str) -> Option<Body> {
     if !text.trim_start().starts_with("<?xml") && !text.trim_start().starts_with("<Error") {
         return None;
     }
@@ -287,10 +283,10 @@ fn read_xml(text: &str) -> Option<Body> {
     Some(Body { code: element("Code")?, message: element("Message"), request_id: element("RequestId"), result: None })
 }
 
-/// A text of the service as it may be shown: nothing in it steers a terminal, and it is not too long.
-pub(super) fn shown(text: &str) -> String {
+/// Makes a text from a response safe to print: no control characters, limited length.
+pub(super) fn sanitize(text: &str) -> String {
     text.chars()
-        .take(TEXT_CAP)
+        .take(MAX_TEXT_CHARS)
         .flat_map(|c| if is_unprintable(c) { c.escape_default().collect() } else { vec![c] })
         .collect()
 }
@@ -301,22 +297,22 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, body: impl AsRef<[u8]>) -> RawResponse {
+    fn response(status: u16, body: impl AsRef<[u8]>) -> RawResponse {
         RawResponse { status, body: Some(body.as_ref().to_vec().into()), ..RawResponse::default() }
     }
 
     fn meaning(status: u16, body: &str) -> String {
-        match classify(&answer(status, body)) {
-            Meaning::WrongClock(_) => "wrong clock".into(),
-            Meaning::Foreign(_, None) => "foreign".into(),
-            Meaning::Foreign(_, Some(RunEffect::SlowDown)) => "foreign, slow down".into(),
-            Meaning::Foreign(_, Some(RunEffect::Stop(_))) => "foreign, stop".into(),
-            Meaning::Verdict(verdict) => match verdict {
+        match classify(&response(status, body)) {
+            Classification::WrongClock(_) => "wrong clock".into(),
+            Classification::Foreign(_, None) => "foreign".into(),
+            Classification::Foreign(_, Some(RunEffect::SlowDown)) => "foreign, slow down".into(),
+            Classification::Foreign(_, Some(RunEffect::Stop(_))) => "foreign, stop".into(),
+            Classification::Verdict(verdict) => match verdict {
                 Verdict::Enrolled(_) => "enrolled".into(),
-                Verdict::Refused(refusal) => format!("refused {}", refusal.code),
+                Verdict::Refused(rejection) => format!("refused {}", rejection.code),
                 Verdict::Throttled(_) => "throttled".into(),
-                Verdict::NotSent(fault) => format!("not sent {:?}", fault.kind),
-                Verdict::MaybeSent(fault) => format!("maybe sent {}", fault.kind.code()),
+                Verdict::NotSent(failure) => format!("not sent {:?}", failure.kind),
+                Verdict::MaybeSent(failure) => format!("maybe sent {}", failure.kind.code()),
                 Verdict::Fatal(fatal) => format!("fatal {}", format!("{fatal:?}").split([' ', '{']).next().unwrap()),
             },
         }
@@ -381,29 +377,29 @@ mod tests {
     ];
 
     #[test]
-    fn every_documented_code_has_its_meaning() {
+    fn documented_codes_are_classified() {
         for (status, name, expected) in CODES {
             assert_eq!(code(*status, name), *expected, "{status} {name}");
         }
     }
 
     #[test]
-    fn every_row_of_the_table_is_tried() {
-        let tried = |row: &Match| {
-            CODES.iter().any(|(_, code, _)| TABLE.iter().position(|(p, _)| p.fits(code)) == position(row))
+    fn every_table_row_is_tested() {
+        let tried = |row: &CodePattern| {
+            CODES.iter().any(|(_, code, _)| TABLE.iter().position(|(p, _)| p.matches(code)) == position(row))
         };
-        fn position(row: &Match) -> Option<usize> {
+        fn position(row: &CodePattern) -> Option<usize> {
             TABLE.iter().position(|(pattern, _)| std::ptr::eq(pattern, row))
         }
         for (row, _) in TABLE {
-            let (Is(name) | Begins(name)) = row;
-            // Success has a test of its own.
-            assert!(*name == "Success" || tried(row), "{name} is not tried, or hidden behind another row");
+            let (Exact(name) | Prefix(name)) = row;
+            // Success has its own test.
+            assert!(*name == "Success" || tried(row), "{name} is untested or shadowed by an earlier row");
         }
     }
 
     #[test]
-    fn enrolled_is_success_with_passed_y_and_nothing_else() {
+    fn only_success_with_passed_y_is_enrolled() {
         let success =
             |result: &str| meaning(200, &format!(r#"{{"RequestId":"R","Code":"Success","Message":"m"{result}}}"#));
         assert_eq!(success(r#","Result":{"Passed":"Y","ExtFaceInfo":"{\"faceQuality\":\"HIGH\"}"}"#), "enrolled");
@@ -416,7 +412,11 @@ mod tests {
             let expected = if unclear.contains("true") { "foreign" } else { "maybe sent UnreadableAnswer" };
             assert_eq!(success(unclear), expected, "{unclear}");
         }
-        assert_eq!(meaning(200, r#"{"Code":"Success","Result":{"Passed":"Y"}}"#), "enrolled", "nobody else has Passed");
+        assert_eq!(
+            meaning(200, r#"{"Code":"Success","Result":{"Passed":"Y"}}"#),
+            "enrolled",
+            "only this API has Passed"
+        );
         assert_eq!(meaning(500, r#"{"Code":"Success","Result":{"Passed":"Y"}}"#), "maybe sent UnreadableAnswer");
         for other_spelling in ["success", "SUCCESS", "200", "OK"] {
             let body = format!(r#"{{"RequestId":"R","Code":"{other_spelling}","Result":{{"Passed":"Y"}}}}"#);
@@ -425,22 +425,22 @@ mod tests {
     }
 
     #[test]
-    fn receipt_carries_the_quality_and_the_request_id() {
+    fn receipt_has_quality_and_request_id() {
         let body =
             r#"{"RequestId":"R-1","Code":"Success","Result":{"Passed":"Y","ExtFaceInfo":"{\"faceQuality\":\"LOW\"}"}}"#;
         let receipt = EnrollmentReceipt { request_id: Some(RequestId("R-1".into())), quality: Some("LOW".into()) };
-        assert_eq!(classify(&answer(200, body)), Meaning::Verdict(Verdict::Enrolled(receipt)));
+        assert_eq!(classify(&response(200, body)), Classification::Verdict(Verdict::Enrolled(receipt)));
     }
 
     #[test]
-    fn other_spellings_of_an_error_are_read_too() {
+    fn lower_case_and_xml_errors_are_parsed() {
         assert_eq!(meaning(400, r#"{"code":"Throttling.User","message":"m","requestId":"r"}"#), "throttled");
         let xml =
             "<?xml version='1.0'?><Error><RequestId>R</RequestId><Code>NoPermission</Code><Message>m</Message></Error>";
         assert_eq!(meaning(403, xml), "fatal Permission");
     }
 
-    /// What something on the way may write in the place of the service's answer.
+    /// Bodies that an intermediary may send instead of the service.
     const FOREIGN: [&str; 12] = [
         "",
         "<html><body>Sign in</body></html>",
@@ -457,7 +457,7 @@ mod tests {
     ];
 
     #[test]
-    fn foreign_answer_proves_nothing_and_its_status_concerns_the_run() {
+    fn foreign_response_affects_the_run_by_status_only() {
         for (status, expected) in [
             (101, "foreign"),
             (200, "foreign"),
@@ -483,12 +483,12 @@ mod tests {
                 assert_eq!(meaning(status, body), expected, "{status} {body}");
             }
             let broken_off = classify(&RawResponse { status, ..RawResponse::default() });
-            assert!(matches!(broken_off, Meaning::Foreign(..)), "{status}");
+            assert!(matches!(broken_off, Classification::Foreign(..)), "{status}");
         }
     }
 
     #[test]
-    fn what_can_t_be_understood_may_have_been_executed() {
+    fn unreadable_response_is_in_doubt() {
         let nested = "[".repeat(10_000);
         for garbage in
             ["", "{", r#"{"Code":"Succ"#, "null", "[]", r#"{"Code":200}"#, r#"{"Message":"m"}"#, "\u{0}\u{0}", &nested]
@@ -503,36 +503,36 @@ mod tests {
             .map(|byte| if byte == b'?' { 0xFF } else { byte });
         let passed_over = b"{\"x\":\"\xff\",\"Code\":\"Success\",\"Result\":{\"Passed\":\"Y\"}}";
         for body in [&utf16[..], &not_utf8, passed_over] {
-            assert!(matches!(classify(&answer(200, body)), Meaning::Foreign(..)), "{body:?}");
+            assert!(matches!(classify(&response(200, body)), Classification::Foreign(..)), "{body:?}");
         }
     }
 
     #[test]
-    fn texts_of_the_service_are_cut_and_made_harmless() {
+    fn response_texts_are_truncated_and_escaped() {
         let body =
             format!(r#"{{"RequestId":"R","Code":"NoFaceDetected","Message":"a\u001b[31m\n{}"}}"#, "x".repeat(1_000));
-        let Meaning::Verdict(Verdict::Refused(refusal)) = classify(&answer(401, body)) else { panic!() };
-        assert!(refusal.message.starts_with(r"a\u{1b}[31m\n"), "{}", refusal.message);
-        assert!(refusal.message.len() < 400);
+        let Classification::Verdict(Verdict::Refused(rejection)) = classify(&response(401, body)) else { panic!() };
+        assert!(rejection.message.starts_with(r"a\u{1b}[31m\n"), "{}", rejection.message);
+        assert!(rejection.message.len() < 400);
     }
 
     #[test]
-    fn quoted_signature_is_not_repeated() {
+    fn signature_error_does_not_quote_the_signed_string() {
         let body =
             r#"{"RequestId":"R","Code":"SignatureDoesNotMatch","Message":"server string to sign is:POST planted"}"#;
-        let Meaning::Verdict(Verdict::Fatal(fatal)) = classify(&answer(403, body)) else { panic!() };
+        let Classification::Verdict(Verdict::Fatal(fatal)) = classify(&response(403, body)) else { panic!() };
         assert!(!format!("{fatal:?} {fatal}").contains("planted"));
     }
 
     proptest! {
         #[test]
-        fn no_answer_makes_it_panic(status in 100_u16..1000, body in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let meaning = classify(&answer(status, body));
-            prop_assert!(!matches!(meaning, Meaning::Verdict(Verdict::Enrolled(_))));
+        fn no_response_panics(status in 100_u16..1000, body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let meaning = classify(&response(status, body));
+            prop_assert!(!matches!(meaning, Classification::Verdict(Verdict::Enrolled(_))));
         }
 
         #[test]
-        fn without_code_and_request_id_no_call_is_taken_for_unexecuted(
+        fn response_without_code_or_request_id_is_in_doubt(
             status in 100_u16..1000,
             code in proptest::option::of(proptest::sample::select(CODES).prop_map(|(_, code, _)| code)),
             request_id in proptest::option::of("[A-Z0-9-]{0,8}"),
@@ -546,16 +546,16 @@ mod tests {
                 Some((name, serde_json::Value::from(value?)))
             });
             let body = serde_json::Value::Object(fields.collect()).to_string();
-            let is_foreign = matches!(classify(&answer(status, &body)), Meaning::Foreign(..));
+            let is_foreign = matches!(classify(&response(status, &body)), Classification::Foreign(..));
             prop_assert_eq!(is_foreign, !is_service, "{}", body);
         }
 
         #[test]
-        fn damaged_success_is_success_or_unknown_or_refused(at in 0_usize..90, byte in any::<u8>()) {
+        fn damaged_success_is_never_retryable(at in 0_usize..90, byte in any::<u8>()) {
             let mut body = br#"{"RequestId":"R-1","Code":"Success","Message":"success","Result":{"Passed":"Y"}}"#.to_vec();
             let at = at % body.len();
             body[at] = byte;
-            let Meaning::Verdict(verdict) = classify(&answer(200, &body)) else { return Ok(()) };
+            let Classification::Verdict(verdict) = classify(&response(200, &body)) else { return Ok(()) };
             prop_assert!(!matches!(verdict, Verdict::NotSent(_) | Verdict::Throttled(_)), "{verdict:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! The calls. Each signs, sends once and says what the answer means.
+//! The API calls. Each one signs, sends once and classifies the response.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
@@ -11,9 +11,10 @@ use reqwest::Method;
 use tokio::time::Instant;
 
 use super::{
-    AccessKey, CanonicalRequest, Credentials, Endpoint, GroupLookup, LookupPage, Meaning, NoAnswer, Payload,
-    RawResponse, RecordPage, Removed, SignedRequest, Transport, UploadTarget, authorization, classify, companion,
-    credentials::renewed,
+    AccessKey, CallError, CanonicalRequest, Classification, Credentials, Endpoint, GroupLookup, LookupPage, Payload,
+    RawResponse, RecordPage, Removed, SignedRequest, Transport, UploadTarget, authorization, classify,
+    credentials::key_renewed,
+    queries,
     sign::{canonical_query, sha256_hex},
 };
 use crate::domain::{
@@ -22,15 +23,15 @@ use crate::domain::{
 };
 
 const VERSION: &str = "2022-08-09";
-/// Records asked for at once. No document gives the most that a page may hold.
-const RECORDS_A_PAGE: u64 = 50;
+/// Page size for listing a group. The documents give no maximum.
+const LIST_PAGE_SIZE: u64 = 50;
 const FORM: &str = "application/x-www-form-urlencoded";
-/// A `Date` further from our clock than this is not believed (reliability.md S15).
-const FURTHEST_CLOCK: Duration = Duration::from_secs(24 * 60 * 60);
-/// A request whose date was within this of the service's `Date` was not refused for our clock's sake.
+/// A `Date` further than this from our clock is ignored (reliability.md S15).
+const MAX_CLOCK_CORRECTION: Duration = Duration::from_secs(24 * 60 * 60);
+/// If the signed date was within this of the service's `Date`, our clock is not the reason for the rejection.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// What is called, and where.
+/// An action and its endpoint.
 pub(super) struct Call<'a> {
     pub(super) to: &'a Endpoint,
     pub(super) method: Method,
@@ -38,35 +39,35 @@ pub(super) struct Call<'a> {
     pub(super) action: &'static str,
 }
 
-/// An answer, and to what.
-struct Heard {
-    answer: RawResponse,
+/// A response, and the key and time that signed its request.
+struct Exchange {
+    response: RawResponse,
     key: AccessKey,
     signed_at: Timestamp,
 }
 
-/// See the module.
+/// Client of the API.
 pub struct Client<T> {
     pub(super) transport: T,
     endpoint: Endpoint,
     pub(super) upload: UploadTarget,
     credentials: Credentials,
-    /// How far the service's clock is ahead of ours, in milliseconds.
-    clock_ahead_ms: AtomicI64,
-    /// The same, as the last answer to a question had it; i64::MIN: none had it yet.
-    seen_ahead_ms: AtomicI64,
+    /// Correction added to our clock, in milliseconds, from the last rejected date.
+    clock_correction_ms: AtomicI64,
+    /// Offset of the service's clock in the last query response, in milliseconds; `i64::MIN` before the first one.
+    observed_offset_ms: AtomicI64,
 }
 
 impl<T: Transport> Client<T> {
-    /// Sends through `transport` to `endpoint`, signed by `credentials`; asks at `upload` for leave to upload.
+    /// A client that sends through `transport` to `endpoint`, signs with `credentials`, and requests uploads at `upload`.
     pub fn new(transport: T, endpoint: Endpoint, upload: UploadTarget, credentials: Credentials) -> Self {
         Self {
             transport,
             endpoint,
             upload,
             credentials,
-            clock_ahead_ms: AtomicI64::new(0),
-            seen_ahead_ms: AtomicI64::new(i64::MIN),
+            clock_correction_ms: AtomicI64::new(0),
+            observed_offset_ms: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -74,138 +75,140 @@ impl<T: Transport> Client<T> {
         Call { to: &self.endpoint, method: Method::POST, version: VERSION, action }
     }
 
-    /// AddFaceRecord. Consumes the proof that it is on disk and the right to call now.
+    /// AddFaceRecord. Consumes the permit and the proof that the intent is on disk.
     pub async fn add_face_record(&self, _permit: Permit, _intent: Committed<Intent>, payload: Payload) -> Answer {
         let started = Instant::now();
         let Payload { body, sha256 } = payload;
-        let heard = self.send(self.call("AddFaceRecord"), "", (body, &sha256)).await;
-        let retry_after = heard.as_ref().ok().and_then(|heard| heard.answer.retry_after);
-        let (verdict, run_effect) = match heard {
-            Err(none) => (none.into(), None),
-            Ok(heard) => self.verdict(&heard).await,
+        let exchange = self.send(self.call("AddFaceRecord"), "", (body, &sha256)).await;
+        let retry_after = exchange.as_ref().ok().and_then(|exchange| exchange.response.retry_after);
+        let (verdict, run_effect) = match exchange {
+            Err(error) => (error.into(), None),
+            Ok(exchange) => self.verdict(&exchange).await,
         };
         Answer { verdict, run_effect, retry_after, latency: started.elapsed() }
     }
 
-    /// QueryFaceRecord: a page of what the service has of this id in this group, the first being 1.
+    /// QueryFaceRecord for one id in one group. Pages start at 1.
     pub async fn query_face_record(
         &self,
         _permit: Permit,
         (group, user): (&FaceGroupCode, &MerchantUserId),
         page: u64,
     ) -> LookupPage {
-        let (number, size) = (page.to_string(), companion::LOOKUP_PAGE_SIZE.to_string());
+        let (number, size) = (page.to_string(), queries::LOOKUP_PAGE_SIZE.to_string());
         let query = [
             ("CurrentPage", number.as_str()),
             ("FaceGroupCode", group.as_str()),
             ("MerchantUserId", user.as_str()),
             ("PageSize", size.as_str()),
         ];
-        companion::lookup_page(self.ask("QueryFaceRecord", &query).await, user.as_str(), page)
+        queries::lookup_page(self.query("QueryFaceRecord", &query).await, user.as_str(), page)
     }
 
-    /// QueryFaceRecord: a page of everything that the group holds, the first being 1.
+    /// QueryFaceRecord for a whole group. Pages start at 1.
     pub async fn query_face_records(&self, _permit: Permit, group: &FaceGroupCode, page: u64) -> RecordPage {
-        let (page, size) = (page.to_string(), RECORDS_A_PAGE.to_string());
+        let (page, size) = (page.to_string(), LIST_PAGE_SIZE.to_string());
         let query = [("CurrentPage", page.as_str()), ("FaceGroupCode", group.as_str()), ("PageSize", size.as_str())];
-        companion::record_page(self.ask("QueryFaceRecord", &query).await)
+        queries::record_page(self.query("QueryFaceRecord", &query).await)
     }
 
-    /// QueryFaceGroup: is there such a group?
+    /// QueryFaceGroup: looks up one group.
     pub async fn query_face_group(&self, _permit: Permit, group: &FaceGroupCode) -> GroupLookup {
         let query = [("CurrentPage", "1"), ("GroupCode", group.as_str()), ("PageSize", "10")];
-        companion::group_lookup(self.ask("QueryFaceGroup", &query).await, group.as_str())
+        queries::group_lookup(self.query("QueryFaceGroup", &query).await, group.as_str())
     }
 
-    /// DeleteFaceRecord: removes this record, and no other. (DeleteFaceRecordV2 takes an id, and without a group removes
-    /// it from every group: it is never called.)
+    /// DeleteFaceRecord: deletes exactly this record. DeleteFaceRecordV2 is never called: it takes an id, and without a
+    /// group it deletes that id from every group.
     pub async fn delete_face_record(&self, _permit: Permit, intent: Committed<DeleteIntent>) -> Removed {
         let body = format!("Id={}", intent.get().record);
-        companion::removed(self.exchange(self.call("DeleteFaceRecord"), "", body.into()).await)
+        queries::parse_deletion(self.exchange(self.call("DeleteFaceRecord"), "", body.into()).await)
     }
 
-    /// A question: everything in the query, no body.
-    async fn ask(&self, action: &'static str, parameters: &[(&str, &str)]) -> Result<RawResponse, NoAnswer> {
-        self.ask_as(self.call(action), parameters).await
+    /// A read-only call with all parameters in the query string.
+    async fn query(&self, action: &'static str, parameters: &[(&str, &str)]) -> Result<RawResponse, CallError> {
+        self.query_as(self.call(action), parameters).await
     }
 
-    pub(super) async fn ask_as(&self, call: Call<'_>, parameters: &[(&str, &str)]) -> Result<RawResponse, NoAnswer> {
+    pub(super) async fn query_as(&self, call: Call<'_>, parameters: &[(&str, &str)]) -> Result<RawResponse, CallError> {
         self.exchange(call, &canonical_query(parameters), Bytes::new()).await
     }
 
-    /// A clock that is found wrong is corrected for the next one, and a key that has ended is renewed.
-    async fn exchange(&self, call: Call<'_>, query: &str, body: Bytes) -> Result<RawResponse, NoAnswer> {
+    /// Sends a call other than AddFaceRecord. A wrong clock is corrected for the next call, and an expired key is replaced.
+    async fn exchange(&self, call: Call<'_>, query: &str, body: Bytes) -> Result<RawResponse, CallError> {
         let sha256 = sha256_hex(&body);
-        let heard = self.send(call, query, (body, &sha256)).await?;
-        if let Some(service) = heard.answer.server_date() {
+        let exchange = self.send(call, query, (body, &sha256)).await?;
+        if let Some(service) = exchange.response.server_date() {
             let ahead = service.duration_since(Timestamp::now());
-            self.seen_ahead_ms.store(ahead.as_millis() as i64, Ordering::Relaxed);
+            self.observed_offset_ms.store(ahead.as_millis() as i64, Ordering::Relaxed);
         }
-        match self.verdict(&heard).await.0 {
-            Verdict::NotSent(fault) => Err(NoAnswer::NotSent(fault)),
-            // What it means as an answer to this question is for others to say.
+        match self.verdict(&exchange).await.0 {
+            Verdict::NotSent(failure) => Err(CallError::NotSent(failure)),
+            // The caller interprets the response.
             Verdict::Enrolled(_)
             | Verdict::Refused(_)
             | Verdict::Throttled(_)
             | Verdict::MaybeSent(_)
-            | Verdict::Fatal(_) => Ok(heard.answer),
+            | Verdict::Fatal(_) => Ok(exchange.response),
         }
     }
 
-    async fn send(&self, call: Call<'_>, query: &str, body: (Bytes, &str)) -> Result<Heard, NoAnswer> {
-        // Before the date: who has to wait for a key is not to be late besides.
+    async fn send(&self, call: Call<'_>, query: &str, body: (Bytes, &str)) -> Result<Exchange, CallError> {
+        // Get the key before the date, so that waiting for a key does not make the date stale.
         let key = self.credentials.current().await?;
         let signed_at = self.service_time();
         let request = sign(call, query, body, (&key, signed_at));
-        let answer = self.transport.exchange(request).await?;
-        Ok(Heard { answer, key, signed_at })
+        let response = self.transport.exchange(request).await?;
+        Ok(Exchange { response, key, signed_at })
     }
 
-    /// What an answer means, for its item and for the run; some faults are mended for the next one.
-    async fn verdict(&self, heard: &Heard) -> (Verdict, Option<RunEffect>) {
-        let verdict = match classify(&heard.answer) {
-            Meaning::Foreign(fault, effect) => return (Verdict::MaybeSent(fault), effect),
-            Meaning::WrongClock(refusal) => self.correct_clock_skew(&heard.answer, heard.signed_at, refusal),
-            Meaning::Verdict(Verdict::Fatal(fatal @ FatalError::Credentials { .. })) => {
-                match self.credentials.refused(&heard.key).await {
-                    Ok(true) => Verdict::NotSent(renewed()),
+    /// Classifies a response, for its item and for the run. Corrects the clock and renews the key for the next call.
+    async fn verdict(&self, exchange: &Exchange) -> (Verdict, Option<RunEffect>) {
+        let verdict = match classify(&exchange.response) {
+            Classification::Foreign(failure, effect) => return (Verdict::MaybeSent(failure), effect),
+            Classification::WrongClock(rejection) => {
+                self.correct_clock_skew(&exchange.response, exchange.signed_at, rejection)
+            }
+            Classification::Verdict(Verdict::Fatal(fatal @ FatalError::Credentials { .. })) => {
+                match self.credentials.replace_rejected(&exchange.key).await {
+                    Ok(true) => Verdict::NotSent(key_renewed()),
                     Ok(false) => Verdict::Fatal(fatal),
-                    Err(none) => none.into(),
+                    Err(error) => error.into(),
                 }
             }
-            Meaning::Verdict(verdict) => verdict,
+            Classification::Verdict(verdict) => verdict,
         };
         (verdict, None)
     }
 
-    /// How far the service's clock is ahead of ours, as the last answer to a question had it, to the second.
+    /// How far the service's clock is ahead of ours, to the second, from the last query response.
     pub fn clock_offset(&self) -> Option<SignedDuration> {
-        let ahead = self.seen_ahead_ms.load(Ordering::Relaxed);
+        let ahead = self.observed_offset_ms.load(Ordering::Relaxed);
         (ahead != i64::MIN).then(|| SignedDuration::from_millis(ahead))
     }
 
-    /// What time it is at the service: our clock, as the service last corrected it.
+    /// Current time of the service: our clock plus the last correction.
     pub fn service_time(&self) -> Timestamp {
-        let ahead = SignedDuration::from_millis(self.clock_ahead_ms.load(Ordering::Relaxed));
+        let ahead = SignedDuration::from_millis(self.clock_correction_ms.load(Ordering::Relaxed));
         Timestamp::now().checked_add(ahead).unwrap_or_else(|_| Timestamp::now())
     }
 
-    /// The service refused our date, and its `Date` says what time it is. Not executed; signed anew it may pass.
-    fn correct_clock_skew(&self, answer: &RawResponse, signed_at: Timestamp, refusal: ApiRejection) -> Verdict {
-        let ApiRejection { code, message, request_id } = refusal;
-        let Some(service) = answer.server_date() else { return Verdict::Fatal(FatalError::Clock { code, message }) };
+    /// The service rejected our date without executing the call: adopt the time of its `Date` for the next signature.
+    fn correct_clock_skew(&self, response: &RawResponse, signed_at: Timestamp, rejection: ApiRejection) -> Verdict {
+        let ApiRejection { code, message, request_id } = rejection;
+        let Some(service) = response.server_date() else { return Verdict::Fatal(FatalError::Clock { code, message }) };
         let ahead = service.duration_since(Timestamp::now());
         let was_right = service.duration_since(signed_at).unsigned_abs() <= MAX_CLOCK_SKEW;
-        if was_right || ahead.unsigned_abs() > FURTHEST_CLOCK {
+        if was_right || ahead.unsigned_abs() > MAX_CLOCK_CORRECTION {
             return Verdict::Fatal(FatalError::Clock { code, message });
         }
-        self.clock_ahead_ms.store(ahead.as_millis() as i64, Ordering::Relaxed);
-        tracing::warn!(seconds = ahead.as_secs(), "this machine's clock is wrong by so much; corrected for this run");
+        self.clock_correction_ms.store(ahead.as_millis() as i64, Ordering::Relaxed);
+        tracing::warn!(seconds = ahead.as_secs(), "local clock is off by this many seconds; corrected for this run");
         Verdict::NotSent(CallFailure { kind: FailureKind::ClockCorrected, message, request_id })
     }
 }
 
-/// Signed for this moment: a nonce and a date of its own.
+/// Signs a call with a new nonce and the given time.
 fn sign(
     call: Call<'_>,
     query: &str,
@@ -231,7 +234,7 @@ fn sign(
     let request =
         CanonicalRequest { method: call.method.as_str(), path: "/", query, headers: &signed, body_sha256: sha256 };
     let authorization = authorization(request, key.id(), key.secret());
-    // Not signed, like the official TypeScript SDK: something on the way may rewrite it.
+    // Not signed, as in the official TypeScript SDK: an intermediary may rewrite it.
     headers.push(("accept", "application/json".to_owned()));
     headers.push(("authorization", authorization));
     SignedRequest { method: call.method, to: call.to.clone(), query: query.to_owned(), headers, body }

@@ -1,4 +1,4 @@
-//! Where requests go.
+//! Endpoints: regions, custom URLs and object stores.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -6,7 +6,7 @@ use url::{Host, Url};
 
 use crate::domain::did_you_mean;
 
-/// The regions that serve AddFaceRecord (API page). Data is kept apart between them.
+/// A region that serves AddFaceRecord (API page). Regions do not share data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Region {
     /// `ap-southeast-1`
@@ -20,10 +20,10 @@ pub enum Region {
 }
 
 impl Region {
-    /// All of them.
+    /// All regions.
     pub const ALL: [Self; 4] = [Self::Singapore, Self::Jakarta, Self::HongKong, Self::KualaLumpur];
 
-    /// The id.
+    /// Region id.
     pub fn id(self) -> &'static str {
         match self {
             Self::Singapore => "ap-southeast-1",
@@ -42,12 +42,12 @@ impl FromStr for Region {
     }
 }
 
-/// Which of a region's two endpoints.
+/// Network of a region's endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// From anywhere.
+    /// Reachable from the internet.
     Public,
-    /// From within the region's VPCs.
+    /// Reachable from VPCs of the region.
     Vpc,
 }
 
@@ -62,37 +62,37 @@ impl FromStr for Network {
     }
 }
 
-/// Why this is no endpoint.
+/// Why an endpoint is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// Not one of the four.
-    #[error("{id} is no region of this API{}: give ap-southeast-1, ap-southeast-5, cn-hongkong or ap-southeast-3", did_you_mean(id, Region::ALL.map(Region::id)))]
+    /// Not one of the four regions.
+    #[error("unknown region {id}{}: use ap-southeast-1, ap-southeast-5, cn-hongkong or ap-southeast-3", did_you_mean(id, Region::ALL.map(Region::id)))]
     UnknownRegion {
-        /// What was given.
+        /// Given text.
         id: String,
     },
     /// Not a URL.
-    #[error("{url} is no URL: give one such as https://host or http://127.0.0.1:8470")]
+    #[error("invalid URL {url}: use a form such as https://host or http://127.0.0.1:8470")]
     NotAUrl {
-        /// What was given.
+        /// Given text.
         url: String,
     },
-    /// Cleartext to another machine.
+    /// Unencrypted HTTP to another machine.
     #[error("{url} would send faces and keys in cleartext: http:// is for loopback addresses only, use https://")]
     Cleartext {
-        /// What was given.
+        /// Given text.
         url: String,
     },
-    /// A leave to upload that names a host which is not Alibaba Cloud's object store.
-    #[error("photos were to be uploaded to {host}, which is no object store of Alibaba Cloud")]
-    ForeignStore {
-        /// Which.
+    /// An upload authorization for a host outside Alibaba Cloud's object storage.
+    #[error("refusing to upload photos to {host}: not an Alibaba Cloud OSS host")]
+    UntrustedHost {
+        /// Host name.
         host: String,
     },
-    /// More than scheme, host and port.
-    #[error("{url} has more than a scheme, a host and a port")]
-    TooMuch {
-        /// What was given, without what stands before an `@`.
+    /// A URL with a path, query, fragment or user.
+    #[error("invalid endpoint {url}: only scheme, host and port are allowed")]
+    NotAnOrigin {
+        /// Given text without anything before an `@`, which may be a password.
         url: String,
     },
 }
@@ -102,23 +102,23 @@ pub enum EndpointError {
 pub struct Endpoint {
     url: Url,
     host_header: String,
-    binding: String,
+    target_id: String,
     is_loopback: bool,
 }
 
 impl Endpoint {
-    /// A region's own.
-    pub fn of_region(region: Region, network: Network) -> Self {
+    /// Endpoint of a region.
+    pub fn for_region(region: Region, network: Network) -> Self {
         let infix = match network {
             Network::Public => "",
             Network::Vpc => "-vpc",
         };
         let url = format!("https://cloudauth-intl{infix}.{}.aliyuncs.com/", region.id());
         let url = Url::parse(&url).expect("the four hosts are URLs");
-        Self { binding: format!("region:{}", region.id()), ..Self::from_url(url) }
+        Self { target_id: format!("region:{}", region.id()), ..Self::from_url(url) }
     }
 
-    /// Another one: `https://` anywhere, `http://` on loopback.
+    /// Custom endpoint: `https://` to any host, `http://` to loopback only.
     pub fn custom(text: &str) -> Result<Self, EndpointError> {
         let shown = || text.rsplit('@').next().unwrap_or_default().to_owned();
         let url = Url::parse(text).map_err(|_| EndpointError::NotAUrl { url: shown() })?;
@@ -127,7 +127,7 @@ impl Endpoint {
         }
         let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
         if !is_bare || !url.username().is_empty() || url.password().is_some() {
-            return Err(EndpointError::TooMuch { url: shown() });
+            return Err(EndpointError::NotAnOrigin { url: shown() });
         }
         let endpoint = Self::from_url(url);
         if endpoint.url.scheme() == "http" && !endpoint.is_loopback {
@@ -136,54 +136,55 @@ impl Endpoint {
         Ok(endpoint)
     }
 
-    /// The object store that a leave to upload names: Alibaba Cloud's, or, for a rehearsal, the place where the leave came
-    /// from, which is on this machine and tells who is meant by the `Host`.
-    pub(super) fn object_store(bucket: &str, endpoint: &str, leave_from: &Self) -> Result<Self, EndpointError> {
+    /// Object store named by an upload authorization. It must be Alibaba Cloud's, except for a rehearsal: there the
+    /// authorization comes from this machine, and the upload goes to the same address, with the store in `Host`.
+    pub(super) fn object_store(bucket: &str, endpoint: &str, authorized_by: &Self) -> Result<Self, EndpointError> {
         let host = format!("{bucket}.{endpoint}");
-        if leave_from.is_loopback {
-            return Ok(Self { host_header: host, ..leave_from.clone() });
+        if authorized_by.is_loopback {
+            return Ok(Self { host_header: host, ..authorized_by.clone() });
         }
         let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
         let is_known = is_name(&host) && endpoint.starts_with("oss-") && endpoint.ends_with(".aliyuncs.com");
         if !is_known {
-            return Err(EndpointError::ForeignStore { host });
+            return Err(EndpointError::UntrustedHost { host });
         }
-        let url = Url::parse(&format!("https://{host}/")).map_err(|_| EndpointError::ForeignStore { host })?;
+        let url = Url::parse(&format!("https://{host}/")).map_err(|_| EndpointError::UntrustedHost { host })?;
         Ok(Self::from_url(url))
     }
 
     fn from_url(url: Url) -> Self {
-        let host = url.host_str().expect("checked by whoever made it").to_owned();
+        let host = url.host_str().expect("both callers pass a URL with a host").to_owned();
         let host_header = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
         let port = url.port_or_known_default().expect("http and https have one");
         let is_loopback = match url.host() {
-            // A name can be made to mean any address, except this one (RFC 6761, 6.3).
+            // Any other name can resolve to any address (RFC 6761, 6.3).
             Some(Host::Domain(name)) => name == "localhost",
             Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
             Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
             None => false,
         };
-        Self { binding: format!("endpoint:{host}:{port}"), url, host_header, is_loopback }
+        Self { target_id: format!("endpoint:{host}:{port}"), url, host_header, is_loopback }
     }
 
-    /// With a path of `/`.
+    /// URL with the path `/`.
     pub(super) fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The `Host` header: with the port where it is not the scheme's own.
+    /// Value of the `Host` header, with the port unless it is the scheme's default.
     pub fn host_header(&self) -> &str {
         &self.host_header
     }
 
-    /// Is it on this machine?
+    /// Whether the endpoint is on this machine.
     pub fn is_loopback(&self) -> bool {
         self.is_loopback
     }
 
-    /// What a checkpoint is bound to: the region, whichever of its endpoints is used, or the host and port.
-    pub fn binding(&self) -> String {
-        self.binding.clone()
+    /// Target that a checkpoint is bound to: the region, or the host and port of a custom endpoint. Both networks of a
+    /// region have the same one.
+    pub fn target_id(&self) -> String {
+        self.target_id.clone()
     }
 }
 
@@ -219,8 +220,8 @@ mod tests {
     }
 
     #[test]
-    fn four_regions_have_two_endpoints_each_and_one_binding() {
-        let hosts = Region::ALL.map(|region| Endpoint::of_region(region, Network::Public).to_string());
+    fn both_networks_of_a_region_share_one_target() {
+        let hosts = Region::ALL.map(|region| Endpoint::for_region(region, Network::Public).to_string());
         assert_eq!(
             hosts,
             [
@@ -231,9 +232,9 @@ mod tests {
             ]
         );
         for region in Region::ALL {
-            let vpc = Endpoint::of_region(region, Network::Vpc);
+            let vpc = Endpoint::for_region(region, Network::Vpc);
             assert_eq!(vpc.host_header(), format!("cloudauth-intl-vpc.{}.aliyuncs.com", region.id()));
-            assert_eq!(vpc.binding(), Endpoint::of_region(region, Network::Public).binding());
+            assert_eq!(vpc.target_id(), Endpoint::for_region(region, Network::Public).target_id());
             assert_eq!(region.id().parse(), Ok(region));
         }
         assert!("cn-shanghai".parse::<Region>().is_err());
@@ -252,9 +253,9 @@ mod tests {
     }
 
     #[test]
-    fn endpoint_has_no_path_no_query_and_no_user() {
+    fn endpoint_rejects_path_query_and_user() {
         for much in ["https://h/p", "https://h/?q", "https://h/#f", "https://u:p@h/", "https://u@h"] {
-            let Err(refused @ EndpointError::TooMuch { .. }) = Endpoint::custom(much) else { panic!("{much}") };
+            let Err(refused @ EndpointError::NotAnOrigin { .. }) = Endpoint::custom(much) else { panic!("{much}") };
             assert!(!refused.to_string().contains("u:p"), "{refused}");
         }
         for none in ["", "h", "ftp://h", "file:///x", "mailto:a@b"] {
@@ -263,15 +264,15 @@ mod tests {
     }
 
     #[test]
-    fn host_header_and_binding_name_the_port() {
+    fn host_header_and_target_name_the_port() {
         let endpoint = Endpoint::custom("http://127.0.0.1:8470").unwrap();
         assert_eq!(
-            (endpoint.host_header(), endpoint.binding().as_str()),
+            (endpoint.host_header(), endpoint.target_id().as_str()),
             ("127.0.0.1:8470", "endpoint:127.0.0.1:8470")
         );
         let endpoint = Endpoint::custom("https://Proxy.Example").unwrap();
         assert_eq!(
-            (endpoint.host_header(), endpoint.binding().as_str()),
+            (endpoint.host_header(), endpoint.target_id().as_str()),
             ("proxy.example", "endpoint:proxy.example:443")
         );
     }

@@ -1,5 +1,5 @@
-//! The network itself: HTTP/1.1 by reqwest, with every default that could resend, redirect or wait for ever turned off
-//! (reference, reliability.md 4.7).
+//! HTTP/1.1 over reqwest. Every default that could resend, redirect or wait forever is turned off (reference,
+//! reliability.md 4.7).
 
 use std::{error::Error, time::Duration};
 
@@ -11,38 +11,38 @@ use reqwest::{
 };
 
 use super::{
-    Proxy, RawResponse, SignedRequest, Transport, TransportError,
+    CallError, Proxy, RawResponse, SignedRequest, Transport,
     proxy::{InvalidProxy, ProxyError, proxy_error},
-    transport::BODY_CAP,
+    transport::MAX_BODY_BYTES,
 };
 use crate::domain::{FailureKind, FatalError, decode_text};
 
-/// `x-acs-retry-after` is honoured up to this (the official SDK's cap).
-const RETRY_AFTER_CAP: Duration = Duration::from_secs(120);
-/// Headers that no one may print.
+/// Longest wait accepted from a response (the official SDK's cap for `x-acs-retry-after`).
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
+/// Headers whose values must never be printed.
 const SENSITIVE: [&str; 2] = ["authorization", "x-acs-security-token"];
 
-/// Time limits, and how many connections are kept.
+/// Timeouts and connection limits.
 #[derive(Debug, Clone)]
 pub struct TransportSettings {
-    /// For DNS, TCP and TLS together.
+    /// Timeout for DNS, TCP and TLS together.
     pub connect: Duration,
-    /// For the next byte of an answer.
+    /// Timeout for the next byte of a response.
     pub read: Duration,
-    /// For an exchange, and for what its body takes at [`least_speed`](Self::least_speed) besides.
+    /// Timeout for an exchange, extended by the time its body takes at [`min_bytes_per_second`](Self::min_bytes_per_second).
     pub total: Duration,
-    /// Bytes a second that even a poor line carries.
-    pub least_speed: u64,
-    /// For an exchange, whatever its body.
+    /// Upload speed assumed for a slow line, in bytes per second.
+    pub min_bytes_per_second: u64,
+    /// Upper bound of the timeout for an exchange, whatever its body.
     pub total_cap: Duration,
-    /// Idle connections are closed after this: before the server does, which would look like a lost request.
+    /// Idle connections are closed after this, before the server closes them, which would look like a lost request.
     pub idle: Duration,
-    /// A connection is broken off by the kernel when what was sent is not acknowledged for so long (`TCP_USER_TIMEOUT`,
-    /// Linux only): it must not deliver a request after its caller has given up and asked what became of it.
+    /// The kernel aborts a connection whose data is unacknowledged for this long (`TCP_USER_TIMEOUT`, Linux only).
+    /// Otherwise it could deliver a request after the caller gave up and queried the record.
     pub unacknowledged: Duration,
-    /// Idle connections kept.
+    /// Maximum number of idle connections.
     pub connections: usize,
-    /// Certificates to trust besides this machine's, in PEM; empty: none.
+    /// Additional trusted CA certificates, in PEM; may be empty.
     pub extra_roots: Vec<u8>,
 }
 
@@ -52,7 +52,7 @@ impl Default for TransportSettings {
             connect: Duration::from_secs(5),
             read: Duration::from_secs(10),
             total: Duration::from_secs(20),
-            least_speed: 50_000,
+            min_bytes_per_second: 50_000,
             total_cap: Duration::from_secs(120),
             idle: Duration::from_secs(20),
             unacknowledged: Duration::from_secs(30),
@@ -62,74 +62,74 @@ impl Default for TransportSettings {
     }
 }
 
-/// See the module.
+/// The [`Transport`] over the network.
 pub struct HttpTransport {
-    /// To other machines: encrypted, by the environment's proxy if there is one.
-    outward: Client,
-    /// To this machine: never by a proxy.
+    /// For other machines: HTTPS only, through the environment's proxy if there is one.
+    public: Client,
+    /// For this machine: never through a proxy.
     loopback: Client,
     proxy: Option<Proxy>,
     settings: TransportSettings,
 }
 
-/// The client could not be made.
+/// Why the HTTP client could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// For a reason of its own.
-    #[error("the HTTP client can't be set up")]
+    /// reqwest failed.
+    #[error("cannot set up the HTTP client")]
     Client(#[from] reqwest::Error),
-    /// What is to be trusted can't be read.
-    #[error("--ca-file holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")]
+    /// The additional certificates could not be parsed.
+    #[error("--ca-file contains no PEM certificate (-----BEGIN CERTIFICATE-----)")]
     NoCertificate,
-    /// The environment names a proxy that can't be read.
+    /// The proxy of the environment is invalid.
     #[error(transparent)]
     Proxy(#[from] InvalidProxy),
 }
 
 impl HttpTransport {
-    /// Connects to nothing yet.
+    /// Builds the clients without connecting.
     pub fn new(settings: &TransportSettings) -> Result<Self, SetupError> {
-        // A proxy from the environment is the way out of many networks, and never the way to this machine.
+        // Many networks can only be left through the proxy of the environment; this machine is never reached through it.
         let proxy = environment_proxy()?;
-        let outward = outward(settings, proxy.as_ref())?.build()?;
+        let public = public_builder(settings, proxy.as_ref())?.build()?;
         let loopback = builder(settings)?.no_proxy().build()?;
-        Ok(Self { outward, loopback, proxy, settings: settings.clone() })
+        Ok(Self { public, loopback, proxy, settings: settings.clone() })
     }
 
     fn total(&self, body: usize) -> Duration {
-        let sending = Duration::from_millis(body as u64 * 1_000 / self.settings.least_speed.max(1));
+        let sending = Duration::from_millis(body as u64 * 1_000 / self.settings.min_bytes_per_second.max(1));
         (self.settings.total + sending).min(self.settings.total_cap)
     }
 }
 
-/// The proxy of this process's environment.
+/// Proxy named by this process's environment.
 pub(super) fn environment_proxy() -> Result<Option<Proxy>, InvalidProxy> {
     Proxy::from_environment(|name| std::env::var_os(name))
 }
 
-/// A client for other machines: encrypted, by the proxy if there is one.
-pub(super) fn outward(settings: &TransportSettings, proxy: Option<&Proxy>) -> Result<ClientBuilder, SetupError> {
+/// Client for other machines: HTTPS only, through the proxy if there is one.
+pub(super) fn public_builder(settings: &TransportSettings, proxy: Option<&Proxy>) -> Result<ClientBuilder, SetupError> {
     let builder = builder(settings)?.https_only(true);
     Ok(match proxy {
-        Some(proxy) => builder.proxy(proxy.for_client()?),
+        Some(proxy) => builder.proxy(proxy.to_reqwest()?),
         None => builder.no_proxy(),
     })
 }
 
-/// What every client here has in common.
+/// Settings shared by all clients.
 pub(super) fn builder(settings: &TransportSettings) -> Result<ClientBuilder, SetupError> {
-    // Another crate of the process may have chosen one already; then that one is used.
+    // An error means that a provider is already installed; that one is used.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let roots = match settings.extra_roots.as_slice() {
         [] => Vec::new(),
-        // A byte-order mark would hide the first certificate of several.
+        // Decode first: a byte-order mark would hide the first of several certificates.
         pem => match decode_text(pem.to_vec()).ok().and_then(|pem| Certificate::from_pem_bundle(pem.as_bytes()).ok()) {
             Some(roots) if !roots.is_empty() => roots,
             Some(_) | None => return Err(SetupError::NoCertificate),
         },
     };
     let builder = Client::builder();
-    // 0 would mean the system's own: minutes.
+    // 0 would select the system default, which is minutes.
     #[cfg(target_os = "linux")]
     let builder = builder.tcp_user_timeout(settings.unacknowledged.max(Duration::from_millis(1)));
     Ok(builder
@@ -148,36 +148,36 @@ pub(super) fn builder(settings: &TransportSettings) -> Result<ClientBuilder, Set
 }
 
 impl Transport for HttpTransport {
-    async fn exchange(&self, request: SignedRequest) -> Result<RawResponse, TransportError> {
+    async fn exchange(&self, request: SignedRequest) -> Result<RawResponse, CallError> {
         let SignedRequest { method, to, query, headers, body } = request;
         let mut url = to.url().clone();
         url.set_query((!query.is_empty()).then_some(query.as_str()));
         let mut map = HeaderMap::with_capacity(headers.len());
         for (name, value) in headers {
             let mut value = HeaderValue::try_from(value).map_err(|_| {
-                TransportError::not_sent(FailureKind::ConnectFailed, format!("the header {name} can't be sent"))
+                CallError::not_sent(FailureKind::ConnectFailed, format!("invalid value for header {name}"))
             })?;
             value.set_sensitive(SENSITIVE.contains(&name));
             map.insert(HeaderName::from_static(name), value);
         }
         let total = self.total(body.len());
-        let client = if to.is_loopback() { &self.loopback } else { &self.outward };
+        let client = if to.is_loopback() { &self.loopback } else { &self.public };
         let proxy = self.proxy.as_ref().filter(|proxy| !to.is_loopback() && proxy.is_used_for(&url));
         let sent = client.request(method, url).headers(map).body(body).timeout(total).send().await;
-        let response = sent.map_err(|error| failed(&error, to.host_header(), proxy))?;
+        let response = sent.map_err(|error| classify_error(&error, to.host_header(), proxy))?;
         Ok(read(response).await)
     }
 }
 
-/// Which kind of failure, in words that name the host, the proxy on the way and the cause, and neither URL nor header.
-pub(super) fn failed(error: &reqwest::Error, host: &str, proxy: Option<&Proxy>) -> TransportError {
+/// Classifies a failure. The message names host, proxy and cause, but never the URL or a header.
+pub(super) fn classify_error(error: &reqwest::Error, host: &str, proxy: Option<&Proxy>) -> CallError {
     let mut words = Vec::new();
-    let (mut is_certificate, mut is_tls, mut of_proxy) = (false, false, None);
+    let (mut is_certificate, mut is_tls, mut proxy_failure) = (false, false, None);
     let mut cause = error.source();
     while let Some(source) = cause {
         is_certificate |= is_bad_certificate(source);
         is_tls |= tls_error(source).is_some();
-        of_proxy = of_proxy.max(proxy_error(source));
+        proxy_failure = proxy_failure.max(proxy_error(source));
         words.push(source.to_string());
         cause = source.source();
     }
@@ -188,21 +188,21 @@ pub(super) fn failed(error: &reqwest::Error, host: &str, proxy: Option<&Proxy>) 
         (false, true) => "no answer in time from",
         (false, false) => "connection lost to",
     };
-    let by = proxy.map(|proxy| format!(" by {proxy}")).unwrap_or_default();
+    let by = proxy.map(|proxy| format!(" via {proxy}")).unwrap_or_default();
     let why = if words.is_empty() { String::new() } else { format!(": {}", words.join(": ")) };
     let message = format!("{what} {host}{by}{why}");
-    match (error.is_connect(), proxy, of_proxy) {
-        (true, Some(proxy), Some(ProxyError::Credentials)) => TransportError::Fatal(FatalError::Proxy {
-            message: format!("{proxy} refuses the connection to {host}: it wants a user and a password, or others"),
+    match (error.is_connect(), proxy, proxy_failure) {
+        (true, Some(proxy), Some(ProxyError::Credentials)) => CallError::Fatal(FatalError::Proxy {
+            message: format!("{proxy} rejected the connection to {host}: it requires a valid user and password"),
         }),
-        (true, _, _) if is_certificate => TransportError::not_sent(FailureKind::CertificateRefused, message),
-        // Through the proxy and past it, there is nothing but TLS to fail.
-        (true, Some(_), of_proxy) if of_proxy.is_some() || !is_tls => {
-            TransportError::not_sent(FailureKind::ProxyFailed, message)
+        (true, _, _) if is_certificate => CallError::not_sent(FailureKind::CertificateRefused, message),
+        // Once the proxy has connected, only TLS can fail; any other error is the proxy's.
+        (true, Some(_), proxy_failure) if proxy_failure.is_some() || !is_tls => {
+            CallError::not_sent(FailureKind::ProxyFailed, message)
         }
-        (true, _, _) => TransportError::not_sent(FailureKind::ConnectFailed, message),
-        (false, _, _) if error.is_timeout() => TransportError::maybe_sent(FailureKind::Timeout, message),
-        (false, _, _) => TransportError::maybe_sent(FailureKind::ConnectionLost, message),
+        (true, _, _) => CallError::not_sent(FailureKind::ConnectFailed, message),
+        (false, _, _) if error.is_timeout() => CallError::maybe_sent(FailureKind::Timeout, message),
+        (false, _, _) => CallError::maybe_sent(FailureKind::ConnectionLost, message),
     }
 }
 
@@ -210,7 +210,7 @@ fn is_bad_certificate(error: &(dyn Error + 'static)) -> bool {
     matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_)))
 }
 
-/// rustls hides in an io::Error, and that in another one; neither gives what it holds as its source.
+/// Finds a rustls error. It is nested in `io::Error`s, which do not return it from `source()`.
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(tls) = error.downcast_ref::<rustls::Error>() {
         return Some(tls);
@@ -219,7 +219,7 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
     tls_error(held)
 }
 
-/// What came back.
+/// Reads a response and its body.
 pub(super) async fn read(response: Response) -> RawResponse {
     RawResponse {
         status: response.status().as_u16(),
@@ -229,12 +229,12 @@ pub(super) async fn read(response: Response) -> RawResponse {
     }
 }
 
-/// The body, if all of it came and it is not more than an answer can be.
+/// The body, unless it broke off or exceeds [`MAX_BODY_BYTES`].
 async fn read_body(mut response: Response) -> Option<Bytes> {
     let mut body = BytesMut::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= BODY_CAP => body.extend_from_slice(&chunk),
+            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_BODY_BYTES => body.extend_from_slice(&chunk),
             Ok(None) => return Some(body.freeze()),
             Ok(Some(_)) | Err(_) => return None,
         }
@@ -245,8 +245,8 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
-/// `x-acs-retry-after` in milliseconds; else the older `x-ratelimit-user…` with `TimeLeft:` in milliseconds; else the
-/// standard's `Retry-After` in seconds.
+/// `x-acs-retry-after` in milliseconds, else the older `x-ratelimit-user…` with `TimeLeft:` in milliseconds, else the
+/// standard `Retry-After` in seconds.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |text: &str| text.trim().parse::<u64>().ok().filter(|&n| n > 0);
     let acs = || text(headers, "x-acs-retry-after").and_then(|ms| number(&ms)).map(Duration::from_millis);
@@ -257,14 +257,14 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     };
     let limits = || left("x-ratelimit-user-api").max(left("x-ratelimit-user"));
     let standard = || text(headers, "retry-after").and_then(|s| number(&s)).map(Duration::from_secs);
-    acs().or_else(limits).or_else(standard).map(|wait| wait.min(RETRY_AFTER_CAP))
+    acs().or_else(limits).or_else(standard).map(|wait| wait.min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn waits(headers: &[(&'static str, &'static str)]) -> Option<Duration> {
+    fn wait_from(headers: &[(&'static str, &'static str)]) -> Option<Duration> {
         let headers =
             headers.iter().map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         retry_after(&headers.collect())
@@ -272,22 +272,25 @@ mod tests {
 
     #[test]
     fn retry_after_headers_use_their_own_units() {
-        assert_eq!(waits(&[("x-acs-retry-after", "1500"), ("retry-after", "9")]), Some(Duration::from_millis(1_500)));
-        assert_eq!(waits(&[("retry-after", "9")]), Some(Duration::from_secs(9)));
+        assert_eq!(
+            wait_from(&[("x-acs-retry-after", "1500"), ("retry-after", "9")]),
+            Some(Duration::from_millis(1_500))
+        );
+        assert_eq!(wait_from(&[("retry-after", "9")]), Some(Duration::from_secs(9)));
         let limits = "Limit:1,Remain:0,TimeLeft:2000,Reset:1234";
-        assert_eq!(waits(&[("x-ratelimit-user-api", limits)]), Some(Duration::from_secs(2)));
+        assert_eq!(wait_from(&[("x-ratelimit-user-api", limits)]), Some(Duration::from_secs(2)));
     }
 
     #[test]
-    fn useless_waits_are_absent_and_long_ones_are_cut() {
-        for useless in ["0", "-5", "soon", ""] {
-            assert_eq!(waits(&[("x-acs-retry-after", useless)]), None, "{useless}");
+    fn invalid_waits_are_ignored_and_long_ones_capped() {
+        for invalid in ["0", "-5", "soon", ""] {
+            assert_eq!(wait_from(&[("x-acs-retry-after", invalid)]), None, "{invalid}");
         }
-        assert_eq!(waits(&[("x-acs-retry-after", "86400000")]), Some(Duration::from_secs(120)));
+        assert_eq!(wait_from(&[("x-acs-retry-after", "86400000")]), Some(Duration::from_secs(120)));
     }
 
     #[test]
-    fn larger_body_has_more_time_up_to_a_cap() {
+    fn timeout_grows_with_the_body_up_to_a_cap() {
         let transport = HttpTransport::new(&TransportSettings::default()).unwrap();
         let seconds = [0, 50_000, 1_500_000, 50_000_000].map(|body| transport.total(body).as_secs());
         assert_eq!(seconds, [20, 21, 50, 120]);

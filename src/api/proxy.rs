@@ -1,7 +1,6 @@
-//! The proxy that the environment names for calls to other machines: `HTTPS_PROXY`, else `ALL_PROXY`, but for what
-//! `NO_PROXY` excepts.
+//! The environment's proxy for calls to other machines: `HTTPS_PROXY`, else `ALL_PROXY`, except for hosts in `NO_PROXY`.
 //!
-//! A value that can't be read is an error, never ignored: without the proxy, calls would take another way out.
+//! An invalid value is an error and never ignored, because calls would then bypass the proxy.
 
 use std::{error::Error, ffi::OsString, fmt};
 
@@ -12,11 +11,11 @@ use reqwest::{NoProxy, Url};
 use super::http::SetupError;
 use crate::domain::unquoted;
 
-/// In the order in which they are looked at, as by curl; the first that is not empty stands.
+/// Checked in this order, as curl does; the first non-empty one is used.
 const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// See the module.
+/// A proxy and the hosts that bypass it.
 pub struct Proxy {
     url: Url,
     except: String,
@@ -24,10 +23,10 @@ pub struct Proxy {
     name: String,
 }
 
-/// A proxy's address that can't be read. Without the address: a password may be in it.
+/// An invalid proxy address. The error omits the address, because it may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{variable} can't be read: {why}; give http://HOST:PORT, https://, socks5:// or socks5h://, with USER:PASSWORD@ before HOST if the proxy wants them"
+    "invalid proxy in {variable}: {why}; use http://HOST:PORT, https://, socks5:// or socks5h://, with USER:PASSWORD@ before HOST if the proxy requires them"
 )]
 pub struct InvalidProxy {
     variable: &'static str,
@@ -35,13 +34,13 @@ pub struct InvalidProxy {
 }
 
 impl Proxy {
-    /// None: the environment names none.
+    /// Reads the proxy from the environment; `None` if there is none.
     pub fn from_environment(variable: impl Fn(&str) -> Option<OsString>) -> Result<Option<Self>, InvalidProxy> {
         let text = |name: &'static str| match variable(name).filter(|value| !value.is_empty()) {
             None => Ok(None),
             Some(value) => match value.into_string() {
                 Ok(text) => Ok(Some(unquoted(&text).to_owned()).filter(|text| !text.is_empty())),
-                Err(_) => Err(InvalidProxy { variable: name, why: "it is not UTF-8".to_owned() }),
+                Err(_) => Err(InvalidProxy { variable: name, why: "the value is not UTF-8".to_owned() }),
             },
         };
         let first = |names: &[&'static str]| -> Result<Option<(&'static str, String)>, InvalidProxy> {
@@ -61,18 +60,18 @@ impl Proxy {
         Ok(Some(Self { url, except, matcher, name }))
     }
 
-    /// Does a call to this URL go by it?
+    /// Whether a call to this URL goes through the proxy.
     pub(super) fn is_used_for(&self, url: &Url) -> bool {
         url.as_str().parse().is_ok_and(|uri| self.matcher.intercept(&uri).is_some())
     }
 
-    /// For reqwest.
-    pub(super) fn for_client(&self) -> Result<reqwest::Proxy, SetupError> {
+    /// The proxy for reqwest.
+    pub(super) fn to_reqwest(&self) -> Result<reqwest::Proxy, SetupError> {
         Ok(reqwest::Proxy::https(self.url.clone())?.no_proxy(NoProxy::from_string(&self.except)))
     }
 }
 
-/// `the proxy HOST:PORT`, without a user or a password.
+/// `the proxy HOST:PORT`, without user and password.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
@@ -87,8 +86,8 @@ impl fmt::Debug for Proxy {
 
 const SOCKS_PORT: u16 = 1080;
 
-/// `[scheme://][user[:password]@]host[:port]`. The last `@` ends the password: no host has one, so a password may hold any
-/// character as it is, or percent-encoded.
+/// Parses `[scheme://][user[:password]@]host[:port]`. The last `@` ends the password: a host has none, so a password may
+/// contain any character, plain or percent-encoded.
 fn parse(address: &str) -> Result<Url, String> {
     let (scheme, rest) = match address.split_once("://") {
         Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
@@ -98,18 +97,18 @@ fn parse(address: &str) -> Result<Url, String> {
         "http" | "https" => false,
         "socks5" | "socks5h" | "socks4" | "socks4a" => true,
         _ if !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
-            return Err(format!("there is no proxy of the kind {scheme}://"));
+            return Err(format!("unsupported proxy scheme {scheme}://"));
         }
-        _ => return Err("it begins with no kind of proxy".to_owned()),
+        _ => return Err("the scheme is invalid".to_owned()),
     };
     let (user, host) = match rest.rsplit_once('@') {
         Some((user, host)) => (Some(user), host),
         None => (None, rest),
     };
     let host = host.strip_suffix('/').unwrap_or(host);
-    // A password that is cut short by what stands behind it must not end as another proxy's address.
+    // Otherwise a malformed password could turn into the address of another proxy.
     if host.is_empty() || host.contains(['/', '?', '#', '\\', ' ']) {
-        return Err("its host is missing, or something stands behind its port".to_owned());
+        return Err("the host is missing, or text follows the port".to_owned());
     }
     let encoded = |text: &str| {
         let plain = percent_decode_str(text).decode_utf8_lossy().into_owned();
@@ -119,34 +118,35 @@ fn parse(address: &str) -> Result<Url, String> {
         Some((user, password)) => format!("{}:{}@", encoded(user), encoded(password)),
         None => String::new(),
     };
-    let mut url = Url::parse(&format!("{scheme}://{user}{host}")).map_err(|_| "its host or port is none".to_owned())?;
+    let mut url =
+        Url::parse(&format!("{scheme}://{user}{host}")).map_err(|_| "the host or port is invalid".to_owned())?;
     if is_socks && url.port().is_none() {
-        url.set_port(Some(SOCKS_PORT)).map_err(|()| "its host is none".to_owned())?;
+        url.set_port(Some(SOCKS_PORT)).map_err(|()| "the host is invalid".to_owned())?;
     }
     let is_name = |host: &str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[:]".contains(&byte));
     if !url.host_str().is_some_and(|host| !host.is_empty() && is_name(host)) || url.port() == Some(0) {
-        return Err("its host or port is none".to_owned());
+        return Err("the host or port is invalid".to_owned());
     }
     Ok(url)
 }
 
-/// What a proxy did with a connection; the later of two says more.
+/// How a proxy failed. The greater of two is more specific.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ProxyError {
-    /// It can't be reached, or does not lead there.
+    /// The proxy is unreachable or cannot reach the host.
     Failed,
-    /// It wants a user and a password, or others.
+    /// The proxy requires a valid user and password.
     Credentials,
 }
 
-/// Is the failure that of a proxy? hyper-util and reqwest give their errors of proxies no type that can be named; a test
-/// with real proxies holds these words.
+/// Detects a proxy failure by its text, because hyper-util and reqwest have no public type for it. A test with real
+/// proxies checks these texts.
 pub(super) fn proxy_error(error: &(dyn Error + 'static)) -> Option<ProxyError> {
     let words = error.to_string();
     let is_refusal = ["proxy authorization required", "credentials not accepted", "user/pass authentication"];
     if !words.starts_with("tunnel error") && !words.starts_with("SOCKS error") && !words.contains("socks proxy") {
         None
-    } else if is_refusal.iter().any(|refusal| words.contains(refusal)) {
+    } else if is_refusal.iter().any(|rejection| words.contains(rejection)) {
         Some(ProxyError::Credentials)
     } else {
         Some(ProxyError::Failed)
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn address_is_read_with_or_without_a_scheme_a_user_and_a_port() {
+    fn scheme_user_and_port_are_optional() {
         for (address, name) in [
             ("http://proxy.example:3128", "the proxy proxy.example:3128"),
             ("http://proxy.example:3128/", "the proxy proxy.example:3128"),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn first_variable_that_is_not_empty_stands() {
+    fn first_non_empty_variable_is_used() {
         let name = |values: &[(&str, &str)]| proxy(values).unwrap().map(|proxy| proxy.to_string());
         let all = [("HTTPS_PROXY", ""), ("https_proxy", "a:1"), ("ALL_PROXY", "b:2"), ("HTTP_PROXY", "c:3")];
         assert_eq!(name(&all).as_deref(), Some("the proxy a:1"));
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn address_that_can_t_be_read_is_an_error_without_its_password() {
+    fn invalid_address_error_hides_the_password() {
         for address in [
             "http://",
             "http://user:planted@",
@@ -204,13 +204,16 @@ mod tests {
             "://planted@proxy",
         ] {
             let error = proxy(&[("ALL_PROXY", address)]).unwrap_err().to_string();
-            assert!(error.starts_with("ALL_PROXY can't be read") && !error.contains("planted"), "{address}: {error}");
+            assert!(
+                error.starts_with("invalid proxy in ALL_PROXY") && !error.contains("planted"),
+                "{address}: {error}"
+            );
         }
-        assert!(proxy(&[("https_proxy", "quic://h")]).unwrap_err().to_string().contains("kind quic://"));
+        assert!(proxy(&[("https_proxy", "quic://h")]).unwrap_err().to_string().contains("scheme quic://"));
     }
 
     #[test]
-    fn no_proxy_excepts_hosts() {
+    fn no_proxy_hosts_bypass_the_proxy() {
         let proxy = proxy(&[("HTTPS_PROXY", "p:1"), ("no_proxy", "aliyuncs.com, 10.0.0.0/8")]).unwrap().unwrap();
         let used = |url: &str| proxy.is_used_for(&Url::parse(url).unwrap());
         assert!(used("https://other.example/") && used("https://notaliyuncs.com/"));
@@ -219,7 +222,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn password_of_any_characters_reaches_the_proxy(user in "[^:%\\p{C}]{1,8}", password in "[^%\\p{C}]{0,20}") {
+        fn password_keeps_all_characters(user in "[^:%\\p{C}]{1,8}", password in "[^%\\p{C}]{0,20}") {
             let url = parse(&format!("http://{user}:{password}@proxy.example:3128")).unwrap();
             let plain = |text: &str| percent_decode_str(text).decode_utf8().unwrap().into_owned();
             prop_assert_eq!(plain(url.username()), user);

@@ -1,4 +1,4 @@
-//! ACS3-HMAC-SHA256 (reference, protocol.md section 1). Pure: date and nonce are among the headers that come in.
+//! ACS3-HMAC-SHA256 (reference, protocol.md section 1). Pure: the caller passes date and nonce as headers.
 
 use std::fmt::Write;
 
@@ -6,25 +6,25 @@ use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
-/// What stays as it is in a canonical query: RFC 3986, unreserved.
+/// Characters that are not percent-encoded: RFC 3986, unreserved.
 pub(super) const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// What a signature covers.
+/// The parts of a request that the signature covers.
 #[derive(Debug, Clone, Copy)]
 pub struct CanonicalRequest<'a> {
-    /// `POST`
+    /// HTTP method.
     pub method: &'a str,
-    /// `/`
+    /// Path, always `/`.
     pub path: &'a str,
-    /// As [`canonical_query`] makes it.
+    /// Query string from [`canonical_query`].
     pub query: &'a str,
-    /// Names in lower case.
+    /// Headers with lower-case names.
     pub headers: &'a [(&'a str, &'a str)],
     /// SHA-256 of the body, in hexadecimal.
     pub body_sha256: &'a str,
 }
 
-/// The `Authorization` header.
+/// Value of the `Authorization` header.
 pub fn authorization(request: CanonicalRequest<'_>, key_id: &str, secret: &str) -> String {
     let mut headers = request.headers.to_vec();
     headers.sort_unstable();
@@ -41,7 +41,7 @@ pub fn authorization(request: CanonicalRequest<'_>, key_id: &str, secret: &str) 
     format!("ACS3-HMAC-SHA256 Credential={key_id},SignedHeaders={names},Signature={signature}")
 }
 
-/// A query as it is signed and as it is sent: sorted by name, values percent-encoded, a space as `%20`.
+/// Query string for signing and sending: sorted by name, values percent-encoded, a space as `%20`.
 pub fn canonical_query(parameters: &[(&str, &str)]) -> String {
     let mut sorted = parameters.to_vec();
     sorted.sort_unstable();
@@ -65,7 +65,7 @@ mod tests {
         std::fs::read_to_string(format!("{VECTORS}{name}")).unwrap()
     }
 
-    /// The query as we would send it, from the one that the Python SDK sent (`+` for a space).
+    /// Converts the query of the Python SDK, which writes `+` for a space, to our form.
     fn query_of(sent: &str) -> String {
         let query = sent.split_once('?').map_or("", |(_, query)| query);
         let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(vectors.len(), 5);
     }
 
-    /// Checks a request whose head was captured from an SDK: what it signed, over the headers that it says it signed.
+    /// Checks a request head captured from an SDK against our signature over the headers it signed.
     fn check_wire(lines: &[&str], body: &str, key: (&str, &str), name: &str) {
         let (method, target) = lines[0].split_once(' ').unwrap();
         let target = target.split(' ').next().unwrap();
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn python_vectors_are_signed_as_the_sdk_sent_them() {
+    fn python_sdk_vectors_have_the_same_signature() {
         let vectors: Vec<Value> = serde_json::from_str(&read("py_vectors.json")).unwrap();
         for vector in &vectors {
             let text = |name: &str| vector[name].as_str().unwrap();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn typescript_vectors_are_signed_as_the_sdk_sent_them() {
+    fn typescript_sdk_vectors_have_the_same_signature() {
         let text = read("ts_vectors.txt");
         let vectors: Vec<&str> = text.split("##### ").skip(1).collect();
         for vector in &vectors {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn documented_example_is_signed_as_the_documentation_says() {
+    fn documented_example_has_documented_signature() {
         // help.aliyun.com, "request structure and signature V3": RunInstances.
         let hash = sha256_hex(b"");
         let headers = [

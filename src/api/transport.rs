@@ -1,4 +1,4 @@
-//! The seam to the network: one exchange, once.
+//! The interface to the network: one request, one response, no retry.
 
 use std::time::Duration;
 
@@ -7,58 +7,58 @@ use jiff::Timestamp;
 use reqwest::Method;
 
 use super::Endpoint;
-use crate::domain::{CallFailure, FailureKind, FatalError};
+use crate::domain::{CallFailure, FailureKind, FatalError, Verdict};
 
-/// An answer's body beyond this is not read: ours are under 2 KiB.
-pub(super) const BODY_CAP: usize = 64 * 1024;
+/// Largest response body that is read, in bytes; real ones are under 2 KiB.
+pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// A request, signed for this moment. Not `Clone`: its nonce is good for one exchange.
+/// A request with a fresh signature. Not `Clone`, because its nonce is valid for one exchange.
 pub struct SignedRequest {
-    /// POST, but for the leave to upload.
+    /// GET for AuthorizeFileUpload, POST for everything else.
     pub method: Method,
-    /// Where to.
+    /// Destination.
     pub to: Endpoint,
-    /// `name=value&…`, as it was signed; empty for none.
+    /// Query string as it was signed, `name=value&…`; may be empty.
     pub query: String,
-    /// Names in lower case; what is secret among them is known by its name.
+    /// Headers with lower-case names; the transport knows the secret ones by name.
     pub headers: Vec<(&'static str, String)>,
-    /// Empty for none.
+    /// Body; may be empty.
     pub body: Bytes,
 }
 
-/// What came back.
+/// An HTTP response.
 #[derive(Debug, Clone, Default)]
 pub struct RawResponse {
-    /// The HTTP status.
+    /// HTTP status.
     pub status: u16,
-    /// `Date`.
+    /// `Date` header.
     pub date: Option<String>,
-    /// How long to wait, by whichever header says so.
+    /// Wait that the response asks for, from any of the headers that can.
     pub retry_after: Option<Duration>,
-    /// The body, up to 64 KiB. None: there is more of it, or it broke off.
+    /// Body of up to 64 KiB. `None` if it was larger or broke off.
     pub body: Option<Bytes>,
 }
 
 impl RawResponse {
-    /// `Date`: what time it is where it came from.
+    /// Time of the server's clock, from the `Date` header.
     pub(super) fn server_date(&self) -> Option<Timestamp> {
         let date = httpdate::parse_http_date(self.date.as_deref()?).ok()?;
         Timestamp::try_from(date).ok()
     }
 }
 
-/// Why nothing came back.
+/// Why a call has no response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TransportError {
-    /// No byte of the request has left.
+pub enum CallError {
+    /// No byte of the request was sent.
     NotSent(CallFailure),
     /// The request may have arrived.
     MaybeSent(CallFailure),
-    /// No byte of the request has left, and none will before a person acts.
+    /// No byte of the request was sent, and a person must act first: there is no key, or the proxy rejects us.
     Fatal(FatalError),
 }
 
-impl TransportError {
+impl CallError {
     pub(super) fn not_sent(kind: FailureKind, message: String) -> Self {
         Self::NotSent(CallFailure { kind, message, request_id: None })
     }
@@ -68,8 +68,18 @@ impl TransportError {
     }
 }
 
-/// Sends a request and hears its answer. Never twice, and never to anyone else than it says.
+impl From<CallError> for Verdict {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::NotSent(failure) => Self::NotSent(failure),
+            CallError::MaybeSent(failure) => Self::MaybeSent(failure),
+            CallError::Fatal(fatal) => Self::Fatal(fatal),
+        }
+    }
+}
+
+/// Sends requests. An implementation never resends and never follows a redirect.
 pub trait Transport: Send + Sync + 'static {
-    /// One exchange.
-    fn exchange(&self, request: SignedRequest) -> impl Future<Output = Result<RawResponse, TransportError>> + Send;
+    /// Sends the request once and reads the response.
+    fn exchange(&self, request: SignedRequest) -> impl Future<Output = Result<RawResponse, CallError>> + Send;
 }

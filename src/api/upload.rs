@@ -1,8 +1,8 @@
-//! The file upload, for photos that are too large to go inline (reference, protocol.md section 2): leave to upload from
-//! the open platform, then the file itself to the object store. Its address then goes with AddFaceRecord.
+//! Upload of photos that are too large to send inline (reference, protocol.md section 2): AuthorizeFileUpload at the open
+//! platform, then PostObject to the object store. AddFaceRecord then takes the address of the file.
 //!
-//! Nothing of it enrols anyone, so whatever goes wrong is simply tried again, with a new leave. A leave is good for one
-//! file; the policy in it says until when.
+//! An upload enrols nobody, so any failure can be retried with a new authorization. An authorization is valid for one
+//! file, until the time in its policy.
 
 use std::time::Duration;
 
@@ -13,29 +13,29 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use super::{
-    Client, Endpoint, NoAnswer, RawResponse, SignedRequest, Transport,
-    classify::{CodeKind, code_kind, fatal, is_from_service, shown},
+    CallError, Client, Endpoint, RawResponse, SignedRequest, Transport,
+    classify::{CodeClass, classify_code, fatal, is_from_service, sanitize},
     client::Call,
 };
 use crate::domain::{ApiRejection, CallFailure, ErrorCode, FailureKind, FatalError, Permit};
 
-/// Of AuthorizeFileUpload.
+/// API version of AuthorizeFileUpload.
 const VERSION: &str = "2019-12-19";
-/// As the official SDKs call it there.
+/// Product name that the official SDKs send.
 const PRODUCT: &str = "Cloudauth-intl";
-/// What is taken for the life of a policy that does not say it: short enough for any that there may be.
-const SHORT_LIFE: Duration = Duration::from_secs(60);
+/// Lifetime assumed for a policy without a readable expiry; short enough for any real policy.
+const DEFAULT_POLICY_TTL: Duration = Duration::from_secs(60);
 
-/// Where leave to upload is asked for.
+/// Where uploads are authorized.
 #[derive(Debug, Clone)]
 pub struct UploadTarget {
-    /// `--upload-endpoint`
+    /// Endpoint of AuthorizeFileUpload (`--upload-endpoint`).
     pub endpoint: Endpoint,
-    /// The region's id; none with a custom endpoint.
+    /// Region id; `None` with a custom endpoint.
     pub region: Option<&'static str>,
 }
 
-/// UploadAuthorization to upload one file.
+/// Authorization to upload one file.
 pub struct UploadAuthorization {
     access_key_id: String,
     bucket: String,
@@ -43,32 +43,32 @@ pub struct UploadAuthorization {
     key: String,
     policy: String,
     signature: String,
-    /// How long it holds.
+    /// Remaining lifetime when it was received.
     pub life: Duration,
 }
 
-/// The address of an uploaded file.
+/// Address of an uploaded file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectUrl(pub(super) String);
 
-/// Why there is no leave, or no file.
+/// Why an authorization or an upload failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UploadError {
     /// Too many calls.
     Throttled {
-        /// How long to wait, if the service says so.
+        /// Wait that the service asks for, if any.
         retry_after: Option<Duration>,
     },
-    /// To be tried again, from the beginning.
+    /// Retry with a new authorization.
     CallFailure(CallFailure),
-    /// This file will never be taken.
+    /// The store will never accept this file.
     Refused(ApiRejection),
-    /// Nothing will go better until a person acts.
+    /// No call will succeed until a person acts.
     Fatal(FatalError),
 }
 
 #[derive(Debug, Deserialize)]
-struct Granted {
+struct AuthorizeResponse {
     #[serde(rename = "AccessKeyId")]
     access_key_id: String,
     #[serde(rename = "Bucket")]
@@ -84,7 +84,7 @@ struct Granted {
 }
 
 #[derive(Debug, Deserialize)]
-struct Refused {
+struct ErrorResponse {
     #[serde(rename = "Code", alias = "code")]
     code: String,
     #[serde(rename = "Message", alias = "message", default)]
@@ -93,32 +93,32 @@ struct Refused {
     request_id: Option<String>,
 }
 
-impl Refused {
-    /// None: it is not the service that refuses.
-    fn read(body: &[u8]) -> Option<Self> {
-        let refused: Self = serde_json::from_slice(body).ok()?;
-        is_from_service(&refused.code, refused.request_id.as_deref()).then_some(refused)
+impl ErrorResponse {
+    /// `None` if the body is not from the service.
+    fn parse(body: &[u8]) -> Option<Self> {
+        let error: Self = serde_json::from_slice(body).ok()?;
+        is_from_service(&error.code, error.request_id.as_deref()).then_some(error)
     }
 }
 
 impl<T: Transport> Client<T> {
-    /// AuthorizeFileUpload: leave to upload one file.
+    /// AuthorizeFileUpload: requests the authorization to upload one file.
     pub async fn authorize_file_upload(&self, _permit: Permit) -> Result<UploadAuthorization, UploadError> {
         let UploadTarget { endpoint, region } = &self.upload;
         let mut query = vec![("Product", PRODUCT)];
         query.extend(region.map(|region| ("RegionId", region)));
         let call = Call { to: endpoint, method: Method::GET, version: VERSION, action: "AuthorizeFileUpload" };
-        leave(self.ask_as(call, &query).await, Timestamp::now())
+        parse_authorization(self.query_as(call, &query).await, Timestamp::now())
     }
 
-    /// PostObject: the file, to where the leave says.
+    /// PostObject: uploads the file to the store named by the authorization.
     pub async fn post_object(
         &self,
         _permit: Permit,
-        leave: &UploadAuthorization,
+        authorization: &UploadAuthorization,
         file: &[u8],
     ) -> Result<ObjectUrl, UploadError> {
-        let to = Endpoint::object_store(&leave.bucket, &leave.endpoint, &self.upload.endpoint)
+        let to = Endpoint::object_store(&authorization.bucket, &authorization.endpoint, &self.upload.endpoint)
             .map_err(|error| UploadError::Fatal(FatalError::Endpoint { message: error.to_string() }))?;
         let boundary = uuid::Uuid::new_v4().simple().to_string();
         let request = SignedRequest {
@@ -129,77 +129,78 @@ impl<T: Transport> Client<T> {
             ],
             to,
             query: String::new(),
-            body: form(&boundary, leave, file),
+            body: form(&boundary, authorization, file),
         };
-        stored(self.transport.exchange(request).await.map_err(NoAnswer::from))?;
-        // Plain http and the plain endpoint, as the official SDKs write it: it is a name here, and read by the service.
-        Ok(ObjectUrl(format!("http://{}.{}/{}", leave.bucket, leave.endpoint, leave.key)))
+        parse_upload(self.transport.exchange(request).await)?;
+        // http and the public endpoint, as in the official SDKs: the service treats it as a name.
+        Ok(ObjectUrl(format!("http://{}.{}/{}", authorization.bucket, authorization.endpoint, authorization.key)))
     }
 }
 
-/// What an answer to AuthorizeFileUpload says. It has no `Code` where it succeeds.
-fn leave(answer: Result<RawResponse, NoAnswer>, now: Timestamp) -> Result<UploadAuthorization, UploadError> {
-    let answer = answer.map_err(unsent)?;
-    let body = answer.body.as_deref().unwrap_or_default();
-    if (200..300).contains(&answer.status)
-        && let Ok(granted) = serde_json::from_slice::<Granted>(body)
+/// Parses a response to AuthorizeFileUpload. It has no `Code` on success.
+fn parse_authorization(
+    response: Result<RawResponse, CallError>,
+    now: Timestamp,
+) -> Result<UploadAuthorization, UploadError> {
+    let response = response?;
+    let body = response.body.as_deref().unwrap_or_default();
+    if (200..300).contains(&response.status)
+        && let Ok(granted) = serde_json::from_slice::<AuthorizeResponse>(body)
     {
-        let Granted { access_key_id, bucket, policy, endpoint, key, signature } = granted;
-        let life = life(&policy, now).unwrap_or(SHORT_LIFE);
+        let AuthorizeResponse { access_key_id, bucket, policy, endpoint, key, signature } = granted;
+        let life = policy_ttl(&policy, now).unwrap_or(DEFAULT_POLICY_TTL);
         return Ok(UploadAuthorization { access_key_id, bucket, endpoint, key, policy, signature, life });
     }
-    let Some(Refused { code, message, .. }) = Refused::read(body) else {
-        return Err(match answer.status {
-            429 | 302 => UploadError::Throttled { retry_after: answer.retry_after },
-            status => unreadable(&format!("HTTP {status} that is not the service's, to AuthorizeFileUpload")),
+    let Some(ErrorResponse { code, message, .. }) = ErrorResponse::parse(body) else {
+        return Err(match response.status {
+            429 | 302 => UploadError::Throttled { retry_after: response.retry_after },
+            status => unreadable(&format!("unreadable response (HTTP {status}) to AuthorizeFileUpload")),
         });
     };
-    let (code, message) = (ErrorCode(shown(&code)), message.map(|text| shown(&text)).unwrap_or_default());
-    Err(match code_kind(&code.0, answer.status) {
-        CodeKind::Throttled => UploadError::Throttled { retry_after: answer.retry_after },
-        kind @ (CodeKind::Credentials
-        | CodeKind::Signature
-        | CodeKind::Permission
-        | CodeKind::Account
-        | CodeKind::Endpoint) => UploadError::Fatal(fatal(kind, code, format!("{message} (AuthorizeFileUpload)"))),
-        CodeKind::Success
-        | CodeKind::ServiceFault
-        | CodeKind::DownloadTimeout
-        | CodeKind::NonceUsed
-        | CodeKind::WrongClock
-        | CodeKind::Refused => unreadable(&format!("AuthorizeFileUpload: {code}: {message}")),
+    let (code, message) = (ErrorCode(sanitize(&code)), message.map(|text| sanitize(&text)).unwrap_or_default());
+    Err(match classify_code(&code.0, response.status) {
+        CodeClass::Throttled => UploadError::Throttled { retry_after: response.retry_after },
+        CodeClass::Fatal(class) => UploadError::Fatal(fatal(class, code, format!("{message} (AuthorizeFileUpload)"))),
+        CodeClass::Success
+        | CodeClass::ServiceFault
+        | CodeClass::DownloadTimeout
+        | CodeClass::NonceUsed
+        | CodeClass::WrongClock
+        | CodeClass::Refused => unreadable(&format!("AuthorizeFileUpload: {code}: {message}")),
     })
 }
 
-/// How long a policy holds yet, by what it says itself.
-fn life(policy: &str, now: Timestamp) -> Option<Duration> {
+/// Remaining lifetime of a policy.
+fn policy_ttl(policy: &str, now: Timestamp) -> Option<Duration> {
     let policy: serde_json::Value = serde_json::from_slice(&STANDARD.decode(policy).ok()?).ok()?;
-    let expires: Timestamp = policy["expiration"].as_str()?.parse().ok()?;
-    // One that has run out already tells of a wrong clock: the object store's own word counts then.
-    Duration::try_from(expires.duration_since(now)).ok().filter(|life| !life.is_zero())
+    let expires_at: Timestamp = policy["expiration"].as_str()?.parse().ok()?;
+    // An expired policy means that our clock is wrong; let the object store decide.
+    Duration::try_from(expires_at.duration_since(now)).ok().filter(|ttl| !ttl.is_zero())
 }
 
-/// What the object store says.
-fn stored(answer: Result<RawResponse, NoAnswer>) -> Result<(), UploadError> {
-    let answer = answer.map_err(unsent)?;
-    let xml = answer.body.as_deref().map(String::from_utf8_lossy);
-    if (200..300).contains(&answer.status) {
-        // A page from a proxy must not pass for a stored file: the photo would be refused for it later.
+/// Parses a response of the object store.
+fn parse_upload(response: Result<RawResponse, CallError>) -> Result<(), UploadError> {
+    let response = response?;
+    let xml = response.body.as_deref().map(String::from_utf8_lossy);
+    if (200..300).contains(&response.status) {
+        // A page from a proxy must not count as a stored file, or the photo would be rejected later.
         return match xml {
             Some(xml) if xml.is_empty() || xml.contains("<PostResponse") => Ok(()),
-            Some(_) | None => Err(unreadable(&format!("HTTP {} that is not the object store's", answer.status))),
+            Some(_) | None => {
+                Err(unreadable(&format!("response (HTTP {}) is not from the object store", response.status)))
+            }
         };
     }
     let xml = xml.filter(|xml| element(xml, "RequestId").is_some()).unwrap_or_default();
     let (code, message) = (element(&xml, "Code").unwrap_or_default(), element(&xml, "Message").unwrap_or_default());
-    let (code, message) = (ErrorCode(shown(code)), shown(message));
-    Err(match (code.0.as_str(), answer.status) {
-        ("SlowDown" | "TooManyRequests", _) | (_, 429) => UploadError::Throttled { retry_after: answer.retry_after },
+    let (code, message) = (ErrorCode(sanitize(code)), sanitize(message));
+    Err(match (code.0.as_str(), response.status) {
+        ("SlowDown" | "TooManyRequests", _) | (_, 429) => UploadError::Throttled { retry_after: response.retry_after },
         ("EntityTooLarge" | "EntityTooSmall", _) => {
             UploadError::Refused(ApiRejection { code, message, request_id: None })
         }
-        // A policy that has expired, a key that was changed meanwhile: a new leave has a new one.
-        (_, status) => unreadable(&format!("the object store refused the file (HTTP {status} {code}): {message}")),
+        // For example an expired policy or a revoked key: a new authorization has new ones.
+        (_, status) => unreadable(&format!("object store rejected the file (HTTP {status} {code}): {message}")),
     })
 }
 
@@ -207,10 +208,12 @@ fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     xml.split_once(&format!("<{name}>"))?.1.split_once("</").map(|(text, _)| text)
 }
 
-fn unsent(error: NoAnswer) -> UploadError {
-    match error {
-        NoAnswer::NotSent(fault) | NoAnswer::MaybeSent(fault) => UploadError::CallFailure(fault),
-        NoAnswer::Fatal(fatal) => UploadError::Fatal(fatal),
+impl From<CallError> for UploadError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::NotSent(failure) | CallError::MaybeSent(failure) => Self::CallFailure(failure),
+            CallError::Fatal(fatal) => Self::Fatal(fatal),
+        }
     }
 }
 
@@ -222,13 +225,13 @@ fn unreadable(message: &str) -> UploadError {
     })
 }
 
-/// Fields in the order of their names, the file last: the order matters to the object store.
-fn form(boundary: &str, leave: &UploadAuthorization, file: &[u8]) -> Bytes {
+/// Multipart form: fields sorted by name, with the file last. The object store requires the file to be last.
+fn form(boundary: &str, authorization: &UploadAuthorization, file: &[u8]) -> Bytes {
     let fields = [
-        ("OSSAccessKeyId", leave.access_key_id.as_str()),
-        ("Signature", &leave.signature),
-        ("key", &leave.key),
-        ("policy", &leave.policy),
+        ("OSSAccessKeyId", authorization.access_key_id.as_str()),
+        ("Signature", &authorization.signature),
+        ("key", &authorization.key),
+        ("policy", &authorization.policy),
         ("success_action_status", "201"),
     ];
     let mut form = BytesMut::with_capacity(file.len() + 2_048);
@@ -249,12 +252,12 @@ fn form(boundary: &str, leave: &UploadAuthorization, file: &[u8]) -> Bytes {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Result<RawResponse, NoAnswer> {
+    fn response(status: u16, body: &str) -> Result<RawResponse, CallError> {
         Ok(RawResponse { status, body: Some(body.to_owned().into()), ..RawResponse::default() })
     }
 
     #[test]
-    fn leave_holds_for_as_long_as_its_policy_says() {
+    fn authorization_lifetime_comes_from_its_policy() {
         let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
         let policy = |text: &str| STANDARD.encode(text);
         let granted = |policy: &str| {
@@ -269,14 +272,14 @@ mod tests {
             ("no Base64!".to_owned(), 60),
             (policy(r#"{"expiration":"2026-11-23T11:59:00Z"}"#), 60),
         ] {
-            let leave = leave(answer(200, &granted(&policy)), now).ok().unwrap();
-            assert_eq!((leave.life.as_secs(), leave.bucket.as_str()), (seconds, "b"), "{policy}");
+            let authorization = parse_authorization(response(200, &granted(&policy)), now).ok().unwrap();
+            assert_eq!((authorization.life.as_secs(), authorization.bucket.as_str()), (seconds, "b"), "{policy}");
         }
     }
 
     #[test]
-    fn refused_leave_is_told_by_its_code() {
-        let refused = |status, body: &str| leave(answer(status, body), Timestamp::now()).err().unwrap();
+    fn authorization_errors_are_classified_by_code() {
+        let refused = |status, body: &str| parse_authorization(response(status, body), Timestamp::now()).err().unwrap();
         assert!(matches!(refused(403, r#"{"RequestId":"R","Code":"Throttling.Api"}"#), UploadError::Throttled { .. }));
         let denied = refused(403, r#"{"RequestId":"R","Code":"NoPermission","Message":"no"}"#);
         let UploadError::Fatal(FatalError::Permission { message, .. }) = denied else { panic!("{denied:?}") };
@@ -293,29 +296,35 @@ mod tests {
     }
 
     #[test]
-    fn object_stores_errors_are_told_by_their_code() {
+    fn object_store_errors_are_classified_by_code() {
         let xml = |code: &str| {
             format!(
                 "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>m</Message><RequestId>R</RequestId></Error>"
             )
         };
-        assert_eq!(stored(answer(201, "<PostResponse/>")), Ok(()));
-        assert_eq!(stored(answer(204, "")), Ok(()));
-        assert!(matches!(stored(answer(400, &xml("EntityTooLarge"))), Err(UploadError::Refused(_))));
-        assert!(matches!(stored(answer(503, &xml("SlowDown"))), Err(UploadError::Throttled { .. })));
+        assert_eq!(parse_upload(response(201, "<PostResponse/>")), Ok(()));
+        assert_eq!(parse_upload(response(204, "")), Ok(()));
+        assert!(matches!(parse_upload(response(400, &xml("EntityTooLarge"))), Err(UploadError::Refused(_))));
+        assert!(matches!(parse_upload(response(503, &xml("SlowDown"))), Err(UploadError::Throttled { .. })));
         for (status, body) in [
             (200, "<html>sign in</html>".to_owned()),
             (201, r#"{"code":"ok"}"#.to_owned()),
             (413, "<html><Code>EntityTooLarge</Code></html>".to_owned()),
         ] {
-            assert!(matches!(stored(answer(status, &body)), Err(UploadError::CallFailure(_))), "{status} {body}");
+            assert!(
+                matches!(parse_upload(response(status, &body)), Err(UploadError::CallFailure(_))),
+                "{status} {body}"
+            );
         }
         let broken_off = Ok(RawResponse { status: 201, ..RawResponse::default() });
-        assert!(matches!(stored(broken_off), Err(UploadError::CallFailure(_))));
+        assert!(matches!(parse_upload(broken_off), Err(UploadError::CallFailure(_))));
         for (status, body) in
             [(403, xml("AccessDenied")), (500, xml("InternalError")), (302, String::new()), (502, "<html>".into())]
         {
-            assert!(matches!(stored(answer(status, &body)), Err(UploadError::CallFailure(_))), "{status} {body}");
+            assert!(
+                matches!(parse_upload(response(status, &body)), Err(UploadError::CallFailure(_))),
+                "{status} {body}"
+            );
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Ids that come twice in one group, or nearly so, in 16 bytes a row.
+//! Finds equal and similar ids within a group, in 16 bytes a row.
 //!
-//! Held are hashes, not ids: of the id as people read it (case and Unicode normalisation left out), with the row that had it
-//! first and a few bits of the hash of the id as it was written. Only ids that differ from the first one of their kind
-//! need an entry of their own.
+//! It stores hashes instead of ids. The key is the hash of the folded id (without case and Unicode normalisation); the
+//! value holds the first row with that id and a few bits of the hash of the id as written. Only an id that differs from
+//! the first one with the same folded form needs its own entry.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -13,51 +13,51 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::domain::{Item, MerchantUserId};
 
-/// Bits of a row's number that are kept; the rest of 64 tell ids of one kind apart.
+/// Bits of a value that hold the row number; the other 24 distinguish ids with the same folded form.
 const ROW_BITS: u32 = 40;
 
-/// What an id is among those before it.
+/// How an id relates to the ids before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kinship {
-    /// The first of its kind.
+pub(super) enum IdMatch {
+    /// No earlier id has the same folded form.
     New,
-    /// Row so-and-so has this very id.
+    /// This row has the same id.
     Duplicate(u64),
-    /// Row so-and-so has an id that differs only in case or in Unicode normalisation.
+    /// This row has an id that differs only in case or Unicode normalisation.
     Similar(u64),
 }
 
-/// The ids of each group, by hash: of a million ids, two are taken for one in once in 37 million cases.
+/// Ids of all groups by hash. Among a million ids, the chance of a false match is 1 in 37 million.
 #[derive(Debug, Default)]
 pub(super) struct Duplicates {
-    /// By the folded id: the row, and bits of the hash of the id as written.
+    /// Hash of the folded id -> first row, and bits of the hash of the id as written.
     first: HashMap<u64, u64>,
-    /// By the id as written, where it is not the first of its kind.
+    /// Hash of the id as written -> row, for ids that are not the first of their folded form.
     others: HashMap<u64, u64>,
     hasher: RandomState,
 }
 
 impl Duplicates {
     /// Compares an id with those before it.
-    pub(super) fn compare(&mut self, item: &Item) -> Kinship {
+    pub(super) fn compare(&mut self, item: &Item) -> IdMatch {
         let written = self.hasher.hash_one((&item.group, &item.user));
         let folded = self.hasher.hash_one((&item.group, fold(&item.user)));
         let row_mask = (1 << ROW_BITS) - 1;
         match self.first.entry(folded) {
             Entry::Vacant(free) => {
                 free.insert((written & !row_mask) | (item.row & row_mask));
-                Kinship::New
+                IdMatch::New
             }
             Entry::Occupied(first) => {
                 let first = *first.get();
                 if (first ^ written) & !row_mask == 0 {
-                    return Kinship::Duplicate(first & row_mask);
+                    return IdMatch::Duplicate(first & row_mask);
                 }
                 match self.others.entry(written) {
-                    Entry::Occupied(other) => Kinship::Duplicate(*other.get()),
+                    Entry::Occupied(other) => IdMatch::Duplicate(*other.get()),
                     Entry::Vacant(free) => {
                         free.insert(item.row);
-                        Kinship::Similar(first & row_mask)
+                        IdMatch::Similar(first & row_mask)
                     }
                 }
             }
@@ -65,13 +65,13 @@ impl Duplicates {
     }
 }
 
-/// An id without what people don't see: its case and its normalisation.
+/// Removes what people overlook: case and Unicode normalisation.
 fn fold(id: &MerchantUserId) -> String {
     let id = id.as_str();
     if id.is_ascii() {
         return id.to_ascii_lowercase();
     }
-    // Upper case first: of a sharp s and a final sigma it makes what their capitals make.
+    // Upper case first, so that a sharp s equals SS and a final sigma equals other sigmas.
     id.nfc().collect::<String>().to_uppercase().to_lowercase().nfc().collect()
 }
 
@@ -97,35 +97,35 @@ mod tests {
     fn ids_that_differ_in_case_or_normalisation_are_similar() {
         let mut duplicates = Duplicates::default();
         for (row, (user, expected)) in (2..).zip([
-            ("Müller", Kinship::New),
-            ("Mu\u{308}ller", Kinship::Similar(2)),
-            ("MÜLLER", Kinship::Similar(2)),
-            ("Mu\u{308}ller", Kinship::Duplicate(3)),
-            ("Müller", Kinship::Duplicate(2)),
-            ("Muller", Kinship::New),
-            ("e1", Kinship::New),
-            ("E1", Kinship::Similar(8)),
-            ("Strasse", Kinship::New),
-            ("Straße", Kinship::Similar(10)),
+            ("Müller", IdMatch::New),
+            ("Mu\u{308}ller", IdMatch::Similar(2)),
+            ("MÜLLER", IdMatch::Similar(2)),
+            ("Mu\u{308}ller", IdMatch::Duplicate(3)),
+            ("Müller", IdMatch::Duplicate(2)),
+            ("Muller", IdMatch::New),
+            ("e1", IdMatch::New),
+            ("E1", IdMatch::Similar(8)),
+            ("Strasse", IdMatch::New),
+            ("Straße", IdMatch::Similar(10)),
         ]) {
             assert_eq!(duplicates.compare(&item(row, "g", user)), expected, "{user}");
         }
-        assert_eq!(duplicates.compare(&item(99, "h", "Müller")), Kinship::New, "another group");
+        assert_eq!(duplicates.compare(&item(99, "h", "Müller")), IdMatch::New, "another group");
     }
 
     proptest! {
         #[test]
-        fn any_ids_are_compared_as_a_list_of_them_would(users in prop::collection::vec("[aAbB]|é|e\u{301}|É|[a-c]{2}", 1..40)) {
+        fn comparison_agrees_with_plain_list(users in prop::collection::vec("[aAbB]|é|e\u{301}|É|[a-c]{2}", 1..40)) {
             let mut duplicates = Duplicates::default();
             for (at, user) in users.iter().enumerate() {
-                let kind = |user: &str| user.nfc().collect::<String>().to_lowercase();
+                let folded = |user: &str| user.nfc().collect::<String>().to_lowercase();
                 let row = |at: usize| at as u64 + 2;
                 let same = users[..at].iter().position(|other| other == user).map(row);
-                let alike = users[..at].iter().position(|other| kind(other) == kind(user)).map(row);
-                let expected = match (same, alike) {
-                    (Some(same), _) => Kinship::Duplicate(same),
-                    (None, Some(alike)) => Kinship::Similar(alike),
-                    (None, None) => Kinship::New,
+                let similar = users[..at].iter().position(|other| folded(other) == folded(user)).map(row);
+                let expected = match (same, similar) {
+                    (Some(same), _) => IdMatch::Duplicate(same),
+                    (None, Some(similar)) => IdMatch::Similar(similar),
+                    (None, None) => IdMatch::New,
                 };
                 prop_assert_eq!(duplicates.compare(&item(row(at), "g", user)), expected);
             }

@@ -1,41 +1,41 @@
-//! What a run of it would take.
+//! Estimates the calls, traffic and time of a run.
 
 use std::time::Duration;
 
 use super::CheckTotals;
 
-/// Bytes of a call for each byte of its photo: Base64 (4/3), percent-encoded (17/16).
-const CALL_PER_BYTE: f64 = 4.0 / 3.0 * 17.0 / 16.0;
-/// What a call has beside its photo.
-const CALL_OVERHEAD: u64 = 1_000;
+/// Call bytes per photo byte: Base64 (4/3), then percent-encoding (17/16).
+const CALL_BYTES_PER_PHOTO_BYTE: f64 = 4.0 / 3.0 * 17.0 / 16.0;
+/// Bytes of a call without its photo.
+const CALL_OVERHEAD_BYTES: u64 = 1_000;
 
-/// See the module.
+/// Estimate for a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Forecast {
-    /// Calls of AddFaceRecord.
+    /// AddFaceRecord calls.
     pub calls: u64,
-    /// Bytes of them all.
+    /// Bytes of all calls.
     pub bytes: u64,
-    /// At the quota.
+    /// Duration at the quota.
     pub at_quota: Duration,
-    /// Bits a second that the quota takes on the line.
+    /// Upload bandwidth at the quota, in bits a second.
     pub bits_per_second: f64,
-    /// Photos a second that this machine can fit; none: there is nothing to fit.
+    /// Photos a second that this machine can fit; `None` if no photo needs fitting.
     pub fits_per_second: Option<f64>,
 }
 
 impl Forecast {
-    /// With so many calls a second, on a machine of so many processors.
-    pub fn of(survey: &CheckTotals, qps: f64, processors: usize) -> Self {
-        let calls = survey.good;
-        let bytes = (survey.sent_bytes as f64 * CALL_PER_BYTE) as u64 + calls * CALL_OVERHEAD;
-        let fits = survey.fitting.as_secs_f64();
+    /// Estimates a run at `qps` calls a second on `processors` processors.
+    pub fn new(totals: &CheckTotals, qps: f64, processors: usize) -> Self {
+        let calls = totals.good;
+        let bytes = (totals.sent_bytes as f64 * CALL_BYTES_PER_PHOTO_BYTE) as u64 + calls * CALL_OVERHEAD_BYTES;
+        let fits = totals.fitting.as_secs_f64();
         Self {
             calls,
             bytes,
             at_quota: Duration::from_secs_f64(calls as f64 / qps),
             bits_per_second: if calls > 0 { bytes as f64 / calls as f64 * qps * 8.0 } else { 0.0 },
-            fits_per_second: (fits > 0.0).then(|| survey.fitted() as f64 / fits * processors as f64),
+            fits_per_second: (fits > 0.0).then(|| totals.fitted() as f64 / fits * processors as f64),
         }
     }
 }
@@ -45,19 +45,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn photos_of_80_kb_at_the_quota_take_46_mbit_a_second() {
-        let survey = CheckTotals {
+    fn photos_of_80_kb_take_46_mbit_a_second() {
+        let totals = CheckTotals {
             rows: 1_000,
             good: 1_000,
-            as_they_are: 1_000,
+            unchanged: 1_000,
             sent_bytes: 80_000_000,
             ..CheckTotals::default()
         };
-        let forecast = Forecast::of(&survey, 50.0, 2);
+        let forecast = Forecast::new(&totals, 50.0, 2);
         assert_eq!((forecast.calls, forecast.at_quota.as_secs()), (1_000, 20));
         assert!((45e6..47e6).contains(&forecast.bits_per_second), "{}", forecast.bits_per_second);
         assert_eq!(forecast.fits_per_second, None);
-        let fitted = CheckTotals { as_they_are: 0, fitting: Duration::from_secs(50), ..survey };
-        assert_eq!(Forecast::of(&fitted, 50.0, 2).fits_per_second, Some(40.0));
+        let fitted = CheckTotals { unchanged: 0, fitting: Duration::from_secs(50), ..totals };
+        assert_eq!(Forecast::new(&fitted, 50.0, 2).fits_per_second, Some(40.0));
     }
 }

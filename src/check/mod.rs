@@ -1,8 +1,8 @@
-//! Looks at everything that a run would send, and sends nothing: the same reading, the same rules, the same fitting, on
-//! all processors. No network, no checkpoint.
+//! Checks everything that a run would send, with the same reading, rules and fitting, and sends nothing. It uses no
+//! network and no checkpoint.
 //!
-//! Rows are found by one thread, looked at by as many as there are processors, and told in the order of the rows. What is
-//! held is a bounded number of rows, and as many photos as there are processors.
+//! One thread reads the rows, one thread per processor checks them, and results are reported in row order. Memory is
+//! bounded: a fixed number of queued rows per processor, and one photo per processor.
 
 mod duplicates;
 mod forecast;
@@ -20,9 +20,9 @@ use std::{
     time::Duration,
 };
 
-use duplicates::{Duplicates, Kinship};
+use duplicates::{Duplicates, IdMatch};
 pub use forecast::Forecast;
-pub use photo::{Found, Look};
+pub use photo::{CheckedRow, RowResult};
 
 use crate::{
     domain::{ErrorCode, Item, PhotoSource, RawFields, RowError, RowErrorKind},
@@ -30,78 +30,78 @@ use crate::{
     picture::{Rules, Warning},
 };
 
-/// The group of rows that name none, where none was given: no call is made, so which one it is makes no difference.
+/// Placeholder group for rows without one. No call is made, so its value does not matter.
 pub const NO_GROUP: &str = "-";
-/// Rows that wait to be looked at, for each processor.
-const WAITING: usize = 32;
+/// Capacity of the queue before and after the checking threads.
+const QUEUED_ROWS_PER_PROCESSOR: usize = 32;
 
-/// How everything is looked at.
+/// Settings of a check.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// What a photo may be.
+    /// Rules for photos.
     pub rules: Rules,
-    /// From the headers alone: nothing is decoded.
+    /// Whether to check headers only and decode nothing.
     pub headers_only: bool,
-    /// May a photo lie elsewhere than beneath its source's root?
+    /// Whether photos outside their source's root are allowed.
     pub allow_outside_root: bool,
-    /// Photos that are looked at at once.
+    /// Number of photos checked in parallel.
     pub processors: usize,
 }
 
-/// What there is to say of a row.
+/// Problem of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The row in its source.
+    /// Number of the row in its source.
     pub row: u64,
-    /// The source's name.
+    /// Name of the source.
     pub source: String,
-    /// Of a directory: the file, relative to it. Nobody knows it by its row.
+    /// Path relative to the source if that is a directory, whose rows have no visible numbers.
     pub file: Option<String>,
-    /// As written, as far as it could be read.
+    /// Fields as written, as far as they could be read.
     pub fields: Box<RawFields>,
-    /// Will it be rejected, or is it only to be known?
-    pub gravity: Severity,
-    /// Why.
+    /// Severity of the problem.
+    pub severity: Severity,
+    /// Code of the problem.
     pub code: ErrorCode,
-    /// Why, for a person.
+    /// Message for the user.
     pub message: String,
 }
 
-/// How grave a finding is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// The row would be rejected.
-    CallFailure,
-    /// The photo goes all the same.
+    Error,
+    /// The photo would be sent nevertheless.
     Warning,
-    /// It could not be read now, and may be fine.
+    /// This machine failed to read the photo, which may be fine.
     Unread,
 }
 
-/// What has been found in all.
+/// Totals of a check.
 #[derive(Debug, Clone, Default)]
 pub struct CheckTotals {
-    /// Every row.
+    /// All rows.
     pub rows: u64,
-    /// Files of directories that were left out.
+    /// Skipped files of directories.
     pub skipped: u64,
-    /// Rows that were items.
+    /// Rows that were parsed into items.
     pub parsed: u64,
-    /// Of them, those that would be sent.
+    /// Items that would be sent.
     pub good: u64,
-    /// Of these, those that would go as they are.
-    pub as_they_are: u64,
-    /// Of these, links.
+    /// Items whose photo would be sent unchanged.
+    pub unchanged: u64,
+    /// Items whose photo is a link.
     pub links: u64,
-    /// Items whose photo this machine could not read now.
+    /// Items whose photo this machine failed to read.
     pub unread: u64,
-    /// Bytes of photos read.
+    /// Photo bytes read.
     pub read_bytes: u64,
-    /// Bytes of photos that would be sent.
+    /// Photo bytes that would be sent.
     pub sent_bytes: u64,
-    /// Processor time of the photos that were fitted.
+    /// Total time spent fitting photos.
     pub fitting: Duration,
-    /// Faults by code.
+    /// Rejections by code.
     pub faults: BTreeMap<String, u64>,
     /// Warnings by code.
     pub warnings: BTreeMap<String, u64>,
@@ -113,27 +113,27 @@ impl CheckTotals {
         self.rows - self.good - self.unread
     }
 
-    /// Photos that would be made to meet the rules.
+    /// Photos that would be fitted.
     pub fn fitted(&self) -> u64 {
-        self.good - self.as_they_are - self.links
+        self.good - self.unchanged - self.links
     }
 
-    fn add(&mut self, found: &Found) {
+    fn add(&mut self, checked: &CheckedRow) {
         self.rows += 1;
-        self.read_bytes += found.read_bytes;
-        match &found.look {
-            Look::CallFailure { code, .. } => *self.faults.entry(code.0.clone()).or_default() += 1,
-            Look::Unread { .. } => self.unread += 1,
-            Look::Link => {
+        self.read_bytes += checked.read_bytes;
+        match &checked.result {
+            RowResult::Rejected { code, .. } => *self.faults.entry(code.0.clone()).or_default() += 1,
+            RowResult::Unread { .. } => self.unread += 1,
+            RowResult::Link => {
                 self.good += 1;
                 self.links += 1;
             }
-            Look::Photo { sent_bytes, fitting, warnings } => {
+            RowResult::Photo { sent_bytes, fitting, warnings } => {
                 self.good += 1;
                 self.sent_bytes += sent_bytes;
                 match fitting {
                     Some(time) => self.fitting += *time,
-                    None => self.as_they_are += 1,
+                    None => self.unchanged += 1,
                 }
                 for warning in warnings {
                     *self.warnings.entry(warning.name().to_owned()).or_default() += 1;
@@ -143,72 +143,75 @@ impl CheckTotals {
     }
 }
 
-/// The code of the warning for ids that people would take for one.
+/// Code of the warning for ids that people would confuse.
 const SIMILAR_ID: &str = "SimilarUserId";
 
-/// A row on its way to whoever looks at it.
+/// A row to check.
 enum Task {
-    /// With the row whose id differs from this one only in case or in Unicode normalisation.
+    /// An item, and the earlier row with a similar id.
     Item(Item, Option<u64>),
-    CallFailure(RowError),
+    /// A row that could not be parsed, or a duplicate.
+    Invalid(RowError),
 }
 
 struct Numbered<T> {
     number: u64,
     source: usize,
-    what: T,
+    value: T,
 }
 
-/// Looks at every row. `tell` hears every finding, in the order of the rows, and after each row how far it has come; it may
-/// break off.
+/// Checks every row. `on_row` gets the findings of each row in row order and the totals so far; it may stop the check.
 pub fn check(
     sources: Vec<(Source, PathBuf)>,
     settings: Settings,
-    tell: &mut dyn FnMut(&[Finding], &CheckTotals) -> ControlFlow<()>,
+    on_row: &mut dyn FnMut(&[Finding], &CheckTotals) -> ControlFlow<()>,
 ) -> Result<CheckTotals, SourceError> {
-    let named = |source: &Source| Named { name: source.name().to_owned(), is_directory: source.is_directory() };
-    let names: Vec<Named> = sources.iter().map(|(source, _)| named(source)).collect();
+    let source_name =
+        |source: &Source| SourceName { name: source.name().to_owned(), is_directory: source.is_directory() };
+    let names: Vec<SourceName> = sources.iter().map(|(source, _)| source_name(source)).collect();
     let roots: Vec<PathBuf> = sources.iter().map(|(_, root)| root.clone()).collect();
-    let (tasks, queue) = sync_channel::<Numbered<Task>>(settings.processors * WAITING);
-    let (found, looks) = sync_channel::<Numbered<(Task, Found)>>(settings.processors * WAITING);
+    let (tasks, queue) = sync_channel::<Numbered<Task>>(settings.processors * QUEUED_ROWS_PER_PROCESSOR);
+    let (results, checked_rows) =
+        sync_channel::<Numbered<(Task, CheckedRow)>>(settings.processors * QUEUED_ROWS_PER_PROCESSOR);
     let queue = Mutex::new(queue);
-    let is_over = &AtomicBool::new(false);
-    let mut survey = CheckTotals::default();
+    let is_stopped = &AtomicBool::new(false);
+    let mut totals = CheckTotals::default();
     std::thread::scope(|scope| {
-        let reader = scope.spawn(move || read(sources, |task| !is_over.load(Relaxed) && tasks.send(task).is_ok()));
+        let reader =
+            scope.spawn(move || read_rows(sources, |task| !is_stopped.load(Relaxed) && tasks.send(task).is_ok()));
         for _ in 0..settings.processors {
-            let (found, queue, roots) = (found.clone(), &queue, &roots);
+            let (results, queue, roots) = (results.clone(), &queue, &roots);
             scope.spawn(move || {
-                while let Some(Numbered { number, source, what }) = next(queue) {
-                    let look = photo::look(&what, &roots[source], &settings);
-                    if found.send(Numbered { number, source, what: (what, look) }).is_err() {
+                while let Some(Numbered { number, source, value: task }) = next(queue) {
+                    let checked = photo::check_row(&task, &roots[source], &settings);
+                    if results.send(Numbered { number, source, value: (task, checked) }).is_err() {
                         break;
                     }
                 }
             });
         }
-        drop(found);
-        let mut early = BTreeMap::new();
-        let mut expected = 0;
-        'looks: for look in looks {
-            early.insert(look.number, look);
-            while let Some(Numbered { source, what: (task, found), .. }) = early.remove(&expected) {
-                expected += 1;
-                survey.parsed += u64::from(matches!(task, Task::Item(..)));
-                survey.add(&found);
+        drop(results);
+        let mut out_of_order = BTreeMap::new();
+        let mut next_number = 0;
+        'rows: for row in checked_rows {
+            out_of_order.insert(row.number, row);
+            while let Some(Numbered { source, value: (task, checked), .. }) = out_of_order.remove(&next_number) {
+                next_number += 1;
+                totals.parsed += u64::from(matches!(task, Task::Item(..)));
+                totals.add(&checked);
                 if let Task::Item(_, Some(_)) = task {
-                    *survey.warnings.entry(SIMILAR_ID.to_owned()).or_default() += 1;
+                    *totals.warnings.entry(SIMILAR_ID.to_owned()).or_default() += 1;
                 }
-                if tell(&findings(task, found, &names[source]), &survey).is_break() {
-                    // Whoever looks ends with the channel; whoever reads must not wait for a place in the queue.
-                    is_over.store(true, Relaxed);
-                    break 'looks;
+                if on_row(&findings(task, checked, &names[source]), &totals).is_break() {
+                    // The checking threads end with the channel; the reader must not block on a full queue.
+                    is_stopped.store(true, Relaxed);
+                    break 'rows;
                 }
             }
         }
-        while is_over.load(Relaxed) && next(&queue).is_some() {}
-        survey.skipped = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok(survey)
+        while is_stopped.load(Relaxed) && next(&queue).is_some() {}
+        totals.skipped = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(totals)
     })
 }
 
@@ -216,21 +219,24 @@ fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
-/// Rows in their order, each id once. Gives the files that were left out.
-fn read(sources: Vec<(Source, PathBuf)>, mut send: impl FnMut(Numbered<Task>) -> bool) -> Result<u64, SourceError> {
+/// Sends the rows in order and marks duplicate ids. Returns the number of skipped files.
+fn read_rows(
+    sources: Vec<(Source, PathBuf)>,
+    mut send: impl FnMut(Numbered<Task>) -> bool,
+) -> Result<u64, SourceError> {
     let mut duplicates = Duplicates::default();
     let (mut number, mut skipped) = (0, 0);
     for (at, (mut source, _)) in sources.into_iter().enumerate() {
         for row in &mut source {
-            let what = match row? {
+            let value = match row? {
                 Ok(item) => match duplicates.compare(&item) {
-                    Kinship::New => Task::Item(item, None),
-                    Kinship::Similar(first) => Task::Item(item, Some(first)),
-                    Kinship::Duplicate(first) => Task::CallFailure(duplicate(item, first)),
+                    IdMatch::New => Task::Item(item, None),
+                    IdMatch::Similar(first) => Task::Item(item, Some(first)),
+                    IdMatch::Duplicate(first) => Task::Invalid(duplicate(item, first)),
                 },
-                Err(error) => Task::CallFailure(error),
+                Err(error) => Task::Invalid(error),
             };
-            if !send(Numbered { number, source: at, what }) {
+            if !send(Numbered { number, source: at, value }) {
                 return Ok(skipped);
             }
             number += 1;
@@ -240,8 +246,8 @@ fn read(sources: Vec<(Source, PathBuf)>, mut send: impl FnMut(Numbered<Task>) ->
     Ok(skipped)
 }
 
-/// A source, as findings name it.
-struct Named {
+/// Name of a source, for findings.
+struct SourceName {
     name: String,
     is_directory: bool,
 }
@@ -255,7 +261,7 @@ fn duplicate(item: Item, first: u64) -> RowError {
 fn fields(item: Item) -> Box<RawFields> {
     let (path, url) = match item.picture {
         PhotoSource::Path(path) => (Some(path.to_string_lossy().into_owned()), None),
-        // Never the link itself: it may be signed, and this is shown.
+        // `Display` masks the link: it may be signed, and this text is shown.
         PhotoSource::Url(url) => (None, Some(url.to_string())),
     };
     let group = Some(item.group.to_string()).filter(|group| group != NO_GROUP);
@@ -263,38 +269,37 @@ fn fields(item: Item) -> Box<RawFields> {
     Box::new(RawFields { path, url, user, group, extra: item.extra, origin: None })
 }
 
-fn findings(task: Task, found: Found, source: &Named) -> Vec<Finding> {
+fn findings(task: Task, checked: CheckedRow, source: &SourceName) -> Vec<Finding> {
     let (row, fields, similar) = match task {
         Task::Item(item, similar) => (item.row, fields(item), similar),
-        Task::CallFailure(mut error) => {
+        Task::Invalid(mut error) => {
             error.fields.group.take_if(|group| group == NO_GROUP);
             (error.row, error.fields, None)
         }
     };
-    let beneath = |path: &String| {
+    let relative = |path: &String| {
         let path = Path::new(path);
         path.strip_prefix(&source.name).unwrap_or(path).to_string_lossy().into_owned()
     };
-    let file = fields.path.as_ref().filter(|_| source.is_directory).map(beneath);
-    let finding = |gravity, code, message| Finding {
+    let file = fields.path.as_ref().filter(|_| source.is_directory).map(relative);
+    let finding = |severity, code, message| Finding {
         row,
         source: source.name.clone(),
         file: file.clone(),
         fields: fields.clone(),
-        gravity,
+        severity,
         code,
         message,
     };
     let similar = similar.map(|first| {
-        let message =
-            format!("row {first} has an id that differs from this one only in case or in Unicode normalisation");
+        let message = format!("row {first} has an id that differs from this one only in case or Unicode normalisation");
         finding(Severity::Warning, ErrorCode::from(SIMILAR_ID), message)
     });
-    let mut findings = match found.look {
-        Look::CallFailure { code, message } => vec![finding(Severity::CallFailure, code, message)],
-        Look::Unread { message } => vec![finding(Severity::Unread, ErrorCode::from("Unreadable"), message)],
-        Look::Link => Vec::new(),
-        Look::Photo { warnings, .. } => {
+    let mut findings = match checked.result {
+        RowResult::Rejected { code, message } => vec![finding(Severity::Error, code, message)],
+        RowResult::Unread { message } => vec![finding(Severity::Unread, ErrorCode::from("Unreadable"), message)],
+        RowResult::Link => Vec::new(),
+        RowResult::Photo { warnings, .. } => {
             let warning = |warning: &Warning| {
                 finding(Severity::Warning, ErrorCode::from(warning.name()), warning.message().to_owned())
             };

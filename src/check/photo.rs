@@ -1,4 +1,4 @@
-//! One row, looked at as a run would.
+//! Checks one row as a run would.
 
 use std::{
     path::Path,
@@ -11,66 +11,68 @@ use crate::{
     picture::{self, LoadError, Plan, Warning},
 };
 
-/// Bytes of a fitted JPEG for each pixel, where it is not made: quality 80 of a face.
-const BYTES_PER_PIXEL: f64 = 0.12;
+/// Estimated bytes per pixel of a fitted JPEG, if it is not rendered: a face at quality 80.
+const FITTED_BYTES_PER_PIXEL: f64 = 0.12;
 
-/// What was seen of a row.
+/// A checked row.
 #[derive(Debug)]
-pub struct Found {
-    /// What.
-    pub look: Look,
-    /// Bytes of its photo that were read.
+pub struct CheckedRow {
+    /// Result of the check.
+    pub result: RowResult,
+    /// Bytes of the photo that were read.
     pub read_bytes: u64,
 }
 
-/// See [`Found`].
+/// What a run would do with a row.
 #[derive(Debug)]
-pub enum Look {
-    /// It would be rejected.
-    CallFailure {
-        /// Why.
+pub enum RowResult {
+    /// The row would be rejected.
+    Rejected {
+        /// Code of the rejection.
         code: ErrorCode,
-        /// Why, for a person.
+        /// Reason for the user.
         message: String,
     },
-    /// The machine could not read it: nothing is known of it.
+    /// This machine failed to read the photo, which may be fine.
     Unread {
-        /// Why.
+        /// Reason for the user.
         message: String,
     },
-    /// A link: passed through unread.
+    /// The photo is a link, which would be sent unread.
     Link,
-    /// A photo that would be sent.
+    /// The photo would be sent.
     Photo {
-        /// Bytes of it that would be sent.
+        /// Bytes that would be sent.
         sent_bytes: u64,
-        /// How long it took to fit; none: it goes as it is.
+        /// Time that fitting took; `None` if the photo is sent unchanged.
         fitting: Option<Duration>,
-        /// What to know of it.
+        /// Quality problems of the photo.
         warnings: Vec<Warning>,
     },
 }
 
-pub(super) fn look(task: &Task, root: &Path, settings: &Settings) -> Found {
+pub(super) fn check_row(task: &Task, root: &Path, settings: &Settings) -> CheckedRow {
     let item = match task {
         Task::Item(item, _) => item,
-        Task::CallFailure(error) => {
-            let look = Look::CallFailure { code: error.defect.code(), message: error.message.clone() };
-            return Found { look, read_bytes: 0 };
+        Task::Invalid(error) => {
+            let result = RowResult::Rejected { code: error.defect.code(), message: error.message.clone() };
+            return CheckedRow { result, read_bytes: 0 };
         }
     };
-    let PhotoSource::Path(path) = &item.picture else { return Found { look: Look::Link, read_bytes: 0 } };
+    let PhotoSource::Path(path) = &item.picture else {
+        return CheckedRow { result: RowResult::Link, read_bytes: 0 };
+    };
     let mut read_bytes = 0;
-    let look = photo(path, root, settings, &mut read_bytes).unwrap_or_else(|error| match error {
-        LoadError::Defect(defect) => Look::CallFailure { code: defect.code(), message: defect.to_string() },
-        LoadError::Io(error) => Look::Unread {
-            message: format!("it could not be read now ({error}): that is this machine's trouble, not the photo's"),
+    let result = check_photo(path, root, settings, &mut read_bytes).unwrap_or_else(|error| match error {
+        LoadError::Defect(defect) => RowResult::Rejected { code: defect.code(), message: defect.to_string() },
+        LoadError::Io(error) => RowResult::Unread {
+            message: format!("cannot read photo ({error}): this machine failed, the photo may be fine"),
         },
     });
-    Found { look, read_bytes }
+    CheckedRow { result, read_bytes }
 }
 
-fn photo(path: &Path, root: &Path, settings: &Settings, read_bytes: &mut u64) -> Result<Look, LoadError> {
+fn check_photo(path: &Path, root: &Path, settings: &Settings, read_bytes: &mut u64) -> Result<RowResult, LoadError> {
     let rules = &settings.rules;
     let original = picture::read(path, (!settings.allow_outside_root).then_some(root), rules)?;
     *read_bytes = original.stamp.size;
@@ -78,16 +80,16 @@ fn photo(path: &Path, root: &Path, settings: &Settings, read_bytes: &mut u64) ->
     if settings.headers_only {
         let warnings = original.warnings();
         return Ok(match plan {
-            Plan::Passthrough => Look::Photo { sent_bytes: *read_bytes, fitting: None, warnings },
+            Plan::Passthrough => RowResult::Photo { sent_bytes: *read_bytes, fitting: None, warnings },
             Plan::Fit(geometry) => {
-                let pixels = f64::from(geometry.sheet.0) * f64::from(geometry.sheet.1);
-                let sent_bytes = (pixels * BYTES_PER_PIXEL) as u64;
-                Look::Photo { sent_bytes, fitting: Some(Duration::ZERO), warnings }
+                let pixels = f64::from(geometry.canvas.0) * f64::from(geometry.canvas.1);
+                let sent_bytes = (pixels * FITTED_BYTES_PER_PIXEL) as u64;
+                RowResult::Photo { sent_bytes, fitting: Some(Duration::ZERO), warnings }
             }
         });
     }
     let started = Instant::now();
     let picture = original.render(&plan, rules)?;
     let fitting = matches!(plan, Plan::Fit(_)).then(|| started.elapsed());
-    Ok(Look::Photo { sent_bytes: picture.bytes.len() as u64, fitting, warnings: picture.warnings })
+    Ok(RowResult::Photo { sent_bytes: picture.bytes.len() as u64, fitting, warnings: picture.warnings })
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with the checkpoint. All of it ends the run: a file that failed once is not to be trusted.
+//! Errors of the checkpoint. Each ends the run: a file that failed once can no longer be trusted.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -7,122 +7,120 @@ use crate::{
     files::FileError,
 };
 
-/// See the module. `Clone`, because everyone who waits for the same commit hears of its failure.
+/// Error of the checkpoint. `Clone`, because all callers that wait for one commit get its error.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// SQLite failed.
-    #[error("the checkpoint failed while {doing}")]
+    #[error("checkpoint error while {doing}")]
     Sqlite {
-        /// What was being done.
+        /// Operation, as a gerund.
         doing: &'static str,
-        /// Why.
+        /// Cause.
         #[source]
         source: Arc<rusqlite::Error>,
     },
-    /// The file could not be made or opened.
-    #[error("the checkpoint {path} can't be opened")]
+    /// The file could not be created or opened.
+    #[error("cannot open checkpoint {path}")]
     Open {
-        /// Which.
+        /// Path of the checkpoint.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         #[source]
         source: Arc<std::io::Error>,
     },
-    /// There is none.
-    #[error("there is no checkpoint at {path}")]
+    /// There is no checkpoint at the path.
+    #[error("no checkpoint at {path}")]
     Missing {
-        /// Where it was looked for.
+        /// Path of the missing checkpoint.
         path: PathBuf,
     },
-    /// A file of the checkpoint that is not used: a link, a device, another user's.
+    /// A file of the checkpoint that must not be used: a link, a device, or a file of another user.
     #[error(transparent)]
     File(FileError),
-    /// On a file system where SQLite's locks can't be trusted.
-    #[error("{path} is on a network file system, where a checkpoint can't be kept safe: put it on a local disk")]
+    /// The file system's locks can't be trusted by SQLite.
+    #[error("{path} is on a network file system, where SQLite's locks are not reliable; use a local disk")]
     NetworkFileSystem {
-        /// Which.
+        /// Path of the checkpoint.
         path: PathBuf,
     },
-    /// A database, but not one of ours.
-    #[error("{path} is not a checkpoint of face-enroll; it has not been touched")]
+    /// A database of another program.
+    #[error("{path} is not a face-enroll checkpoint; it was not changed")]
     NotACheckpoint {
-        /// Which.
+        /// Path of the checkpoint.
         path: PathBuf,
     },
-    /// Written by a newer version.
+    /// Written by a newer version of this program.
     #[error(
-        "{path} was written by a newer version of face-enroll (schema {found}; this one knows {known}); it has not been touched"
+        "{path} was written by a newer version of face-enroll (schema {found}; this version supports up to {known}); it was not changed"
     )]
     SchemaTooNew {
-        /// Which.
+        /// Path of the checkpoint.
         path: PathBuf,
-        /// Its schema.
+        /// Schema version of the file.
         found: i64,
-        /// Ours.
+        /// Newest schema version that this program supports.
         known: i64,
     },
-    /// Its pages are damaged.
-    #[error("the checkpoint is damaged: {detail}")]
+    /// Pages of the file are damaged.
+    #[error("checkpoint is damaged: {detail}")]
     Corrupt {
-        /// What SQLite says.
+        /// Message of SQLite.
         detail: String,
     },
-    /// Another run has it.
+    /// Another run holds the lock.
     #[error("another run holds {path}{holder}")]
     Locked {
-        /// Which.
+        /// Path of the checkpoint.
         path: PathBuf,
-        /// `" (process 4711, since …)"`, if it says so.
+        /// `" (process 4711, since …)"`, or empty if unknown.
         holder: String,
     },
-    /// Made for another region, endpoint or sandbox.
-    #[error("this checkpoint belongs to {found}, and this run would go to {wanted}")]
+    /// The checkpoint is bound to another region, endpoint or sandbox.
+    #[error("checkpoint is for {found}, but this run targets {wanted}")]
     TargetMismatch {
-        /// What it was made for.
+        /// Target of the checkpoint.
         found: String,
-        /// What this run is for.
+        /// Target of this run.
         wanted: String,
     },
-    /// Older than the last run on it.
-    #[error(
-        "{path} is older than the last run on it: it was restored from a backup, and does not know what was sent since"
-    )]
+    /// The contents are older than the last run on this checkpoint.
+    #[error("{path} is older than its last run: it was restored from a backup and may be missing sent items")]
     Stale {
-        /// Which.
+        /// Path of the checkpoint.
         path: PathBuf,
     },
-    /// Not the file that the last run wrote.
+    /// The file is not the one that the last run wrote.
     #[error(
-        "{path} is not the file that the last run on it wrote: it was restored from a backup or copied, and may not know what was sent since"
+        "{path} is not the file that its last run wrote: it was restored from a backup or copied and may be missing sent items"
     )]
     Copied {
-        /// Which.
+        /// Path of the checkpoint.
         path: PathBuf,
     },
-    /// A state change that the rules don't know: a bug.
-    #[error("item {item} can't go from {from:?} to {to:?}: this is a bug")]
+    /// A state transition that is not allowed: a bug.
+    #[error("item {item} cannot change from {from:?} to {to:?}: this is a bug")]
     InvalidTransition {
-        /// Which item.
+        /// Item that was to change.
         item: ItemId,
-        /// From.
+        /// Stored state.
         from: ItemState,
-        /// To.
+        /// Requested state.
         to: ItemState,
     },
-    /// A removal of a record that no new photo has taken the place of: a bug.
-    #[error("record {} of item {} is not to be removed: this is a bug", removal.record, removal.item)]
+    /// The deletion of a record that no newly enrolled photo supersedes: a bug.
+    #[error("record {} of item {} must not be deleted: this is a bug", removal.record, removal.item)]
     IllegalRemoval {
-        /// Which.
+        /// Rejected intent.
         removal: DeleteIntent,
     },
-    /// A stored value that the rules don't know.
-    #[error("the checkpoint holds a value that this version does not know: {detail}")]
+    /// A stored value that this version does not know.
+    #[error("checkpoint holds an unknown value: {detail}")]
     Unreadable {
-        /// Which.
+        /// Description of the value.
         detail: String,
     },
-    /// The writer has stopped, by an error that was told before.
-    #[error("the checkpoint's writer has stopped")]
+    /// The writer has stopped after an error that was already returned.
+    #[error("checkpoint writer has stopped")]
     Stopped,
 }
 

@@ -1,6 +1,6 @@
-//! One run per checkpoint: a lock on a file beside it, which the system lets go of when the process dies.
+//! One run per checkpoint: a lock on a file beside it, which the kernel releases when the process dies.
 //!
-//! Never a lease and never a process id alone: neither can go stale.
+//! It is never a lease or a bare process id, because both can go stale.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -15,21 +15,21 @@ use rustix::fs::{OFlags, XattrFlags};
 use super::StoreError;
 use crate::files::{self, FileId};
 
-/// How long to look again before "another run holds it": `status` holds the lock for a moment when it looks.
+/// Retry for this long before failing: `status` holds the lock for a moment while it probes.
 const FIRST_TRY: Duration = Duration::from_millis(300);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Begins the line of the epoch.
-const EPOCH: &str = "epoch ";
-/// Where the checkpoint's own file keeps its last epoch besides: other contents put into the file do not bring it along.
+/// Prefix of the epoch's line in the lock file.
+const EPOCH_PREFIX: &str = "epoch ";
+/// Extended attribute of the checkpoint's file with its last epoch. Overwriting the contents leaves the attribute as it was.
 const EPOCH_ATTRIBUTE: &str = "user.face-enroll.epoch";
-/// Digits of an epoch.
-const MAX_DIGITS: usize = 20;
+/// Digits of the largest epoch, a `u64`.
+const MAX_EPOCH_DIGITS: usize = 20;
 
-/// Held for as long as it lives.
+/// Lock on a checkpoint, held until it is dropped.
 ///
-/// Its file remembers the last epoch of the checkpoint beside it, and so does an attribute of the checkpoint's file, where
-/// the file system has attributes. A checkpoint that is behind either has been restored from a backup, or has been deleted:
-/// what was sent since is not in it.
+/// The lock file stores the last epoch of the checkpoint, and so does an attribute of the checkpoint's file if the file
+/// system has attributes. A checkpoint with a smaller epoch than either was restored from a backup or recreated, and does
+/// not know what was sent since.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -40,14 +40,14 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock, waiting up to `wait` for the run that holds it.
+    /// Acquires the lock, waiting up to `wait` for the run that holds it.
     pub fn acquire(checkpoint: &Path, wait: Duration) -> Result<Self, StoreError> {
         let path = lock_path(checkpoint);
         let deadline = Instant::now() + wait.max(FIRST_TRY);
         let mut file = open(&path)?;
         while !try_lock(&file, &path)? {
             if Instant::now() >= deadline {
-                let holder = read(&mut file).lines().next().map(|words| format!(" ({words})")).unwrap_or_default();
+                let holder = read(&mut file).lines().next().map(|line| format!(" ({line})")).unwrap_or_default();
                 return Err(StoreError::Locked { path: checkpoint.to_owned(), holder });
             }
             std::thread::sleep(POLL_INTERVAL);
@@ -55,39 +55,39 @@ impl Lock {
                 file = open(&path)?;
             }
         }
-        let epoch = read(&mut file).lines().find_map(|line| line.strip_prefix(EPOCH)?.parse().ok()).unwrap_or(0);
+        let epoch = read(&mut file).lines().find_map(|line| line.strip_prefix(EPOCH_PREFIX)?.parse().ok()).unwrap_or(0);
         let attribute = read_attribute(checkpoint);
         let lock = Self { file, path, checkpoint: checkpoint.to_owned(), epoch, attribute };
         lock.write(epoch);
         Ok(lock)
     }
 
-    /// The checkpoint's epoch as the lock file knows it; 0: it knows none.
+    /// Epoch in the lock file; 0 if there is none.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// The last epoch that anything beside the checkpoint's contents knows of.
+    /// Largest epoch recorded outside the checkpoint's contents.
     pub fn last_epoch(&self) -> u64 {
         self.epoch.max(self.attribute)
     }
 
-    /// The checkpoint has come to this epoch. Failing to write it makes neither the lock nor the checkpoint weaker.
+    /// Records the checkpoint's new epoch. A failed write weakens neither the lock nor the checkpoint, so it is ignored.
     pub fn remember(&self, epoch: u64) {
         self.write(epoch);
         let text = epoch.to_string();
         let _ = rustix::fs::lsetxattr(&self.checkpoint, EPOCH_ATTRIBUTE, text.as_bytes(), XattrFlags::empty());
     }
 
-    /// Is the lock file still where it was, so that nobody else can take the lock?
+    /// Whether the lock file is still in place, so that nobody else can acquire the lock.
     pub fn is_in_place(&self) -> bool {
         FileId::at(&self.path) == id(&self.file)
     }
 
-    /// Does a live run hold it?
+    /// Whether a live run holds the lock.
     pub fn is_held(checkpoint: &Path) -> bool {
         use std::os::unix::fs::OpenOptionsExt;
-        // Neither a link is followed nor a FIFO waited for.
+        // Does not follow a link or wait for a FIFO.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let mut options = OpenOptions::new();
         let opened = options.read(true).custom_flags(flags.bits().cast_signed()).open(lock_path(checkpoint));
@@ -96,17 +96,17 @@ impl Lock {
 
     fn write(&self, epoch: u64) {
         let since = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
-        let words = format!("process {}, since {since}\n{EPOCH}{epoch}\n", std::process::id());
+        let text = format!("process {}, since {since}\n{EPOCH_PREFIX}{epoch}\n", std::process::id());
         let mut file = &self.file;
         let _ = file
             .seek(SeekFrom::Start(0))
-            .and_then(|_| file.write_all(words.as_bytes()))
-            .and_then(|()| file.set_len(words.len() as u64));
+            .and_then(|_| file.write_all(text.as_bytes()))
+            .and_then(|()| file.set_len(text.len() as u64));
     }
 }
 
-/// Takes the lock of a checkpoint's own file, which nobody can remove without removing the checkpoint. Only where it does
-/// not meet SQLite's locks on the same file: on Linux.
+/// Locks the checkpoint's own file, which nobody can remove without removing the checkpoint. Linux only: elsewhere the lock
+/// conflicts with SQLite's locks on the same file.
 pub(super) fn lock_checkpoint(file: &File, path: &Path) -> Result<(), StoreError> {
     if cfg!(not(target_os = "linux")) {
         return Ok(());
@@ -123,7 +123,7 @@ pub(super) fn lock_checkpoint(file: &File, path: &Path) -> Result<(), StoreError
 
 fn try_lock(file: &File, path: &Path) -> Result<bool, StoreError> {
     match file.try_lock() {
-        // Whoever had it may have removed the file: then it locks nothing any more.
+        // The previous holder may have removed the file; a lock on a removed file protects nothing.
         Ok(()) => Ok(FileId::at(path) == id(file)),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(source)) => Err(StoreError::Open { path: path.to_owned(), source: Arc::new(source) }),
@@ -135,22 +135,22 @@ fn id(file: &File) -> Option<FileId> {
 }
 
 fn open(path: &Path) -> Result<File, StoreError> {
-    Ok(files::open_kept(path, OpenOptions::new().read(true).write(true))?)
+    Ok(files::open_private(path, OpenOptions::new().read(true).write(true))?)
 }
 
 fn read(file: &mut File) -> String {
-    let mut words = String::new();
-    let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut words));
-    words
+    let mut text = String::new();
+    let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut text));
+    text
 }
 
 fn read_attribute(checkpoint: &Path) -> u64 {
-    let mut value = [0; MAX_DIGITS];
+    let mut value = [0; MAX_EPOCH_DIGITS];
     let length = rustix::fs::lgetxattr(checkpoint, EPOCH_ATTRIBUTE, &mut value).unwrap_or(0);
     std::str::from_utf8(&value[..length]).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// The lock file of a checkpoint.
+/// Path of a checkpoint's lock file.
 pub(super) fn lock_path(checkpoint: &Path) -> PathBuf {
     let mut name = checkpoint.as_os_str().to_owned();
     name.push(".lock");

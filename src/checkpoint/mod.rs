@@ -1,18 +1,20 @@
-//! Durable truth: what has been intended and what came of it.
+//! Durable state: what was about to be sent and what came of it.
 //!
-//! The run's own writer is a thread ([`Checkpoint`]) that owns a [`Store`] and commits in groups; others look into the
-//! file through a [`Reader`]. An intent is on disk before its request leaves, an outcome before anyone is told of it.
-//! After a crash, every intent without an outcome is in doubt.
+//! One writer thread ([`Checkpoint`]) owns a [`Store`] and commits in groups; everything else reads the file through a
+//! [`Reader`]. An intent is on disk before its request leaves; an outcome is on disk before it is reported. After a crash,
+//! every intent without an outcome is in doubt.
 //!
-//! This room never sends, and keeps no photo and no secret.
+//! This module never sends anything and stores no photo and no secret.
 
 mod error;
+mod item_set;
 mod lock;
 mod sqlite;
 mod store;
 mod writer;
 
 pub use error::StoreError;
+pub(crate) use item_set::ItemSet;
 pub use lock::Lock;
 pub use sqlite::{PurgeFilter, PurgeReport, Reader, SqliteStore, companions};
 pub use store::{

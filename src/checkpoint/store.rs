@@ -1,7 +1,7 @@
-//! What the engine asks of a checkpoint. Blocking: it is called on the writer's thread alone.
+//! The storage interface of the engine. It blocks, so only the writer thread calls it.
 //!
-//! Every call is made between [`Store::begin`] and [`Store::commit`]; nothing is promised to anyone before the commit has
-//! returned. The first error ends the store: what lied once is not asked again.
+//! Every call is made between [`Store::begin`] and [`Store::commit`]; no caller gets a reply before the commit has
+//! returned. A store is dropped after its first error and never used again.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,350 +11,347 @@ use std::{
 
 use super::StoreError;
 use crate::domain::{
-    Bottleneck, Counts, DeleteIntent, Digest, FaceGroupCode, FileStamp, Intent, Item, ItemId, ItemState, ItemUpdate,
-    Latencies, MerchantUserId, Outcome, PhotoSource, RowError, RunId, RunTotals, Supersedes,
+    Bottleneck, ConfirmedBy, Counts, DeleteIntent, Digest, ErrorCode, Extra, FaceGroupCode, FileStamp, Intent, Item,
+    ItemId, ItemState, ItemUpdate, Latencies, MerchantUserId, Outcome, PhotoSource, RejectedBy, RowError, RunId,
+    RunTotals, Supersedes,
 };
 
-/// A source's number in the checkpoint.
+/// Number of a source in the checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SourceId(pub(super) i64);
 
-/// Rows that go in together.
+/// Rows that are ingested together.
 #[derive(Debug)]
 pub struct Batch {
-    /// Where they stood.
+    /// Source of the rows.
     pub source: SourceId,
-    /// In the order of the manifest.
+    /// Rows in manifest order.
     pub rows: Vec<Result<Item, RowError>>,
 }
 
-/// What a batch changed.
+/// Known items of a batch whose photos must be checked for changes.
 #[derive(Debug, Default)]
 pub struct Ingested {
-    /// Items that were refused before and whose photo may have changed since: to be looked at.
+    /// Rejected items whose photo may have changed since.
     pub rejected_items: Vec<RejectedItem>,
-    /// Items that are enrolled and whose photo may have changed since: to be looked at.
+    /// Enrolled items whose photo may have changed since.
     pub enrolled_items: Vec<EnrolledItem>,
 }
 
-/// An item that is enrolled.
+/// An enrolled item whose photo must be checked.
 #[derive(Debug, Clone)]
 pub struct EnrolledItem {
-    /// Which.
+    /// Number of the item.
     pub item: ItemId,
-    /// What its row names now.
+    /// Photo that the row names now.
     pub photo: StoredPhoto,
 }
 
-/// What is known of the photo of an enrolled item.
+/// Photo of an enrolled item.
 #[derive(Debug, Clone)]
 pub enum StoredPhoto {
     /// A file.
     File {
-        /// Which.
+        /// Path of the photo.
         path: PathBuf,
-        /// What the path has to lie beneath.
+        /// Directory that the path must lie in.
         root: Arc<Path>,
-        /// The file as it was when it was sent; none: it was another file.
+        /// Metadata of the file when it was sent; `None` if it was another file.
         stamp: Option<FileStamp>,
-        /// Of the file that was sent; none: it was not sent by us, and which photo the service has is not known.
+        /// Digest of the file that was sent; `None` if this checkpoint did not send it, so the service's photo is unknown.
         digest: Option<Digest>,
     },
-    /// A link to another place than before, or a file where a link was.
+    /// A URL that differs from the previous one, or a file in place of a URL.
     Other,
 }
 
-/// What a look at the photo of an enrolled item has shown.
+/// Result of checking the photo of an enrolled item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PhotoCheck {
-    /// Which.
+    /// Number of the item.
     pub item: ItemId,
-    /// What.
+    /// Change of the photo.
     pub seen: PhotoChange,
 }
 
-/// See [`PhotoCheck`].
+/// Change of an enrolled item's photo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PhotoChange {
-    /// The same photo; its file has this stamp now.
+    /// The photo is the same; its file now has this metadata.
     Same(FileStamp),
-    /// Another one, which is only counted.
+    /// The photo differs and is only counted.
     Other,
-    /// Another one, which is to take the old one's place.
+    /// The photo differs and will replace the old one.
     Replacement,
 }
 
-/// An item that was refused before.
+/// A rejected item whose photo must be checked.
 #[derive(Debug, Clone)]
 pub struct RejectedItem {
-    /// Which.
+    /// Number of the item.
     pub item: ItemId,
-    /// Its file.
+    /// Path of the photo.
     pub path: PathBuf,
-    /// What the path has to lie beneath.
+    /// Directory that the path must lie in.
     pub root: Arc<Path>,
-    /// The file as it was when it was refused; none if there was none.
+    /// Metadata of the file when it was rejected; `None` if there was no file.
     pub stamp: Option<FileStamp>,
 }
 
-/// An item to be sent.
+/// An item to send.
 #[derive(Debug, Clone)]
 pub struct Claimed {
-    /// Which.
+    /// Number of the item.
     pub item: ItemId,
-    /// Its row in its manifest.
+    /// Row number in the manifest.
     pub row: u64,
-    /// Its group.
+    /// Face group.
     pub group: FaceGroupCode,
-    /// Its id.
+    /// User id.
     pub user: MerchantUserId,
-    /// Its photo.
+    /// Photo to send.
     pub picture: PhotoSource,
-    /// What its path has to lie beneath.
+    /// Directory that the photo's path must lie in.
     pub root: PathBuf,
-    /// The records whose place it is to take.
+    /// Records that the photo supersedes.
     pub replaces: Option<Supersedes>,
-    /// Attempts made that count.
+    /// Number of counted attempts.
     pub attempts: u32,
-    /// When its last intent was made, if one was, by the service's clock as far as it was known: milliseconds since 1970.
-    /// What was sent before that is known not to have made a record, or no one would have been sent again.
+    /// Time of the last intent, in milliseconds since 1970 by the estimated service clock; `None` without an intent.
+    /// Earlier requests made no record, or the item would not have been sent again.
     pub intent_ms: Option<i64>,
 }
 
-/// An item whose outcome is not known.
+/// An item in doubt.
 #[derive(Debug, Clone)]
 pub struct InDoubtRow {
-    /// Which.
+    /// The item.
     pub claimed: Claimed,
-    /// Of the fault that raised the doubt.
-    pub code: crate::domain::ErrorCode,
+    /// Code of the failure that left the outcome unknown.
+    pub code: ErrorCode,
 }
 
-/// What is about to be sent.
+/// A request that is about to be sent.
 #[derive(Debug, Clone)]
 pub struct NewIntent {
-    /// Which item.
+    /// Number of the item.
     pub item: ItemId,
-    /// Its group.
+    /// Face group.
     pub group: FaceGroupCode,
-    /// Its id.
+    /// User id.
     pub user: MerchantUserId,
-    /// Of the photo's file.
+    /// Digest of the photo's file.
     pub digest: Option<Digest>,
-    /// Of what is sent, where that is not the file as it is.
+    /// Digest of the bytes to send, if they differ from the file.
     pub sent: Option<Digest>,
-    /// The photo's file.
+    /// Metadata of the photo's file.
     pub stamp: Option<FileStamp>,
-    /// Now, by the service's clock as far as it is known: milliseconds since 1970.
+    /// Current time in milliseconds since 1970 by the estimated service clock.
     pub at_ms: i64,
 }
 
-/// What became of an item.
+/// Outcome of an item.
 #[derive(Debug, Clone)]
 pub struct OutcomeRecord {
-    /// Which.
+    /// Number of the item.
     pub item: ItemId,
-    /// The state in which it is expected to be: `Pending` for a local refusal, `Sending` for an answer, `InDoubt` for a query.
+    /// Expected state: `Pending` for a local rejection, `Sending` for a response, `InDoubt` for a query.
     pub before: ItemState,
-    /// What happened.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The photo's file, for a local refusal.
+    /// Metadata of the photo's file, for a local rejection.
     pub stamp: Option<FileStamp>,
-    /// How long the service took, where it was asked.
+    /// Response time of the service, if it was called.
     pub latency: Option<Duration>,
 }
 
 impl OutcomeRecord {
-    /// Of no file, and without the service.
+    /// Creates a record without file metadata and latency.
     pub fn new(item: ItemId, before: ItemState, outcome: Outcome) -> Self {
         Self { item, before, outcome, stamp: None, latency: None }
     }
 }
 
-/// A run that begins.
+/// A run that starts.
 #[derive(Debug, Clone)]
 pub struct RunStart {
-    /// Its name.
+    /// Name of the run.
     pub id: RunId,
-    /// The access key, masked.
+    /// Masked access key.
     pub access_key: String,
-    /// The rules for photos, in words of their own; none: nothing is to be sent.
+    /// Fingerprint of the photo rules; `None` if the run sends nothing.
     pub rules: Option<String>,
-    /// Calls a second that it may make; none: it sends nothing.
+    /// Maximum calls per second; `None` if the run sends nothing.
     pub quota: Option<f64>,
 }
 
-/// What an opened checkpoint is found to hold.
+/// State of a checkpoint at the start of a run.
 #[derive(Debug, Clone)]
 pub struct CheckpointState {
-    /// Rows in it, and how they stand.
+    /// Rows by state.
     pub counts: Counts,
-    /// Was there a run before?
+    /// Whether there was a run before.
     pub is_resumed: bool,
-    /// The rate that the last run learned.
+    /// Rate in calls per second that the last run learned.
     pub learned_rate: Option<f64>,
-    /// Did the last run end without a word?
+    /// Whether the last run ended without recording a result.
     pub was_killed: bool,
-    /// Have items been removed from it? Then the service may have people who are not in it.
+    /// Whether items may be missing from it, so that the service may hold people whom the checkpoint does not know.
     pub was_purged: bool,
-    /// See [`Store::end_run`].
+    /// Epoch, as [`Store::end_run`] returns it.
     pub epoch: u64,
 }
 
-/// See the module.
+/// Transactional storage of one run.
 pub trait Store: Send + 'static {
     /// Opens a transaction.
     fn begin(&mut self) -> Result<(), StoreError>;
     /// Makes everything since [`begin`](Self::begin) durable.
     fn commit(&mut self) -> Result<(), StoreError>;
 
-    /// A run begins: what was being sent when the last one died is in doubt from here on, and what was refused by other
-    /// rules than these is pending again.
+    /// Starts a run: items that were being sent when the last run died become in doubt, and items rejected under other
+    /// photo rules become pending again.
     fn start_run(&mut self, run: &RunStart) -> Result<CheckpointState, StoreError>;
-    /// A run ends, in whatever way it can still tell of. Gives the checkpoint's epoch: a number that grows with every run
-    /// that begins or ends, so that an old copy is known from a new one.
+    /// Ends the run and returns the checkpoint's epoch: a number that grows whenever a run starts or ends, so that an old
+    /// copy can be told from a new one.
     fn end_run(&mut self, exit_code: u8, reason: &str) -> Result<u64, StoreError>;
 
-    /// A source is about to be read.
+    /// Registers a source before it is read.
     fn open_source(&mut self, name: &str, root: &Path) -> Result<SourceId, StoreError>;
-    /// Takes rows in.
+    /// Ingests rows.
     fn ingest(&mut self, batch: &Batch) -> Result<Ingested, StoreError>;
-    /// How many items this source has named and no other one since.
-    fn items_of(&mut self, _source: SourceId) -> Result<u64, StoreError> {
-        Ok(0)
-    }
-    /// So many files of this source, a directory, were left out in this reading.
-    fn note_skipped(&mut self, _source: SourceId, _files: u64) -> Result<(), StoreError> {
-        Ok(())
-    }
-    /// Every source has been read to its end: what they no longer name has vanished.
+    /// Counts the items that this source was the last to name.
+    fn count_items(&mut self, source: SourceId) -> Result<u64, StoreError>;
+    /// Records how many files of this directory were skipped.
+    fn record_skipped(&mut self, source: SourceId, files: u64) -> Result<(), StoreError>;
+    /// Ends the ingest after every source was read to its end: items that they no longer name have vanished.
     fn finish_ingest(&mut self) -> Result<(), StoreError>;
-    /// Looks at photos of enrolled items.
-    fn record_photo_checks(&mut self, looks: &[PhotoCheck]) -> Result<(), StoreError>;
-    /// Items that were refused, or had failed, are to be sent again.
+    /// Records the results of checking photos of enrolled items.
+    fn record_photo_checks(&mut self, checks: &[PhotoCheck]) -> Result<(), StoreError>;
+    /// Makes rejected and failed items pending again.
     fn requeue(&mut self, items: &[ItemId]) -> Result<(), StoreError>;
 
-    /// Pending items behind `after`, in the order of their numbers, that this run's sources name or that other sources
-    /// left over. While rows are still coming in, fewer may be given than there are.
+    /// Returns pending items after `after` in the order of their numbers, both named by this run's sources and left over
+    /// from other sources. During ingest, it may return fewer than there are.
     fn claim(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError>;
-    /// Items in doubt behind `after`.
+    /// Returns items in doubt after `after`.
     fn in_doubt_items(&mut self, after: ItemId, limit: usize) -> Result<Vec<InDoubtRow>, StoreError>;
-    /// Records that this is about to be sent.
+    /// Records a request before it is sent.
     fn intend(&mut self, intent: &NewIntent) -> Result<Intent, StoreError>;
-    /// Records what became of it.
-    fn settle(&mut self, settlement: &OutcomeRecord) -> Result<ItemUpdate, StoreError>;
+    /// Records the outcome of an item.
+    fn settle(&mut self, outcome: &OutcomeRecord) -> Result<ItemUpdate, StoreError>;
 
-    /// The service has these records of an item that is to replace them.
+    /// Records which records of the service an item supersedes.
     fn record_superseded(&mut self, item: ItemId, records: &[i64]) -> Result<(), StoreError>;
-    /// Enrolled items behind `after` whose old records are still to be removed.
+    /// Returns enrolled items after `after` whose superseded records must still be deleted.
     fn pending_deletes(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError>;
-    /// Records that this is about to be removed.
-    fn intend_delete(&mut self, removal: &DeleteIntent) -> Result<(), StoreError>;
-    /// The old records of an item are gone.
+    /// Records the deletion of a record before it is sent.
+    fn intend_delete(&mut self, delete: &DeleteIntent) -> Result<(), StoreError>;
+    /// Records that all superseded records of an item are deleted.
     fn finish_delete(&mut self, item: ItemId) -> Result<(), StoreError>;
 
-    /// How the rows stand.
+    /// Counts the rows by state.
     fn counts(&mut self) -> Result<Counts, StoreError>;
-    /// What the run has done so far, for whoever looks from elsewhere, or afterwards.
+    /// Records what the run has done so far, for readers of the checkpoint.
     fn record_totals(&mut self, totals: &RunTotals, limited_by: Bottleneck) -> Result<(), StoreError>;
-    /// The rate that this run has learned; none: the service takes whatever it is given.
+    /// Saves the learned rate in calls per second; `None` if the service does not throttle.
     fn save_rate(&mut self, per_second: Option<f64>) -> Result<(), StoreError>;
 }
 
-/// One item or refused row, as `export` gives it.
+/// One item or rejected row, as `export` returns it.
 #[derive(Debug, Clone)]
 pub struct ExportRow {
-    /// The row in its source.
+    /// Row number in the source.
     pub row: u64,
-    /// The source's name.
+    /// Name of the source.
     pub source: Arc<str>,
-    /// The photo's file, absolute, if the row has one.
+    /// Absolute path of the photo, if the row has one.
     pub path: Option<PathBuf>,
-    /// The photo's link, if the row has one.
+    /// URL of the photo, if the row has one.
     pub url: Option<String>,
-    /// As written.
+    /// User id as written.
     pub user: Option<String>,
-    /// As written, or the run's `--group`.
+    /// Face group as written, or the run's `--group`.
     pub group: Option<String>,
-    /// How it stands.
+    /// State of the item.
     pub state: ItemState,
-    /// Who refused.
-    pub stage: Option<crate::domain::RejectedBy>,
-    /// Why.
+    /// Who rejected it.
+    pub stage: Option<RejectedBy>,
+    /// Error code.
     pub code: Option<String>,
-    /// Why, for a person.
+    /// Reason in plain text.
     pub message: Option<String>,
-    /// Of the last answer.
+    /// Request id of the last response.
     pub request_id: Option<String>,
     /// Attempts made that count.
     pub attempts: u32,
-    /// `faceQuality`.
+    /// `faceQuality` of the response.
     pub quality: Option<String>,
-    /// Of the bytes that were sent.
+    /// Digest of the photo's file.
     pub digest: Option<Digest>,
-    /// Milliseconds since 1970.
+    /// Time of the enrollment in milliseconds since 1970.
     pub enrolled_ms: Option<i64>,
-    /// Of the last answer.
+    /// Latency of the last response in milliseconds.
     pub latency_ms: Option<u64>,
-    /// What told us.
-    pub confirmed_by: Option<crate::domain::ConfirmedBy>,
-    /// The manifest's other fields.
-    pub extra: crate::domain::Extra,
+    /// What confirmed the enrollment.
+    pub confirmed_by: Option<ConfirmedBy>,
+    /// Other columns of the manifest.
+    pub extra: Extra,
 }
 
-/// The rate of now is that of so long: a run notes what it has done every 5 s.
-const LATELY_MS: i64 = 60_000;
+/// Window of the recent rate; a run records a sample every 5 s.
+const RECENT_WINDOW_MS: i64 = 60_000;
 
-/// What a run did, as it noted it itself.
+/// Summary of a run, as the run recorded it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunSummaryRow {
-    /// Its name.
+    /// Name of the run.
     pub run_id: String,
-    /// Milliseconds since 1970.
+    /// Start in milliseconds since 1970.
     pub started_ms: i64,
-    /// None: it goes on, or it died.
+    /// End in milliseconds since 1970; `None` if the run is live or was killed.
     pub ended_ms: Option<i64>,
-    /// None: it goes on, or it died.
+    /// Exit code; `None` if the run is live or was killed.
     pub exit_code: Option<u8>,
-    /// Why it ended so.
+    /// Reason of the exit.
     pub exit_reason: Option<String>,
-    /// Calls a second that it might make; none: it sent nothing.
+    /// Maximum calls per second; `None` if the run sent nothing.
     pub quota: Option<f64>,
-    /// What kept it from going faster, when it noted it last.
+    /// Bottleneck in the last sample.
     pub limited_by: Option<String>,
-    /// Does it go on?
+    /// Whether the run is live.
     pub is_live: bool,
-    /// What it has done, when it noted it last.
+    /// Totals in the last sample.
     pub totals: RateSample,
-    /// How long answers took.
+    /// Response times.
     pub latencies: Latencies,
-    /// Its totals at moments.
+    /// Samples of the totals over time.
     pub paces: Vec<RateSample>,
 }
 
-/// A run's totals at a moment.
+/// Totals of a run at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RateSample {
-    /// Milliseconds since 1970.
+    /// Time of the sample in milliseconds since 1970.
     pub at_ms: i64,
-    /// AddFaceRecord calls.
+    /// Number of AddFaceRecord calls.
     pub calls: u64,
-    /// Of them, throttled.
+    /// Number of throttled AddFaceRecord calls.
     pub throttled: u64,
-    /// Rows enrolled.
+    /// Number of newly enrolled rows.
     pub newly_enrolled: u64,
 }
 
 impl RunSummaryRow {
-    /// When it was last heard of: milliseconds since 1970.
+    /// Time of the end or of the last sample, in milliseconds since 1970.
     pub fn last_ms(&self) -> i64 {
         self.ended_ms.unwrap_or(self.totals.at_ms)
     }
 
-    /// Calls a second over the last minute that it noted.
+    /// Calls per second over the last recorded minute.
     pub fn recent_rate(&self) -> f64 {
         let Some(last) = self.paces.last().copied() else { return 0.0 };
-        let first = self.paces.iter().find(|pace| pace.at_ms >= last.at_ms - LATELY_MS).copied().unwrap_or(last);
+        let first = self.paces.iter().find(|pace| pace.at_ms >= last.at_ms - RECENT_WINDOW_MS).copied().unwrap_or(last);
         let seconds = (last.at_ms - first.at_ms) as f64 / 1_000.0;
         if seconds > 0.0 { last.calls.saturating_sub(first.calls) as f64 / seconds } else { 0.0 }
     }

@@ -94,8 +94,8 @@ impl Plan<'_> {
                     return ControlFlow::Break(());
                 }
                 let Finding { row, code, .. } = finding;
-                match finding.gravity {
-                    Severity::CallFailure => tracing::debug!(row, %code, "would be rejected"),
+                match finding.severity {
+                    Severity::Error => tracing::debug!(row, %code, "would be rejected"),
                     Severity::Warning => tracing::debug!(row, %code, "is to be known"),
                     Severity::Unread => tracing::debug!(row, %code, "could not be read now"),
                 }
@@ -126,7 +126,7 @@ impl Plan<'_> {
     }
 
     fn handle_answer(&self, survey: &CheckTotals, processors: usize, exit: Exit) {
-        let forecast = Forecast::of(survey, self.qps.get(), processors);
+        let forecast = Forecast::new(survey, self.qps.get(), processors);
         if self.json {
             report::print_json(&CheckSummary::new(survey, &forecast, exit.code()));
         } else if self.report == ReportSink::Text {

@@ -50,7 +50,7 @@ pub(super) async fn show(log: &LogArgs) -> Result<Exit, CliError> {
     let ca_file = run.get_one::<std::path::PathBuf>("ca_file");
     let roots = ca_file.map(std::fs::read).transpose().map_err(|error| usage(format!("--ca-file: {error}").into()))?;
     let roots = roots.unwrap_or_default();
-    let credentials = match Credentials::find(|name| std::env::var(name).ok(), &roots).await {
+    let credentials = match Credentials::resolve(|name| std::env::var(name).ok(), &roots).await {
         Ok(found) => format!("{:<20} {:<34} {}", "access key", found.masked_id(), found.origin()),
         Err(error) => format!("{:<20} {:<34} {error}", "access key", "-"),
     };

@@ -150,9 +150,9 @@ impl From<CredentialsError> for CliError {
             CredentialsError::None(_) if error.is_transient() => Self::new(Exit::TimeUp, error)
                 .with_hint("whoever gives the key can't be reached: see to the network, or run again later"),
             CredentialsError::None(_)
-            | CredentialsError::Half(_)
+            | CredentialsError::IncompleteKey(_)
             | CredentialsError::Malformed(_)
-            | CredentialsError::NotHere(_) => Self::new(Exit::Fatal, error),
+            | CredentialsError::NotLoopback(_) => Self::new(Exit::Fatal, error),
         }
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn purge(args: &PurgeArgs) -> Result<Exit, CliError> {
     let path = place::to_look_into(&args.which)?;
     let before =
         jiff::Timestamp::now().as_millisecond() - i64::try_from(args.older_than.as_millis()).unwrap_or(i64::MAX);
-    let forgotten = forget(&path, &PurgeFilter::EnrolledItem(before))?;
+    let forgotten = forget(&path, &PurgeFilter::EnrolledBefore(before))?;
     let rows = forgotten.rows;
     report::print(&format!("{} removed from {}", report::plural(rows, "enrolled row"), path.display()));
     tell_files(&path, &forgotten);

@@ -225,7 +225,7 @@ fn is_photo(path: &Path) -> bool {
     let mut head = Vec::new();
     let read = File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
     read.is_ok()
-        && match Kind::of(&head) {
+        && match Kind::detect(&head) {
             Kind::Jpeg | Kind::Png | Kind::Gif | Kind::WebP | Kind::Heic | Kind::Avif | Kind::Tiff | Kind::JpegXl => {
                 true
             }

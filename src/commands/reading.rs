@@ -4,7 +4,7 @@ use super::CliError;
 use crate::{
     cli::{PhotoArgs, Send, SourceArgs},
     domain::FaceGroupCode,
-    manifest::{self, Files, Source},
+    manifest::{self, FileFilter, Source},
     picture::{QualityPolicy, Rules},
 };
 
@@ -20,7 +20,7 @@ pub(super) fn open(args: &SourceArgs, group: Option<FaceGroupCode>) -> Result<Ve
         allow_odd_ids: args.allow_odd_ids,
         columns: args.column.clone(),
         id_from: args.id_from,
-        files: Files { include: args.include.clone(), exclude: args.exclude.clone() },
+        files: FileFilter { include: args.include.clone(), exclude: args.exclude.clone() },
     };
     args.sources.iter().map(|source| Ok(manifest::open(source, &settings)?)).collect()
 }
@@ -30,8 +30,8 @@ pub(super) fn rules(args: &PhotoArgs, poor: QualityPolicy) -> Rules {
     Rules {
         fit: args.fit,
         landscape: args.landscape,
-        poor: if args.reject_poor { QualityPolicy::Reject } else { poor },
-        has_stream: args.send != Send::Inline,
+        quality: if args.reject_poor { QualityPolicy::Reject } else { poor },
+        allows_upload: args.send != Send::Inline,
         ..Rules::default()
     }
 }

@@ -16,7 +16,9 @@ pub(super) fn of(checkpoint: &Path, binding: &str, group: Option<&FaceGroupCode>
     let folder = std::path::absolute(checkpoint).ok()?.parent()?.to_owned();
     let files = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
     let is_one = |file: &PathBuf| {
-        file.file_name() != checkpoint.file_name() && file.to_string_lossy().ends_with(ENDING) && Reader::is_one(file)
+        file.file_name() != checkpoint.file_name()
+            && file.to_string_lossy().ends_with(ENDING)
+            && Reader::is_checkpoint(file)
     };
     let enrolled = |file: &PathBuf| -> Option<u64> {
         let reader = Reader::open(file).ok()?;

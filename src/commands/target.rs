@@ -39,8 +39,8 @@ pub(super) async fn service(args: &ServiceArgs, belongs_to: Option<&str>) -> Res
     let upload = Endpoint::custom(&args.upload_endpoint)?;
     // Before anything is asked of anyone: what is set up wrongly is not to be found out halfway.
     Proxy::from_environment(|name| std::env::var_os(name)).map_err(|error| CliError::new(Exit::Usage, error))?;
-    let credentials = Credentials::find(|name| std::env::var(name).ok(), &roots(args)?).await?;
-    let binding = endpoint.binding();
+    let credentials = Credentials::resolve(|name| std::env::var(name).ok(), &roots(args)?).await?;
+    let binding = endpoint.target_id();
     Ok(Target {
         endpoint,
         upload: UploadTarget { endpoint: upload, region: region.map(Region::id) },
@@ -91,7 +91,7 @@ fn region(args: &ServiceArgs) -> Result<Option<Region>, CliError> {
 fn endpoint(args: &ServiceArgs, region: Option<Region>) -> Result<Endpoint, CliError> {
     match (&args.endpoint, region) {
         (Some(url), _) => Ok(Endpoint::custom(url)?),
-        (None, Some(region)) => Ok(Endpoint::of_region(region, args.network)),
+        (None, Some(region)) => Ok(Endpoint::for_region(region, args.network)),
         (None, None) => Err(CliError::new(Exit::Usage, "no region given: data is kept apart by region, so it is never guessed")
             .with_hint("give --region ap-southeast-1 (or ap-southeast-5, cn-hongkong, ap-southeast-3), or try it out with --sandbox")),
     }
@@ -121,7 +121,7 @@ pub(super) async fn sandbox(args: &ServiceArgs, qps: Qps, checkpoint: &Path) -> 
     Ok(Target {
         upload: UploadTarget { endpoint: endpoint.clone(), region: None },
         endpoint,
-        credentials: Credentials::fixed(key),
+        credentials: Credentials::from_static(key),
         binding: SANDBOX_BINDING.to_owned(),
         sandbox: Some(sandbox),
     })

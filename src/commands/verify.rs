@@ -264,7 +264,7 @@ impl From<AuditError> for CliError {
             AuditError::Store(error) => error.into(),
             AuditError::Fatal(fatal) => fatal.into(),
             AuditError::Unanswered(_) => Self::new(Exit::TimeUp, error).with_hint("nothing was changed; run it again"),
-            AuditError::NoId(_) => Self::new(Exit::Checkpoint, error),
+            AuditError::InvalidId(_) => Self::new(Exit::Checkpoint, error),
         }
     }
 }

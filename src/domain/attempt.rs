@@ -1,147 +1,146 @@
-//! One attempt: what is about to be sent, and what the answer means for a retry.
+//! One attempt to enroll an item: what is about to be sent, and what the answer means for a retry.
 
 use std::time::Duration;
 
 use super::{Digest, ErrorCode, FaceGroupCode, ItemId, MerchantUserId, RequestId};
 
-/// What is about to be sent; on disk before the first byte leaves.
+/// An AddFaceRecord call about to be made. It is on disk before the first byte leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
-    /// Which item.
+    /// The item.
     pub item: ItemId,
-    /// Its group.
+    /// Face group of the item.
     pub group: FaceGroupCode,
-    /// Its id.
+    /// Id of the person.
     pub user: MerchantUserId,
-    /// Which attempt of this item, the first being 1.
+    /// Number of this attempt, starting at 1.
     pub attempt: u32,
-    /// SHA-256 of the bytes that go; none for a link.
+    /// SHA-256 of the bytes sent; `None` for a link.
     pub digest: Option<Digest>,
 }
 
-/// The records whose place a new photo's record is to take.
+/// The old records that a new photo's record replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Supersedes {
-    /// Not asked for yet.
+    /// Not queried yet.
     Unknown,
-    /// Their numbers at the service.
+    /// Record ids at the service.
     Records(Vec<i64>),
 }
 
-/// What is on disk before a record is removed: its number was read before the new photo was sent, so it can't be the
-/// new photo's.
+/// A DeleteFaceRecord call about to be made. The record id was read before the new photo was sent, so it can't belong to
+/// the new photo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteIntent {
-    /// Whose.
+    /// The item whose old record is deleted.
     pub item: ItemId,
-    /// The record's number at the service. Never given twice.
+    /// Record id at the service, which never reuses one.
     pub record: i64,
 }
 
 /// The answer to one request.
 #[derive(Debug)]
 pub struct Answer {
-    /// What it means for the item.
+    /// Meaning for the item.
     pub verdict: Verdict,
-    /// What it means for the run, if it is not the service's answer. The item is in doubt then.
+    /// Meaning for the run if the answer did not come from the service. The item is then in doubt.
     pub run_effect: Option<RunEffect>,
-    /// `x-acs-retry-after`: how long every caller is to wait, whatever the verdict.
+    /// `x-acs-retry-after`: every caller waits this long, whatever the verdict.
     pub retry_after: Option<Duration>,
-    /// From the first byte sent to the verdict.
+    /// Time from the first byte sent to the verdict.
     pub latency: Duration,
 }
 
-/// What an answer means. Each has one meaning for a retry.
+/// Meaning of an answer. Each variant allows exactly one way to retry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// 2xx, `Code: Success`, `Passed: Y`.
+    /// Success: 2xx, `Code: Success`, `Passed: Y`.
     Enrolled(EnrollmentReceipt),
-    /// The service read the request and refused this photo: never to be sent again as it is.
+    /// The service read the request and rejected this photo. Never resend it unchanged.
     Refused(ApiRejection),
-    /// Not executed: too many calls. Free to be sent again, later.
+    /// Not executed because of too many calls. Resend later.
     Throttled(ApiRejection),
-    /// Known not to have been executed (never left, or refused before it was looked at). May be sent again.
+    /// Certainly not executed: it never left, or was refused unread. May be resent.
     NotSent(CallFailure),
-    /// May have been executed. Never to be sent again before the service has said that the record is absent.
+    /// May have been executed. Never resend before the service has confirmed that the record is absent.
     MaybeSent(CallFailure),
-    /// Nothing will go better until a person acts: stop the run. Not executed: the service's own answer says so, or
-    /// nothing was sent.
+    /// No call can succeed until a person acts, so the run stops. Not executed: the service said so, or nothing was sent.
     Fatal(FatalError),
 }
 
-/// What the status of an answer that is not the service's means for the run. For its item it proves nothing.
+/// Effect on the run of an answer that did not come from the service. It proves nothing about the item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunEffect {
-    /// Drain: nothing will go better until a person acts.
+    /// Drain the run: no call can succeed until a person acts.
     Stop(FatalError),
-    /// Send more slowly, as after a throttle.
+    /// Send more slowly, as after a throttled call.
     SlowDown,
 }
 
-/// The service has enrolled the face.
+/// Details of a successful AddFaceRecord call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnrollmentReceipt {
-    /// The service's name of the request.
+    /// Request id given by the service.
     pub request_id: Option<RequestId>,
     /// `faceQuality` of `ExtFaceInfo`.
     pub quality: Option<String>,
 }
 
-/// The service has refused, by a `Code`.
+/// A rejection by the service, with its `Code`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiRejection {
     /// `Code`, or `Passed=N`.
     pub code: ErrorCode,
     /// `Message`.
     pub message: String,
-    /// The service's name of the request.
+    /// Request id given by the service.
     pub request_id: Option<RequestId>,
 }
 
-/// What went wrong with an exchange.
+/// A call that failed without an answer about the photo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallFailure {
-    /// Its kind.
+    /// Kind of failure.
     pub kind: FailureKind,
-    /// For a person: no secret and no image byte in it.
+    /// Text for people, without secrets or image bytes.
     pub message: String,
-    /// The service's name of the request, if it answered.
+    /// Request id, if the service answered.
     pub request_id: Option<RequestId>,
 }
 
-/// The kinds of faults. The name of each is the `code` of an item that it leaves behind.
+/// Kind of a call failure. The variant's name becomes the item's `code`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FailureKind {
     /// No connection: DNS, TCP, TLS.
     ConnectFailed,
-    /// The proxy can't be reached, or does not lead to the service.
+    /// The proxy is unreachable or does not lead to the service.
     ProxyFailed,
-    /// The server's certificate is not to be trusted.
+    /// The server's certificate is not trusted.
     CertificateRefused,
-    /// The clock was wrong and has been corrected.
+    /// The clock was wrong and is now corrected.
     ClockCorrected,
-    /// The access key had ended, and there is another one now.
+    /// The access key had expired and has been refreshed.
     KeyRenewed,
-    /// The service has seen this nonce before, so a copy of the request is on its way.
+    /// The service has already seen this nonce, so a copy of the request was delivered.
     NonceUsed,
-    /// The service failed to read a link (`DownloadTimeout`).
+    /// The service could not download the linked photo (`DownloadTimeout`).
     DownloadTimeout,
-    /// No answer in time.
+    /// No answer before the timeout.
     Timeout,
-    /// The connection broke after bytes had left.
+    /// The connection broke after bytes were sent.
     ConnectionLost,
-    /// An answer that is not the service's, or can't be read: HTML, truncated JSON, `Success` without `Passed`.
+    /// The answer is not the service's or is unreadable: HTML, truncated JSON, `Success` without `Passed`.
     UnreadableAnswer,
-    /// The service says that it failed, by this code.
+    /// The service reports its own failure with this code.
     Service(ErrorCode),
-    /// The photo could not be uploaded.
+    /// The photo upload failed.
     UploadFailed,
-    /// The process ended between intent and outcome.
+    /// The process ended after the intent and before the outcome.
     Interrupted,
 }
 
 impl FailureKind {
-    /// The `code` column.
+    /// Value of the `code` column.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Service(code) => code.clone(),
@@ -161,87 +160,87 @@ impl FailureKind {
     }
 }
 
-/// Why the run can't go on. Each says what a person has to do.
+/// Why the run can't go on until a person acts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FatalError {
     /// The key is unknown, disabled or expired.
     #[error("the credentials were refused ({code}): {message}")]
     Credentials {
-        /// The service's code.
+        /// Error code from the service.
         code: ErrorCode,
-        /// The service's words, without what it quotes of the request.
+        /// The service's message, without the parts of the request that it quotes.
         message: String,
     },
-    /// The signature was refused: the secret does not belong to the key.
+    /// The signature was rejected: the secret does not belong to the key.
     #[error("the signature was refused ({code}): the access key secret does not belong to the access key id")]
     Signature {
-        /// The service's code.
+        /// Error code from the service.
         code: ErrorCode,
     },
-    /// The RAM user lacks the permission.
+    /// The RAM user lacks a permission.
     #[error("permission denied ({code}): {message}")]
     Permission {
-        /// The service's code.
+        /// Error code from the service.
         code: ErrorCode,
-        /// The service's words.
+        /// Message from the service.
         message: String,
     },
     /// The account is not activated, or has overdue payments.
     #[error("the account is not served ({code}): {message}")]
     Account {
-        /// The service's code.
+        /// Error code from the service.
         code: ErrorCode,
-        /// The service's words.
+        /// Message from the service.
         message: String,
     },
-    /// The endpoint does not know this API, or sends elsewhere.
+    /// The endpoint does not serve this API, or redirects.
     #[error("this endpoint does not serve the API: {message}")]
     Endpoint {
-        /// What it answered.
+        /// The endpoint's answer.
         message: String,
     },
-    /// Something on the way answers in the service's place.
+    /// Something between us and the service answers in its place.
     #[error(
         "the answer is not the service's (HTTP {status}): a proxy, a firewall or a sign-in page answers in its place"
     )]
     Intercepted {
-        /// The HTTP status.
+        /// HTTP status of the answer.
         status: u16,
     },
-    /// The server's certificate can't be trusted.
+    /// The server's certificate is not trusted.
     #[error("the server's certificate was refused: {message}")]
     Certificate {
-        /// Why.
+        /// Reason from the TLS library.
         message: String,
     },
-    /// The proxy refuses us, or has never led to the service.
+    /// The proxy refuses the connection, or never led to the service.
     #[error("{message}")]
     Proxy {
-        /// Which, and why.
+        /// The proxy and the reason.
         message: String,
     },
-    /// The clock is wrong, and correcting it did not help.
+    /// The clock is wrong and correcting it did not help.
     #[error("the service refuses our clock ({code}): {message}")]
     Clock {
-        /// The service's code.
+        /// Error code from the service.
         code: ErrorCode,
-        /// The service's words.
+        /// Message from the service.
         message: String,
     },
-    /// The service has no such group.
+    /// The face group does not exist.
     #[error("there is no face group {group} in this region")]
     UnknownGroup {
-        /// Which.
+        /// The missing group.
         group: FaceGroupCode,
     },
-    /// The same refusal again and again: the cause is not in the photos.
+    /// Many photos in a row were rejected with the same code, so the cause is not in the photos.
     #[error("the last {count} photos were all refused with {code}: {message}")]
     SameRefusal {
-        /// Which.
+        /// Error code from the service.
         code: ErrorCode,
-        /// How often in a row.
+        /// Number of rejections in a row.
         count: u32,
-        /// The service's words.
+        /// Message from the service.
         message: String,
     },
 }

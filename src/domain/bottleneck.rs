@@ -1,25 +1,25 @@
-//! What keeps a run from going faster.
+//! What limits the rate of a run.
 
 use std::fmt;
 
-/// The constraint that binds at a moment.
+/// What limits the rate at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bottleneck {
-    /// `--qps`: as it should be.
+    /// `--qps`, the intended limit.
     Quota,
-    /// The service throttles: the rate is below `--qps`.
+    /// The service throttles, so the rate is below `--qps`.
     Throttled,
-    /// `--window` is closed.
+    /// The `--window` is closed.
     Window,
-    /// The service is not answering.
+    /// The service does not answer.
     Away,
-    /// The service's answers are slow: every place in flight is taken.
+    /// Answers are slow and every in-flight slot is taken.
     Answers,
-    /// Intents wait for the checkpoint's disk.
+    /// Intents wait for the checkpoint's disk to commit.
     Disk,
-    /// Photos are read, fitted and encoded more slowly than they could be sent.
+    /// Photos are prepared more slowly than they could be sent.
     Photos,
-    /// There is nothing to send: rows are still being read, or all are done.
+    /// Nothing to send: rows are still being read, or all are done.
     Rows,
 }
 

@@ -1,79 +1,79 @@
-//! Counts that must add up.
+//! Counts of a checkpoint and of a run.
 
 use std::collections::BTreeMap;
 
-/// The rows by state, as `status` and the summary show them.
+/// Number of rows by state, as `status` and the summary show them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Every row: items and rows that could not become one.
+    /// All rows: items and rows that could not become one.
     pub total: u64,
-    /// Files of directories that were left out: no rows.
+    /// Files of directories that were skipped. They are not rows.
     pub skipped: u64,
-    /// The service has the record.
+    /// Items with a record at the service.
     pub enrolled: u64,
-    /// Refused for good.
+    /// Items that will never pass unchanged.
     pub rejected: u64,
-    /// Attempts used up.
+    /// Items whose attempts are used up.
     pub failed: u64,
-    /// Outcome not known.
+    /// Items whose outcome is unknown.
     pub in_doubt: u64,
-    /// Not attempted yet, or to be attempted again.
+    /// Items not attempted yet, or waiting for another attempt.
     pub pending: u64,
-    /// Enrolled ids with another photo now.
+    /// Enrolled items whose photo has changed since.
     pub changed: u64,
-    /// Enrolled again with another photo, and the old one's record is still there.
+    /// Items enrolled again with a new photo while the old record still exists.
     pub to_remove: u64,
-    /// Items that their manifest no longer names.
+    /// Items that are no longer in their manifest.
     pub vanished: u64,
-    /// Items by code, of those that have one.
+    /// Number of items by code, where they have one.
     pub by_code: BTreeMap<String, u64>,
 }
 
 impl Counts {
-    /// Do the states add up to the rows?
+    /// Whether the states add up to the rows.
     pub fn is_balanced(&self) -> bool {
         self.total == self.enrolled + self.rejected + self.failed + self.in_doubt + self.pending
     }
 }
 
-/// What one run did, beside what the checkpoint holds.
+/// What one run did, in addition to the checkpoint's counts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RunTotals {
     /// Items that became `enrolled` in this run.
     pub newly_enrolled: u64,
-    /// Items that were sent, however often.
+    /// Items sent, each counted once.
     pub sent: u64,
-    /// Of them, those that are enrolled.
+    /// Sent items that are now enrolled.
     pub sent_enrolled: u64,
     /// AddFaceRecord calls made.
     pub calls: u64,
-    /// Of them, answered by a throttle.
+    /// AddFaceRecord calls that were throttled.
     pub throttled: u64,
     /// QueryFaceRecord and QueryFaceGroup calls made.
     pub queries: u64,
     /// Items that became `rejected` in this run.
     pub newly_rejected: u64,
-    /// Photos that were prepared and are smaller than the service recommends.
+    /// Prepared photos that are smaller than the service recommends.
     pub small: u64,
-    /// Seconds from start to end.
+    /// Duration of the run in seconds.
     pub elapsed_s: f64,
-    /// AddFaceRecord calls a second, between the first and the last of them.
+    /// AddFaceRecord calls per second, from the first call to the last.
     pub rate: f64,
-    /// How long its conclusive answers took.
+    /// Latencies of the conclusive answers.
     pub latencies: Latencies,
 }
 
-/// How long answers took: (milliseconds, answers), in ascending order.
+/// Latency histogram: (milliseconds, number of answers), ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Latencies(pub Vec<(u64, u64)>);
 
 impl Latencies {
-    /// Answers in all.
+    /// Total number of answers.
     pub fn answers(&self) -> u64 {
         self.0.iter().map(|(_, n)| n).sum()
     }
 
-    /// Milliseconds within which this share of them came; none without an answer.
+    /// Milliseconds within which this share of the answers came; `None` without answers.
     pub fn quantile(&self, share: f64) -> Option<u64> {
         let wanted = (self.answers() as f64 * share).ceil().max(1.0) as u64;
         let mut seen = 0;
@@ -84,7 +84,7 @@ impl Latencies {
         self.0.iter().find(reached).map(|(ms, _)| *ms)
     }
 
-    /// Those of several runs together.
+    /// Combines the histograms of several runs.
     pub fn sum<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
         let mut sum = BTreeMap::new();
         for (ms, n) in all.into_iter().flat_map(|latencies| &latencies.0) {
@@ -94,14 +94,14 @@ impl Latencies {
     }
 }
 
-/// The last word of a run.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunSummary {
     /// What this run did.
     pub totals: RunTotals,
     /// The exit code.
     pub exit_code: u8,
-    /// Why, in a sentence.
+    /// Reason for the exit code, as a sentence.
     pub exit_reason: String,
 }
 
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_those_of_all_answers() {
+    fn quantiles_cover_all_runs() {
         let one = Latencies(vec![(10, 98), (200, 1)]);
         let both = Latencies::sum([&one, &Latencies(vec![(10, 1)])]);
         assert_eq!(both, Latencies(vec![(10, 99), (200, 1)]));

@@ -1,9 +1,9 @@
-//! Ids that a spreadsheet or a program has damaged: the number, error or null that it wrote where an id had been.
+//! Finds ids that a spreadsheet or a program has replaced by a number, an error or a null.
 //!
-//! The rules look for what programs write, not for what is unusual: `1E5` and `12.5` may well be ids, `1E+05` and `12.0`
-//! come from a spreadsheet or from pandas.
+//! The rules match what programs write, not what is unusual: `1E5` and `12.5` may well be ids, but `1E+05` and `12.0` come
+//! from a spreadsheet or from pandas.
 
-/// How an id is damaged, in words that follow "merchant_user_id".
+/// Damage to an id. The message follows "merchant_user_id".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     /// `6.22848E+17`
@@ -13,50 +13,50 @@ pub enum Damage {
     #[error("is a number with decimals or separators: format the column as text and export it again")]
     FormattedNumber,
     /// `1-Mar`
-    #[error("is a date as spreadsheets write it: format the column as text and export it again")]
+    #[error("is a date written by a spreadsheet: format the column as text and export it again")]
     Date,
     /// `="00123"`
     #[error("is a formula: export the values of the column")]
     Formula,
     /// `#N/A`
-    #[error("is an error of a spreadsheet: mend the cell")]
+    #[error("is a spreadsheet error: fix the cell")]
     ErrorValue,
     /// `NULL`, `nan`
-    #[error("is what programs write where there is no value: give the row an id")]
+    #[error("is a placeholder for a missing value: give the row an id")]
     NoValue,
     /// `true`
-    #[error("is a truth value: give the row an id")]
+    #[error("is a boolean: give the row an id")]
     TruthValue,
     /// `'0042`, `"0042"`
     #[error("begins with an apostrophe or is in quotes: export the values of the column")]
     Quoted,
     /// `???`, U+FFFD
-    #[error("has lost its characters in a conversion: export it again, as UTF-8")]
+    #[error("lost characters in a conversion: export it again as UTF-8")]
     LostCharacters,
-    /// A list, an object or a number with a fraction where JSON has the id.
-    #[error("is no text and no whole number: write it in quotes")]
+    /// A list, an object or a fraction as the id in JSON.
+    #[error("is neither text nor a whole number: write it in quotes")]
     JsonValue,
 }
 
-/// What programs write for a value that is missing, in any case.
-const NO_VALUES: [&str; 10] =
+/// Words for a missing value, in any letter case.
+const NULL_WORDS: [&str; 10] =
     ["null", "(null)", "<null>", "none", "undefined", "n/a", "<na>", "[object object]", "\\n", "infinity"];
-/// The same in this case only: Nan and Nat are names of people.
-const NO_VALUES_AS_WRITTEN: [&str; 9] = ["nan", "NaN", "NAN", "-nan", "NaT", "NA", "inf", "-inf", "-Infinity"];
-/// Errors of spreadsheets that don't end in `!` or `?`, in some of their languages.
-const ERRORS: [&str; 5] = ["#N/A", "#NV", "#N/D", "#ND", "#GETTING_DATA"];
+/// Words for a missing value in exactly this letter case; Nan and Nat are names of people.
+const NULL_WORDS_EXACT_CASE: [&str; 9] = ["nan", "NaN", "NAN", "-nan", "NaT", "NA", "inf", "-inf", "-Infinity"];
+/// Spreadsheet errors that don't end in `!` or `?`, in several languages.
+const SPREADSHEET_ERRORS: [&str; 5] = ["#N/A", "#NV", "#N/D", "#ND", "#GETTING_DATA"];
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
-/// What is wrong with an id that a spreadsheet or a program has damaged; none where it looks sound.
+/// The damage to an id; `None` if the id looks sound.
 pub fn find_damage(id: &str) -> Option<Damage> {
-    // Most ids: every rule needs another character, or a word without a digit.
+    // Fast path for most ids: every rule needs some other character, or a word without digits.
     if id.bytes().all(|byte| byte.is_ascii_alphanumeric()) && id.bytes().any(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let is_no_value =
-        NO_VALUES.iter().any(|known| known.eq_ignore_ascii_case(id)) || NO_VALUES_AS_WRITTEN.contains(&id);
+    let is_null_word =
+        NULL_WORDS.iter().any(|known| known.eq_ignore_ascii_case(id)) || NULL_WORDS_EXACT_CASE.contains(&id);
     let rules = [
-        (is_no_value, Damage::NoValue),
+        (is_null_word, Damage::NoValue),
         (["true", "false"].iter().any(|known| known.eq_ignore_ascii_case(id)), Damage::TruthValue),
         (is_error(id), Damage::ErrorValue),
         (id.starts_with('='), Damage::Formula),
@@ -73,14 +73,14 @@ fn are_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// `#REF!`, `#NAME?`, `Err:502`, and the hashes of a column that is too narrow.
+/// Spreadsheet errors (`#REF!`, `#NAME?`, `Err:502`) and the `####` of a column that is too narrow.
 fn is_error(id: &str) -> bool {
-    let is_known = ERRORS.iter().any(|known| known.eq_ignore_ascii_case(id));
+    let is_known = SPREADSHEET_ERRORS.iter().any(|known| known.eq_ignore_ascii_case(id));
     let is_marked = id.starts_with('#') && (id.ends_with(['!', '?']) || id.bytes().all(|byte| byte == b'#'));
     is_known || is_marked || id.strip_prefix("Err:").is_some_and(are_digits)
 }
 
-/// The exponent has its sign, or the number its decimal mark: `6.2E+17`, `1E+05`, `6.2e17`; not `1E5`.
+/// A number whose exponent has a sign or whose mantissa has a decimal mark: `6.2E+17`, `1E+05`, `6.2e17`; not `1E5`.
 fn is_scientific(id: &str) -> bool {
     let number = id.strip_prefix(['+', '-']).unwrap_or(id);
     let Some((mantissa, exponent)) = number.split_once(['E', 'e']) else { return false };
@@ -90,7 +90,7 @@ fn is_scientific(id: &str) -> bool {
     is_number && (mantissa.len() > whole.len() || exponent.len() > digits.len())
 }
 
-/// `1001.0`, `1001,00`, `1,001`.
+/// A whole number with decimals or separators: `1001.0`, `1001,00`, `1,001`.
 fn is_formatted(id: &str) -> bool {
     let number = id.strip_prefix(['+', '-']).unwrap_or(id);
     if let Some((whole, zeros)) = number.rsplit_once(['.', ',']) {
@@ -109,7 +109,7 @@ fn is_grouped(number: &str) -> bool {
     first && others.peek().is_some() && others.all(|group| are_digits(group) && group.len() == 3)
 }
 
-/// `1-Mar`, `3月1日`, `2024-03-01 00:00:00`: what becomes of `MAR1` and `3-1`.
+/// A date as spreadsheets convert `MAR1` and `3-1`: `1-Mar`, `3月1日`, `2024-03-01 00:00:00`.
 fn is_date(id: &str) -> bool {
     let is_day = |text: &str| are_digits(text) && text.len() <= 2;
     let is_day_of_month = id
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn damaged_ids_are_known() {
+    fn damaged_ids_are_found() {
         for (damage, ids) in [
             (Damage::ScientificNotation, &["6.22848E+17", "1E+05", "1e-7", "6,22848E+17", "6.2E17", "-1.0E+20"][..]),
             (Damage::FormattedNumber, &["1001.0", "1001.00", "1001,0", "1,001", "12,345,678.00", "-7.0"]),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn unusual_ids_are_not_taken_for_damaged_ones() {
+    fn unusual_ids_are_not_damaged() {
         for id in [
             "1E5",
             "12E3",

@@ -1,77 +1,77 @@
-//! Everything that the engine reports while it runs. A report that is on disk already: outcomes are told after their commit.
+//! Events that the engine reports while it runs. Outcomes are reported only after their commit.
 
 use std::time::Duration;
 
 use super::{ErrorCode, FatalError, ItemId, ItemState, Outcome};
 
-/// What the engine tells whoever watches. Closed: a new kind makes every watcher decide.
+/// An event of a run. Consumers match every variant, so a new one can't be overlooked.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// Rows have been taken into the checkpoint.
     Ingested {
         /// Rows read so far in this run.
         rows: u64,
-        /// Was this the last of them?
+        /// Whether all rows have been read.
         done: bool,
     },
-    /// An item has changed its state, durably.
+    /// An item has changed its state on disk.
     Item(ItemUpdate),
-    /// The service asks for fewer calls.
+    /// The service throttled a call.
     Throttled {
-        /// Calls a second from now on.
+        /// New rate in calls per second.
         rate: f64,
-        /// Nobody calls before this has passed.
+        /// Pause before the next call.
         pause: Option<Duration>,
     },
-    /// The rate is back at the ceiling.
+    /// The rate is back at its maximum.
     RateRestored {
-        /// Calls a second.
+        /// Rate in calls per second.
         rate: f64,
     },
-    /// The service throttles this share of the calls at any rate: the rate stays.
+    /// The service throttles this share of calls at any rate, so the rate stays.
     ThrottlingTolerated {
-        /// From 0 to 1.
+        /// Share from 0 to 1.
         share: f64,
     },
-    /// The service does not answer: waiting before the next try.
+    /// The service does not answer; the run waits before the next try.
     ServiceUnavailable {
-        /// How long.
+        /// Time until the next try.
         pause: Duration,
-        /// The last fault.
+        /// The last failure.
         fault: String,
     },
     /// The service answers again.
     ServiceRecovered,
-    /// `--window` is closed: nothing is sent before it opens.
+    /// The `--window` closed; nothing is sent until it opens.
     WindowClosed {
-        /// In so long.
+        /// Time until it opens.
         opens_in: Duration,
     },
-    /// `--window` is open again.
+    /// The `--window` opened again.
     WindowOpened,
-    /// No new sends from here on.
+    /// No new calls are made from now on.
     Draining(DrainReason),
 }
 
-/// One item's change of state.
+/// State change of one item.
 #[derive(Debug, Clone)]
 pub struct ItemUpdate {
-    /// Which.
+    /// The item.
     pub item: ItemId,
-    /// Its row in its manifest.
+    /// Row in the manifest.
     pub row: u64,
-    /// How often it has been sent.
+    /// Number of times it was sent.
     pub attempts: u32,
-    /// Its state before.
+    /// State before the change.
     pub before: ItemState,
-    /// What happened.
+    /// Outcome that changed the state.
     pub outcome: Outcome,
-    /// How long the service took, where it was asked.
+    /// Latency of the service's answer, if a call was made.
     pub latency: Option<Duration>,
 }
 
 impl ItemUpdate {
-    /// The code of the outcome, if it has one.
+    /// Code of the outcome, if it has one.
     pub fn code(&self) -> Option<&ErrorCode> {
         match &self.outcome {
             Outcome::Enrolled { code, .. } => code.as_ref(),
@@ -81,10 +81,10 @@ impl ItemUpdate {
     }
 }
 
-/// Why a run stops sending before everything is sent.
+/// Why a run stops before everything is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DrainReason {
-    /// SIGHUP, SIGINT or SIGTERM, by its number.
+    /// Signal number of SIGHUP, SIGINT or SIGTERM.
     Signal(u8),
     /// `--max-duration`.
     MaxDuration,
@@ -92,30 +92,30 @@ pub enum DrainReason {
     MaxImages,
     /// `--max-errors`.
     MaxErrors,
-    /// The service stayed away for longer than we wait.
+    /// The service did not answer for this long.
     ServiceUnavailable(Duration),
-    /// Nothing will go better until a person acts.
+    /// No call can succeed until a person acts.
     Fatal(FatalError),
-    /// The machine could not read these photos: its trouble, not theirs.
+    /// The machine could not read these photos; the photos are not at fault.
     Unread {
-        /// So many.
+        /// Number of photos.
         photos: u64,
         /// The last error.
         error: String,
     },
     /// A source could not be read to its end.
     SourceFailed,
-    /// None of the photos that the rows name is there.
+    /// None of the photos named by the rows exists.
     NoPhotoFound {
-        /// So many.
+        /// Number of photos looked for.
         looked_for: u64,
     },
-    /// The checkpoint's pages are damaged.
+    /// The checkpoint file is corrupt.
     CheckpointCorrupt,
-    /// The checkpoint's file was removed or replaced.
+    /// The checkpoint file was removed or replaced.
     CheckpointRemoved,
-    /// Its lock file was removed or replaced: another run may have begun.
+    /// The lock file was removed or replaced, so another run may have started.
     LockGone,
-    /// Nearly every call was throttled for so long, although there were hardly any.
+    /// Nearly every call was throttled for this long, even at a very low rate.
     ThrottledTooLong(Duration),
 }

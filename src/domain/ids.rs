@@ -1,4 +1,4 @@
-//! Identifiers. Each is checked once, where it enters, and trusted afterwards.
+//! Identifiers. Each is validated once, where it enters, and trusted afterwards.
 
 use std::fmt;
 
@@ -6,17 +6,16 @@ use super::invisible;
 
 /// Longest `MerchantUserId`, in Unicode scalar values (AddFaceRecord page: "up to 32 characters in length").
 const USER_ID_MAX_CHARS: usize = 32;
-/// Longest `FaceGroupCode` that we take. The API page gives no bound; its examples have 11 characters.
+/// Longest accepted `FaceGroupCode`. The API page gives no limit; its examples have 11 characters.
 const GROUP_CODE_MAX_CHARS: usize = 128;
 
-/// Why a text is not an identifier, in words that follow its field's name. The text itself is not repeated: ids are
-/// personal data.
+/// Why a text is not an identifier. The message follows the field's name and never repeats the text: ids are personal data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
-    /// Nothing was there.
+    /// The text is empty.
     #[error("is empty")]
     Empty,
-    /// More characters than the service takes.
+    /// More characters than the service accepts.
     #[error("has {chars} characters ({bytes} bytes); at most {max} are allowed")]
     TooLong {
         /// Unicode scalar values found.
@@ -26,21 +25,21 @@ pub enum InvalidId {
         /// Unicode scalar values allowed.
         max: usize,
     },
-    /// A control character, which no report could show.
+    /// A control character, which reports can't show.
     #[error("has a control character (U+{code:04X}) at character {position}")]
     Control {
-        /// Position of the character, the first being 1.
+        /// Position of the character, starting at 1.
         position: usize,
-        /// Its code point.
+        /// Code point of the character.
         code: u32,
     },
-    /// White space at an end: almost always a slip of the export, and invisible.
-    #[error("begins or ends with white space")]
+    /// White space at either end, almost always an invisible export error.
+    #[error("starts or ends with white space")]
     EdgeSpace,
-    /// A character that nobody can see: two ids that look the same would be two people.
-    #[error("has U+{:04X}{} at character {position}, which nobody can see", u32::from(*character), invisible::name(*character))]
+    /// An invisible character: two ids that look the same would be two people.
+    #[error("has U+{:04X}{} at character {position}, which is invisible", u32::from(*character), invisible::name(*character))]
     Invisible {
-        /// Position of the character, the first being 1.
+        /// Position of the character, starting at 1.
         position: usize,
         /// The character.
         character: char,
@@ -71,7 +70,7 @@ macro_rules! text_id {
         pub struct $name(String);
 
         impl $name {
-            /// Takes the text as written, or says what is wrong with it.
+            /// Validates the text and keeps it as written.
             pub fn parse(text: impl Into<String>) -> Result<Self, InvalidId> {
                 let id = Self::parse_recorded(text)?;
                 match invisible::find_invisible(&id.0) {
@@ -80,15 +79,14 @@ macro_rules! text_id {
                 }
             }
 
-            /// The same for one that a checkpoint or the service holds: it may have been taken when invisible characters
-            /// still were.
+            /// Validates an id from a checkpoint or the service, which may date from when invisible characters were allowed.
             pub fn parse_recorded(text: impl Into<String>) -> Result<Self, InvalidId> {
                 let text = text.into();
                 check(&text, $max)?;
                 Ok(Self(text))
             }
 
-            /// The text as written.
+            /// Text as written.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -110,16 +108,16 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// The tenant's own id of a person: 1 to 32 Unicode scalar values, no control character, none that
-    /// nobody can see, no white space at either end.
+    /// The tenant's id of a person: 1 to 32 Unicode scalar values, no control or invisible characters, no white space at
+    /// either end.
     MerchantUserId, USER_ID_MAX_CHARS
 }
 text_id! {
-    /// The code of a face group, as the console shows it.
+    /// Code of a face group, as the console shows it.
     FaceGroupCode, GROUP_CODE_MAX_CHARS
 }
 
-/// An item's number in the checkpoint.
+/// Row id of an item in the checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ItemId(pub i64);
 
@@ -129,12 +127,12 @@ impl fmt::Display for ItemId {
     }
 }
 
-/// Names one run: its start in UTC and a random part, `20261123T020015Z-7f3a`.
+/// Name of a run, from its start in UTC and a random part: `20261123T020015Z-7f3a`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunId(pub String);
 
 impl RunId {
-    /// Of a run that starts now.
+    /// Id of a run that starts now.
     pub fn new(start: jiff::Timestamp, random: u16) -> Self {
         Self(format!("{}-{random:04x}", start.strftime("%Y%m%dT%H%M%SZ")))
     }
@@ -146,19 +144,19 @@ impl fmt::Display for RunId {
     }
 }
 
-/// The service's name of one request: what its support asks for.
+/// Request id given by the service. Its support asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(pub String);
 
-/// The `Code` of an answer, or our own code of a local refusal. `Passed=N` is the code of a photo that the service
-/// read and did not accept.
+/// The `Code` of an answer, or a code of our own for a local rejection. `Passed=N` means that the service read the photo
+/// and did not accept it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ErrorCode(pub String);
 
 impl ErrorCode {
-    /// The code of `Code: Success` with `Passed: N`.
+    /// Code for `Code: Success` with `Passed: N`.
     pub const NOT_PASSED: &'static str = "Passed=N";
-    /// The code of a record that was on the service before our first intent.
+    /// Code for a record that existed at the service before our first intent.
     pub const ALREADY_PRESENT: &'static str = "AlreadyPresent";
 }
 
@@ -174,7 +172,7 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A digest of 32 bytes: SHA-256 of a photo, or of what else is said where it is used.
+/// A SHA-256 digest, of a photo unless stated otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
 
@@ -195,21 +193,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_id_takes_up_to_32_characters() {
+    fn user_id_allows_up_to_32_characters() {
         assert_eq!(MerchantUserId::parse("a".repeat(32)).unwrap().as_str().len(), 32);
         assert_eq!(MerchantUserId::parse("张".repeat(32)).unwrap().as_str().len(), 96);
         assert_eq!(MerchantUserId::parse("张".repeat(33)), Err(InvalidId::TooLong { chars: 33, bytes: 99, max: 32 }));
     }
 
     #[test]
-    fn user_id_refuses_what_nobody_could_see() {
+    fn user_id_rejects_invisible_characters() {
         assert_eq!(MerchantUserId::parse(""), Err(InvalidId::Empty));
         assert_eq!(MerchantUserId::parse(" u1"), Err(InvalidId::EdgeSpace));
         assert_eq!(MerchantUserId::parse("u1\u{a0}"), Err(InvalidId::EdgeSpace));
         assert_eq!(MerchantUserId::parse("u\u{0}1"), Err(InvalidId::Control { position: 2, code: 0 }));
         assert_eq!(MerchantUserId::parse("u 1").unwrap().as_str(), "u 1");
         let hidden = InvalidId::Invisible { position: 2, character: '\u{200B}' };
-        assert_eq!(hidden.to_string(), "has U+200B ZERO WIDTH SPACE at character 2, which nobody can see");
+        assert_eq!(hidden.to_string(), "has U+200B ZERO WIDTH SPACE at character 2, which is invisible");
         assert_eq!(MerchantUserId::parse("u\u{200B}1"), Err(hidden));
         assert_eq!(MerchantUserId::parse_recorded("u\u{200B}1").unwrap().as_str(), "u\u{200B}1");
     }

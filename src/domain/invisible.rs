@@ -1,8 +1,8 @@
-//! Characters of an id that nobody can see, or can tell apart from a space.
+//! Invisible characters in ids, and spaces that look like the usual one.
 //!
-//! By Unicode's properties: what is default-ignorable (zero-width characters, direction marks, variation selectors, tags,
-//! soft hyphens), separators other than the space and the ideographic space, and a few that show nothing without being
-//! either. ZERO WIDTH JOINER and NON-JOINER are letters' parts in Arabic and Indic scripts, and are taken there.
+//! Unicode properties decide: default-ignorable characters (zero-width characters, direction marks, variation selectors,
+//! tags, soft hyphens), separators other than the space and the ideographic space, and a few blank characters with neither
+//! property. ZERO WIDTH JOINER and NON-JOINER are part of the spelling of Arabic and Indic scripts, and allowed there.
 
 use icu_properties::{
     CodePointMapData, CodePointSetData,
@@ -11,7 +11,7 @@ use icu_properties::{
 
 const JOINERS: [char; 2] = ['\u{200C}', '\u{200D}'];
 
-/// Scripts whose spelling needs the joiners: those with joining letters, and those that build conjuncts.
+/// Scripts whose spelling needs the joiners: scripts with joining letters or conjuncts.
 const JOINING_SCRIPTS: [Script; 25] = [
     Script::Arabic,
     Script::Syriac,
@@ -40,16 +40,16 @@ const JOINING_SCRIPTS: [Script; 25] = [
     Script::Chakma,
 ];
 
-/// The first character that nobody can see, and its position, the first being 1.
+/// Finds the first invisible character; positions start at 1.
 pub(super) fn find_invisible(text: &str) -> Option<(usize, char)> {
-    // Nothing in ASCII but control characters, which are looked for elsewhere.
+    // The invisible ASCII characters are control characters, which are checked elsewhere.
     if text.is_ascii() {
         return None;
     }
     let mut before = "";
     for (number, (at, c)) in text.char_indices().enumerate() {
         let after = &text[at + c.len_utf8()..];
-        if is_invisible(c) && !(JOINERS.contains(&c) && joins(before, after)) {
+        if is_invisible(c) && !(JOINERS.contains(&c) && is_joiner_allowed(before, after)) {
             return Some((number + 1, c));
         }
         before = &text[..at + c.len_utf8()];
@@ -57,39 +57,39 @@ pub(super) fn find_invisible(text: &str) -> Option<(usize, char)> {
     None
 }
 
-/// A character that shows nothing, or a space that is not the usual one.
+/// Whether a character shows nothing, or is a space other than the usual one.
 pub fn is_invisible(c: char) -> bool {
     if c.is_ascii() {
         return false;
     }
     let is_ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c);
     let is_separator = match CodePointMapData::<GeneralCategory>::new().get(c) {
-        // IDEOGRAPHIC SPACE is as wide as a letter, and stands in Japanese names.
+        // IDEOGRAPHIC SPACE is as wide as a letter and occurs in Japanese names.
         GeneralCategory::SpaceSeparator => c != '\u{3000}',
         GeneralCategory::LineSeparator | GeneralCategory::ParagraphSeparator => true,
         _ => false,
     };
-    // Annotation marks, the blank Braille pattern, and code points that are no characters.
+    // Annotation marks, the blank Braille pattern, and noncharacters.
     let is_blank =
         matches!(c, '\u{FFF9}'..='\u{FFFB}' | '\u{2800}' | '\u{FDD0}'..='\u{FDEF}') || u32::from(c) & 0xFFFE == 0xFFFE;
     is_ignorable || is_separator || is_blank
 }
 
-/// Does a joiner belong between these? Behind a letter of a script that needs it, and before another one or behind a
-/// virama, which it changes also at the end of a word.
-fn joins(before: &str, after: &str) -> bool {
+/// Whether a joiner belongs between these texts: after a letter of a script that needs it, and either before another such
+/// letter or after a virama, which it also changes at the end of a word.
+fn is_joiner_allowed(before: &str, after: &str) -> bool {
     let scripts = CodePointMapData::<Script>::new();
     let needs_joiner = |c: char| JOINING_SCRIPTS.contains(&scripts.get(c));
-    // Vowel points are inherited: they belong to the script of their letter.
+    // Vowel points are `Inherited`: they have the script of their letter.
     let letter = before.chars().rev().find(|&c| scripts.get(c) != Script::Inherited);
-    let is_behind_virama = before
+    let is_after_virama = before
         .chars()
         .next_back()
         .is_some_and(|c| CodePointMapData::<CanonicalCombiningClass>::new().get(c) == CanonicalCombiningClass::Virama);
-    letter.is_some_and(needs_joiner) && (is_behind_virama || after.chars().next().is_some_and(needs_joiner))
+    letter.is_some_and(needs_joiner) && (is_after_virama || after.chars().next().is_some_and(needs_joiner))
 }
 
-/// The name of a character that people meet; the others have their code point alone.
+/// Name of a common invisible character; empty for the others.
 pub(super) fn name(c: char) -> &'static str {
     match c {
         '\u{A0}' => " NO-BREAK SPACE",
@@ -126,8 +126,8 @@ mod tests {
 
     use super::*;
 
-    /// Unicode 16's Default_Ignorable_Code_Point (DerivedCoreProperties.txt), and what is refused besides.
-    const REFUSED: [(u32, u32); 37] = [
+    /// Unicode 16's Default_Ignorable_Code_Point (DerivedCoreProperties.txt) and the other rejected characters.
+    const REJECTED: [(u32, u32); 37] = [
         (0xA0, 0xA0),
         (0xAD, 0xAD),
         (0x34F, 0x34F),
@@ -168,17 +168,18 @@ mod tests {
     ];
 
     #[test]
-    fn invisible_characters_are_those_of_the_table() {
+    fn invisible_characters_match_the_unicode_table() {
         for c in '\0'..=char::MAX {
             let code = u32::from(c);
-            // U+EFFFE is within the last unassigned block's neighbourhood and no character either.
-            let is_refused = REFUSED.iter().any(|&(from, to)| (from..=to).contains(&code)) || code & 0xFFFFE == 0xEFFFE;
-            assert_eq!(is_invisible(c), is_refused, "U+{code:04X}");
+            // U+EFFFE and U+EFFFF are noncharacters too.
+            let is_rejected =
+                REJECTED.iter().any(|&(from, to)| (from..=to).contains(&code)) || code & 0xFFFFE == 0xEFFFE;
+            assert_eq!(is_invisible(c), is_rejected, "U+{code:04X}");
         }
     }
 
     #[test]
-    fn joiners_are_taken_inside_scripts_that_need_them() {
+    fn joiners_are_allowed_in_scripts_that_need_them() {
         for text in [
             "می\u{200C}خواهم",
             "क\u{94D}\u{200D}ष",
@@ -205,9 +206,9 @@ mod tests {
     proptest! {
         #[test]
         fn one_invisible_character_anywhere_is_found(
-            left in "[A-Za-z0-9 ]{0,8}", right in "[A-Za-z0-9张三ü ]{0,8}", range in 0..REFUSED.len(), step in 0u32..4096,
+            left in "[A-Za-z0-9 ]{0,8}", right in "[A-Za-z0-9张三ü ]{0,8}", range in 0..REJECTED.len(), step in 0u32..4096,
         ) {
-            let (from, to) = REFUSED[range];
+            let (from, to) = REJECTED[range];
             let hidden = char::from_u32(from + step % (to - from + 1)).unwrap();
             let text = format!("{left}{hidden}{right}");
             prop_assert_eq!(find_invisible(&text), Some((left.chars().count() + 1, hidden)));

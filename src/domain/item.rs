@@ -1,12 +1,12 @@
-//! What a manifest says: items, and rows that could not become one.
+//! Items of a manifest, and rows that could not become one.
 
 use std::{fmt, path::PathBuf};
 
 use super::{ErrorCode, FaceGroupCode, MerchantUserId};
 
-/// The columns of an export, in its order (contract.md); the manifest's own other fields follow. An export is itself a
-/// manifest, which reads of these the photo, the id and the group, and which row it is; it passes over the rest. A manifest
-/// is an export of ours where all of them are there.
+/// Columns of an export, in its order (contract.md); the manifest's extra fields follow. An export can be read as a
+/// manifest: the photo, the id, the group and the origin of the row are used, the rest is ignored. A manifest with all of
+/// these columns is an export.
 pub const EXPORT_COLUMNS: [&str; 16] = [
     "row",
     "source",
@@ -26,28 +26,28 @@ pub const EXPORT_COLUMNS: [&str; 16] = [
     "confirmed_by",
 ];
 
-/// The manifest's own other fields of a row, in the order of its columns.
+/// Extra fields of a row, in the order of the manifest's columns.
 pub type Extra = Vec<(String, String)>;
 
 /// A photo by reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PhotoSource {
-    /// A file on this machine. Relative paths are already joined to the root.
+    /// A file on this machine. A relative path is already joined to the root.
     Path(PathBuf),
-    /// A link that the service reads by itself.
+    /// A link that the service downloads itself.
     Url(PhotoUrl),
 }
 
-/// What tells, without reading a file, that it is most likely the one that was read before.
+/// Size and time of a file, which show without reading it that it has most likely not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileStamp {
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Time of the last change, in nanoseconds since 1970.
+    /// Modification time in nanoseconds since 1970.
     pub mtime_ns: i64,
 }
 
-/// A link to a photo. Often signed, and then a secret: `Debug` and `Display` show neither query nor user part.
+/// A link to a photo. A signed link is a secret, so `Debug` and `Display` hide the query and the user part.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PhotoUrl(pub String);
 
@@ -68,110 +68,110 @@ impl fmt::Debug for PhotoUrl {
     }
 }
 
-/// The row of an earlier manifest that a row of an export names. Once it can be an item, it removes that row if it was refused.
+/// The row of an earlier manifest that an export row names. A valid export row removes that row if it was rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// The manifest, as the checkpoint names it.
+    /// Name of the manifest in the checkpoint.
     pub source: String,
-    /// The row in it.
+    /// Row in that manifest.
     pub row: u64,
-    /// Was it refused because another row has its id?
+    /// Whether it was rejected because another row has its id.
     pub was_duplicate: bool,
 }
 
-/// A row that parsed: one photo to enrol under one id in one group.
+/// A valid row: one photo to enroll under one id in one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// The physical line on which the row begins, the header being 1.
+    /// Physical line on which the row begins; the header is line 1.
     pub row: u64,
-    /// Where the person is to be found.
+    /// Face group of the person.
     pub group: FaceGroupCode,
-    /// Who it is.
+    /// Id of the person.
     pub user: MerchantUserId,
     /// The photo.
     pub picture: PhotoSource,
-    /// The manifest's other fields.
+    /// Extra fields of the row.
     pub extra: Extra,
-    /// Of a row of an export.
+    /// Origin of an export row.
     pub origin: Option<Box<Origin>>,
 }
 
-/// Why a row could not become an item. The name of each is the `code` of its refusal.
+/// Why a row could not become an item. The variant's name becomes the `code`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RowErrorKind {
-    /// The record can't be read as CSV or JSON, or is not UTF-8.
+    /// The record is not valid CSV, JSON or UTF-8.
     UnreadableRow,
-    /// Not as many fields as the header names.
+    /// The record does not have as many fields as the header.
     WrongFieldCount,
-    /// A quote that is never closed.
+    /// A quote is never closed.
     UnclosedQuote,
-    /// A line of more than 1 MiB.
+    /// The record is longer than 1 MiB.
     RecordTooLong,
-    /// Neither `path` nor `url`.
+    /// Neither `path` nor `url` is given.
     MissingPicture,
-    /// Both `path` and `url`.
+    /// Both `path` and `url` are given.
     TwoPictures,
-    /// A `url` that is not http or https.
+    /// The `url` is not http or https.
     InvalidUrl,
-    /// The photo itself where its path or link belongs.
+    /// The field holds the photo itself instead of its path or link.
     EmbeddedPhoto,
-    /// A path that is longer than any file's.
+    /// The path is longer than the system allows.
     PathTooLong,
-    /// A path that leads out of the root.
+    /// The path leads out of the root.
     OutsideRoot,
-    /// A link in a directory of photos: what it points to would be enrolled twice, or is not of this directory.
+    /// A symbolic link in a directory: its target would be enrolled twice, or is outside the directory.
     NotFollowed,
     /// A pipe, a socket or a device with the name of a photo.
     NotAFile,
-    /// No id given, and none to be taken from the photo's name.
+    /// No id is given, and the photo's name gives none.
     MissingUserId,
-    /// An id that the service, or a report, can't carry.
+    /// The id is not valid for the service or for reports.
     InvalidUserId,
-    /// An id that a spreadsheet or a program has damaged.
+    /// A spreadsheet or a program has damaged the id.
     SuspiciousUserId,
-    /// No group given, and no `--group`.
+    /// Neither the row nor `--group` gives a group.
     MissingGroup,
-    /// A group code that can't be one.
+    /// The group code is not valid.
     InvalidGroup,
     /// An earlier row has the same id in the same group.
     DuplicateUserId,
 }
 
 impl RowErrorKind {
-    /// The `code` column of the refused row.
+    /// Value of the `code` column.
     pub fn code(self) -> ErrorCode {
         ErrorCode(format!("{self:?}"))
     }
 }
 
-/// A row that could not become an item. The run goes on without it.
+/// A row that could not become an item. The run continues without it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("row {row}: {message}")]
 pub struct RowError {
-    /// The physical line on which the row begins, the header being 1.
+    /// Physical line on which the row begins; the header is line 1.
     pub row: u64,
-    /// What kind of defect.
+    /// Kind of defect.
     pub defect: RowErrorKind,
-    /// What is wrong and what to do, for a person. No id in it.
+    /// What is wrong and what to do about it, without the id.
     pub message: String,
-    /// The fields as written, as far as they could be told apart.
+    /// Fields as written, as far as they could be parsed.
     pub fields: Box<RawFields>,
 }
 
-/// The fields of a refused row as they were written, so that an export can give them back for mending.
+/// Fields of a rejected row as written, so that an export can return them for correction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RawFields {
-    /// `path`
+    /// Value of `path`.
     pub path: Option<String>,
-    /// `url`
+    /// Value of `url`.
     pub url: Option<String>,
-    /// `merchant_user_id`
+    /// Value of `merchant_user_id`.
     pub user: Option<String>,
-    /// `face_group_code`, or the run's `--group`
+    /// Value of `face_group_code`, or of `--group`.
     pub group: Option<String>,
-    /// the others
+    /// Extra fields.
     pub extra: Extra,
-    /// `source` and `row`, of a row of an export
+    /// `source` and `row` of an export row.
     pub origin: Option<Box<Origin>>,
 }
 
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signed_url_shows_neither_signature_nor_user() {
+    fn signed_url_is_masked_when_shown() {
         let url = PhotoUrl("https://me:pw@b.oss.example/a.jpg?Expires=1&Signature=s3cret".into());
         assert_eq!(url.to_string(), "https://b.oss.example/a.jpg?…");
         assert_eq!(format!("{url:?}"), "PhotoUrl(https://b.oss.example/a.jpg?…)");

@@ -1,6 +1,6 @@
-//! The words of the project as types, and the rules that hold between them.
+//! Types of the problem domain and the rules between them.
 //!
-//! Pure data: no I/O, no async, and no import of another room. Everything else imports this.
+//! Pure data: no I/O, no async, and no import from another module. Everything else imports this one.
 
 mod attempt;
 mod bottleneck;

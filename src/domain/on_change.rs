@@ -1,14 +1,14 @@
-//! `--on-change`.
+//! The `--on-change` flag.
 
 use std::str::FromStr;
 
-/// What becomes of an enrolled id with another photo.
+/// What to do when the photo of an enrolled id has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnChange {
-    /// It is counted, and the service keeps the photo that it has.
+    /// Count it; the service keeps the old photo.
     #[default]
     Keep,
-    /// The new photo is sent, and replaces the old one.
+    /// Enroll the new photo, then delete the old record.
     Replace,
 }
 

@@ -1,31 +1,31 @@
-//! The states of an item, and the only legal ways between them.
+//! States of an item and the legal transitions between them.
 
 use super::{ErrorCode, RequestId};
 
-/// Where an item stands. The numbers are stored; they never change their meaning.
+/// State of an item. The numbers are stored, so their meaning never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(i64)]
 pub enum ItemState {
-    /// Not attempted, or to be attempted again.
+    /// Not attempted yet, or waiting for another attempt.
     Pending = 0,
-    /// An intent is on disk and its outcome is not: a live run holds it. After a crash it is `InDoubt`.
+    /// The intent is on disk, the outcome is not. A live run holds the item; after a crash it becomes `InDoubt`.
     Sending = 1,
-    /// A request may have been executed and its outcome is not known.
+    /// A request may have been executed; the outcome is unknown.
     InDoubt = 2,
     /// The service has the record.
     Enrolled = 3,
-    /// This photo will never pass as it is.
+    /// The photo will never pass unchanged.
     Rejected = 4,
-    /// Attempts are used up; the last one is known not to have been executed.
+    /// Attempts are used up; the last one was certainly not executed.
     Failed = 5,
 }
 
 impl ItemState {
-    /// Every state, in the order of the stored numbers.
+    /// All states, in the order of their stored numbers.
     pub const ALL: [Self; 6] =
         [Self::Pending, Self::Sending, Self::InDoubt, Self::Enrolled, Self::Rejected, Self::Failed];
 
-    /// The state's name in the contract. `Sending` has none of its own: while a run is alive it counts as pending.
+    /// Name of the state in the contract. `Sending` has none of its own and counts as pending.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pending | Self::Sending => "pending",
@@ -36,35 +36,35 @@ impl ItemState {
         }
     }
 
-    /// May an item go from here to there? Everything that is not listed is a bug, and the checkpoint refuses it.
+    /// Whether an item may change to the state `next`. The checkpoint refuses any other transition as a bug.
     pub fn can_become(self, next: Self) -> bool {
         use ItemState::{Enrolled, Failed, InDoubt, Pending, Rejected, Sending};
         match self {
-            // Refused by our own check, never uploaded, found to be there already, or its intent has been committed.
+            // Rejected locally, never uploaded, already enrolled, or its intent has been committed.
             Pending => matches!(next, Rejected | Failed | Enrolled | Sending),
-            // Answered, given back unsent, or unknown.
+            // Answered, released unsent, or unknown.
             Sending => matches!(next, Pending | InDoubt | Enrolled | Rejected | Failed),
-            // Settled by a query; `Pending` under `--in-doubt retry` too.
+            // Reconciled by a query; also `Pending` with `--in-doubt retry`.
             InDoubt => matches!(next, Enrolled | Pending | Failed),
-            // A changed photo or `retry` opens these again.
+            // Reopened by a changed photo or by `retry`.
             Rejected | Failed => matches!(next, Pending),
-            // A changed photo that is to take the old one's place.
+            // Reopened by a changed photo that replaces the old one.
             Enrolled => matches!(next, Pending),
         }
     }
 }
 
-/// Who refused: our own check, or the service.
+/// Who rejected a photo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RejectedBy {
-    /// Our own check, without a call.
+    /// A local check, without a call.
     Local,
-    /// The service.
+    /// The service, in its answer.
     Service,
 }
 
 impl RejectedBy {
-    /// The `stage` column.
+    /// Value of the `stage` column.
     pub fn name(self) -> &'static str {
         match self {
             Self::Local => "local",
@@ -73,17 +73,17 @@ impl RejectedBy {
     }
 }
 
-/// What told us that a record is there.
+/// What confirmed that the record exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfirmedBy {
-    /// The answer to AddFaceRecord.
+    /// Answer to AddFaceRecord.
     Response,
     /// QueryFaceRecord.
     Query,
 }
 
 impl ConfirmedBy {
-    /// The `confirmed_by` column.
+    /// Value of the `confirmed_by` column.
     pub fn name(self) -> &'static str {
         match self {
             Self::Response => "response",
@@ -92,60 +92,60 @@ impl ConfirmedBy {
     }
 }
 
-/// How an attempt, or a settling, ended for its item: what the checkpoint stores.
+/// How an attempt or a reconciliation ended for its item, as the checkpoint stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The record is there.
+    /// The record exists.
     Enrolled {
-        /// What told us.
+        /// What confirmed it.
         confirmed_by: ConfirmedBy,
-        /// `faceQuality` of the answer.
+        /// `faceQuality` from the answer.
         quality: Option<String>,
-        /// Only where there is something to say: `AlreadyPresent`.
+        /// `AlreadyPresent`, or `None`.
         code: Option<ErrorCode>,
-        /// For a person.
+        /// Message for people.
         message: Option<String>,
-        /// Of the answer.
+        /// Request id of the answer.
         request_id: Option<RequestId>,
     },
-    /// The photo will never pass as it is.
+    /// The photo will never pass unchanged.
     Rejected {
-        /// Who refused.
+        /// Who rejected it.
         stage: RejectedBy,
-        /// Why, as a code.
+        /// Code of the reason.
         code: ErrorCode,
-        /// Why, for a person.
+        /// Reason for people.
         message: String,
-        /// Of the answer, if the service refused.
+        /// Request id, if the service rejected it.
         request_id: Option<RequestId>,
     },
     /// Attempts are used up.
     Failed {
-        /// The last fault, as a code.
+        /// Code of the last failure.
         code: ErrorCode,
-        /// For a person.
+        /// Message for people.
         message: String,
-        /// Of the last answer.
+        /// Request id of the last answer.
         request_id: Option<RequestId>,
     },
     /// The request may have been executed.
     InDoubt {
-        /// The fault, as a code.
+        /// Code of the failure.
         code: ErrorCode,
-        /// For a person.
+        /// Message for people.
         message: String,
-        /// Of the answer, if there was one.
+        /// Request id, if there was an answer.
         request_id: Option<RequestId>,
     },
-    /// Known not to have been executed: to be attempted again.
+    /// Certainly not executed; waits for another attempt.
     Requeue {
-        /// Does the attempt count against `--retries`? A throttled or withdrawn one does not.
+        /// Whether the attempt counts against `--retries`. A throttled or withdrawn one does not.
         counts: bool,
     },
 }
 
 impl Outcome {
-    /// The state that an item is in after this.
+    /// State of the item after this outcome.
     pub fn state(&self) -> ItemState {
         match self {
             Self::Enrolled { .. } => ItemState::Enrolled,
@@ -156,7 +156,7 @@ impl Outcome {
         }
     }
 
-    /// Whether this is how an item in the state `before` may end: an answer confirms only what was sent.
+    /// Whether an item in the state `before` may end like this. An answer confirms only what was sent.
     pub fn can_follow(&self, before: ItemState) -> bool {
         let answer = matches!(self, Self::Enrolled { confirmed_by: ConfirmedBy::Response, .. });
         before.can_become(self.state()) && (!answer || before == ItemState::Sending)
@@ -168,14 +168,14 @@ mod tests {
     use super::{ItemState::*, *};
 
     #[test]
-    fn only_settled_states_can_be_sent() {
+    fn only_pending_items_can_be_sent() {
         for state in ItemState::ALL {
             assert_eq!(state.can_become(Sending), state == Pending, "{state:?}");
         }
     }
 
     #[test]
-    fn enrolled_is_left_for_another_photo_alone() {
+    fn enrolled_items_only_become_pending() {
         assert!(ItemState::ALL.iter().all(|&next| Enrolled.can_become(next) == (next == Pending)));
     }
 

@@ -1,19 +1,19 @@
-//! Text from outside: decoded where it is read, escaped where it is shown.
+//! Decoding and escaping of text from outside.
 
 use std::{borrow::Cow, fmt::Write};
 
-/// Escapes what a terminal, a log or a page would obey instead of showing: control characters, line separators, and the
-/// marks that reorder text. What is left unescaped is what a person sees; one line stays one line.
+/// Escapes what a terminal, a log or a page would interpret instead of showing: control characters, line separators, and
+/// the marks that reorder text. One line stays one line.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escape(text, is_unprintable)
 }
 
-/// The same, for text of several lines of ours: its line feeds stay.
+/// Like [`printable`], but keeps line feeds, for our own text of several lines.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| c != '\n' && is_unprintable(c))
 }
 
-/// The same, for a message whose further lines are indented: a line feed in a name can't begin a line that looks like ours.
+/// Like [`printable_lines`], but escapes line feeds unless the next line is indented, so a name can't forge a line of ours.
 pub fn printable_message(text: &str) -> Cow<'_, str> {
     match printable_lines(text) {
         lines if lines.contains('\n') => {
@@ -29,14 +29,14 @@ pub fn printable_message(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Escapes the same characters within a JSON text, in JSON's own way: its value stays the same.
+/// Escapes the same characters in a JSON text as `\uXXXX`, which keeps its value.
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     let Some(first) = json.find(is_unprintable) else { return Cow::Borrowed(json) };
     let (clean, rest) = json.split_at(first);
     let mut escaped = clean.to_owned();
     for c in rest.chars() {
         if is_unprintable(c) {
-            // Every one of them is one UTF-16 unit.
+            // Each of these characters is a single UTF-16 unit.
             let _ = write!(escaped, "\\u{:04x}", u32::from(c));
         } else {
             escaped.push(c);
@@ -45,7 +45,7 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// C0, DEL and C1; line and paragraph separator; the marks, embeddings, overrides and isolates of bidirectional text.
+/// Whether a character is a control, a line or paragraph separator, or a bidirectional formatting character.
 pub fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -61,7 +61,7 @@ fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// A configuration file's text: UTF-8, or UTF-16 with its byte-order mark, as Windows' editors write it. Without the mark.
+/// Decodes a configuration file: UTF-8, or UTF-16 with a byte-order mark as Windows editors write it. Removes the mark.
 pub fn decode_text(bytes: Vec<u8>) -> Result<String, NotText> {
     let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let (pairs, rest) = bytes.as_chunks::<2>();
@@ -76,7 +76,7 @@ pub fn decode_text(bytes: Vec<u8>) -> Result<String, NotText> {
     }
 }
 
-/// A file that holds no text that can be read.
+/// A file that is not UTF-8 text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is not UTF-8 text: save it as UTF-8")]
 pub struct NotText;
@@ -87,7 +87,7 @@ impl From<NotText> for std::io::Error {
     }
 }
 
-/// A value as it was meant, where it was pasted with a line end, blanks or quotes around it.
+/// Strips white space and one pair of quotes from a pasted value.
 pub fn unquoted(value: &str) -> &str {
     let value = value.trim();
     ['"', '\'']
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_are_readable() {
+    fn unprintable_characters_are_escaped() {
         assert_eq!(printable("a\u{1b}[31mb\r\nc\u{9b}d"), r"a\u{1b}[31mb\u{d}\u{a}c\u{9b}d");
         assert_eq!(printable("gpj.\u{202e}exe\u{2066}\u{200f}\u{2028}"), r"gpj.\u{202e}exe\u{2066}\u{200f}\u{2028}");
         assert_eq!(printable_lines("a\n\tb"), "a\n\\u{9}b");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_of_every_script_stay_as_they_are() {
+    fn letters_of_every_script_are_kept() {
         for text in ["Zoë", "张三", "مُحَمَّد", "שָׁלוֹם", "श्री\u{200d}", "می\u{200c}خواهم", "👩‍💻", "C:\\photos\\a.jpg"]
         {
             assert!(matches!(printable(text), Cow::Borrowed(same) if same == text), "{text}");
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_of_windows_editors_are_read_and_other_encodings_are_named() {
+    fn bom_is_honoured_and_other_encodings_are_rejected() {
         let utf16 = |unit: fn(u16) -> [u8; 2]| "\u{feff}kéy".encode_utf16().flat_map(unit).collect::<Vec<u8>>();
         for bytes in ["kéy".into(), "\u{feff}kéy".into(), utf16(u16::to_le_bytes), utf16(u16::to_be_bytes)] {
             assert_eq!(decode_text(bytes), Ok("kéy".to_owned()));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_and_blanks_around_a_value_go() {
+    fn quotes_and_blanks_around_a_value_are_stripped() {
         for (written, meant) in
             [(" a\r", "a"), ("\"a\"", "a"), ("' a '\n", "a"), ("\"a", "\"a"), ("\"", "\""), ("", "")]
         {
@@ -141,14 +141,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn printable_text_holds_nothing_that_steers(text in "\\PC*|(?s:.*)") {
+        fn printable_text_has_no_control_characters(text in "\\PC*|(?s:.*)") {
             let shown = printable(&text);
             prop_assert!(!shown.contains(is_unprintable));
             prop_assert_eq!(printable(&shown), shown.clone());
             let lines = printable_lines(&text);
             prop_assert!(!lines.chars().any(|c| c != '\n' && is_unprintable(c)));
             prop_assert_eq!(lines.matches('\n').count(), text.matches('\n').count());
-            // What needs no escape is kept, in its order.
+            // Printable characters are kept, in order.
             let kept = text.chars().filter(|c| !is_unprintable(*c));
             let mut all = shown.chars();
             prop_assert!(kept.into_iter().all(|c| all.any(|shown| shown == c)));

@@ -1,17 +1,17 @@
-//! Tokens that a send consumes. They are not `Clone`, and each has one maker.
+//! Capability tokens that a call consumes. They are not `Clone`, and each is issued in one place.
 
-/// Proof that a value is on disk. Made by the checkpoint alone, after the commit has returned.
+/// Proof that a value is on disk. Only the checkpoint issues it, after the commit has returned.
 #[derive(Debug)]
-#[must_use = "an intent that is not sent must be given back"]
+#[must_use = "an intent that is not sent must be released"]
 pub struct Committed<T>(T);
 
 impl<T> Committed<T> {
-    /// Called by `checkpoint` alone (a test reads the source for other callers).
+    /// Only `checkpoint` may call this (a test searches the source for other callers).
     pub(crate) fn attest(value: T) -> Self {
         Self(value)
     }
 
-    /// What is on disk.
+    /// The value on disk.
     pub fn get(&self) -> &T {
         &self.0
     }
@@ -22,13 +22,13 @@ impl<T> Committed<T> {
     }
 }
 
-/// The right to make one call now. Made by the gate of that call's API action alone.
+/// Permission to make one call now. Only the gate of that API action issues it.
 #[derive(Debug)]
-#[must_use = "a permit that is not used has spent a slot of the quota"]
+#[must_use = "an unused permit wastes a slot of the quota"]
 pub struct Permit(());
 
 impl Permit {
-    /// Called by `pace` alone (a test reads the source for other callers).
+    /// Only `pace` may call this (a test searches the source for other callers).
     pub(crate) fn issue() -> Self {
         Self(())
     }

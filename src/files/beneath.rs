@@ -1,8 +1,8 @@
-//! Opens a file for reading and never leaves its root, whatever happens to the links on the way meanwhile.
+//! Opens a file for reading without ever leaving its root, even if links change at the same time.
 //!
-//! Links are followed as long as they stay beneath the root. On Linux the kernel resolves the path (openat2 with
-//! RESOLVE_BENEATH). On other systems, and where openat2 is missing or filtered, the opened descriptor is checked: it must
-//! be the very file to which the path leads beneath the root.
+//! Links that stay under the root are followed. On Linux the kernel resolves the path (openat2 with RESOLVE_BENEATH). On
+//! other systems, and where openat2 is missing or filtered, the open descriptor is checked: it must be the file to which
+//! the path resolves under the root.
 
 use std::{
     fs::{File, OpenOptions},
@@ -13,7 +13,7 @@ use std::{
 
 use rustix::{fs::OFlags, io::Errno};
 
-/// A pipe must not block us, and a terminal must not become ours.
+/// Don't block on a FIFO, and don't acquire a controlling terminal.
 const FLAGS: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY);
 
 /// Opens `path`. With a root, a path that leads out of it fails with [`Errno::XDEV`].
@@ -23,14 +23,14 @@ pub fn open(path: &Path, root: Option<&Path>) -> io::Result<File> {
     let beneath = if beneath.as_os_str().is_empty() { Path::new(".") } else { beneath };
     #[cfg(target_os = "linux")]
     match linux::open(beneath, root) {
-        // No such call in this kernel, or a seccomp filter refuses it.
+        // The kernel lacks the call, or a seccomp filter refuses it.
         Err(Errno::NOSYS | Errno::PERM) => {}
         opened => return Ok(opened?.into()),
     }
     open_and_check(&root.join(beneath), root)
 }
 
-/// Is it the error of a path that leads out of its root?
+/// Whether the error means that a path leads out of its root.
 pub fn escapes_root(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::XDEV)
 }
@@ -39,7 +39,7 @@ fn open_anywhere(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(FLAGS.bits().cast_signed()).open(path)
 }
 
-/// A link that is swapped between the two looks makes them differ, and the file is refused.
+/// Opens the file, then checks where its path leads. A link swapped in between makes the two differ, which is refused.
 fn open_and_check(path: &Path, root: &Path) -> io::Result<File> {
     let file = open_anywhere(path)?;
     let opened = file.metadata()?;
@@ -60,8 +60,8 @@ mod linux {
 
     use super::FLAGS;
 
-    /// The kernel gives up with EAGAIN where folders are renamed while it resolves a `..`.
-    const TRIES: usize = 32;
+    /// Tries of openat2, which fails with EAGAIN if a directory is renamed while it resolves a `..`.
+    const MAX_TRIES: usize = 32;
 
     pub(super) fn open(beneath: &Path, root: &Path) -> Result<OwnedFd, Errno> {
         match resolve(beneath, root, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS) {
@@ -70,8 +70,8 @@ mod linux {
         }
     }
 
-    /// RESOLVE_BENEATH refuses absolute links, also those that stay beneath the root. The path that they lead to is opened
-    /// without following any: one that is put there meanwhile is refused.
+    /// Opens a path through absolute links that stay under the root, which RESOLVE_BENEATH refuses. Opens the resolved path
+    /// without following links, so a link created meanwhile is refused.
     fn open_resolved(path: &Path, root: &Path) -> Result<OwnedFd, Errno> {
         let canonical = |path: &Path| path.canonicalize().map_err(|_| Errno::XDEV);
         let (path, root) = (canonical(path)?, canonical(root)?);
@@ -85,7 +85,7 @@ mod linux {
     fn resolve(beneath: &Path, root: &Path, how: ResolveFlags) -> Result<OwnedFd, Errno> {
         let folder = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let open = || openat2(&folder, beneath, OFlags::RDONLY | OFlags::CLOEXEC | FLAGS, Mode::empty(), how);
-        (1..TRIES)
+        (1..MAX_TRIES)
             .map(|_| open())
             .find(|opened| !matches!(opened, Err(Errno::AGAIN | Errno::INTR)))
             .unwrap_or_else(open)
@@ -105,8 +105,8 @@ mod tests {
     use super::*;
 
     type Open = fn(&Path, &Path) -> io::Result<File>;
-    /// As the kernel resolves it, and as it is done where the kernel can't.
-    const WAYS: [Open; 2] = [|path, root| open(path, Some(root)), open_and_check];
+    /// Both implementations: openat2 and the fallback.
+    const IMPLEMENTATIONS: [Open; 2] = [|path, root| open(path, Some(root)), open_and_check];
 
     fn text(file: io::Result<File>) -> Result<String, Errno> {
         let mut text = String::new();
@@ -115,7 +115,7 @@ mod tests {
         Ok(text)
     }
 
-    /// `root` with `in/a`, and `secret` beside it.
+    /// A tree with `root/in/a` and the secret `out/a` outside the root.
     fn tree() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed_beneath_the_root_and_not_out_of_it() {
+    fn links_are_followed_only_inside_the_root() {
         let (dir, root) = tree();
         let link = |to: &Path, name: &str| symlink(to, root.join(name)).unwrap();
         link("in/a".as_ref(), "file");
@@ -139,7 +139,7 @@ mod tests {
         link(&dir.path().join("out"), "out-folder");
         link("out-folder".as_ref(), "out-by-two");
         link("/proc/self/root".as_ref(), "magic");
-        for way in WAYS {
+        for way in IMPLEMENTATIONS {
             for inside in ["in/a", "file", "folder/a", "in/up-and-down", "absolute", "absolute-folder/a", "in/../in/a"]
             {
                 assert_eq!(text(way(&root.join(inside), &root)).as_deref(), Ok("inside"), "{inside}");
@@ -159,13 +159,13 @@ mod tests {
         let (dir, root) = tree();
         let link = dir.path().join("link");
         symlink(&root, &link).unwrap();
-        for way in WAYS {
+        for way in IMPLEMENTATIONS {
             assert_eq!(text(way(&link.join("in/a"), &link)).as_deref(), Ok("inside"));
         }
     }
 
     #[test]
-    fn link_that_is_swapped_all_the_time_never_leads_out() {
+    fn swapped_link_never_leads_out_of_the_root() {
         let (dir, root) = tree();
         let (inside, outside, swapped) = (root.join("in"), dir.path().join("out"), root.join("swapped"));
         let is_over = AtomicBool::new(false);
@@ -181,7 +181,7 @@ mod tests {
                 }
             });
             let mut found = [0, 0];
-            for way in WAYS.iter().cycle().take(20_000) {
+            for way in IMPLEMENTATIONS.iter().cycle().take(20_000) {
                 match text(way(&swapped.join("a"), &root)) {
                     Ok(text) => {
                         assert_eq!(text, "inside");

@@ -1,7 +1,8 @@
-//! Finds a file whose name is written in another way than the disk has it. Asked only after a file was not found.
+//! Finds a file whose name is spelled differently on disk. Used only after a file was not found.
 //!
-//! Taken: spaces and unseen characters around a name, `\` between names, another Unicode normalisation. They mean one file
-//! for everyone who reads them. Another case may be another file, so it is only suggested.
+//! Accepted differences are spaces and invisible characters around a name, `\` as the separator, and Unicode
+//! normalization: they mean the same file to every reader. A name in another letter case may be another file, so it is
+//! only suggested.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -12,33 +13,34 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::beneath;
 
-/// Names of one folder that are compared; a larger folder is asked for the usual spellings alone.
+/// Most names of a directory that are compared; beyond that only the usual spellings are tried.
 const MAX_COMPARED_NAMES: usize = 10_000;
 
-/// The text without the spaces around it, and without what is pasted along with it unseen: marks of direction, zero-width
-/// characters, a byte-order mark.
+/// Trims spaces and the invisible characters that come with pasted text: direction marks, zero-width characters, a
+/// byte-order mark.
 pub fn trimmed(text: &str) -> &str {
-    let is_unseen = |c: char| matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}' | '\u{FEFF}');
-    text.trim_matches(|c: char| c.is_whitespace() || is_unseen(c))
+    let is_invisible =
+        |c: char| matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}' | '\u{FEFF}');
+    text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c))
 }
 
-/// A path as Windows writes it: it begins with a drive letter.
+/// Whether a path begins with a Windows drive letter.
 pub fn has_drive(path: &str) -> bool {
     matches!(path.as_bytes(), [drive, b':', b'/' | b'\\', ..] if drive.is_ascii_alphabetic())
 }
 
-/// The file that is meant by `path`, which is not there as it is written. None: there is none.
+/// Finds the file that `path` means under another spelling; `None` if there is none.
 pub fn find(path: &Path, root: Option<&Path>) -> Option<PathBuf> {
     let (top, names) = split(path, root);
     let with_backslashes = || {
         let whole = names.join(OsStr::new("\\"));
-        Some(top.join(whole)).filter(|file| names.len() > 1 && is_there(file))
+        Some(top.join(whole)).filter(|file| names.len() > 1 && exists(file))
     };
     descend(top, &names).or_else(with_backslashes).filter(|found| found != path)
 }
 
-/// A file that may be meant by `path`, which is not there: its name in another case, or what lies beneath the root of a
-/// path with a drive letter. Relative to the root.
+/// Suggests a file for a `path` that does not exist: the same name in another letter case, or, for a path with a drive
+/// letter, a file under the root. The result is relative to the root.
 pub fn suggest(path: &Path, root: Option<&Path>) -> Option<PathBuf> {
     let (top, names) = split(path, root);
     let is_drive = names.first().and_then(|name| name.to_str()).is_some_and(|name| has_drive(&format!("{name}/")));
@@ -52,7 +54,7 @@ pub fn suggest(path: &Path, root: Option<&Path>) -> Option<PathBuf> {
     found.map(|found| found.strip_prefix(top).map(Path::to_owned).unwrap_or(found))
 }
 
-/// Where to begin, and the names from there on.
+/// Splits a path into its start and the names below it.
 fn split<'a>(path: &'a Path, root: Option<&'a Path>) -> (&'a Path, Vec<OsString>) {
     let (top, rest) = match root.and_then(|root| Some((root, path.strip_prefix(root).ok()?))) {
         Some(beneath) => beneath,
@@ -65,8 +67,8 @@ fn split<'a>(path: &'a Path, root: Option<&'a Path>) -> (&'a Path, Vec<OsString>
     (top, rest.components().filter_map(name).collect())
 }
 
-/// A link counts, wherever it leads: whoever opens it decides.
-fn is_there(file: &Path) -> bool {
+/// Whether something exists at this path. A link counts, wherever it leads: opening it decides.
+fn exists(file: &Path) -> bool {
     file.symlink_metadata().is_ok()
 }
 
@@ -74,7 +76,7 @@ fn descend(folder: &Path, names: &[OsString]) -> Option<PathBuf> {
     let Some((name, rest)) = names.split_first() else { return Some(folder.to_owned()) };
     let of_spelling = |spelling: &OsString| {
         let file = folder.join(spelling);
-        if is_there(&file) { descend(&file, rest) } else { None }
+        if exists(&file) { descend(&file, rest) } else { None }
     };
     let of_parts = || {
         let parts: Vec<&str> = name.to_str()?.split('\\').filter(|part| !matches!(*part, "" | ".")).collect();
@@ -85,7 +87,7 @@ fn descend(folder: &Path, names: &[OsString]) -> Option<PathBuf> {
     spellings(name).iter().find_map(of_spelling).or_else(of_parts)
 }
 
-/// The name as it is written, then as it may be stored.
+/// The name as written, then other spellings it may have on disk.
 fn spellings(name: &OsStr) -> Vec<OsString> {
     let mut all = vec![name.to_owned()];
     let Some(text) = name.to_str() else { return all };
@@ -111,13 +113,13 @@ fn in_another_case(folder: &Path, name: &OsStr, root: Option<&Path>) -> Option<P
     ];
     let plain = |name: &str| name.nfc().collect::<String>().to_lowercase();
     let listed = || {
-        // Opened as a photo would be, so that nothing is told of a folder outside the root.
+        // Opened like a photo, so that no name from outside the root is shown.
         let mut folder = rustix::fs::Dir::read_from(beneath::open(folder, root).ok()?).ok()?;
         let names = std::iter::from_fn(|| folder.read()?.ok()).take(MAX_COMPARED_NAMES);
         let names = names.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
         names.filter(|found| plain(found) == plain(name)).min()
     };
-    let found = usual.into_iter().find(|name| is_there(&folder.join(name))).or_else(listed)?;
+    let found = usual.into_iter().find(|name| exists(&folder.join(name))).or_else(listed)?;
     Some(folder.join(found))
 }
 
@@ -129,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder with these files, and who is found in it for a path.
+    /// A directory with some files.
     struct Tree(tempfile::TempDir);
 
     impl Tree {
@@ -146,7 +148,7 @@ mod tests {
         fn find(&self, written: &str) -> Option<String> {
             let root = self.0.path();
             let found = find(&root.join(written), Some(root))?;
-            assert!(is_there(&found), "{}", found.display());
+            assert!(exists(&found), "{}", found.display());
             Some(found.strip_prefix(root).unwrap().to_str().unwrap().to_owned())
         }
 
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn spaces_separators_and_normalisation_are_seen_through() {
+    fn spaces_separators_and_normalization_are_ignored() {
         let tree = Tree::of(&["photos/a b.jpg", "photos/Mu\u{308}ller.jpg", "é/x.jpg", "flat\\c.jpg"]);
         for (written, found) in [
             (" photos/a b.jpg", "photos/a b.jpg"),
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn other_case_is_suggested_and_never_found() {
+    fn other_case_is_only_suggested() {
         let tree = Tree::of(&["photos/IMG_1.JPG", "Team/Anna Maria.jpeg", "Users/HR/z.jpg"]);
         for (written, suggested) in [
             ("photos/img_1.jpg", Some("photos/IMG_1.JPG")),
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn folder_outside_the_root_is_not_listed_for_a_suggestion() {
+    fn folder_outside_the_root_is_not_searched() {
         let outside = Tree::of(&["Passwords.jpg"]);
         let tree = Tree::of(&["a.jpg"]);
         std::os::unix::fs::symlink(outside.0.path(), tree.0.path().join("link")).unwrap();
@@ -206,7 +208,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_spelling_of_a_path_is_one_file(
+        fn every_spelling_finds_the_file(
             names in prop::collection::vec("[a-z0-9_éüñ각가日本]{1,12}", 1..4),
             spelling in prop::collection::vec((any::<bool>(), any::<bool>(), 0_usize..3), 4),
         ) {

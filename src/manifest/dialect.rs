@@ -1,24 +1,24 @@
-//! What separates the fields of a table: `--delimiter`, a first line `sep=;`, or what the header shows.
+//! Finds the delimiter of a table: from `--delimiter`, a first line `sep=;`, or the header.
 
 use std::{fmt, str::FromStr};
 
 use super::{
-    fields::{ColumnName, Field, plain},
+    fields::{ColumnName, Field, normalize_name},
     framing::RECORD_CAP,
-    table::Parser,
+    record_parser::RecordParser,
 };
 
-/// `--delimiter`: what separates the fields of a table.
+/// The `--delimiter` flag: the character between the fields of a table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Delimiter(pub(super) u8);
 
 impl Delimiter {
     pub(super) const COMMA: Self = Self(b',');
     pub(super) const TAB: Self = Self(b'\t');
-    /// Those that are recognised.
+    /// Delimiters that are detected.
     const KNOWN: [Self; 4] = [Self::COMMA, Self(b';'), Self::TAB, Self(b'|')];
 
-    fn of_byte(byte: u8) -> Option<Self> {
+    fn from_byte(byte: u8) -> Option<Self> {
         let is_usable = byte.is_ascii() && !byte.is_ascii_alphanumeric() && !b"\"\r\n\0".contains(&byte);
         is_usable.then_some(Self(byte))
     }
@@ -35,26 +35,26 @@ impl FromStr for Delimiter {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.as_bytes() {
             b"tab" | b"\\t" => Ok(Self::TAB),
-            [byte] => Self::of_byte(*byte).ok_or("a letter, a digit or a quote separates no fields"),
-            _ => Err("one character, such as ';' or '|', or the word tab"),
+            [byte] => Self::from_byte(*byte).ok_or("a letter, a digit or a quote can't be the delimiter"),
+            _ => Err("expected one character, such as ';' or '|', or the word tab"),
         }
     }
 }
 
-/// The delimiter that a line `sep=;` names, as Excel writes and reads it.
-pub(super) fn named_by(line: &[u8]) -> Option<Delimiter> {
+/// Parses a line `sep=;`, which Excel writes and reads.
+pub(super) fn from_sep_line(line: &[u8]) -> Option<Delimiter> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let line = line.strip_prefix(b"\"").and_then(|line| line.strip_suffix(b"\"")).unwrap_or(line);
     let (name, rest) = line.split_at_checked(4)?;
     let (&byte, others) = rest.split_first().filter(|_| name.eq_ignore_ascii_case(b"sep="))?;
-    // A table with several columns that was saved again has the delimiter behind each of them.
-    Delimiter::of_byte(byte).filter(|_| others.iter().all(|other| *other == byte))
+    // A table saved again by a spreadsheet has the delimiter once per column.
+    Delimiter::from_byte(byte).filter(|_| others.iter().all(|other| *other == byte))
 }
 
-/// The first record of a table that is not blank, as far as it has been read; none: it is not whole yet.
+/// Finds the first record that is not blank; `None` if it is not complete yet.
 ///
-/// A quote opens a field behind whatever may be a delimiter. One that is not closed ends with its line.
+/// A quote may open a field after any possible delimiter. An unclosed quote ends with its line.
 pub(super) fn find_header(bytes: &[u8], is_at_end: bool) -> Option<&[u8]> {
     let is_delimiter = |byte: u8| Delimiter::KNOWN.contains(&Delimiter(byte));
     let (mut from, mut first_line, mut at) = (0, None, 0);
@@ -73,7 +73,7 @@ pub(super) fn find_header(bytes: &[u8], is_at_end: bool) -> Option<&[u8]> {
             continue;
         }
         if byte == b'"' && (is_quoted || is_field_start) {
-            // A doubled quote opens again at once.
+            // A doubled quote opens the field again.
             (is_quoted, is_field_start) = (!is_quoted, is_quoted);
         } else {
             is_field_start = !is_quoted && is_delimiter(byte);
@@ -87,16 +87,16 @@ pub(super) fn find_header(bytes: &[u8], is_at_end: bool) -> Option<&[u8]> {
     }
 }
 
-/// The delimiter with which a header names most of what is known, or else has most columns. `usual` wins a tie.
-pub(super) fn recognise(header: &[u8], usual: Delimiter, given: &[ColumnName]) -> Delimiter {
+/// Detects the delimiter that gives the header the most known columns, or else the most columns. `usual` wins a tie.
+pub(super) fn detect(header: &[u8], usual: Delimiter, given: &[ColumnName]) -> Delimiter {
     let is_known = |name: &str| {
-        let name = plain(name);
+        let name = normalize_name(name);
         Field::ALL.iter().any(|field| field.names().contains(&name.as_str()))
-            || given.iter().any(|given| plain(&given.name) == name)
+            || given.iter().any(|given| normalize_name(&given.name) == name)
     };
     let mut best = (usual, (0, 1));
     for delimiter in [usual].into_iter().chain(Delimiter::KNOWN) {
-        let mut parser = Parser::new(delimiter);
+        let mut parser = RecordParser::new(delimiter.0);
         let names = parser.parse(header);
         let known = names.iter().filter(|name| str::from_utf8(name).is_ok_and(is_known)).count();
         if names.len() > 1 && (known, names.len()) > best.1 {
@@ -110,12 +110,12 @@ pub(super) fn recognise(header: &[u8], usual: Delimiter, given: &[ColumnName]) -
 mod tests {
     use super::*;
 
-    fn recognised(header: &str) -> char {
-        char::from(recognise(header.as_bytes(), Delimiter::COMMA, &["path=Foto".parse().unwrap()]).0)
+    fn detected(header: &str) -> char {
+        char::from(detect(header.as_bytes(), Delimiter::COMMA, &["path=Foto".parse().unwrap()]).0)
     }
 
     #[test]
-    fn delimiter_is_recognised_from_the_header() {
+    fn delimiter_is_detected_from_the_header() {
         for (header, delimiter) in [
             ("path,id", ','),
             ("path;id", ';'),
@@ -129,14 +129,14 @@ mod tests {
             ("a;b;c", ';'),
             ("path|a;b;c", ','),
         ] {
-            assert_eq!(recognised(header), if header == "path|a;b;c" { '|' } else { delimiter }, "{header}");
+            assert_eq!(detected(header), if header == "path|a;b;c" { '|' } else { delimiter }, "{header}");
         }
-        assert_eq!(recognise(b"a\tb,c", Delimiter::TAB, &[]), Delimiter::TAB);
-        assert_eq!(recognise(b"path,id", Delimiter::TAB, &[]), Delimiter::COMMA);
+        assert_eq!(detect(b"a\tb,c", Delimiter::TAB, &[]), Delimiter::TAB);
+        assert_eq!(detect(b"path,id", Delimiter::TAB, &[]), Delimiter::COMMA);
     }
 
     #[test]
-    fn first_line_may_name_the_delimiter() {
+    fn sep_line_gives_the_delimiter() {
         for (line, delimiter) in [
             (&b"sep=;\r\n"[..], Some(b';')),
             (b"SEP=\t\n", Some(b'\t')),
@@ -148,7 +148,7 @@ mod tests {
             (b"sep=;,", None),
             (b"separator", None),
         ] {
-            assert_eq!(named_by(line).map(|delimiter| delimiter.0), delimiter, "{}", line.escape_ascii());
+            assert_eq!(from_sep_line(line).map(|delimiter| delimiter.0), delimiter, "{}", line.escape_ascii());
         }
     }
 
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn header_is_the_first_record_that_is_not_blank() {
+    fn header_is_the_first_record_not_blank() {
         let found =
             |text: &'static str| find_header(text.as_bytes(), true).map(|header| str::from_utf8(header).unwrap());
         assert_eq!(found("path;id\nx"), Some("path;id\n"));

@@ -1,39 +1,38 @@
-//! A directory of photos: each file beneath it that is one is a row.
+//! Reads a directory of photos: each photo under it is a row.
 //!
-//! A file is a photo by the ending of its name, whatever its content: that is judged later, and said. A file of another
-//! ending, or of none, is a photo if it begins as a JPEG does. Everything else is left out and counted; so are folders
-//! of deleted files and old versions, for nobody wants those people enrolled.
+//! A file with a photo's extension is a photo, whatever its content, which is judged later. A file with another extension or
+//! none is a photo if it begins as a JPEG. All other files are skipped and counted, and so are directories of deleted files
+//! and old versions, whose people must not be enrolled.
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
-    str::FromStr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-use globset::{Glob, GlobMatcher};
 use walkdir::{DirEntry, WalkDir};
 
 use super::{
-    place::IdFrom,
-    row::{Rules, bare},
-    source::{At, Rows, Settings, SourceError},
+    error::SourceError,
+    file_filter::FileFilter,
+    options::{Row, Rows, Settings, SourcePath},
+    photo_path::IdFrom,
+    row::{RowBuilder, row_error},
 };
 use crate::{
-    domain::{Item, RowError, RowErrorKind},
-    files::beneath,
+    domain::RowErrorKind,
+    files::{beneath, is_path_error},
 };
 
-/// What NAS boxes and desktops leave among photos; besides, whatever is hidden.
-const JUNK: [&str; 4] = ["@eadir", "thumbs.db", "desktop.ini", "__macosx"];
-/// Folders of deleted files, of old versions and of the file system's own: Synology, QNAP, Buffalo, Netgear, NetApp, ZFS,
-/// Samba, Windows, macOS, Linux. Besides, what begins with `.Trash`.
-const DELETED: [&str; 22] = [
+/// Files of NAS boxes and desktops. Hidden files are ignored too.
+const IGNORED_NAMES: [&str; 4] = ["@eadir", "thumbs.db", "desktop.ini", "__macosx"];
+/// Directories of deleted files, old versions and file system internals: Synology, QNAP, Buffalo, Netgear, NetApp, ZFS,
+/// Samba, Windows, macOS, Linux. Names that begin with `.Trash` are added by [`is_trash`].
+const TRASH_FOLDERS: [&str; 22] = [
     "#recycle",
     "#snapshot",
     "$recycle.bin",
@@ -57,16 +56,16 @@ const DELETED: [&str; 22] = [
     "~snapshot",
     "_recycle",
 ];
-/// What photos are named. Which of them can be used, their content tells.
-const PHOTOS: [&str; 15] =
+/// Extensions of photos. The content decides whether a photo is usable.
+const PHOTO_EXTENSIONS: [&str; 15] =
     ["jpg", "jpeg", "jpe", "jif", "jfif", "jfi", "pjpeg", "pjp", "png", "webp", "bmp", "tif", "tiff", "heic", "heif"];
-/// Pictures of other formats; a JPEG that is named so is taken all the same.
-const OTHER_PICTURES: [&str; 21] = [
+/// Extensions of other image formats. A JPEG with such a name is still a photo.
+const OTHER_IMAGE_EXTENSIONS: [&str; 21] = [
     "arw", "avif", "cr2", "cr3", "dng", "gif", "hif", "j2k", "jp2", "jxl", "nef", "nrw", "orf", "pef", "psd", "raf",
     "raw", "rw2", "sr2", "srw", "tga",
 ];
-/// What lies beside photos and is none: not looked into, for a folder may hold as many of these as photos.
-const NO_PHOTOS: [&str; 31] = [
+/// Extensions that are never photos. These files are not opened: a directory may hold as many of them as photos.
+const OTHER_EXTENSIONS: [&str; 31] = [
     "aae",
     "bak",
     "crdownload",
@@ -99,165 +98,142 @@ const NO_PHOTOS: [&str; 31] = [
     "xmp",
     "zip",
 ];
-/// Files whose names are logged (`-v`), and folders of deleted files that are told of, in one reading.
-const MAX_NAMES: u32 = 1_000;
-const MAX_FOLDERS: u32 = 20;
-/// Endings that are told apart.
-const MAX_ENDINGS: usize = 20;
+/// Most skipped files named in the log (`-v`) per reading.
+const MAX_LOGGED_FILES: u32 = 1_000;
+/// Most trash directories named in the log per reading.
+const MAX_LOGGED_TRASH: u32 = 20;
+/// Most extensions counted separately.
+const MAX_EXTENSIONS: usize = 20;
 
-/// `--include` and `--exclude`: a pattern such as `*.jpg` or `2024/**`, for paths beneath the directory.
-#[derive(Debug, Clone)]
-pub struct Pattern(GlobMatcher);
-
-impl FromStr for Pattern {
-    type Err = globset::Error;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Glob::new(text).map(|glob| Self(glob.compile_matcher()))
-    }
-}
-
-/// Which files of a directory are photos.
-#[derive(Debug, Clone, Default)]
-pub struct Files {
-    /// None: by the endings of their names, and by their content.
-    pub include: Vec<Pattern>,
-    /// Not these, nor what lies beneath them.
-    pub exclude: Vec<Pattern>,
-}
-
-impl Files {
-    /// None: nobody has said.
-    fn is_included(&self, path: &Path) -> Option<bool> {
-        (!self.include.is_empty()).then(|| self.include.iter().any(|pattern| pattern.fits(path)))
-    }
-
-    fn is_excluded(&self, path: &Path) -> bool {
-        self.exclude.iter().any(|pattern| pattern.fits(path))
-    }
-}
-
-impl Pattern {
-    /// `*.png` means a file of any folder, as in `.gitignore`.
-    fn fits(&self, path: &Path) -> bool {
-        let has_folder = self.0.glob().glob().contains('/');
-        self.0.is_match(path) || (!has_folder && path.file_name().is_some_and(|name| self.0.is_match(name)))
-    }
-}
-
-/// Walks in the order of names, so that rows keep their numbers. Follows no links. What is left out is counted in `skipped`.
-pub(super) fn rows(at: &At<'_>, settings: &Settings, skipped: Arc<AtomicU64>) -> Result<Rows, SourceError> {
+/// Reads a directory in name order, so that rows keep their numbers. Follows no links. Counts the rest in `skipped`.
+pub(super) fn rows(at: &SourcePath<'_>, settings: &Settings, skipped: Arc<AtomicU64>) -> Result<Rows, SourceError> {
     if settings.group.is_none() {
         return Err(SourceError::NoGroup { path: at.path.to_owned() });
     }
     let folder = at.path.to_owned();
     Ok(Box::new(Walk {
         walk: WalkDir::new(&folder).min_depth(1).sort_by_file_name().into_iter(),
-        rules: Rules::new(&At { path: at.path, root: at.path }, settings),
+        builder: RowBuilder::new(&SourcePath { path: at.path, root: at.path }, settings),
         id_from: settings.id_from.unwrap_or_default(),
-        files: settings.files.clone(),
-        left_out: LeftOut::new(folder.clone(), skipped),
+        filter: settings.files.clone(),
+        skip_log: SkipLog::new(folder.clone(), skipped),
         folder,
         row: 0,
+        is_over: false,
     }))
 }
 
 struct Walk {
     walk: walkdir::IntoIter,
     folder: PathBuf,
-    rules: Rules,
+    builder: RowBuilder,
     id_from: IdFrom,
-    files: Files,
-    left_out: LeftOut,
+    filter: FileFilter,
+    skip_log: SkipLog,
     row: u64,
+    is_over: bool,
 }
 
 impl Iterator for Walk {
-    type Item = Result<Result<Item, RowError>, SourceError>;
+    type Item = Result<Row, SourceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
+        while !self.is_over {
             let row = match self.walk.next() {
                 None => {
-                    self.left_out.report();
+                    self.skip_log.report();
                     return None;
                 }
                 Some(Ok(entry)) => self.entry(&entry),
-                Some(Err(error)) => {
-                    self.row += 1;
-                    Some(Err(bare(self.row, RowErrorKind::UnreadableRow, error.to_string(), error.path())))
-                }
+                Some(Err(error)) => self.failed(error),
             };
-            if row.is_some() {
-                return row.map(Ok);
+            self.is_over = row.is_err();
+            if let Some(row) = row.transpose() {
+                return Some(row);
             }
         }
+        None
     }
 }
 
-/// What the name of a file says of it.
-enum Named {
+/// Classification of a file by its name.
+enum NameClass {
     Photo,
-    /// It may be one; its content decides.
-    Anything,
-    NoPhoto,
+    /// The content decides.
+    Unknown,
+    NotPhoto,
 }
 
 impl Walk {
-    /// None: it is no row.
-    fn entry(&mut self, entry: &DirEntry) -> Option<Result<Item, RowError>> {
+    /// Handles an error of the walk. An unreadable path becomes a row; an error of the machine ends the reading, so that
+    /// nobody is rejected for it.
+    fn failed(&mut self, error: walkdir::Error) -> Result<Option<Row>, SourceError> {
+        let path = error.path().unwrap_or(&self.folder).to_owned();
+        let message = error.to_string();
+        match error.into_io_error() {
+            Some(source) if !is_path_error(&source) => Err(SourceError::Unreadable { path, source }),
+            Some(_) | None => Ok(self.reject(RowErrorKind::UnreadableRow, &message, &path)),
+        }
+    }
+
+    fn reject(&mut self, defect: RowErrorKind, message: &str, path: &Path) -> Option<Row> {
+        Some(Err(row_error(self.next_row(), defect, message.to_owned(), Some(path))))
+    }
+
+    /// The row of an entry; `None` if the entry is not a photo.
+    fn entry(&mut self, entry: &DirEntry) -> Result<Option<Row>, SourceError> {
         let (path, kind) = (entry.path(), entry.file_type());
-        let beneath = path.strip_prefix(&self.folder).unwrap_or(path);
+        let relative = path.strip_prefix(&self.folder).unwrap_or(path);
         let name = entry.file_name().to_string_lossy().to_lowercase();
-        if self.files.is_excluded(beneath) {
+        if self.filter.is_excluded(relative) {
             self.skip_folder(entry);
-            return None;
+            return Ok(None);
         }
-        if kind.is_dir() && is_deleted(&name) {
-            self.left_out.deleted(beneath);
+        if kind.is_dir() && is_trash(&name) {
+            self.skip_log.trash(relative);
             self.skip_folder(entry);
-            return None;
+            return Ok(None);
         }
-        if JUNK.contains(&name.as_str()) || name.starts_with('.') {
-            self.left_out.file(beneath);
+        if IGNORED_NAMES.contains(&name.as_str()) || name.starts_with('.') {
+            self.skip_log.file(relative);
             self.skip_folder(entry);
-            return None;
+            return Ok(None);
         }
         if kind.is_dir() {
-            return None;
+            return Ok(None);
         }
-        let named = match self.files.is_included(beneath) {
-            Some(true) => Named::Photo,
-            // Left out as it was wanted. A link to a folder is another matter.
-            Some(false) if !(kind.is_symlink() && path.is_dir()) => return None,
-            Some(false) => Named::NoPhoto,
-            None => named(beneath),
+        let class = match self.filter.is_included(relative) {
+            Some(true) => NameClass::Photo,
+            // Excluded on purpose, except that a link to a directory is reported.
+            Some(false) if !(kind.is_symlink() && path.is_dir()) => return Ok(None),
+            Some(false) => NameClass::NotPhoto,
+            None => classify(relative),
         };
-        let is_photo = matches!(named, Named::Photo);
+        let is_photo = matches!(class, NameClass::Photo);
         if kind.is_symlink() && (is_photo || path.is_dir()) {
-            let message =
-                "it is a link, and links are not followed: give what it points to as a source of its own".to_owned();
-            return Some(Err(bare(self.next_row(), RowErrorKind::NotFollowed, message, Some(path))));
+            let message = "it is a symbolic link, which is not followed: give its target as a source of its own";
+            return Ok(self.reject(RowErrorKind::NotFollowed, message, path));
         }
         if !kind.is_file() && is_photo {
-            let message = "it is a pipe, a socket or a device".to_owned();
-            return Some(Err(bare(self.next_row(), RowErrorKind::NotAFile, message, Some(path))));
+            return Ok(self.reject(RowErrorKind::NotAFile, "it is a pipe, a socket or a device", path));
         }
-        let is_taken = match named {
-            Named::Photo => true,
-            Named::Anything => kind.is_file() && begins_as_jpeg(path, &self.folder),
-            Named::NoPhoto => false,
+        let is_taken = match class {
+            NameClass::Photo => true,
+            NameClass::Unknown if kind.is_file() => is_jpeg(path, &self.folder)
+                .map_err(|source| SourceError::Unreadable { path: path.to_owned(), source })?,
+            NameClass::Unknown | NameClass::NotPhoto => false,
         };
         if !is_taken {
-            self.left_out.file(beneath);
-            return None;
+            self.skip_log.file(relative);
+            return Ok(None);
         }
-        let row = self.next_row();
         if path.to_str().is_none() {
-            let message = "its name is no UTF-8, so it gives no id: rename it".to_owned();
-            return Some(Err(bare(row, RowErrorKind::UnreadableRow, message, Some(path))));
+            let message = "its name is not UTF-8 and gives no id: rename it";
+            return Ok(self.reject(RowErrorKind::UnreadableRow, message, path));
         }
-        let id = if is_photo { None } else { self.whole_name(beneath) };
-        Some(self.rules.file(row, path, id.as_deref()))
+        let id = if is_photo { None } else { self.id_with_extension(relative) };
+        let row = self.next_row();
+        Ok(Some(self.builder.file(row, path, id.as_deref())))
     }
 
     fn next_row(&mut self) -> u64 {
@@ -271,95 +247,101 @@ impl Walk {
         }
     }
 
-    /// The id of a photo whose name has no ending that we know: what stands behind a dot is a part of the name.
-    fn whole_name(&self, beneath: &Path) -> Option<String> {
-        let has_ending = ending(beneath).is_some_and(|ending| OTHER_PICTURES.contains(&ending.as_str()));
+    /// Id of a photo without a known extension: a dot and what follows are part of the name.
+    fn id_with_extension(&self, relative: &Path) -> Option<String> {
+        let has_extension =
+            extension(relative).is_some_and(|extension| OTHER_IMAGE_EXTENSIONS.contains(&extension.as_str()));
         let name = match self.id_from {
-            IdFrom::Name => beneath.file_name()?,
-            IdFrom::Path => beneath.as_os_str(),
+            IdFrom::Name => relative.file_name()?,
+            IdFrom::Path => relative.as_os_str(),
             IdFrom::Parent => return None,
         };
-        name.to_str().filter(|_| !has_ending).map(str::to_owned)
+        name.to_str().filter(|_| !has_extension).map(str::to_owned)
     }
 }
 
-fn is_deleted(name: &str) -> bool {
-    DELETED.contains(&name) || name.starts_with(".trash")
+fn is_trash(name: &str) -> bool {
+    TRASH_FOLDERS.contains(&name) || name.starts_with(".trash")
 }
 
-fn ending(path: &Path) -> Option<String> {
+fn extension(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_lowercase())
 }
 
-fn named(path: &Path) -> Named {
-    let Some(ending) = ending(path) else { return Named::Anything };
-    // `.JPG_large`, `.jpg:large`, `.jpg!d`: what services hang behind the ending. exiftool hangs a word of its own behind
-    // the ending of what it has replaced, editors a tilde.
-    let plain = ending.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-    if ending.ends_with("_original") || ending.ends_with('~') || NO_PHOTOS.contains(&ending.as_str()) {
-        Named::NoPhoto
-    } else if PHOTOS.contains(&plain) {
-        Named::Photo
+fn classify(path: &Path) -> NameClass {
+    let Some(extension) = extension(path) else { return NameClass::Unknown };
+    // Services append to the extension: `.JPG_large`, `.jpg:large`, `.jpg!d`. exiftool appends `_original` to files that it
+    // has replaced, and editors append a tilde.
+    let plain = extension.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    if extension.ends_with("_original") || extension.ends_with('~') || OTHER_EXTENSIONS.contains(&extension.as_str()) {
+        NameClass::NotPhoto
+    } else if PHOTO_EXTENSIONS.contains(&plain) {
+        NameClass::Photo
     } else {
-        Named::Anything
+        NameClass::Unknown
     }
 }
 
-/// A file that can't be read is none: of its name nobody would say that it is.
-fn begins_as_jpeg(path: &Path, folder: &Path) -> bool {
+/// Whether a file begins as a JPEG does. A file that can't be opened does not; an error of the machine is returned.
+fn is_jpeg(path: &Path, folder: &Path) -> io::Result<bool> {
     let mut head = [0; 3];
-    let read = beneath::open(path, Some(folder)).and_then(|mut file: File| file.read_exact(&mut head));
-    read.is_ok() && head == [0xFF, 0xD8, 0xFF]
+    match beneath::open(path, Some(folder)).and_then(|mut file| file.read_exact(&mut head)) {
+        Ok(()) => Ok(head == [0xFF, 0xD8, 0xFF]),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof || is_path_error(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
-/// What is left out of a directory.
-struct LeftOut {
+/// Counts and logs what is skipped.
+struct SkipLog {
     folder: PathBuf,
     skipped: Arc<AtomicU64>,
     names: u32,
     folders: u32,
-    by_ending: BTreeMap<String, u64>,
+    by_extension: BTreeMap<String, u64>,
 }
 
-impl LeftOut {
+impl SkipLog {
     fn new(folder: PathBuf, skipped: Arc<AtomicU64>) -> Self {
-        Self { folder, skipped, names: 0, folders: 0, by_ending: BTreeMap::new() }
+        Self { folder, skipped, names: 0, folders: 0, by_extension: BTreeMap::new() }
     }
 
-    /// A file, or a folder of no interest.
-    fn file(&mut self, beneath: &Path) {
+    /// Counts a skipped file or ignored directory.
+    fn file(&mut self, relative: &Path) {
         self.skipped.fetch_add(1, Relaxed);
         self.names += 1;
-        if self.names <= MAX_NAMES {
-            tracing::debug!(file = %beneath.display(), "left out: no photo by name or content");
+        if self.names <= MAX_LOGGED_FILES {
+            tracing::debug!(file = %relative.display(), "skipped: not a photo by name or content");
         }
-        let ending = ending(beneath).map_or_else(|| "without an ending".to_owned(), |ending| format!(".{ending}"));
-        if self.by_ending.len() < MAX_ENDINGS || self.by_ending.contains_key(&ending) {
-            *self.by_ending.entry(ending).or_default() += 1;
+        let extension =
+            extension(relative).map_or_else(|| "without an extension".to_owned(), |extension| format!(".{extension}"));
+        if self.by_extension.len() < MAX_EXTENSIONS || self.by_extension.contains_key(&extension) {
+            *self.by_extension.entry(extension).or_default() += 1;
         }
     }
 
-    fn deleted(&mut self, beneath: &Path) {
+    fn trash(&mut self, relative: &Path) {
         self.skipped.fetch_add(1, Relaxed);
         self.folders += 1;
-        if self.folders <= MAX_FOLDERS {
-            tracing::info!(folder = %beneath.display(), "left out: it holds deleted files or old versions");
+        if self.folders <= MAX_LOGGED_TRASH {
+            tracing::info!(folder = %relative.display(), "skipped: holds deleted files or old versions");
         }
     }
 
-    /// At the end.
+    /// Logs the totals at the end.
     fn report(&mut self) {
-        let by_ending = std::mem::take(&mut self.by_ending);
-        if by_ending.is_empty() {
+        let by_extension = std::mem::take(&mut self.by_extension);
+        if by_extension.is_empty() {
             return;
         }
-        let has_pictures = OTHER_PICTURES.iter().any(|ending| by_ending.contains_key(&format!(".{ending}")));
-        let endings: Vec<String> = by_ending.iter().map(|(ending, n)| format!("{n} {ending}")).collect();
-        let (directory, files) = (self.folder.display(), endings.join(", "));
+        let has_pictures =
+            OTHER_IMAGE_EXTENSIONS.iter().any(|extension| by_extension.contains_key(&format!(".{extension}")));
+        let extensions: Vec<String> = by_extension.iter().map(|(extension, n)| format!("{n} {extension}")).collect();
+        let (directory, files) = (self.folder.display(), extensions.join(", "));
         if has_pictures {
-            tracing::warn!(%directory, files, "files were left out, pictures among them that are no JPEG: save these as JPEG");
+            tracing::warn!(%directory, files, "skipped files, some of them images in other formats: save these as JPEG");
         } else {
-            tracing::info!(%directory, files, "files were left out: no photos by name or content");
+            tracing::info!(%directory, files, "skipped files that are not photos by name or content");
         }
     }
 }
@@ -371,7 +353,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::FaceGroupCode,
-        manifest::{IdFrom, open},
+        manifest::{IdFrom, Pattern, open},
     };
 
     fn archive() -> tempfile::TempDir {
@@ -397,14 +379,14 @@ mod tests {
 
     fn shown(dir: &Path, settings: Settings) -> Vec<String> {
         let settings = Settings { group: FaceGroupCode::parse("g").ok(), ..settings };
-        let show = |row: Result<Result<Item, RowError>, SourceError>| match row.unwrap() {
+        let show = |row: Result<Row, SourceError>| match row.unwrap() {
             Ok(item) => format!("{} {}", item.row, item.user),
             Err(error) => format!("{} {}", error.row, error.defect.code()),
         };
         open(dir, &settings).unwrap().map(show).collect()
     }
 
-    /// The ids in a directory of these files, and how many were left out.
+    /// The ids in a directory of these files, and the number of skipped files.
     fn ids(files: &[(&str, &[u8])], settings: Settings) -> (Vec<String>, u64) {
         let dir = tempfile::tempdir().unwrap();
         for (name, bytes) in files {
@@ -420,14 +402,14 @@ mod tests {
     const JPEG: &[u8] = b"\xff\xd8\xff\xe0";
 
     #[test]
-    fn jpegs_are_taken_by_content_and_others_are_counted() {
+    fn jpegs_are_read_by_content_and_other_files_counted() {
         let files: [(&str, &[u8]); 14] = [
             ("no-ending", JPEG),
             ("a.jfif", JPEG),
             ("b.JPG_large", JPEG),
             ("c.jpg!d", JPEG),
             ("d.jpg:large", JPEG),
-            ("e.jpe", b"not a JPEG, which is told of as of any .jpg"),
+            ("e.jpe", b"not a JPEG, but judged later"),
             ("f.gif", JPEG),
             ("j.smith", JPEG),
             ("g.hif", b"\0\0\0\x18ftypheix"),
@@ -445,8 +427,8 @@ mod tests {
     }
 
     #[test]
-    fn folders_of_deleted_files_are_left_out_and_count_as_one() {
-        for name in DELETED.iter().chain(&[".Trash-1000", ".Trashes", ".TRASH"]) {
+    fn trash_folder_is_skipped_and_counts_once() {
+        for name in TRASH_FOLDERS.iter().chain(&[".Trash-1000", ".Trashes", ".TRASH"]) {
             let (below, named) = (format!("team/{name}/x.jpg"), format!("{name}.jpg"));
             let (taken, skipped) = ids(&[(&below, JPEG), ("a.jpg", JPEG)], Settings::default());
             assert_eq!((taken, skipped), (vec!["a".to_owned()], 1), "{name}");
@@ -458,9 +440,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn folders_of_deleted_files_are_known_in_any_case(at in 0..DELETED.len(), upper in proptest::prelude::any::<u64>()) {
+        fn trash_folders_are_recognized_in_any_case(at in 0..TRASH_FOLDERS.len(), upper in proptest::prelude::any::<u64>()) {
             let case = |(at, c): (usize, char)| if upper >> at & 1 == 1 { c.to_ascii_uppercase() } else { c };
-            let name: String = DELETED[at].chars().enumerate().map(case).collect();
+            let name: String = TRASH_FOLDERS[at].chars().enumerate().map(case).collect();
             let (taken, skipped) = ids(&[(&format!("{name}/x.jpg"), JPEG)], Settings::default());
             proptest::prop_assert_eq!((taken.len(), skipped), (0, 1), "{}", name);
         }
@@ -474,10 +456,13 @@ mod tests {
     }
 
     #[test]
-    fn patterns_choose_files_and_leave_folders_out() {
+    fn patterns_include_files_and_exclude_folders() {
         let files = |include: &[&str], exclude: &[&str]| {
             let patterns = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-            Settings { files: Files { include: patterns(include), exclude: patterns(exclude) }, ..Settings::default() }
+            Settings {
+                files: FileFilter { include: patterns(include), exclude: patterns(exclude) },
+                ..Settings::default()
+            }
         };
         let dir = archive();
         assert_eq!(shown(dir.path(), files(&["*.txt", "b/*"], &[])), ["1 notes", "2 2"]);
@@ -495,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn links_and_special_files_are_named_and_not_opened() {
+    fn links_and_special_files_are_rejected_unopened() {
         let dir = archive();
         symlink(dir.path(), dir.path().join("a/loop")).unwrap();
         symlink("1.jpeg", dir.path().join("a/link.jpg")).unwrap();

@@ -1,19 +1,19 @@
-//! Tells a photo that stands in a row itself, as Base64 or hexadecimal, from the name of one.
+//! Recognizes a photo that is embedded in a row as Base64 or hexadecimal, instead of its name.
 //!
-//! Such a text is an image: it goes into no checkpoint, export, log or report.
+//! An embedded photo never goes into a checkpoint, an export, a log or a report.
 
-/// No path is longer (PATH_MAX of Linux).
+/// Longest path in bytes (PATH_MAX on Linux).
 pub(super) const MAX_PATH_BYTES: usize = 4_096;
-/// Fewer characters are no photo.
+/// Shortest encoded photo in characters.
 const MIN_PHOTO_CHARS: usize = 48;
-/// So many characters without a dot are no path, whatever they begin with.
+/// An all-encoded text of this length is not a path, whatever it begins with.
 const MIN_ENCODED_CHARS: usize = 512;
-/// How Base64 of JPEG, PNG, GIF, WebP and TIFF begins.
-const BASE64_HEADS: [&str; 6] = ["/9j/", "_9j_", "iVBORw0KGg", "R0lGOD", "UklGR", "SUkqA"];
-/// How hexadecimal of JPEG, PNG and GIF begins.
-const HEX_HEADS: [&str; 3] = ["ffd8ff", "89504e47", "47494638"];
+/// First characters of JPEG, PNG, GIF, WebP and TIFF in Base64.
+const BASE64_PREFIXES: [&str; 6] = ["/9j/", "_9j_", "iVBORw0KGg", "R0lGOD", "UklGR", "SUkqA"];
+/// First characters of JPEG, PNG and GIF in hexadecimal.
+const HEX_PREFIXES: [&str; 3] = ["ffd8ff", "89504e47", "47494638"];
 
-/// Is it a photo, or does it hold one?
+/// Whether the text is or contains an encoded photo.
 pub(super) fn is_photo(text: &str) -> bool {
     let text = text.trim_start();
     if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
@@ -22,22 +22,24 @@ pub(super) fn is_photo(text: &str) -> bool {
     if text.len() < MIN_PHOTO_CHARS {
         return false;
     }
-    // The escaped slashes of some JSON writers.
+    // Some JSON writers escape slashes.
     let text = text.replace('\\', "");
     let is_all_encoded = text.len() >= MIN_ENCODED_CHARS && text.chars().all(|c| is_encoded(c) || c.is_whitespace());
-    is_all_encoded || begins_at_any(&text, &BASE64_HEADS) || begins_at_any(&text.to_ascii_lowercase(), &HEX_HEADS)
+    is_all_encoded
+        || contains_photo(&text, &BASE64_PREFIXES)
+        || contains_photo(&text.to_ascii_lowercase(), &HEX_PREFIXES)
 }
 
-/// Anywhere in it, as in `b'/9j/…'`, `\xffd8ff…` or `{"data": "/9j/…"}`: a head, with enough behind it that is encoded too.
-fn begins_at_any(text: &str, heads: &[&str]) -> bool {
+/// Whether an encoded photo begins anywhere in the text, as in `b'/9j/…'`, `\xffd8ff…` or `{"data": "/9j/…"}`.
+fn contains_photo(text: &str, heads: &[&str]) -> bool {
     heads.iter().flat_map(|head| text.match_indices(head)).any(|(at, head)| {
-        // A head of letters in the middle of a word is none; the `x` of 0x and \x is no word.
+        // Letters inside a word don't start a photo, except after the `x` of 0x and \x.
         let before = text[..at].chars().next_back();
         let is_word = |c: char| c.is_ascii_alphanumeric() && c != 'x';
         let begins = !head.starts_with(|c: char| c.is_ascii_alphanumeric()) || !before.is_some_and(is_word);
-        // Base64 may stand in lines.
-        let behind = text[at..].chars().filter(|c| !c.is_whitespace());
-        begins && behind.take(MIN_PHOTO_CHARS).filter(|c| is_encoded(*c)).count() == MIN_PHOTO_CHARS
+        // Base64 may be split into lines.
+        let encoded = text[at..].chars().filter(|c| !c.is_whitespace());
+        begins && encoded.take(MIN_PHOTO_CHARS).filter(|c| is_encoded(*c)).count() == MIN_PHOTO_CHARS
     })
 }
 
@@ -80,7 +82,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn photo_is_known_in_every_encoding(rest in prop::collection::vec(any::<u8>(), 48..2_000)) {
+        fn photo_is_recognized_in_every_encoding(rest in prop::collection::vec(any::<u8>(), 48..2_000)) {
             for head in [&b"\xff\xd8\xff\xe0"[..], b"\x89PNG\r\n\x1a\n", b"GIF89a"] {
                 for text in encodings(&photo(head, &rest)) {
                     prop_assert!(is_photo(&text), "{}", text);
@@ -89,12 +91,12 @@ mod tests {
         }
 
         #[test]
-        fn long_encoding_of_anything_is_known(bytes in prop::collection::vec(any::<u8>(), 400..1_000)) {
+        fn any_long_encoded_text_is_a_photo(bytes in prop::collection::vec(any::<u8>(), 400..1_000)) {
             prop_assert!(is_photo(&STANDARD.encode(&bytes)) && is_photo(&hex::encode(&bytes)));
         }
 
         #[test]
-        fn path_of_a_photo_is_none(
+        fn photo_path_is_not_a_photo(
             folders in prop::collection::vec("[A-Za-z0-9 _-]{1,60}", 0..8),
             name in "[A-Za-z0-9_-]{1,60}",
             ending in "(jpg|JPEG|png)",
@@ -106,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn short_texts_and_digests_are_none() {
+    fn short_texts_and_digests_are_not_photos() {
         for text in ["", "/9j/a.jpg", "photos/9j/u00001.jpg", &"ab".repeat(32), "ffd8ff.jpg", "/9j/4AAQSkZJRgABAQ.jpg"]
         {
             assert!(!is_photo(text), "{text}");

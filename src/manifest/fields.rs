@@ -1,32 +1,32 @@
-//! The fields that are ours, and the names under which they come.
+//! The fields of a row that we use, and the names of their columns.
 
 use std::{fmt, str::FromStr};
 
 use crate::domain::is_invisible;
 
-/// A field of a row that means something to us.
+/// A field of a row that we use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
-    /// The photo's file.
+    /// Path of the photo.
     Path,
-    /// The photo's link.
+    /// Link to the photo.
     Url,
-    /// Who it is.
+    /// Id of the person.
     MerchantUserId,
-    /// Where to.
+    /// Code of the face group.
     FaceGroupCode,
 }
 
 impl Field {
-    /// All of them.
+    /// All fields.
     pub(super) const ALL: [Self; 4] = [Self::Path, Self::Url, Self::MerchantUserId, Self::FaceGroupCode];
 
-    /// Its own name.
+    /// Canonical name of the field.
     pub fn name(self) -> &'static str {
         self.names()[0]
     }
 
-    /// Every name. The first is its own; it wins over the others.
+    /// All accepted names. The first is canonical and wins over the others.
     pub(super) fn names(self) -> &'static [&'static str] {
         match self {
             Self::Path => {
@@ -47,32 +47,32 @@ impl fmt::Display for Field {
     }
 }
 
-/// `--column OURS=THEIRS`.
+/// A `--column FIELD=NAME` flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnName {
-    /// Which field.
+    /// The field.
     pub field: Field,
-    /// What it is called in the manifest.
+    /// Name of its column in the manifest.
     pub name: String,
 }
 
 impl FromStr for ColumnName {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let (ours, theirs) = text.split_once('=').ok_or("give it as path=photo")?;
-        let field = Field::ALL
+        let (field, column) = text.split_once('=').ok_or("expected FIELD=NAME, such as path=photo")?;
+        let known = Field::ALL
             .into_iter()
-            .find(|field| field.name() == ours.trim())
-            .ok_or_else(|| format!("{ours} is none of our fields: path, url, merchant_user_id, face_group_code"))?;
-        match theirs.trim() {
-            "" => Err(format!("no name given for {ours}")),
-            name => Ok(Self { field, name: name.to_owned() }),
+            .find(|known| known.name() == field.trim())
+            .ok_or_else(|| format!("unknown field {field}: use path, url, merchant_user_id or face_group_code"))?;
+        match column.trim() {
+            "" => Err(format!("missing column name for {field}")),
+            name => Ok(Self { field: known, name: name.to_owned() }),
         }
     }
 }
 
-/// A name as it is compared: case, dashes, spaces and what nobody can see do not matter.
-pub(super) fn plain(name: &str) -> String {
+/// Normalizes a name for comparison: case, dashes, spaces and invisible characters don't matter.
+pub(super) fn normalize_name(name: &str) -> String {
     let visible = |c: &char| !is_invisible(*c) || c.is_whitespace();
     let name: String = name.chars().filter(visible).collect();
     name.trim().to_lowercase().replace(|c: char| c == '-' || c.is_whitespace(), "_")

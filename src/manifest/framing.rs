@@ -1,97 +1,88 @@
-//! Cuts a stream into records, before anything looks at their fields: where each begins and ends, and on which lines.
+//! Splits a stream into records and finds their lines, before their fields are parsed.
 //!
-//! A quote that is never closed would make one record of the rest of the file. So a record has a greatest length; where
-//! it is passed, or the file ends within a quote, the record's first line alone is given up, and reading goes on with
-//! the next line, which is still in the buffer. Memory is bounded by that length, whatever the file.
+//! An unclosed quote would make one record of the rest of the file. Therefore records have a maximum length. If a record is
+//! longer, or the file ends within a quote, only the record's first line is skipped and reading continues with the next
+//! line, which is still in the buffer. The maximum length also bounds the memory used.
 
 mod values;
 
 use std::io::{self, Read};
 
-pub(super) use values::{Place, Value};
+pub(super) use values::{JsonPosition, Value};
 
-/// Longest record.
+/// Longest record in bytes.
 pub(super) const RECORD_CAP: usize = 1024 * 1024;
-/// Bytes read at once; also about the size of a block.
+/// Bytes per read.
 const CHUNK: usize = 64 * 1024;
-/// What DOS (`^Z`) and block devices (zeros) leave behind a file's last line.
+/// Padding after the last line, from DOS (`^Z`) and block devices (zeros).
 const PADDING: [u8; 2] = [0x1A, 0];
-/// Zeros in a row that are kept.
+/// Most consecutive zeros kept.
 const MAX_ZEROS: usize = 4096;
 
-/// Where a record stood: its first and its last physical line.
+/// First and last physical line of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct LineSpan {
     pub(super) first: u64,
     pub(super) last: u64,
 }
 
-/// A piece of a stream, in order.
+/// One part of a stream.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece {
-    /// One record, with its line end.
-    Record(Span, std::ops::Range<usize>),
-    /// A line that opens a quote which is never closed, or not within [`RECORD_CAP`].
-    OpenQuote(Span),
-    /// A line of more than [`RECORD_CAP`].
-    TooLong(Span),
-    /// Nothing more.
+pub(super) enum Frame {
+    /// A record with its line end.
+    Record(LineSpan, std::ops::Range<usize>),
+    /// A line with a quote that is not closed within [`RECORD_CAP`] bytes.
+    OpenQuote(LineSpan),
+    /// A line longer than [`RECORD_CAP`].
+    TooLong(LineSpan),
+    /// The end of the stream.
     End,
 }
 
-/// See the module.
+/// Splits a stream into records.
 pub(super) struct Framer<R> {
     input: R,
-    /// Of fields that may be quoted; none: a record is a line.
+    /// Delimiter of fields that may be quoted; `None` if each line is a record.
     delimiter: Option<u8>,
     buffer: Vec<u8>,
-    /// What is behind this has been given out.
+    /// Start of the next record; the bytes before it are consumed.
     start: usize,
-    /// The physical line at `start`.
+    /// Physical line at `start`.
     line: u64,
     is_at_end: bool,
-    /// Zeros at the end of `buffer`.
+    /// Number of zeros at the end of `buffer`.
     zeros: usize,
-    /// Between values of JSON: is a CR the last byte before `start`?
-    is_behind_cr: bool,
+    /// Whether the byte before `start` is a CR (between JSON values).
+    is_after_cr: bool,
 }
 
-/// Where in a record the scan is.
+/// State of the scan within a record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     FieldStart,
     Plain,
     Quoted,
-    /// Behind a quote within a quoted field: its end, or the first half of `""`.
+    /// After a quote in a quoted field: the end of the field, or the first half of `""`.
     QuoteSeen,
 }
 
 impl<R: Read> Framer<R> {
     pub(super) fn new(input: R, delimiter: Option<u8>) -> Self {
-        Self {
-            input,
-            delimiter,
-            buffer: Vec::new(),
-            start: 0,
-            line: 1,
-            is_at_end: false,
-            zeros: 0,
-            is_behind_cr: false,
-        }
+        Self { input, delimiter, buffer: Vec::new(), start: 0, line: 1, is_at_end: false, zeros: 0, is_after_cr: false }
     }
 
-    /// The bytes of a record.
+    /// Bytes of a record.
     pub(super) fn bytes(&self, range: std::ops::Range<usize>) -> &[u8] {
         &self.buffer[range]
     }
 
-    /// From here on, quoted fields are separated by this.
+    /// Sets the delimiter for the following records.
     pub(super) fn set_delimiter(&mut self, delimiter: u8) {
         self.delimiter = Some(delimiter);
     }
 
-    /// What `look` finds in the bytes that come next, as soon as there are enough of them; none: they end before. It is
-    /// told whether there will be more, and finds something once a record's greatest length is passed.
+    /// Calls `look` with the next bytes, and whether they are the last, until it finds something. Returns `None` at the end of
+    /// the stream or after [`RECORD_CAP`] bytes.
     pub(super) fn peek<T>(&mut self, look: impl Fn(&[u8], bool) -> Option<T>) -> io::Result<Option<T>> {
         loop {
             let bytes = &self.buffer[self.start..];
@@ -103,8 +94,8 @@ impl<R: Read> Framer<R> {
         }
     }
 
-    /// The next record that is not blank. Ranges given out before are no longer valid.
-    pub(super) fn next(&mut self) -> io::Result<Piece> {
+    /// The next record that is not blank. Invalidates earlier ranges.
+    pub(super) fn next(&mut self) -> io::Result<Frame> {
         loop {
             let first = self.line;
             match self.scan()? {
@@ -113,24 +104,24 @@ impl<R: Read> Framer<R> {
                     self.start = end;
                     self.line += lines;
                     if !is_blank(&self.buffer[range.clone()]) {
-                        return Ok(Piece::Record(Span { first, last: first + lines.max(1) - 1 }, range));
+                        return Ok(Frame::Record(LineSpan { first, last: first + lines.max(1) - 1 }, range));
                     }
                 }
                 Scan::OpenQuote { last } => {
-                    let is_line_too_long = !self.leave_line()?;
-                    let span = Span { first, last };
-                    return Ok(if is_line_too_long { Piece::TooLong(span) } else { Piece::OpenQuote(span) });
+                    let is_line_too_long = !self.skip_line()?;
+                    let span = LineSpan { first, last };
+                    return Ok(if is_line_too_long { Frame::TooLong(span) } else { Frame::OpenQuote(span) });
                 }
                 Scan::TooLong => {
-                    self.leave_line()?;
-                    return Ok(Piece::TooLong(Span { first, last: first }));
+                    self.skip_line()?;
+                    return Ok(Frame::TooLong(LineSpan { first, last: first }));
                 }
-                Scan::End => return Ok(Piece::End),
+                Scan::End => return Ok(Frame::End),
             }
         }
     }
 
-    /// Finds the end of the record that begins at `start`.
+    /// Finds the end of the record at `start`.
     fn scan(&mut self) -> io::Result<Scan> {
         let (mut state, mut at, mut lines) = (State::FieldStart, self.start, 0);
         loop {
@@ -158,7 +149,7 @@ impl<R: Read> Framer<R> {
             at += 1;
             let is_line_end =
                 byte == b'\n' || (byte == b'\r' && self.buffer.get(at).is_some_and(|&next| next != b'\n'));
-            // A lone CR at the end of what has been read: whether an LF follows is known after the next chunk.
+            // Only the next chunk shows whether an LF follows a CR at the end of the buffer.
             let is_cr_at_edge = byte == b'\r' && at == self.buffer.len();
             if is_cr_at_edge && !self.is_at_end {
                 let taken = self.start;
@@ -186,15 +177,15 @@ impl<R: Read> Framer<R> {
         }
     }
 
-    /// The end of a record, without the bytes that DOS and block devices leave behind a file's last one.
+    /// End of a record, without the padding after the file's last record.
     fn trim_end(&self, end: usize) -> usize {
         let is_last = self.is_at_end && end == self.buffer.len();
         let padding = self.buffer[self.start..end].iter().rev().take_while(|byte| PADDING.contains(byte));
         if is_last { end - padding.count() } else { end }
     }
 
-    /// Gives up the physical line at `start`. False: it is longer than a record can be.
-    pub(super) fn leave_line(&mut self) -> io::Result<bool> {
+    /// Skips the physical line at `start`. Returns whether it was within the maximum length.
+    pub(super) fn skip_line(&mut self) -> io::Result<bool> {
         let mut is_short = true;
         loop {
             let rest = &self.buffer[self.start..];
@@ -213,7 +204,7 @@ impl<R: Read> Framer<R> {
         }
     }
 
-    /// Reads another chunk; what has been given out makes room for it.
+    /// Reads another chunk and drops the consumed bytes.
     fn fill(&mut self) -> io::Result<()> {
         self.buffer.drain(..self.start);
         self.start = 0;
@@ -231,7 +222,7 @@ impl<R: Read> Framer<R> {
         Ok(())
     }
 
-    /// Drops what is too much of a run of zeros, so that one behind the last record doesn't count as a long record.
+    /// Shortens long runs of zeros, so that padding after the last record doesn't count as a long record.
     fn shorten_zeros(&mut self, from: usize) {
         match &self.buffer[from..] {
             [] => return,
@@ -250,7 +241,7 @@ impl<R: Read> Framer<R> {
                 to += 1;
             }
         }
-        // More of them than this are as many.
+        // No need to count further.
         self.zeros = zeros.min(MAX_ZEROS);
         self.buffer.truncate(to);
     }
@@ -267,7 +258,7 @@ fn is_blank(record: &[u8]) -> bool {
     record.iter().all(|byte| matches!(byte, b'\r' | b'\n') || PADDING.contains(byte))
 }
 
-/// Gives one byte at a time: every edge between chunks.
+/// Returns one byte per read, to test every chunk boundary.
 #[cfg(test)]
 pub(super) struct OneByteReader<R>(pub(super) R);
 
@@ -288,13 +279,13 @@ mod tests {
         let mut pieces = Vec::new();
         loop {
             match framer.next().unwrap() {
-                Piece::Record(span, range) => {
+                Frame::Record(span, range) => {
                     let text = String::from_utf8_lossy(framer.bytes(range)).trim_end().to_owned();
                     pieces.push(format!("{}-{} {text:?}", span.first, span.last));
                 }
-                Piece::OpenQuote(span) => pieces.push(format!("{} open quote", span.first)),
-                Piece::TooLong(span) => pieces.push(format!("{} too long", span.first)),
-                Piece::End => return pieces,
+                Frame::OpenQuote(span) => pieces.push(format!("{} open quote", span.first)),
+                Frame::TooLong(span) => pieces.push(format!("{} too long", span.first)),
+                Frame::End => return pieces,
             }
         }
     }
@@ -325,13 +316,13 @@ mod tests {
     }
 
     #[test]
-    fn unclosed_quote_costs_one_line() {
+    fn unclosed_quote_skips_one_line() {
         check("a\n\"b\nc\nd\n", &[r#"1-1 "a""#, "2 open quote", r#"3-3 "c""#, r#"4-4 "d""#]);
         check("a\nb,\"c", &[r#"1-1 "a""#, "2 open quote"]);
     }
 
     #[test]
-    fn padding_behind_the_last_record_is_ignored() {
+    fn padding_after_the_last_record_is_ignored() {
         let zeros = "\0".repeat(3 * RECORD_CAP);
         for padding in ["\x1A", "\0\0", "\x1A\0", "\x1A\x1A\r\n", &zeros] {
             check_once(&format!("a,b\nc,d\n{padding}"), &[r#"1-1 "a,b""#, r#"2-2 "c,d""#]);
@@ -342,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn record_over_the_cap_costs_its_own_line_only() {
+    fn record_over_the_cap_skips_only_its_line() {
         let filler = "x\n".repeat(RECORD_CAP);
         let text = format!("a\n\"b\n{filler}");
         let found = pieces(text.as_bytes());
@@ -353,9 +344,9 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_by_the_cap() {
+    fn memory_is_bounded_by_the_record_cap() {
         let mut framer = Framer::new(io::Read::chain(&b"\""[..], io::repeat(b'x')).take(64 * 1024 * 1024), Some(b','));
-        assert!(matches!(framer.next().unwrap(), Piece::TooLong(_)));
+        assert!(matches!(framer.next().unwrap(), Frame::TooLong(_)));
         assert!(framer.buffer.capacity() < 4 * RECORD_CAP, "{}", framer.buffer.capacity());
     }
 }

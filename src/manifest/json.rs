@@ -1,10 +1,10 @@
-//! JSON Lines, an object a line; and JSON, an array of objects. Their fields have the same names as a table's columns.
+//! Reads JSON Lines and JSON arrays of objects. Their fields have the same names as a table's columns.
 //!
-//! There is no header that says whether objects have ids. An object without one takes the photo's name only where neither
-//! it nor any object before it has an id or a field besides the photo's and the group's; else it has none.
+//! No header says whether objects have ids. An object without an id takes the photo's name only if neither it nor any
+//! earlier object has an id, or any field other than the photo and the group; otherwise its id is missing.
 //!
-//! The row of an object is the line on which it begins. Rows are told apart by their numbers: where several objects begin
-//! on one line, as in an array that is written on one, those behind the first count on from it.
+//! The row of an object is the line on which it begins. Row numbers are unique: if several objects begin on one line, those
+//! after the first count on from it.
 
 use std::{collections::HashMap, fmt, path::PathBuf};
 
@@ -12,67 +12,75 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
-    fields::{ColumnName, Field, plain},
-    framing::{Framer, Piece, Place, RECORD_CAP, Value},
+    error::SourceError,
+    fields::{ColumnName, Field, normalize_name},
+    framing::{Frame, Framer, JsonPosition, RECORD_CAP, Value},
     input::Input,
-    row::{Fields, Others, Rules, bare, origin},
-    source::{At, Rows, Settings, SourceError},
+    options::{Row, Rows, Settings, SourcePath},
+    row::{Fields, OtherFields, RowBuilder, origin, row_error},
     text::{Text, undecodable},
 };
-use crate::domain::{Damage, EXPORT_COLUMNS, Extra, Item, RowError, RowErrorKind, find_damage};
+use crate::domain::{Damage, EXPORT_COLUMNS, Extra, RowErrorKind, find_damage};
 
-/// Names that are remembered; objects that each have others are a strange manifest, and must not cost memory.
-const NAMES: usize = 10_000;
+/// Most keys in the cache, so that a manifest with ever new keys does not use up memory.
+const MAX_CACHED_KEYS: usize = 10_000;
 
-/// How objects follow one another.
+/// Arrangement of the objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// One a line.
+    /// One object per line.
     Lines,
-    /// In an array, or one behind another.
+    /// An array or a sequence of objects.
     Values,
 }
 
-/// Begins to read.
-pub(super) fn rows(text: Text, layout: Layout, at: &At<'_>, settings: &Settings) -> Result<Rows, SourceError> {
+/// Starts reading the rows.
+pub(super) fn rows(text: Text, layout: Layout, at: &SourcePath<'_>, settings: &Settings) -> Result<Rows, SourceError> {
     let Text { input, encoding } = text;
     let mut framer = Framer::new(input, None);
     if layout == Layout::Lines {
         let first = framer.peek(|bytes, _| bytes.iter().copied().find(|byte| !byte.is_ascii_whitespace()));
         if first.map_err(|source| SourceError::Unreadable { path: at.path.to_owned(), source })? == Some(b'[') {
-            let problem = "it is a JSON array, not an object a line: name it .json, or give --input-format json";
+            let problem = "it is a JSON array, not one object per line: name it .json or give --input-format json";
             return Err(SourceError::Structure { path: at.path.to_owned(), line: 1, problem: problem.to_owned() });
         }
     }
-    let objects = Objects {
-        names: Names { given: settings.columns.clone(), known: HashMap::new() },
-        rules: Rules::new(at, settings),
+    let objects = ObjectParser {
+        names: KeyMap { given: settings.columns.clone(), known: HashMap::new() },
+        builder: RowBuilder::new(at, settings),
         encoding,
         layout,
         needs_id: false,
     };
-    Ok(Box::new(Reader { path: at.path.to_owned(), framer, place: Place::Start, objects, last_row: 0, is_over: false }))
+    Ok(Box::new(Reader {
+        path: at.path.to_owned(),
+        framer,
+        position: JsonPosition::Start,
+        objects,
+        last_row: 0,
+        is_over: false,
+    }))
 }
 
 struct Reader {
     path: PathBuf,
     framer: Framer<Input>,
-    place: Place,
-    objects: Objects,
-    /// Of the object before.
+    position: JsonPosition,
+    objects: ObjectParser,
+    /// Row of the previous object.
     last_row: u64,
     is_over: bool,
 }
 
 impl Reader {
-    /// The next object's text; none: there is no other.
+    /// The next object's text; `None` at the end.
     fn next_value(&mut self) -> Result<Option<Value>, SourceError> {
         let value = match self.objects.layout {
-            Layout::Values => self.framer.next_value(&mut self.place),
+            Layout::Values => self.framer.next_value(&mut self.position),
             Layout::Lines => self.framer.next().map(|piece| match piece {
-                Piece::Record(span, range) => Value::Whole(span, range),
-                Piece::OpenQuote(span) | Piece::TooLong(span) => Value::TooLong(span),
-                Piece::End => Value::End,
+                Frame::Record(span, range) => Value::Whole(span, range),
+                Frame::OpenQuote(span) | Frame::TooLong(span) => Value::TooLong(span),
+                Frame::End => Value::End,
             }),
         };
         match value {
@@ -87,7 +95,7 @@ impl Reader {
 }
 
 impl Iterator for Reader {
-    type Item = Result<Result<Item, RowError>, SourceError>;
+    type Item = Result<Row, SourceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.is_over {
@@ -104,10 +112,10 @@ impl Iterator for Reader {
                     let message = match self.objects.layout {
                         Layout::Lines => format!("the line is longer than {RECORD_CAP} bytes"),
                         Layout::Values => format!(
-                            "the object is longer than {RECORD_CAP} bytes: if it is one around a list, give the list alone"
+                            "the object is longer than {RECORD_CAP} bytes: if it wraps a list, give the list alone"
                         ),
                     };
-                    return Some(Ok(Err(bare(self.last_row, RowErrorKind::RecordTooLong, message, None))));
+                    return Some(Ok(Err(row_error(self.last_row, RowErrorKind::RecordTooLong, message, None))));
                 }
                 Ok(_) => self.is_over = true,
                 Err(error) => {
@@ -120,48 +128,52 @@ impl Iterator for Reader {
     }
 }
 
-/// Makes rows of objects.
-struct Objects {
-    names: Names,
-    rules: Rules,
-    /// What they are decoded from.
+/// Parses objects into rows.
+struct ObjectParser {
+    names: KeyMap,
+    builder: RowBuilder,
+    /// Original encoding of the text.
     encoding: Option<&'static str>,
     layout: Layout,
-    /// See the module.
+    /// Whether an object without an id is rejected; see the module's documentation.
     needs_id: bool,
 }
 
-impl Objects {
-    fn row(&mut self, text: &[u8], row: u64) -> Result<Item, RowError> {
-        let unreadable = |message: String| bare(row, RowErrorKind::UnreadableRow, message, None);
+impl ObjectParser {
+    fn row(&mut self, text: &[u8], row: u64) -> Row {
+        let unreadable = |message: String| row_error(row, RowErrorKind::UnreadableRow, message, None);
         let text = str::from_utf8(text).map_err(|broken| {
             unreadable(format!("byte {}: it {}", broken.valid_up_to() + 1, undecodable(self.encoding)))
         })?;
-        let Object(members) = serde_json::from_str(text).map_err(|error| unreadable(self.explain(&error)))?;
+        let JsonObject(members) = serde_json::from_str(text).map_err(|error| unreadable(self.explain(&error)))?;
         let is_export = EXPORT_COLUMNS.iter().all(|name| members.iter().any(|(key, _)| key == name));
         let is_own = |key: &str| is_export && EXPORT_COLUMNS.contains(&key);
-        let mut said = Vec::with_capacity(members.len());
+        let mut present = Vec::with_capacity(members.len());
         for (key, value) in &members {
-            let meaning = self.names.meaning(key);
-            self.needs_id |= match meaning {
+            let mapped = self.names.resolve(key);
+            self.needs_id |= match mapped {
                 Some((field, _)) => field == Field::MerchantUserId,
                 None => !is_own(key),
             };
-            if let Some(text) = text_of(value).map_err(|error| unreadable(format!("its field {key}: {error}")))? {
-                said.push((key, text, meaning));
+            if let Some(text) = text_of(value).map_err(|error| unreadable(format!("field {key}: {error}")))? {
+                present.push((key, text, mapped));
             }
         }
         let mut ours: [Option<(&str, &str)>; Field::ALL.len()] = [None; Field::ALL.len()];
         let mut extra = Extra::new();
-        for (key, text, meaning) in &said {
+        for (key, text, mapped) in &present {
             let best = |field| {
-                said.iter().filter_map(|(.., other)| other.filter(|other| other.0 == field)).map(|(_, rank)| rank).min()
+                present
+                    .iter()
+                    .filter_map(|(.., other)| other.filter(|other| other.0 == field))
+                    .map(|(_, rank)| rank)
+                    .min()
             };
-            match meaning {
+            match mapped {
                 Some((field, rank)) if best(*field) == Some(*rank) => {
                     if ours[*field as usize].replace((key, text)).is_some() {
                         return Err(unreadable(format!(
-                            "two of its fields could both be {field}: give --column {field}={key}"
+                            "two fields could both be {field}: give --column {field}={key}"
                         )));
                     }
                 }
@@ -174,13 +186,13 @@ impl Objects {
             let is_list =
                 |value: &RawValue| value.get().strip_prefix('[').is_some_and(|list| list.trim_start().starts_with('{'));
             if let Some((key, _)) = members.iter().find(|(_, value)| is_list(value)) {
-                return Err(unreadable(format!("it is an object around a list: give the list alone (jq .{key})")));
+                return Err(unreadable(format!("the object wraps a list: give the list alone (jq .{key})")));
             }
         }
         let id = members.iter().find(|(key, _)| match ours[Field::MerchantUserId as usize] {
             Some((chosen, _)) => key == chosen,
-            // A null is an id that got lost; in our own export it is a row that has none.
-            None => !is_export && self.names.meaning(key).is_some_and(|(field, _)| field == Field::MerchantUserId),
+            // A null id was lost on the way, except in an export, where it means that there is none.
+            None => !is_export && self.names.resolve(key).is_some_and(|(field, _)| field == Field::MerchantUserId),
         });
         let fields = Fields {
             path: text_of(Field::Path),
@@ -191,24 +203,28 @@ impl Objects {
             needs_id: self.needs_id,
         };
         let own = |name: &str| {
-            said.iter().find(|(key, ..)| key.as_str() == name).filter(|_| is_export).map(|(_, text, _)| text.as_str())
+            present
+                .iter()
+                .find(|(key, ..)| key.as_str() == name)
+                .filter(|_| is_export)
+                .map(|(_, text, _)| text.as_str())
         };
         let origin = own("source").zip(own("row")).and_then(|(source, row)| origin(source, row, own("code")));
-        self.rules.item(row, &fields, Others { extra, origin })
+        self.builder.item(row, &fields, OtherFields { extra, origin })
     }
 
-    /// serde's words; where a row is one line, the column is all that they need to say of the place.
+    /// Explains an error of serde, without the line number, which is relative to the object.
     fn explain(&self, error: &serde_json::Error) -> String {
         let words = error.to_string().replace(" at line 1 column ", " at column ");
         let advice = match self.layout {
-            Layout::Lines if error.is_eof() => "; an object has to be on one line, or the file a .json",
+            Layout::Lines if error.is_eof() => "; write each object on one line, or name the file .json",
             Layout::Lines | Layout::Values => "",
         };
-        format!("it is no JSON object: {words}{advice}")
+        format!("not a JSON object: {words}{advice}")
     }
 }
 
-/// Why a value is no id, though it may be one as text.
+/// Damage of an id that is not text in JSON.
 fn id_damage(value: &RawValue) -> Option<Damage> {
     match value.get() {
         "null" => Some(Damage::NoValue),
@@ -219,64 +235,68 @@ fn id_damage(value: &RawValue) -> Option<Damage> {
     }
 }
 
-/// The name of a field of the manifest's own: another one where our export has a column of this name.
+/// Name of an extra field, numbered if an export column has the same name.
 fn name_of(key: &str, members: &[(String, &RawValue)]) -> String {
     if !EXPORT_COLUMNS.contains(&key) {
         return key.to_owned();
     }
     let mut names = (2..).map(|number| format!("{key} {number}"));
-    names.find(|name| members.iter().all(|(known, _)| known != name)).expect("there are more numbers than members")
+    names.find(|name| members.iter().all(|(known, _)| known != name)).expect("numbers never run out")
 }
 
-/// What a value says as text: null and nothing are absent, a text is itself, anything else its JSON.
+/// Text of a value: `None` for null and empty strings, a string's content, or the JSON of anything else.
 fn text_of(value: &RawValue) -> Result<Option<String>, serde_json::Error> {
     let raw = value.get();
     let text = if raw.starts_with('"') { serde_json::from_str(raw)? } else { raw.to_owned() };
     Ok(Some(text).filter(|text| !text.is_empty() && raw != "null"))
 }
 
-/// How well a name fits: the one that was given, our own, another one.
+/// Priority of a name: given by `--column`, canonical, or an alias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
+enum Priority {
     Given,
-    Own,
+    Canonical,
     Alias,
 }
 
-/// What keys mean.
-struct Names {
+/// Maps keys to fields.
+struct KeyMap {
     given: Vec<ColumnName>,
-    known: HashMap<String, Option<(Field, Rank)>>,
+    known: HashMap<String, Option<(Field, Priority)>>,
 }
 
-impl Names {
-    fn meaning(&mut self, key: &str) -> Option<(Field, Rank)> {
+impl KeyMap {
+    fn resolve(&mut self, key: &str) -> Option<(Field, Priority)> {
         if let Some(&known) = self.known.get(key) {
             return known;
         }
-        let name = plain(key);
-        let given = self.given.iter().find(|given| plain(&given.name) == name).map(|given| (given.field, Rank::Given));
+        let name = normalize_name(key);
+        let given = self
+            .given
+            .iter()
+            .find(|given| normalize_name(&given.name) == name)
+            .map(|given| (given.field, Priority::Given));
         let is_open = |field: &Field| self.given.iter().all(|given| given.field != *field);
         let named = || {
             let field = Field::ALL.into_iter().filter(is_open).find(|field| field.names().contains(&name.as_str()))?;
-            Some((field, if field.name() == name { Rank::Own } else { Rank::Alias }))
+            Some((field, if field.name() == name { Priority::Canonical } else { Priority::Alias }))
         };
-        let meaning = given.or_else(named);
-        if self.known.len() < NAMES {
-            self.known.insert(key.to_owned(), meaning);
+        let mapped = given.or_else(named);
+        if self.known.len() < MAX_CACHED_KEYS {
+            self.known.insert(key.to_owned(), mapped);
         }
-        meaning
+        mapped
     }
 }
 
-/// The members of an object, as they are written. One that is there twice has no one meaning.
-struct Object<'a>(Vec<(String, &'a RawValue)>);
+/// Members of an object as written. A duplicate key is an error.
+struct JsonObject<'a>(Vec<(String, &'a RawValue)>);
 
-impl<'de> Deserialize<'de> for Object<'de> {
+impl<'de> Deserialize<'de> for JsonObject<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Members;
         impl<'de> Visitor<'de> for Members {
-            type Value = Object<'de>;
+            type Value = JsonObject<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
@@ -284,11 +304,11 @@ impl<'de> Deserialize<'de> for Object<'de> {
                 let mut members: Vec<(String, &RawValue)> = Vec::with_capacity(8);
                 while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
                     if members.iter().any(|(known, _)| *known == key) {
-                        return Err(A::Error::custom(format!("the field {key} is there twice")));
+                        return Err(A::Error::custom(format!("duplicate field {key}")));
                     }
                     members.push((key, value));
                 }
-                Ok(Object(members))
+                Ok(JsonObject(members))
             }
         }
         from.deserialize_map(Members)
@@ -300,23 +320,16 @@ mod tests {
     use proptest::prelude::*;
 
     use crate::{
-        domain::{EXPORT_COLUMNS, FaceGroupCode, Item, Origin, PhotoSource, RowError, RowErrorKind},
-        manifest::{IdFrom, Settings, SourceError, open},
+        domain::{EXPORT_COLUMNS, Item, Origin, PhotoSource, RowErrorKind},
+        manifest::{
+            IdFrom, Settings, open,
+            options::Row,
+            test_support::{read_as, settings},
+        },
     };
 
-    fn read_as(name: &str, bytes: &[u8], settings: &Settings) -> Result<Vec<Result<Item, RowError>>, SourceError> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(name);
-        std::fs::write(&path, bytes).unwrap();
-        open(&path, settings)?.collect()
-    }
-
-    fn settings() -> Settings {
-        Settings { group: FaceGroupCode::parse("g").ok(), ..Settings::default() }
-    }
-
     fn shown(bytes: &[u8], settings: &Settings) -> Vec<String> {
-        let show = |row: &Result<Item, RowError>| match row {
+        let show = |row: &Row| match row {
             Ok(Item { row, user, picture: PhotoSource::Path(path), extra, .. }) => {
                 let extra: Vec<String> = extra.iter().map(|(name, value)| format!(" {name}={value}")).collect();
                 format!("{row} {user} {}{}", path.file_name().unwrap().to_string_lossy(), extra.concat())
@@ -338,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_json_line_is_named_and_reading_continues() {
+    fn bad_json_line_is_reported_and_reading_continues() {
         let deep = format!("{{\"path\":\"a.jpg\",\"x\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
         let mut text =
             b"1\n{\"path\":\"a.jpg\"\n{\"path\":\"a.jpg\",\"path\":\"b.jpg\"}\n{\"path\":\"a.jpg\",\"id\":NaN}\n\
@@ -347,13 +360,13 @@ mod tests {
         text.extend_from_slice(deep.as_bytes());
         let shown = shown(&text, &settings());
         let starts = [
-            "1 UnreadableRow: it is no JSON object: invalid type: integer",
-            "2 UnreadableRow: it is no JSON object: EOF",
-            "3 UnreadableRow: it is no JSON object: the field path is there twice",
-            "4 UnreadableRow: it is no JSON object: expected value",
+            "1 UnreadableRow: not a JSON object: invalid type: integer",
+            "2 UnreadableRow: not a JSON object: EOF",
+            "3 UnreadableRow: not a JSON object: duplicate field path",
+            "4 UnreadableRow: not a JSON object: expected value",
             "5 UnreadableRow: byte 11: it is not UTF-8: give --encoding",
-            "6 UnreadableRow: two of its fields could both be path",
-            "7 UnreadableRow: it is no JSON object: invalid type: string",
+            "6 UnreadableRow: two fields could both be path",
+            "7 UnreadableRow: not a JSON object: invalid type: string",
             "8 MissingPicture",
             "9 MissingUserId",
         ];
@@ -364,14 +377,14 @@ mod tests {
     }
 
     #[test]
-    fn overlong_json_line_is_refused_alone() {
+    fn overlong_json_line_is_rejected_alone() {
         let text = format!("{{\"path\":\"{}\"}}\n{{\"path\":\"b.jpg\"}}\n", "x".repeat(10_000_000));
         let shown = shown(text.as_bytes(), &settings());
         assert_eq!(shown, ["1 RecordTooLong: the line is longer than 1048576 bytes", "2 b b.jpg"]);
     }
 
     #[test]
-    fn given_name_wins_over_all() {
+    fn given_column_wins_over_all_names() {
         let settings = Settings {
             columns: vec!["path=img".parse().unwrap(), "merchant_user_id=nr".parse().unwrap()],
             ..settings()
@@ -381,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn export_of_ours_is_a_manifest() {
+    fn export_can_be_read_as_a_manifest() {
         let mut line: serde_json::Map<String, serde_json::Value> =
             EXPORT_COLUMNS.iter().map(|name| ((*name).to_owned(), serde_json::Value::Null)).collect();
         for (name, value) in [("row", "2"), ("source", "m.csv"), ("path", "a.jpg"), ("face_group_code", "g2")] {
@@ -407,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn object_without_an_id_takes_the_photos_name_only_among_photos() {
+    fn photo_name_is_the_id_only_without_other_fields() {
         let shown = |text: &str| shown(text.as_bytes(), &settings());
         let photos = "{\"path\":\"a.jpg\"}\n{\"path\":\"b.jpg\",\"group\":\"g\"}\n";
         assert_eq!(shown(photos), ["1 a a.jpg", "2 b b.jpg"]);
@@ -422,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_are_no_text_and_no_whole_number_are_suspicious() {
+    fn ids_other_than_text_and_integers_are_suspicious() {
         let odd = Settings { allow_odd_ids: true, ..settings() };
         for (id, is_sound) in [
             ("7", true),
@@ -451,15 +464,15 @@ mod tests {
     }
 
     #[test]
-    fn array_in_json_lines_is_refused_as_a_whole() {
+    fn array_in_a_jsonl_file_is_refused() {
         for text in ["[\n {\"path\":\"a.jpg\",\"id\":\"E1\"},\n {\"path\":\"b.jpg\",\"id\":\"E2\"}\n]\n", "\n [{}]"] {
             let refused = read_as("m.jsonl", text.as_bytes(), &settings()).unwrap_err().to_string();
-            assert!(refused.contains("is a JSON array") && refused.contains("name it .json"), "{refused}");
+            assert!(refused.contains("it is a JSON array") && refused.contains("name it .json"), "{refused}");
         }
     }
 
     #[test]
-    fn objects_on_one_line_have_rows_of_their_own() {
+    fn objects_on_one_line_have_different_rows() {
         let text = "[{\"path\":\"a.jpg\"},{},{\"path\":\"b.jpg\"},\n{\"path\":\"c.jpg\"},\n\n\n{\"path\":\"d.jpg\"}]";
         let rows = read_as("m.json", text.as_bytes(), &settings()).unwrap();
         let numbers: Vec<u64> =
@@ -468,26 +481,26 @@ mod tests {
     }
 
     #[test]
-    fn object_around_a_list_is_refused_with_what_to_do() {
+    fn object_around_a_list_is_rejected_with_advice() {
         let text = b"{\"count\": 1, \"people\": [ {\"path\": \"a.jpg\"} ]}";
         let error = read_as("m.json", text, &settings()).unwrap().remove(0).unwrap_err();
         assert!(error.message.contains("give the list alone (jq .people)"), "{}", error.message);
     }
 
     #[test]
-    fn json_that_breaks_off_ends_the_source() {
+    fn truncated_json_ends_the_source() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.json");
         std::fs::write(&path, "[\n{\"path\":\"a.jpg\"},\n{\"path\":").unwrap();
         let mut rows = open(&path, &settings()).unwrap();
         assert_eq!(rows.next().unwrap().unwrap().unwrap().user.as_str(), "a");
         let error = rows.next().unwrap().unwrap_err().to_string();
-        assert!(error.ends_with("line 3: it is cut off: the value of line 3 is not closed"), "{error}");
+        assert!(error.ends_with("line 3: truncated: the value that begins on line 3 is not closed"), "{error}");
         assert!(rows.next().is_none());
     }
 
     #[test]
-    fn encodings_are_decoded_and_the_flag_is_named() {
+    fn encodings_are_decoded_and_the_flag_is_suggested() {
         let text = "[{\"path\":\"a.jpg\",\"id\":\"张三\"}]";
         let gbk = encoding_rs::GBK.encode(text).0.into_owned();
         let given = Settings { encoding: "gbk".parse().ok(), ..settings() };

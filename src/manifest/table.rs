@@ -1,4 +1,4 @@
-//! CSV and TSV.
+//! Reads CSV and TSV tables.
 
 use std::{io::Read, path::PathBuf};
 
@@ -7,39 +7,46 @@ use csv::{ByteRecord, StringRecord};
 use super::{
     columns::{self, Columns, OriginColumns},
     dialect::{self, Delimiter},
-    framing::{Framer, Piece, RECORD_CAP, Span},
+    error::SourceError,
+    framing::{Frame, Framer, LineSpan, RECORD_CAP},
     input::Input,
-    row::{Fields, Others, Rules, bare, kept, origin},
-    source::{At, Rows, Settings, SourceError},
+    options::{Row, Rows, Settings, SourcePath},
+    record_parser::RecordParser,
+    row::{Fields, OtherFields, RowBuilder, origin, row_error, storable},
     text::{Text, undecodable},
 };
-use crate::domain::{Item, Origin, RawFields, RowError, RowErrorKind};
+use crate::domain::{Origin, RawFields, RowError, RowErrorKind};
 
-/// Quotes that are never closed are forgiven so often: each costs another look at up to a record's greatest length.
-const OPEN_QUOTES: usize = 100;
+/// Most unclosed quotes tolerated: each costs another scan of up to [`RECORD_CAP`] bytes.
+const MAX_UNCLOSED_QUOTES: usize = 100;
 
-/// Understands the header of a table. `usual` separates its fields where the header doesn't show what does.
-pub(super) fn rows(text: Text, usual: Delimiter, at: &At<'_>, settings: &Settings) -> Result<Rows, SourceError> {
+/// Reads the header of a table. `usual` is the delimiter if none can be detected.
+pub(super) fn rows(
+    text: Text,
+    usual: Delimiter,
+    at: &SourcePath<'_>,
+    settings: &Settings,
+) -> Result<Rows, SourceError> {
     let path = at.path;
     let unreadable = |source| SourceError::Unreadable { path: path.to_owned(), source };
     let Text { input, encoding } = text;
     let mut framer = Framer::new(input, None);
     let delimiter = delimiter(&mut framer, usual, settings).map_err(unreadable)?;
     framer.set_delimiter(delimiter.0);
-    let mut parser = Parser::new(delimiter);
+    let mut parser = RecordParser::new(delimiter.0);
     let (line, header) = loop {
         match framer.next().map_err(unreadable)? {
-            Piece::Record(span, range) => {
+            Frame::Record(span, range) => {
                 let record = parser.parse(framer.bytes(range));
                 if !is_blank(record) {
                     break (span.first, record.clone());
                 }
             }
-            Piece::OpenQuote(span) | Piece::TooLong(span) => {
-                let problem = "the header opens a quote that is never closed, or is no header".to_owned();
+            Frame::OpenQuote(span) | Frame::TooLong(span) => {
+                let problem = "the header has an unclosed quote, or is not a header".to_owned();
                 return Err(SourceError::Header { path: path.to_owned(), line: span.first, problem });
             }
-            Piece::End => return Err(SourceError::Empty { path: path.to_owned() }),
+            Frame::End => return Err(SourceError::Empty { path: path.to_owned() }),
         }
     };
     let header = StringRecord::from_byte_record(header).map_err(|_| SourceError::Encoding {
@@ -47,100 +54,100 @@ pub(super) fn rows(text: Text, usual: Delimiter, at: &At<'_>, settings: &Setting
         line,
         problem: undecodable(encoding),
     })?;
-    let columns = columns::understand(&header, &settings.columns).map_err(|problem| SourceError::Header {
+    let columns = columns::resolve(&header, &settings.columns).map_err(|problem| SourceError::Header {
         path: path.to_owned(),
         line,
         problem,
     })?;
-    // One of the other columns may be the id by a name of its own; then everyone would be enrolled as somebody else.
-    if !columns.has_id && settings.id_from.is_none() && has_other_columns(&header, &columns) {
+    // Another column may be the id under an unknown name; taking the photos' names would enroll everyone under wrong ids.
+    if !columns.has_id && settings.id_from.is_none() && has_extra_columns(&header, &columns) {
         return Err(SourceError::NoIdColumn {
             path: path.to_owned(),
             line,
             columns: header.iter().map(str::trim).collect::<Vec<_>>().join(", "),
-            suggestion: columns::likely_id(&columns),
+            suggestion: columns::suggest_id_column(&columns),
         });
     }
     if !columns.has_group && settings.group.is_none() {
         return Err(SourceError::NoGroup { path: path.to_owned() });
     }
-    let rules = Rules::new(at, settings);
+    let builder = RowBuilder::new(at, settings);
     Ok(Box::new(Table {
         path: path.to_owned(),
         encoding,
         framer,
         parser,
         columns,
-        rules,
-        open_quotes: 0,
+        builder,
+        unclosed_quotes: 0,
         has_warned: false,
         is_over: false,
     }))
 }
 
-/// What separates the fields: what was given, or a first line `sep=;` names, or the header shows.
+/// The delimiter from the flag, from a first line `sep=;`, or from the header.
 fn delimiter(framer: &mut Framer<Input>, usual: Delimiter, settings: &Settings) -> std::io::Result<Delimiter> {
     let first_line = |bytes: &[u8], is_at_end: bool| {
         let end = bytes.iter().position(|&byte| byte == b'\n' || byte == b'\r');
-        end.or(is_at_end.then_some(bytes.len())).map(|end| dialect::named_by(&bytes[..end]))
+        end.or(is_at_end.then_some(bytes.len())).map(|end| dialect::from_sep_line(&bytes[..end]))
     };
     let named = framer.peek(first_line)?.flatten();
     if named.is_some() {
-        framer.leave_line()?;
+        framer.skip_line()?;
     }
     if let Some(delimiter) = settings.delimiter.or(named) {
         return Ok(delimiter);
     }
     let header = framer.peek(|bytes, is_at_end| dialect::find_header(bytes, is_at_end).map(<[u8]>::to_vec))?;
-    Ok(dialect::recognise(&header.unwrap_or_default(), usual, &settings.columns))
+    Ok(dialect::detect(&header.unwrap_or_default(), usual, &settings.columns))
 }
 
-/// Columns without a name at the end come from a delimiter too many.
-fn has_other_columns(header: &StringRecord, columns: &Columns) -> bool {
+/// Whether there are extra columns. Unnamed columns at the end come from trailing delimiters and don't count.
+fn has_extra_columns(header: &StringRecord, columns: &Columns) -> bool {
     let last_named = header.iter().enumerate().filter(|(_, name)| !name.trim().is_empty()).last();
     columns.extra.iter().any(|(at, _)| last_named.is_some_and(|(last, _)| *at <= last))
 }
 
-/// A row of nothing but blanks, as spreadsheets write below the last one.
+/// Whether all fields are blank, as in the rows that spreadsheets write below the last one.
 fn is_blank(record: &ByteRecord) -> bool {
     record.iter().all(|field| str::from_utf8(field).is_ok_and(|text| text.trim().is_empty()))
 }
 
 struct Table<R> {
     path: PathBuf,
-    /// What it is decoded from.
+    /// Original encoding of the text.
     encoding: Option<&'static str>,
     framer: Framer<R>,
-    parser: Parser,
+    parser: RecordParser,
     columns: Columns,
-    rules: Rules,
-    open_quotes: usize,
+    builder: RowBuilder,
+    unclosed_quotes: usize,
     has_warned: bool,
     is_over: bool,
 }
 
 impl<R: Read> Table<R> {
-    fn row(&self, span: Span, record: &ByteRecord) -> Result<Item, RowError> {
+    fn row(&self, span: LineSpan, record: &ByteRecord) -> Row {
         let width = self.columns.names.len();
-        let is_sound = record.len() >= self.columns.least_width && record.iter().skip(width).all(<[u8]>::is_empty);
+        let is_sound = record.len() >= self.columns.min_fields && record.iter().skip(width).all(<[u8]>::is_empty);
         if !is_sound {
-            let across = if span.last > span.first {
-                format!("; it runs from line {} to line {}: is a quote not closed?", span.first, span.last)
+            let span_note = if span.last > span.first {
+                format!("; it spans lines {} to {}: is a quote not closed?", span.first, span.last)
             } else {
                 String::new()
             };
-            let message = format!("it has {} fields where the header has {width}{across}", record.len());
-            return Err(self.unread(span, RowErrorKind::WrongFieldCount, message, record));
+            let message = format!("it has {} fields, the header has {width}{span_note}", record.len());
+            return Err(self.error_with_fields(span, RowErrorKind::WrongFieldCount, message, record));
         }
         let mut record = match StringRecord::from_byte_record(record.clone()) {
             Ok(record) => record,
             Err(broken) => {
                 let (field, byte) = (broken.utf8_error().field() + 1, broken.utf8_error().valid_up_to() + 1);
                 let message = format!("field {field}, byte {byte}: it {}", undecodable(self.encoding));
-                return Err(self.unread(span, RowErrorKind::UnreadableRow, message, record));
+                return Err(self.error_with_fields(span, RowErrorKind::UnreadableRow, message, record));
             }
         };
-        // What is missing at the end is empty; what is there beyond the header is.
+        // Missing fields at the end are empty, and so are the fields beyond the header.
         record.truncate(width);
         (record.len()..width).for_each(|_| record.push_field(""));
         let extra = self.columns.extra.iter().filter(|(at, _)| !record[*at].is_empty());
@@ -149,9 +156,9 @@ impl<R: Read> Table<R> {
         match record.deserialize::<Fields<'_>>(Some(&self.columns.names)) {
             Ok(fields) => {
                 let fields = Fields { needs_id: self.columns.has_id, ..fields };
-                self.rules.item(span.first, &fields, Others { extra, origin })
+                self.builder.item(span.first, &fields, OtherFields { extra, origin })
             }
-            Err(error) => Err(bare(span.first, RowErrorKind::UnreadableRow, error.to_string(), None)),
+            Err(error) => Err(row_error(span.first, RowErrorKind::UnreadableRow, error.to_string(), None)),
         }
     }
 
@@ -160,13 +167,19 @@ impl<R: Read> Table<R> {
         origin(field(source)?, field(row)?, code.and_then(&field))
     }
 
-    /// A record whose fields can't be trusted; what can be given back of them is.
-    fn unread(&self, span: Span, defect: RowErrorKind, message: String, record: &ByteRecord) -> RowError {
+    /// The error of a record that can't be parsed, with the fields that can be shown.
+    fn error_with_fields(
+        &self,
+        span: LineSpan,
+        defect: RowErrorKind,
+        message: String,
+        record: &ByteRecord,
+    ) -> RowError {
         let field = |name: &str| {
             let at = self.columns.names.iter().position(|known| known == name)?;
-            // A replacement character would be taken for what was written.
+            // A replacement character would look like what was written.
             let text = str::from_utf8(record.get(at)?).ok()?;
-            kept(Some(text).filter(|text| !text.is_empty()))
+            storable(Some(text).filter(|text| !text.is_empty()))
         };
         let fields = Box::new(RawFields {
             path: field("path"),
@@ -181,7 +194,7 @@ impl<R: Read> Table<R> {
 }
 
 impl<R: Read> Iterator for Table<R> {
-    type Item = Result<Result<Item, RowError>, SourceError>;
+    type Item = Result<Row, SourceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.is_over {
@@ -189,9 +202,9 @@ impl<R: Read> Iterator for Table<R> {
         }
         let piece = loop {
             match self.framer.next() {
-                Ok(Piece::Record(span, range)) => {
+                Ok(Frame::Record(span, range)) => {
                     if !is_blank(self.parser.parse(self.framer.bytes(range.clone()))) {
-                        break Piece::Record(span, range);
+                        break Frame::Record(span, range);
                     }
                 }
                 Ok(piece) => break piece,
@@ -202,79 +215,39 @@ impl<R: Read> Iterator for Table<R> {
             }
         };
         Some(match piece {
-            Piece::Record(span, _) => {
-                let row = self.row(span, &self.parser.record);
+            Frame::Record(span, _) => {
+                let row = self.row(span, self.parser.record());
                 let is_undecodable = row.as_ref().is_err_and(|error| error.defect == RowErrorKind::UnreadableRow);
                 if is_undecodable && !std::mem::replace(&mut self.has_warned, true) {
                     tracing::warn!(source = %self.path.display(), row = span.first, "a row {}", undecodable(self.encoding));
                 }
                 Ok(row)
             }
-            Piece::OpenQuote(span) => {
-                self.open_quotes += 1;
-                if self.open_quotes > OPEN_QUOTES {
+            Frame::OpenQuote(span) => {
+                self.unclosed_quotes += 1;
+                if self.unclosed_quotes > MAX_UNCLOSED_QUOTES {
                     self.is_over = true;
-                    return Some(Err(SourceError::TooManyOpenQuotes {
+                    return Some(Err(SourceError::UnclosedQuotes {
                         path: self.path.clone(),
                         line: span.first,
-                        count: OPEN_QUOTES,
+                        count: MAX_UNCLOSED_QUOTES,
                     }));
                 }
                 let message = format!(
-                    "a quote that opens on line {} is not closed (looked for as far as line {}): this line is left out",
+                    "the quote opened on line {} is not closed (searched up to line {}): this line is skipped",
                     span.first, span.last
                 );
-                Ok(Err(bare(span.first, RowErrorKind::UnclosedQuote, message, None)))
+                Ok(Err(row_error(span.first, RowErrorKind::UnclosedQuote, message, None)))
             }
-            Piece::TooLong(span) => {
+            Frame::TooLong(span) => {
                 let message = format!("the record is longer than {RECORD_CAP} bytes: is a quote not closed?");
-                Ok(Err(bare(span.first, RowErrorKind::RecordTooLong, message, None)))
+                Ok(Err(row_error(span.first, RowErrorKind::RecordTooLong, message, None)))
             }
-            Piece::End => {
+            Frame::End => {
                 self.is_over = true;
                 return None;
             }
         })
-    }
-}
-
-/// Splits one record into its fields. A `csv::Reader` for each record would cost more than all the rest of the reading,
-/// for the tables that it builds; the state machine beneath it can be used again.
-pub(super) struct Parser {
-    machine: csv_core::Reader,
-    fields: Vec<u8>,
-    ends: Vec<usize>,
-    record: ByteRecord,
-}
-
-impl Parser {
-    pub(super) fn new(delimiter: Delimiter) -> Self {
-        let machine = csv_core::ReaderBuilder::new().delimiter(delimiter.0).build();
-        Self { machine, fields: Vec::new(), ends: Vec::new(), record: ByteRecord::new() }
-    }
-
-    /// Fields are never longer than their record, and never more than its bytes and one.
-    pub(super) fn parse(&mut self, bytes: &[u8]) -> &ByteRecord {
-        self.fields.resize(bytes.len().max(self.fields.len()), 0);
-        self.ends.resize((bytes.len() + 1).max(self.ends.len()), 0);
-        self.machine.reset();
-        let (mut read, mut written, mut ended) = (0, 0, 0);
-        loop {
-            let (result, r, w, e) =
-                self.machine.read_record(&bytes[read..], &mut self.fields[written..], &mut self.ends[ended..]);
-            (read, written, ended) = (read + r, written + w, ended + e);
-            // With no input left, the machine is told that there is none.
-            if !matches!(result, csv_core::ReadRecordResult::InputEmpty) {
-                break;
-            }
-        }
-        self.record.clear();
-        let mut from = 0;
-        for &end in &self.ends[..ended] {
-            self.record.push_field(&self.fields[from..end]);
-            from = end;
-        }
-        &self.record
     }
 }
 
@@ -284,27 +257,19 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{FaceGroupCode, PhotoSource},
-        manifest::{IdFrom, Settings, open},
+        domain::{Item, PhotoSource},
+        manifest::{
+            IdFrom, Settings,
+            test_support::{read_as, settings},
+        },
     };
 
-    fn settings() -> Settings {
-        Settings { group: Some(FaceGroupCode::parse("g").unwrap()), ..Settings::default() }
-    }
-
-    fn read_as(name: &str, bytes: &[u8], settings: &Settings) -> Result<Vec<Result<Item, RowError>>, SourceError> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(name);
-        std::fs::write(&path, bytes).unwrap();
-        open(&path, settings)?.collect()
-    }
-
-    fn read(text: &str) -> Vec<Result<Item, RowError>> {
+    fn read(text: &str) -> Vec<Row> {
         read_as("m.csv", text.as_bytes(), &settings()).unwrap()
     }
 
-    /// `row user file` of an item, `row code` of one that is none.
-    fn show(row: &Result<Item, RowError>) -> String {
+    /// Shows an item as `row user file`, an invalid row as `row code`.
+    fn show(row: &Row) -> String {
         match row {
             Ok(Item { row, user, picture: PhotoSource::Path(path), .. }) => {
                 format!("{row} {user} {}", path.file_name().unwrap().to_string_lossy())
@@ -319,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn bom_line_ends_and_quotes_do_not_matter() {
+    fn bom_line_ends_and_quotes_are_handled() {
         let expected = ["2 张三 a b.jpg", "3 u2 c.jpg"];
         for text in [
             "path,merchant_user_id\na b.jpg,张三\nc.jpg,u2\n",
@@ -339,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn row_without_an_id_takes_the_photos_name_where_there_is_no_other_column() {
+    fn photo_name_is_the_id_without_other_columns() {
         let text = "path,url,group\nx/Zoë.01.jpg,,\n,https://h/p/%E5%BC%A0.jpg?Signature=s,\n";
         assert_eq!(shown(text), ["2 Zoë.01 Zoë.01.jpg", "3 张 https://h/p/%E5%BC%A0.jpg?…"]);
         let text = "path,id\nx/Zoë.jpg,\nb.jpg,u2\n";
@@ -350,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn table_with_other_columns_and_no_id_is_refused_with_both_remedies() {
+    fn table_without_id_column_is_refused_with_advice() {
         let refused = read_as("m.csv", b"Emp ID,Photo\n1001,a.jpg\n", &settings()).unwrap_err();
         let words = refused.to_string();
         assert!(refused.is_usage(), "{words}");
@@ -369,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_that_are_missing_at_the_end_are_empty() {
+    fn missing_trailing_cells_are_empty() {
         let text = "path,id,dept,note\na.jpg,u1\nb.jpg,u2,x\nc.jpg\nd.jpg,u4,x,y,,\ne.jpg,u5,x,y,z\n";
         assert_eq!(shown(text), ["2 u1 a.jpg", "3 u2 b.jpg", "4 WrongFieldCount", "5 u4 d.jpg", "6 WrongFieldCount"]);
         assert_eq!(shown("dept,path,id\nx,a.jpg\n,b.jpg,u2"), ["2 WrongFieldCount", "3 u2 b.jpg"]);
@@ -378,14 +343,14 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_share_a_name_are_both_kept() {
+    fn columns_with_the_same_name_are_kept() {
         let rows = read("path,id,Name,Name\na.jpg,u1,x,y\n");
         let extra = rows[0].as_ref().unwrap().extra.clone();
         assert_eq!(extra, [("Name".to_owned(), "x".to_owned()), ("Name 2".to_owned(), "y".to_owned())]);
     }
 
     #[test]
-    fn delimiter_is_the_given_one_or_the_one_that_the_table_shows() {
+    fn delimiter_is_given_or_detected() {
         let expected = ["2 u1 a.jpg"];
         for (text, given) in [
             ("path;id\na.jpg;u1\n", None),
@@ -406,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_ids_are_refused_unless_they_are_meant() {
+    fn damaged_ids_are_rejected_unless_allowed() {
         let text = "path,id\na.jpg,6.22848E+17\nb.jpg,1001.0\nc.jpg,\"=\"\"00123\"\"\"\nd.jpg,#N/A\ne.jpg,NULL\n\
                     f.jpg,nan\ng.jpg,'0042\nh.jpg,#REF!\n";
         let refused: Vec<String> = (2..10).map(|row| format!("{row} SuspiciousUserId")).collect();
@@ -422,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_row_is_named_and_reading_continues() {
+    fn bad_row_is_reported_and_reading_continues() {
         let long = "x".repeat(33);
         let text = format!(
             "path,url,id,group\n,,u1,\na.jpg,http://h/b.jpg,u2,\n,ftp://h/a,u3,\n../a.jpg,,u4,\na.jpg,,{long},\n\
@@ -445,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_row_keeps_what_was_written() {
+    fn rejected_row_keeps_its_fields() {
         let rows = read("path,id,department\n../a.jpg,u1,R&D\n");
         let error = rows[0].as_ref().unwrap_err();
         assert_eq!(error.fields.path.as_deref(), Some("../a.jpg"));
@@ -455,10 +420,10 @@ mod tests {
     }
 
     #[test]
-    fn swallowed_lines_are_told_as_such() {
+    fn record_over_several_lines_is_reported() {
         let rows = read("path,id\n\"a.jpg,u1\nb.jpg,\"u2\nc.jpg,u3\n");
         let error = rows[0].as_ref().unwrap_err();
-        assert!(error.message.contains("runs from line 2 to line 3: is a quote not closed?"), "{}", error.message);
+        assert!(error.message.contains("spans lines 2 to 3: is a quote not closed?"), "{}", error.message);
     }
 
     #[test]
@@ -476,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_files_and_headers_in_other_encodings_are_refused_with_a_remedy() {
+    fn empty_and_undecodable_files_are_refused_with_advice() {
         let refused = read_as("m.csv", b"\xCE\xC4\xBC\xFE,id\na.jpg,u1\n", &settings()).unwrap_err();
         assert!(refused.to_string().contains("line 1: the header is not UTF-8: give --encoding NAME"), "{refused}");
         for empty in [&b""[..], b"\n\n", b"\xEF\xBB\xBF", b"\xFF\xFE", b"\0\0\0\0", b",,\n ,\n", b"sep=;\n"] {
@@ -485,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn group_has_to_come_from_somewhere() {
+    fn group_is_required() {
         let nowhere = Settings::default();
         let missing = read_as("m.csv", b"path,id\na.jpg,u1\n", &nowhere).unwrap_err();
         assert!(missing.is_usage() && missing.to_string().contains("--group"), "{missing}");
@@ -495,16 +460,19 @@ mod tests {
     }
 
     #[test]
-    fn only_open_quotes_end_in_bounded_time() {
+    fn unclosed_quotes_end_in_bounded_time() {
         // Read by itself such a line opens a quote; read within one it closes it and opens another.
         let text = |lines: usize| format!("path,id\n{}", "a\"b,\"c\n".repeat(lines));
-        let rows = read_as("m.csv", text(OPEN_QUOTES).as_bytes(), &settings()).unwrap();
+        let rows = read_as("m.csv", text(MAX_UNCLOSED_QUOTES).as_bytes(), &settings()).unwrap();
         assert!(rows.iter().all(|row| row.as_ref().is_err_and(|error| error.defect == RowErrorKind::UnclosedQuote)));
-        assert_eq!(rows.len(), OPEN_QUOTES);
-        let refused = read_as("m.csv", text(OPEN_QUOTES + 1).as_bytes(), &settings()).unwrap_err();
-        assert!(matches!(refused, SourceError::TooManyOpenQuotes { line: 102, count: OPEN_QUOTES, .. }), "{refused:?}");
+        assert_eq!(rows.len(), MAX_UNCLOSED_QUOTES);
+        let refused = read_as("m.csv", text(MAX_UNCLOSED_QUOTES + 1).as_bytes(), &settings()).unwrap_err();
+        assert!(
+            matches!(refused, SourceError::UnclosedQuotes { line: 102, count: MAX_UNCLOSED_QUOTES, .. }),
+            "{refused:?}"
+        );
     }
-    /// A table as programs write it: how its cells are separated, quoted, ended and encoded.
+    /// A table as some program writes it: delimiter, quoting, line ends, encoding and compression.
     #[derive(Debug, Clone)]
     struct Written {
         delimiter: u8,
@@ -512,7 +480,7 @@ mod tests {
         line_end: csv::Terminator,
         encoding: &'static str,
         has_sep_line: bool,
-        packing: &'static str,
+        compression: &'static str,
     }
 
     fn written() -> impl Strategy<Value = Written> {
@@ -532,22 +500,22 @@ mod tests {
             "euc-kr",
             "windows-1252",
         ]);
-        let (delimiter, packing) =
+        let (delimiter, compression) =
             (prop::sample::select(b",;\t|".to_vec()), prop::sample::select(vec!["", ".gz", ".zst"]));
-        (delimiter, quotes, line_end, encoding, any::<bool>(), packing).prop_map(
-            |(delimiter, quotes, line_end, encoding, has_sep_line, packing)| Written {
+        (delimiter, quotes, line_end, encoding, any::<bool>(), compression).prop_map(
+            |(delimiter, quotes, line_end, encoding, has_sep_line, compression)| Written {
                 delimiter,
                 quotes,
                 line_end,
                 encoding,
                 has_sep_line,
-                packing,
+                compression,
             },
         )
     }
 
     impl Written {
-        /// None: the encoding doesn't have all of its characters.
+        /// Writes the table; `None` if the encoding lacks some of its characters.
         fn bytes(&self, records: &[[String; 4]]) -> Option<Vec<u8>> {
             let mut writer = csv::WriterBuilder::new()
                 .delimiter(self.delimiter)
@@ -575,7 +543,7 @@ mod tests {
                     bytes.into_owned()
                 }
             };
-            Some(match self.packing {
+            Some(match self.compression {
                 ".gz" => {
                     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
                     std::io::Write::write_all(&mut encoder, &bytes).unwrap();
@@ -592,7 +560,7 @@ mod tests {
         }
     }
 
-    /// Cells of the scripts that the encodings above have, with all that needs quotes.
+    /// Cells in the scripts of the encodings above, with characters that need quotes.
     fn cell() -> impl Strategy<Value = String> {
         prop_oneof![
             "[ -~]{0,8}",
@@ -607,7 +575,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
         #[test]
-        fn table_is_read_as_it_was_written_by_any_program(
+        fn table_of_any_program_is_read_as_written(
             written in written(),
             cells in prop::collection::vec((cell(), "[a-z0-9]{1,6}", cell(), "u[a-z0-9]{1,9}"), 0..8),
             suffix in prop::sample::select(vec![".csv", ".tsv"]),
@@ -616,7 +584,7 @@ mod tests {
                 cells.into_iter().map(|(note, path, name, id)| [note, format!("{path}.jpg"), name, id]).collect();
             let bytes = written.bytes(&records);
             prop_assume!(bytes.is_some());
-            let name = format!("m{suffix}{}", written.packing);
+            let name = format!("m{suffix}{}", written.compression);
             let rows = read_as(&name, &bytes.unwrap(), &written.settings()).unwrap();
             let found: Vec<[String; 4]> = rows
                 .into_iter()

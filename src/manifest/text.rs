@@ -1,8 +1,7 @@
-//! The text of a manifest, from its bytes: UTF-8 as it is, anything else decoded as it is read.
+//! Decodes the text of a manifest to UTF-8 while reading.
 //!
-//! A byte-order mark says what a text is in and wins over `--encoding`. Bytes that the encoding doesn't have become 0xFF,
-//! which no UTF-8 has: the row that they stand in is refused like one that is not UTF-8, and no replacement character
-//! gets into an id.
+//! A byte-order mark wins over `--encoding`. Bytes that are invalid in the encoding become 0xFF, which never occurs in
+//! UTF-8: their row is rejected as not UTF-8, and no replacement character gets into an id.
 
 use std::{
     io::{self, Cursor, Read},
@@ -14,25 +13,25 @@ use encoding_rs::{Decoder, DecoderResult, UTF_8};
 
 use super::{
     SourceError,
-    content::{recognise_bytes, recognise_text},
+    content::{recognize_bytes, recognize_text},
     input::{Format, Input},
 };
 
-/// Bytes that are waited for before the content is looked at: less than any header with a row.
+/// Bytes to read before the content is recognized: fewer than any header with a row.
 const HEAD_BYTES: usize = 16;
-/// Bytes read at once.
+/// Bytes per read.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// Stands for what can't be decoded.
+/// Byte that replaces undecodable input.
 const UNDECODABLE: u8 = 0xFF;
 
-/// `--encoding`: what a manifest without a byte-order mark is in.
+/// The `--encoding` flag, for a manifest without a byte-order mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoding(&'static encoding_rs::Encoding);
 
 impl FromStr for Encoding {
     type Err = &'static str;
 
-    /// By the labels of the WHATWG's encoding standard, or by Windows' numbers of code pages.
+    /// Parses a label of the WHATWG encoding standard, or a Windows code page number.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let label = match text.trim().to_ascii_lowercase().trim_start_matches("cp") {
             "932" => "shift_jis",
@@ -43,20 +42,20 @@ impl FromStr for Encoding {
             _ => text,
         };
         let found = encoding_rs::Encoding::for_label_no_replacement(label.as_bytes());
-        found
-            .map(Self)
-            .ok_or("the name of an encoding, such as gbk, gb18030, big5, shift_jis, euc-kr, windows-1252 or utf-16le")
+        found.map(Self).ok_or(
+            "unknown encoding; use a name such as gbk, gb18030, big5, shift_jis, euc-kr, windows-1252 or utf-16le",
+        )
     }
 }
 
-/// See the module.
+/// Decoded text of a manifest.
 pub(super) struct Text {
     pub(super) input: Input,
-    /// What it is decoded from; none: it is UTF-8.
+    /// Original encoding; `None` for UTF-8.
     pub(super) encoding: Option<&'static str>,
 }
 
-/// The text of an unpacked manifest; or says what it is instead.
+/// Opens the text of an uncompressed manifest, or reports other content.
 pub(super) fn open(
     mut input: Input,
     format: Format,
@@ -65,8 +64,8 @@ pub(super) fn open(
 ) -> Result<Text, SourceError> {
     let unreadable = |source| SourceError::Unreadable { path: path.to_owned(), source };
     let head = read_head(&mut input, HEAD_BYTES).map_err(unreadable)?;
-    let foreign = |found| SourceError::Foreign { path: path.to_owned(), found };
-    if let Some(found) = recognise_bytes(&head) {
+    let foreign = |found| SourceError::NotAManifest { path: path.to_owned(), found };
+    if let Some(found) = recognize_bytes(&head) {
         return Err(foreign(found));
     }
     let (encoding, mark) = match (encoding_rs::Encoding::for_bom(&head), given) {
@@ -79,7 +78,7 @@ pub(super) fn open(
         },
     };
     let (start, _) = encoding.decode_without_bom_handling(&head[mark..]);
-    if let Some(found) = recognise_text(&start, format) {
+    if let Some(found) = recognize_text(&start, format) {
         return Err(foreign(found));
     }
     let input = Cursor::new(head[mark..].to_vec()).chain(input);
@@ -87,11 +86,11 @@ pub(super) fn open(
         Text { input: Box::new(input), encoding: None }
     } else {
         let decoder = encoding.new_decoder_without_bom_handling();
-        Text { input: Box::new(Decoding::new(input, decoder)), encoding: Some(encoding.name()) }
+        Text { input: Box::new(DecodingReader::new(input, decoder)), encoding: Some(encoding.name()) }
     })
 }
 
-/// Reads until there are so many bytes, or no more: what is read at once may be more than that.
+/// Reads at least `least` bytes, or all; the result may have more.
 pub(super) fn read_head(input: &mut impl Read, least: usize) -> io::Result<Vec<u8>> {
     let (mut head, mut len) = (vec![0; 4096], 0);
     while len < least {
@@ -106,11 +105,11 @@ pub(super) fn read_head(input: &mut impl Read, least: usize) -> io::Result<Vec<u
     Ok(head)
 }
 
-struct Decoding<R> {
+struct DecodingReader<R> {
     input: R,
     decoder: Decoder,
     encoded: Vec<u8>,
-    /// Of `encoded`, what has not been decoded yet.
+    /// Part of `encoded` that is not decoded yet.
     rest: std::ops::Range<usize>,
     is_at_end: bool,
     decoded: Vec<u8>,
@@ -118,7 +117,7 @@ struct Decoding<R> {
     is_over: bool,
 }
 
-impl<R: Read> Decoding<R> {
+impl<R: Read> DecodingReader<R> {
     fn new(input: R, decoder: Decoder) -> Self {
         Self {
             input,
@@ -132,7 +131,7 @@ impl<R: Read> Decoding<R> {
         }
     }
 
-    /// Decodes up to the end of what has been read, or the next bytes that can't be.
+    /// Decodes what has been read, up to the next undecodable bytes.
     fn decode(&mut self) -> io::Result<()> {
         if self.rest.is_empty() && !self.is_at_end {
             let read = self.input.read(&mut self.encoded)?;
@@ -157,7 +156,7 @@ impl<R: Read> Decoding<R> {
     }
 }
 
-impl<R: Read> Read for Decoding<R> {
+impl<R: Read> Read for DecodingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.given == self.decoded.len() {
             if self.is_over {
@@ -171,7 +170,7 @@ impl<R: Read> Read for Decoding<R> {
     }
 }
 
-/// Why a text has bytes that are no characters, and what to do.
+/// Message for undecodable bytes, following a subject.
 pub(super) fn undecodable(encoding: Option<&'static str>) -> String {
     match encoding {
         Some(encoding) => format!("is not {encoding}: save the file as UTF-8, or give the right --encoding"),
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn encodings_are_known_by_their_labels_and_code_pages() {
+    fn encodings_are_found_by_label_or_code_page() {
         for (label, name) in
             [("gbk", "GBK"), ("GB18030", "gb18030"), ("Big5", "Big5"), ("cp936", "GBK"), ("950", "Big5")]
         {
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn undecodable_bytes_become_no_character_and_keep_the_line() {
+    fn undecodable_bytes_become_0xff_and_keep_lines() {
         let text = decode(Cursor::new(b"path,id\na.jpg,\x81\nb.jpg,u\x80\xFF2\n".to_vec()), Some("gbk"));
         assert_eq!(text, b"path,id\na.jpg,\xFF\nb.jpg,u\xE2\x82\xAC\xFF2\n");
         // An unpaired surrogate, and half a code unit at the end.
@@ -222,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn mark_wins_over_the_flag() {
+    fn bom_wins_over_the_flag() {
         assert_eq!(decode(Cursor::new("\u{FEFF}path,ü".as_bytes().to_vec()), Some("gbk")), "path,ü".as_bytes());
         let text = utf_16("\u{FEFF}path,ü", u16::to_be_bytes);
         assert_eq!(decode(Cursor::new(text), Some("gbk")), "path,ü".as_bytes());
     }
 
     #[test]
-    fn utf_16_without_a_mark_names_the_flag() {
+    fn utf_16_without_bom_suggests_the_flag() {
         for (bytes, flag) in [(&b"p\0a\0t\0"[..], "--encoding utf-16le"), (b"\0p\0a\0t", "--encoding utf-16be")] {
             let error = open(Box::new(bytes), Format::Csv, None, Path::new("m.csv")).map(|_| ()).unwrap_err();
             assert!(error.to_string().contains(flag), "{error}");
@@ -240,7 +239,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
-        fn any_text_is_decoded_from_any_encoding_in_any_chunks(
+        fn any_text_is_decoded_in_any_encoding_and_chunking(
             text in "(path|文件|é|ü|💡|[ -~]|\n){0,40}",
             name in prop::sample::select(vec!["gbk", "gb18030", "big5", "shift_jis", "euc-kr", "windows-1252", "utf-8"]),
             repeat in 1usize..3_000,
@@ -248,7 +247,7 @@ mod tests {
             let text = text.repeat(repeat);
             let Encoding(encoding) = name.parse().unwrap();
             let (bytes, _, has_replaced) = encoding.encode(&text);
-            prop_assume!(!has_replaced && recognise_text(&text, Format::Csv).is_none());
+            prop_assume!(!has_replaced && recognize_text(&text, Format::Csv).is_none());
             prop_assert_eq!(decode(Cursor::new(bytes.to_vec()), Some(name)), text.as_bytes());
             if bytes.len() < 10_000 {
                 prop_assert_eq!(decode(OneByteReader(Cursor::new(bytes.to_vec())), Some(name)), text.as_bytes());

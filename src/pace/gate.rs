@@ -1,24 +1,24 @@
-//! One API action's gate: first come first served, evenly spaced, never catching up.
+//! Rate limiter of one API action: first come, first served, evenly spaced, without catching up after a delay.
 //!
-//! Two limits stand one behind the other. The adaptive rate moves, by what the service answers. `governor` (GCRA, burst
-//! 1) is the constant ceiling behind it: whatever a bug in the moving part might do, the ceiling holds.
+//! Two limits apply in series. The adaptive rate follows the responses of the service. `governor` (GCRA, burst 1) is a
+//! constant ceiling that holds even if the adaptive part has a bug.
 //!
 //! # Why no second holds more than the quota
 //!
-//! Slots are [`QUOTA_SHARE`] of the quota apart, so that `quota` gaps last 1/0.981 s = 1,019 ms. A timer wakes late, by
-//! a millisecond or so; were each gap counted from the late wake, the rate would sink by 3 %. So a call that goes at
-//! `a` for a slot at `s` is charged at `max(s, a - LATENESS_TOLERANCE)`: lateness up to [`LATENESS_TOLERANCE`] is not added to the next gap,
-//! lateness beyond it is lost for good. Calls `quota` apart are then at least 1,019 ms - `LATENESS_TOLERANCE` = 1,014 ms apart,
-//! whatever the timers do.
+//! Slots are spaced for [`QUOTA_SHARE`] of the quota, so that `quota` gaps last 1/0.981 s = 1,019 ms. A timer wakes
+//! about a millisecond late; counting each gap from the late wake-up would lower the rate by 3 %. So a call made at `a`
+//! for the slot at `s` is charged at `max(s, a - LATENESS_TOLERANCE)`: lateness up to [`LATENESS_TOLERANCE`] does not
+//! delay the next slot, and any further lateness is lost for good. Two calls with `quota` gaps between them are thus at
+//! least 1,019 ms - `LATENESS_TOLERANCE` = 1,014 ms apart, however late the timers are.
 //!
-//! This holds for calls as they are sent. As the service receives them, it holds as long as the way there (this machine's
-//! scheduler, the network) delays no call by 14 ms more than the call that comes `quota` later. The service refuses a
-//! call that is too early, and the call goes again; nothing is lost but that call.
+//! This holds for calls as they are sent. It also holds for calls as the service receives them, unless the path (this
+//! machine's scheduler, the network) delays a call by 14 ms more than the call `quota` later. The service throttles a
+//! call that arrives too early, and the call is sent again; nothing else is lost.
 //!
-//! A restart changes nothing of this: an earlier process sent its last call before this one began, and the first slot is
-//! a gap after the beginning.
+//! A restart keeps the guarantee: the earlier process sent its last call before this one started, and the first slot is
+//! one gap after the start.
 //!
-//! What must not be swapped: the clock is set, then `governor` is asked, then the permit is given, all under the turn.
+//! Order that must not change, all while holding the turn: set the clock, ask `governor`, issue the permit.
 
 use std::{
     num::NonZeroU32,
@@ -34,87 +34,89 @@ use governor::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use super::{AdaptiveRate, Change, Qps, QuotaUse};
+use super::{AdaptiveRate, Qps, QuotaUse, RateChange};
 use crate::domain::Permit;
 
-/// Share of the quota that the even pace uses. On an idle machine, 0.99 is enough for a sliding second at the server
-/// (reference, performance.md). With 10 to 15 busy processes on 2 cores, a server that was not held up itself counted 51
-/// in 5 of 15 rounds of 400 calls at 0.99, 52 in 1 of 9 at 0.985, and never more than 50 in 15 at 0.981. That costs 0.9 %.
+/// Share of the quota that is used. On an idle machine 0.99 is enough for a sliding second at the server (reference,
+/// performance.md). With 10 to 15 busy processes on 2 cores, a server that was not delayed itself counted 51 calls in a
+/// second in 5 of 15 rounds of 400 calls at 0.99, 52 in 1 of 9 rounds at 0.985, and at most 50 in 15 rounds at 0.981,
+/// which costs 0.9 % of the rate.
 pub(super) const QUOTA_SHARE: f64 = 0.981;
-/// Lateness of a wake-up that does not delay the next slot: a part of the 19 ms that [`QUOTA_SHARE`] leaves in a second.
+/// Lateness of a wake-up that does not delay the next slot, out of the 19 ms that [`QUOTA_SHARE`] leaves per second.
 const LATENESS_TOLERANCE: Duration = Duration::from_millis(5);
-/// The first slot is not later than this: no second can hold more than one call of an earlier process as slow as that.
-const LONGEST_START: Duration = Duration::from_secs(1);
-/// A pause of more than this gives the callers' bytes and intents back instead of keeping them waiting.
+/// Latest first slot: below one call a second, a second holds at most one call of an earlier process.
+const MAX_START_DELAY: Duration = Duration::from_secs(1);
+/// Longest pause that callers wait out; for a longer one they release their memory and intents instead.
 const MAX_INLINE_WAIT: Duration = Duration::from_secs(1);
 
-/// The pause is long: come back at this time.
+/// The gate is paused for long; ask again later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deferred {
-    /// When the gate opens again.
+    /// Time when the gate opens again.
     pub until: Instant,
 }
 
-/// See the module.
+/// Rate limiter of one API action.
 pub struct Gate {
     ceiling: RateLimiter<NotKeyed, InMemoryState, SlotClock, NoOpMiddleware<Nanos>>,
     clock: SlotClock,
-    /// The zero of the slot clock.
+    /// Time zero of the slot clock.
     zero: Instant,
-    /// Held by the one caller that waits for the next slot; the others queue behind it, in order.
+    /// Held by the one caller that waits for the next slot; the others queue for it in order.
     turn: tokio::sync::Mutex<()>,
-    pace: Mutex<RateState>,
-    /// A pause or a new rate makes the waiting caller look again.
-    moved: Notify,
+    state: Mutex<RateState>,
+    /// Wakes the waiting caller after a pause or a rate change.
+    changed: Notify,
 }
 
 struct RateState {
     rate: AdaptiveRate,
-    /// The earliest next slot by the moving rate.
+    /// Earliest next slot at the adaptive rate.
     next: Instant,
-    /// Nobody goes before this.
+    /// No permit before this time.
     paused_until: Instant,
 }
 
 impl Gate {
-    /// A gate for a quota of `quota` calls in any second, starting at `learned`, the rate that an earlier run found.
+    /// Allows `quota` calls in any second. Starts at `learned`, the rate that an earlier run found, if there is one.
     pub fn new(quota: Qps, quota_use: QuotaUse, learned: Option<Qps>, now: Instant) -> Self {
         let ceiling = quota.scaled(QUOTA_SHARE);
         let clock = SlotClock::default();
         let rate = AdaptiveRate::new(quota_use, ceiling, learned);
-        let limit = Quota::with_period(ceiling.gap()).expect("a rate's gap is never zero").allow_burst(NonZeroU32::MIN);
+        let limit =
+            Quota::with_period(ceiling.gap()).expect("the gap of a rate is never zero").allow_burst(NonZeroU32::MIN);
         Self {
             ceiling: RateLimiter::direct_with_clock(limit, clock.clone()),
             clock,
             zero: now,
             turn: tokio::sync::Mutex::new(()),
-            pace: Mutex::new(RateState { next: now + rate.gap().min(LONGEST_START), rate, paused_until: now }),
-            moved: Notify::new(),
+            state: Mutex::new(RateState { next: now + rate.gap().min(MAX_START_DELAY), rate, paused_until: now }),
+            changed: Notify::new(),
         }
     }
 
-    /// Is the pause too long to be waited out? Then nothing need be prepared for it.
+    /// Returns the end of the pause if it is too long to wait out, so that nothing is prepared in vain.
     pub fn deferred(&self, now: Instant) -> Option<Deferred> {
-        let until = self.pace().paused_until;
+        let until = self.state().paused_until;
         (until > now + MAX_INLINE_WAIT).then_some(Deferred { until })
     }
 
-    /// Waits for the next slot. Short pauses are waited out; a long one is handed back.
+    /// Waits for the next slot. Waits out a short pause and returns a long one.
     pub async fn permit(&self) -> Result<Permit, Deferred> {
         let _turn = self.turn.lock().await;
         loop {
-            let moved = self.moved.notified();
+            let changed = self.changed.notified();
             if let Some(deferred) = self.deferred(Instant::now()) {
                 return Err(deferred);
             }
             let slot = {
-                let pace = self.pace();
-                pace.next.max(pace.paused_until)
+                let state = self.state();
+                state.next.max(state.paused_until)
             };
             if slot > Instant::now() {
                 tokio::select! {
                     () = tokio::time::sleep_until(slot) => {}
-                    () = moved => {}
+                    () = changed => {}
                 }
                 continue;
             }
@@ -124,70 +126,70 @@ impl Gate {
         }
     }
 
-    /// Takes the slot that has come, unless the ceiling says that it has not.
+    /// Takes a due slot, unless the ceiling forbids it.
     fn take(&self, slot: Instant, now: Instant) -> Option<Permit> {
         let charged = slot.max(now.checked_sub(LATENESS_TOLERANCE).unwrap_or(slot));
         self.clock.set(charged.saturating_duration_since(self.zero));
-        let mut pace = self.pace();
+        let mut state = self.state();
         match self.ceiling.check() {
             Ok(()) => {
-                pace.next = charged + pace.rate.gap();
+                state.next = charged + state.rate.gap();
                 Some(Permit::issue())
             }
             Err(not_yet) => {
-                pace.next = self.zero + Duration::from(not_yet.earliest_possible());
+                state.next = self.zero + Duration::from(not_yet.earliest_possible());
                 None
             }
         }
     }
 
-    /// Nobody goes for this long: the service asked for it, or is away.
+    /// Issues no permits for this long, because the service asked for it or is unavailable.
     pub fn pause(&self, pause: Duration, now: Instant) {
-        let mut pace = self.pace();
-        pace.paused_until = pace.paused_until.max(now + pause);
-        drop(pace);
-        self.moved.notify_one();
+        let mut state = self.state();
+        state.paused_until = state.paused_until.max(now + pause);
+        drop(state);
+        self.changed.notify_one();
     }
 
-    /// Takes in whether a call was throttled, and says what became of the rate.
-    pub fn observe(&self, throttled: bool, now: Instant) -> Option<Change> {
-        let mut pace = self.pace();
-        let before = pace.rate.gap();
-        let change = pace.rate.observe(throttled, now);
-        let after = pace.rate.gap();
-        // The slot that is being waited for moves with the rate.
-        pace.next = if after > before { pace.next + (after - before) } else { pace.next };
-        drop(pace);
+    /// Adapts the rate to a response and returns the change that is worth reporting.
+    pub fn observe(&self, throttled: bool, now: Instant) -> Option<RateChange> {
+        let mut state = self.state();
+        let before = state.rate.gap();
+        let change = state.rate.observe(throttled, now);
+        let after = state.rate.gap();
+        // A lower rate also delays the slot that a caller is already waiting for.
+        state.next += after.saturating_sub(before);
+        drop(state);
         if after != before {
-            self.moved.notify_one();
+            self.changed.notify_one();
         }
         change
     }
 
-    /// Calls a second, as they may go now.
+    /// Current rate.
     pub fn rate(&self) -> Qps {
-        self.pace().rate.current()
+        self.state().rate.current()
     }
 
-    /// What the next run is to begin with: the rate, where the service has brought it below the ceiling.
-    pub fn learned(&self) -> Option<Qps> {
-        let pace = self.pace();
-        pace.rate.is_reduced().then(|| pace.rate.current())
+    /// Current rate if throttling has reduced it below the ceiling: the start of the next run.
+    pub fn reduced_rate(&self) -> Option<Qps> {
+        let state = self.state();
+        state.rate.is_reduced().then(|| state.rate.current())
     }
 
-    fn pace(&self) -> std::sync::MutexGuard<'_, RateState> {
-        // Nothing panics while it holds this lock, and every state of it is a usable one.
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> std::sync::MutexGuard<'_, RateState> {
+        // No holder of this lock panics, and every state is valid.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The time that `governor` sees: that of the slot which is about to be taken, not that of the late timer.
+/// Clock of `governor`: the time of the slot that is about to be taken, not of the late wake-up.
 #[derive(Debug, Clone, Default)]
 struct SlotClock(Arc<AtomicU64>);
 
 impl SlotClock {
     fn set(&self, since_zero: Duration) {
-        // 584 years of nanoseconds fit.
+        // A u64 holds 584 years of nanoseconds.
         self.0.store(u64::try_from(since_zero.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
@@ -211,8 +213,8 @@ mod tests {
         Gate::new(Qps::new(QUOTA as f64).unwrap(), QuotaUse::Dedicated, None, Instant::now())
     }
 
-    /// Most calls in any one second (half open), with `sent` in order.
-    fn worst_second(sent: &[Instant]) -> usize {
+    /// Most calls in any second (half open); `sent` is in order.
+    fn max_calls_in_any_second(sent: &[Instant]) -> usize {
         let within =
             |from: usize| sent[from..].iter().take_while(|&&at| at < sent[from] + Duration::from_secs(1)).count();
         (0..sent.len()).map(within).max().unwrap_or(0)
@@ -228,23 +230,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn even_pace_uses_98_percent_of_the_quota() {
+    async fn steady_calls_use_98_percent_of_the_quota() {
         let gate = gate();
         let sent = send(&gate, 1_001).await;
         let rate = 1_000.0 / (sent[1_000] - sent[0]).as_secs_f64();
         assert!((48.95..=49.06).contains(&rate), "{rate}");
-        assert_eq!(worst_second(&sent), QUOTA);
+        assert_eq!(max_calls_in_any_second(&sent), QUOTA);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn time_lost_is_lost() {
+    async fn stall_is_not_caught_up() {
         let gate = gate();
         let mut sent = send(&gate, 100).await;
         tokio::time::advance(Duration::from_secs(30)).await;
         let after = send(&gate, 100).await;
         assert!(after[2] - after[0] >= Duration::from_millis(35), "a burst after the stall");
         sent.extend(after);
-        assert!(worst_second(&sent) <= QUOTA);
+        assert!(max_calls_in_any_second(&sent) <= QUOTA);
     }
 
     #[tokio::test(start_paused = true)]
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pause_reaches_the_caller_that_waits_already() {
+    async fn pause_reaches_a_waiting_caller() {
         let gate = Gate::new(Qps::new(2.0).unwrap(), QuotaUse::Dedicated, None, Instant::now());
         let _ = gate.permit().await.unwrap();
         let start = Instant::now();
@@ -272,14 +274,14 @@ mod tests {
     async fn restarts_do_not_add_calls_to_a_second() {
         let mut sent = Vec::new();
         for calls in [75, 1, 2, 1, 1, 30, 1, 60] {
-            // The next process begins at the very moment of the last one's last call.
+            // The next process starts at the moment of the previous one's last call.
             sent.extend(send(&gate(), calls).await);
         }
-        assert!(worst_second(&sent) <= QUOTA, "{}", worst_second(&sent));
+        assert!(max_calls_in_any_second(&sent) <= QUOTA, "{}", max_calls_in_any_second(&sent));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waiting_callers_go_in_the_order_of_their_coming() {
+    async fn waiting_callers_are_served_in_order() {
         let gate = Arc::new(gate());
         let (done, mut order) = tokio::sync::mpsc::unbounded_channel();
         for caller in 0..64 {
@@ -291,16 +293,16 @@ mod tests {
             tokio::task::yield_now().await;
         }
         drop(done);
-        let mut came = Vec::new();
+        let mut served = Vec::new();
         while let Some(caller) = order.recv().await {
-            came.push(caller);
+            served.push(caller);
         }
-        assert_eq!(came, (0..64).collect::<Vec<_>>());
+        assert_eq!(served, (0..64).collect::<Vec<_>>());
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// However late the timers wake, whatever stalls come between, and if the way delays some by up to 14 ms.
+        /// Holds for late timers, stalls, and network delays of up to 14 ms.
         #[test]
         fn no_second_holds_more_than_the_quota(
             late_us in proptest::collection::vec((0_u64..60_000, 0_u64..14_000), 400),
@@ -310,20 +312,20 @@ mod tests {
             runtime.block_on(async {
                 let gate = Gate::new(Qps::new(quota as f64).unwrap(), QuotaUse::Dedicated, None, Instant::now());
                 let (mut sent, mut received) = (Vec::new(), Vec::new());
-                for (late, on_the_way) in late_us {
-                    // Mostly a little late, now and then a stall.
+                for (late, network_delay) in late_us {
+                    // Usually slightly late, sometimes a stall.
                     let late = if late > 55_000 { late * 10 } else { late / 30 };
-                    let slot = { let pace = gate.pace(); pace.next.max(pace.paused_until) };
+                    let slot = { let state = gate.state(); state.next.max(state.paused_until) };
                     tokio::time::advance(slot.saturating_duration_since(Instant::now()) + Duration::from_micros(late)).await;
                     if gate.take(slot, Instant::now()).is_some() {
                         sent.push(Instant::now());
-                        received.push(Instant::now() + Duration::from_micros(on_the_way));
+                        received.push(Instant::now() + Duration::from_micros(network_delay));
                     }
                 }
-                prop_assert!(sent.len() > 390, "the ceiling refused slots of its own");
-                prop_assert!(worst_second(&sent) <= quota, "{} in a second of {quota}", worst_second(&sent));
+                prop_assert!(sent.len() > 390, "the ceiling refused its own slots");
+                prop_assert!(max_calls_in_any_second(&sent) <= quota, "{} in a second of {quota}", max_calls_in_any_second(&sent));
                 received.sort();
-                prop_assert!(worst_second(&received) <= quota, "{} received of {quota}", worst_second(&received));
+                prop_assert!(max_calls_in_any_second(&received) <= quota, "{} received of {quota}", max_calls_in_any_second(&received));
                 Ok(())
             })?;
         }

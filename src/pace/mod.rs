@@ -1,8 +1,8 @@
-//! When the next call may go, and whether there is one.
+//! Rate limiting and retries: when the next call may be made, and whether there is one.
 //!
-//! A [`Gate`] hands out the right to make one call, evenly spaced and first come first served; the retry rules and the
-//! [`CircuitBreaker`] say whether an item is to be sent again. Deciders are pure: time and randomness are arguments.
-//! This room never sends, never stores and never sleeps while it holds anything of an item's.
+//! A [`Gate`] issues permits for single calls, evenly spaced and first come, first served. [`RetryRules`] and the
+//! [`CircuitBreaker`] decide whether an item is sent again. All but the gate are pure: time and randomness are
+//! arguments. This module never sends, never stores, and never sleeps while it holds an item's resources.
 
 mod breaker;
 mod budget;
@@ -15,5 +15,5 @@ pub use breaker::CircuitBreaker;
 pub use budget::RetryTokens;
 pub use gate::{Deferred, Gate};
 pub use qps::{InvalidQps, Qps};
-pub use rate::{AdaptiveRate, Change, QuotaUse};
+pub use rate::{AdaptiveRate, QuotaUse, RateChange};
 pub use retry::{Backoff, InDoubtPolicy, RetryDecision, RetryRules};

@@ -1,8 +1,8 @@
-//! The moving rate: down when the service throttles, up again when it does not (reference, reliability.md 4.4).
+//! Adaptive rate: falls when the service throttles and rises when it does not (reference, reliability.md 4.4).
 //!
-//! No one rule is best for everyone. Where the quota is ours alone, a throttle that does not depend on our rate must not
-//! make the run collapse; where production lives on the same quota, it must make us yield at once. So there are two,
-//! and the operator says which. Pure: time is an argument.
+//! No single rule fits every case. On a dedicated quota, throttling that does not depend on our rate must not slow the
+//! run down; on a quota shared with production, throttling must make us back off at once. So there are two rules, and
+//! the operator chooses one. Pure: time is an argument.
 
 mod dedicated;
 mod shared;
@@ -16,23 +16,24 @@ use tokio::time::Instant;
 use self::{dedicated::Dedicated, shared::Shared};
 use super::Qps;
 
-/// The rate never sinks below this, so that recovery can be noticed.
-const FLOOR: f64 = 0.5;
-/// Calls a second that a second without a throttle adds.
-const RISE: f64 = 0.5;
-/// The same, within a tenth of the rate that was refused last.
-const CAUTIOUS_RISE: f64 = 0.1;
-const CAUTIOUS: std::ops::RangeInclusive<f64> = 0.9..=1.1;
-/// What was learned of a quota is forgotten after this long: quotas change.
-const REMEMBERED: Duration = Duration::from_secs(600);
+/// Lowest rate in calls a second; enough calls to notice a recovery.
+const MIN_RATE: f64 = 0.5;
+/// Rise of the rate, in calls a second per second without throttling.
+const RISE_PER_SECOND: f64 = 0.5;
+/// Rise per second near the rate that was last throttled.
+const CAUTIOUS_RISE_PER_SECOND: f64 = 0.1;
+/// Range around the last throttled rate, as a share of it, where the rise is cautious.
+const CAUTIOUS_RANGE: std::ops::RangeInclusive<f64> = 0.9..=1.1;
+/// How long throttling is remembered; quotas change.
+const THROTTLE_MEMORY: Duration = Duration::from_secs(600);
 
-/// `--quota`: whose the quota is.
+/// `--quota`: whether other traffic uses the quota too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum QuotaUse {
-    /// Ours alone.
+    /// This run may use the whole quota.
     #[default]
     Dedicated,
-    /// Production traffic's too: yield quickly.
+    /// Production traffic uses the quota too: back off quickly.
     Shared,
 }
 
@@ -47,28 +48,28 @@ impl FromStr for QuotaUse {
     }
 }
 
-/// What an observation did to the rate, where it is worth a word.
+/// Change of the rate that is worth reporting.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Change {
-    /// Fewer calls from now on.
+pub enum RateChange {
+    /// The rate was cut to this.
     Cut(Qps),
-    /// Back at the ceiling.
+    /// The rate is back at this ceiling.
     Recovered(Qps),
-    /// This share of the calls is throttled at any rate: it is put up with.
+    /// This share of the calls is throttled at any rate and is tolerated.
     Tolerated(f64),
 }
 
-/// See the module.
+/// Adaptive rate of one API action.
 #[derive(Debug)]
 pub enum AdaptiveRate {
-    /// For a quota of our own.
+    /// For a dedicated quota.
     Dedicated(Dedicated),
-    /// For one that others use too.
+    /// For a shared quota.
     Shared(Shared),
 }
 
 impl AdaptiveRate {
-    /// Never above `ceiling`; starts at `learned`, what an earlier run found, or where its kind starts.
+    /// Stays at or below `ceiling`. Starts at `learned`, the rate of an earlier run, or else at the initial rate.
     pub fn new(quota_use: QuotaUse, ceiling: Qps, learned: Option<Qps>) -> Self {
         match quota_use {
             QuotaUse::Dedicated => Self::Dedicated(Dedicated::new(ceiling.get(), learned.map(Qps::get))),
@@ -76,21 +77,20 @@ impl AdaptiveRate {
         }
     }
 
-    /// Calls a second, now.
+    /// Current rate.
     pub fn current(&self) -> Qps {
-        let rate = match self {
+        qps(match self {
             Self::Dedicated(rate) => rate.current(),
             Self::Shared(rate) => rate.current(),
-        };
-        Qps::new(rate).expect("the rate stays between the floor and a valid ceiling")
+        })
     }
 
-    /// The time between two calls, now.
+    /// Current time between two calls.
     pub fn gap(&self) -> Duration {
         self.current().gap()
     }
 
-    /// Has the service brought it below the ceiling?
+    /// Whether throttling has reduced the rate below the ceiling.
     pub fn is_reduced(&self) -> bool {
         match self {
             Self::Dedicated(rate) => rate.is_reduced(),
@@ -98,8 +98,8 @@ impl AdaptiveRate {
         }
     }
 
-    /// Takes in one reply.
-    pub fn observe(&mut self, throttled: bool, now: Instant) -> Option<Change> {
+    /// Adapts the rate to one response.
+    pub fn observe(&mut self, throttled: bool, now: Instant) -> Option<RateChange> {
         match self {
             Self::Dedicated(rate) => rate.observe(throttled, now),
             Self::Shared(rate) => rate.observe(throttled, now),
@@ -107,20 +107,20 @@ impl AdaptiveRate {
     }
 }
 
-/// A rate that was refused.
+/// Rate at the last throttling.
 #[derive(Debug, Clone, Copy)]
-struct Refused {
+struct Throttle {
     rate: f64,
     at: Instant,
 }
 
-/// Calls a second that a quiet second adds at this rate.
-fn rise_per_second(rate: f64, refused: Option<Refused>, now: Instant) -> f64 {
+/// Rise of the rate, in calls a second per second without throttling.
+fn rise_per_second(rate: f64, last: Option<Throttle>, now: Instant) -> f64 {
     let is_near =
-        refused.is_some_and(|refused| now <= refused.at + REMEMBERED && CAUTIOUS.contains(&(rate / refused.rate)));
-    if is_near { CAUTIOUS_RISE } else { RISE }
+        last.is_some_and(|last| now <= last.at + THROTTLE_MEMORY && CAUTIOUS_RANGE.contains(&(rate / last.rate)));
+    if is_near { CAUTIOUS_RISE_PER_SECOND } else { RISE_PER_SECOND }
 }
 
 fn qps(rate: f64) -> Qps {
-    Qps::new(rate).expect("the rate stays between the floor and a valid ceiling")
+    Qps::new(rate).expect("the rate stays between MIN_RATE and a valid ceiling")
 }

@@ -1,8 +1,8 @@
-//! Bytes become pixels. The one place where a picture's content is decoded.
+//! Decodes pictures to pixels. No other module decodes.
 //!
-//! Decoders are safe Rust, and what they may allocate is bounded from the header. One that panics all the same concerns
-//! its photo: the panic is caught here and becomes a refusal. A JPEG is decoded at a half, a quarter or an eighth where
-//! that is still as large as what is wanted, which is most of what makes fitting fast.
+//! The decoders are safe Rust, and their allocations are bounded from the header. A panic in a decoder is caught here
+//! and becomes a [`Defect`] of that photo. A JPEG is decoded at 1/2, 1/4 or 1/8 scale if that is still large enough,
+//! which is the main reason why fitting is fast.
 
 use std::{
     cell::Cell,
@@ -15,9 +15,9 @@ use std::{
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 use jpeg_decoder::PixelFormat;
 
-use super::{Defect, Facts, Kind, exif, jpeg};
+use super::{Defect, ImageInfo, Kind, exif, jpeg};
 
-/// 8 bits of red, green and blue each, in rows.
+/// A picture as rows of RGB pixels, 8 bits a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pixels {
     pub(super) width: u32,
@@ -25,84 +25,84 @@ pub(super) struct Pixels {
     pub(super) rgb: Vec<u8>,
 }
 
-/// What the header of a picture that is no JPEG says.
-pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<Facts, Defect> {
+/// Reads the header of a picture that is not a JPEG.
+pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<ImageInfo, Defect> {
     let format = format(kind)?;
     if kind == Kind::WebP {
-        check_chunks(bytes)?;
+        check_riff_chunks(bytes)?;
     }
     catch_panic(|| {
-        let mut decoder = reader(bytes, format).into_decoder().map_err(|error| refusal(kind, &error))?;
+        let mut decoder = reader(bytes, format).into_decoder().map_err(|error| image_error(kind, &error))?;
         let (width, height) = decoder.dimensions();
         let orientation = match kind {
-            Kind::Png => exif::of_png(bytes),
-            Kind::WebP => exif::of_webp(bytes),
-            // A large TIFF, which the reader of EXIF does not know, is read by its decoder.
-            _ => exif::of_tiff(bytes).or_else(|| decoder.orientation().ok().map(image::metadata::Orientation::to_exif)),
+            Kind::Png => exif::from_png(bytes),
+            Kind::WebP => exif::from_webp(bytes),
+            // The EXIF reader does not support BigTIFF; the TIFF decoder does.
+            _ => {
+                exif::from_tiff(bytes).or_else(|| decoder.orientation().ok().map(image::metadata::Orientation::to_exif))
+            }
         };
         let orientation = orientation.unwrap_or(1);
         let components = decoder.color_type().channel_count();
-        // Uncompressed, before it becomes RGB.
+        // Uncompressed, before the conversion to RGB.
         let decoded_bytes = decoder.total_bytes();
-        let facts = Facts { orientation, components, decoded_bytes, ..Facts::default() };
+        let info = ImageInfo { orientation, components, decoded_bytes, ..ImageInfo::default() };
         Ok(if orientation >= 5 {
-            Facts { width: height, height: width, ..facts }
+            ImageInfo { width: height, height: width, ..info }
         } else {
-            Facts { width, height, ..facts }
+            ImageInfo { width, height, ..info }
         })
     })
 }
 
-/// The pixels as they are stored, not turned; at least as many as `wanted` in each direction, as far as there are.
-pub(super) fn decode(bytes: &[u8], kind: Kind, wanted: (u32, u32)) -> Result<Pixels, Defect> {
-    catch_panic(|| if kind == Kind::Jpeg { jpeg(bytes, wanted) } else { other(bytes, kind) })
+/// Decodes the pixels as stored, without applying the orientation. A JPEG may be scaled down, but not below `min_size`.
+pub(super) fn decode(bytes: &[u8], kind: Kind, min_size: (u32, u32)) -> Result<Pixels, Defect> {
+    catch_panic(|| if kind == Kind::Jpeg { decode_jpeg(bytes, min_size) } else { decode_other(bytes, kind) })
 }
 
-/// A scan that ends too early is an error: what a lenient decoder fills in with grey is no face.
-fn jpeg(bytes: &[u8], wanted: (u32, u32)) -> Result<Pixels, Defect> {
-    let error = match decode_jpeg(&jpeg::normalize(bytes, true), wanted) {
+/// Decodes a JPEG and rejects one whose scan ends early: a lenient decoder would fill the missing rows with grey.
+fn decode_jpeg(bytes: &[u8], min_size: (u32, u32)) -> Result<Pixels, Defect> {
+    let error = match decode_jpeg_scaled(&jpeg::normalize(bytes, true), min_size) {
         Ok(pixels) => return Ok(pixels),
         Err(error) => error,
     };
-    match decode_jpeg(&jpeg::normalize(bytes, false), wanted) {
-        Ok(_) => Err(Defect::Truncated { found: "not all of its rows are there" }),
+    match decode_jpeg_scaled(&jpeg::normalize(bytes, false), min_size) {
+        Ok(_) => Err(Defect::Truncated { found: "rows are missing" }),
         Err(_) => Err(error),
     }
 }
 
-fn decode_jpeg(bytes: &[u8], (width, height): (u32, u32)) -> Result<Pixels, Defect> {
+fn decode_jpeg_scaled(bytes: &[u8], (width, height): (u32, u32)) -> Result<Pixels, Defect> {
     let side = |pixels: u32| u16::try_from(pixels).unwrap_or(u16::MAX);
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
-    let (width, height) = decoder.scale(side(width), side(height)).map_err(jpeg_refusal)?;
-    let pixels = decoder.decode().map_err(jpeg_refusal)?;
-    let format = decoder.info().expect("what has been decoded has a header").pixel_format;
+    let (width, height) = decoder.scale(side(width), side(height)).map_err(jpeg_error)?;
+    let pixels = decoder.decode().map_err(jpeg_error)?;
+    let format = decoder.info().expect("a decoded JPEG has a header").pixel_format;
     let rgb = match format {
         PixelFormat::RGB24 => pixels,
         PixelFormat::L8 => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
-        // Big end first.
+        // Big-endian: the high byte is enough.
         PixelFormat::L16 => pixels.as_chunks::<2>().0.iter().flat_map(|&[high, _]| [high; 3]).collect(),
         PixelFormat::CMYK32 => pixels.as_chunks::<4>().0.iter().flat_map(|&ink| cmyk_to_rgb(ink)).collect(),
     };
     Ok(Pixels { width: u32::from(width), height: u32::from(height), rgb })
 }
 
-/// Without a colour profile: what every viewer that has none shows.
+/// Converts CMYK to RGB without a colour profile, as viewers without colour management do.
 fn cmyk_to_rgb([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
     [cyan, magenta, yellow].map(|ink| (u32::from(255 - ink) * u32::from(255 - black) / 255) as u8)
 }
 
-fn other(bytes: &[u8], kind: Kind) -> Result<Pixels, Defect> {
-    let mut decoder = reader(bytes, format(kind)?).into_decoder().map_err(|error| refusal(kind, &error))?;
-    let mut limits = image::Limits::no_limits();
-    limits.max_alloc = Some(MAX_DECODED_BYTES);
-    decoder.set_limits(limits).map_err(|error| refusal(kind, &error))?;
-    let decoded = DynamicImage::from_decoder(decoder).map_err(|error| refusal(kind, &error))?;
+fn decode_other(bytes: &[u8], kind: Kind) -> Result<Pixels, Defect> {
+    let mut decoder = reader(bytes, format(kind)?).into_decoder().map_err(|error| image_error(kind, &error))?;
+    decoder.set_limits(memory_limit()).map_err(|error| image_error(kind, &error))?;
+    let decoded = DynamicImage::from_decoder(decoder).map_err(|error| image_error(kind, &error))?;
     let (width, height) = (decoded.width(), decoded.height());
     let rgb = if decoded.color().has_alpha() { flatten_alpha(&decoded) } else { decoded.into_rgb8().into_raw() };
     Ok(Pixels { width, height, rgb })
 }
 
-/// What can be seen through lies on white paper.
+/// Blends transparent pixels onto white.
 fn flatten_alpha(picture: &DynamicImage) -> Vec<u8> {
     let over = |colour: u8, alpha: u8| {
         ((u32::from(colour) * u32::from(alpha) + 255 * u32::from(255 - alpha) + 127) / 255) as u8
@@ -111,28 +111,32 @@ fn flatten_alpha(picture: &DynamicImage) -> Vec<u8> {
     rgba.as_chunks::<4>().0.iter().flat_map(|&[r, g, b, alpha]| [r, g, b].map(|colour| over(colour, alpha))).collect()
 }
 
-/// Bytes of a picture that is no JPEG, decoded: 120 megapixels of RGBA.
+/// Memory limit in bytes for decoding other formats than JPEG: 120 megapixels of RGBA.
 const MAX_DECODED_BYTES: u64 = 512 << 20;
 
-/// A WebP is a chain of chunks (RIFF). Its decoder would make room for as much metadata as a chunk claims to hold.
-fn check_chunks(bytes: &[u8]) -> Result<(), Defect> {
+/// Checks the chunk lengths of a WebP (RIFF): its decoder allocates as much for metadata as a chunk claims to hold.
+fn check_riff_chunks(bytes: &[u8]) -> Result<(), Defect> {
     let mut rest = bytes.get(12..).unwrap_or_default();
-    while let Some((head, behind)) = rest.split_first_chunk::<8>() {
+    while let Some((head, after)) = rest.split_first_chunk::<8>() {
         let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
-        if length > behind.len() {
-            return Err(Defect::Truncated { found: "a chunk of it is longer than the file" });
+        if length > after.len() {
+            return Err(Defect::Truncated { found: "a chunk is longer than the file" });
         }
-        rest = behind.get(length + length % 2..).unwrap_or_default();
+        rest = after.get(length + length % 2..).unwrap_or_default();
     }
     Ok(())
 }
 
 fn reader(bytes: &[u8], format: ImageFormat) -> ImageReader<Cursor<&[u8]>> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(memory_limit());
+    reader
+}
+
+fn memory_limit() -> image::Limits {
     let mut limits = image::Limits::no_limits();
     limits.max_alloc = Some(MAX_DECODED_BYTES);
-    reader.limits(limits);
-    reader
+    limits
 }
 
 fn format(kind: Kind) -> Result<ImageFormat, Defect> {
@@ -147,36 +151,36 @@ fn format(kind: Kind) -> Result<ImageFormat, Defect> {
     }
 }
 
-/// A panic of a decoder becomes a refusal, and its text goes nowhere: it would only disturb the user.
+/// Turns a panic in a decoder into a [`Defect`] and suppresses its message, which would only confuse the user.
 pub(super) fn catch_panic<R>(work: impl FnOnce() -> Result<R, Defect> + UnwindSafe) -> Result<R, Defect> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let report = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
-            if !is_guarded() {
+            if !is_caught() {
                 report(panic);
             }
         }));
     });
-    let before = GUARDED.replace(true);
+    let before = CATCHES_PANICS.replace(true);
     let result = panic::catch_unwind(work);
-    GUARDED.set(before);
-    result.unwrap_or_else(|_| Err(Defect::Undecodable { why: "its decoder gave up".to_owned() }))
+    CATCHES_PANICS.set(before);
+    result.unwrap_or_else(|_| Err(Defect::Undecodable { why: "the decoder panicked".to_owned() }))
 }
 
 thread_local! {
-    /// Whether a panic of this thread is caught by [`guarded`].
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
+    /// Whether [`catch_panic`] is active on this thread.
+    static CATCHES_PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// jpeg-decoder has threads of its own, whose panics end in one of ours.
-fn is_guarded() -> bool {
+/// Whether a panic on this thread is caught: jpeg-decoder's worker threads pass their panics on to our thread.
+fn is_caught() -> bool {
     let is_worker =
         |thread: thread::Thread| thread.name().is_some_and(|name| name.starts_with("worker thread for component"));
-    GUARDED.get() || is_worker(thread::current())
+    CATCHES_PANICS.get() || is_worker(thread::current())
 }
 
-fn refusal(kind: Kind, error: &ImageError) -> Defect {
+fn image_error(kind: Kind, error: &ImageError) -> Defect {
     match error {
         ImageError::Unsupported(_) => Defect::UnsupportedVariant { kind },
         ImageError::Limits(_) => Defect::TooMuchMemory { limit: MAX_DECODED_BYTES },
@@ -186,10 +190,10 @@ fn refusal(kind: Kind, error: &ImageError) -> Defect {
     }
 }
 
-fn jpeg_refusal(error: jpeg_decoder::Error) -> Defect {
+fn jpeg_error(error: jpeg_decoder::Error) -> Defect {
     match error {
         jpeg_decoder::Error::Unsupported(_) => {
-            Defect::UnsupportedJpeg { found: "of a form that hardly any program reads" }
+            Defect::UnsupportedJpeg { found: "of a variant that hardly any program reads" }
         }
         error @ (jpeg_decoder::Error::Format(_) | jpeg_decoder::Error::Io(_) | jpeg_decoder::Error::Internal(_)) => {
             Defect::Undecodable { why: error.to_string() }

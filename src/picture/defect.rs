@@ -1,177 +1,169 @@
-//! Why a photo will never pass as it is.
+//! Permanent reasons to reject a photo.
 
 use super::{Kind, Warning};
 use crate::domain::ErrorCode;
 
-/// See the module. The name of each is the `code` of its refusal.
+/// Reason why a photo can't be enrolled as it is. [`Defect::code`] is the stable code of the rejection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Defect {
-    /// No such file.
+    /// The file does not exist.
     #[error("file not found: {path}{advice}")]
     NotFound {
-        /// As it is written, relative to the root where it lies beneath it.
+        /// Path as written; relative to the root if inside it.
         path: String,
-        /// What may be meant, or what to do.
+        /// Suggested path or hint; may be empty.
         advice: String,
     },
-    /// A file that may not be read.
+    /// The file may not be read.
     #[error("permission denied: let this user read the file")]
     PermissionDenied,
-    /// A directory, a pipe, a device.
-    #[error("it is not a regular file: give the path of a photo")]
+    /// The path is a directory, a pipe or a device.
+    #[error("not a regular file: give the path of a photo")]
     NotAFile,
-    /// Beneath the root by its name, elsewhere by a link.
-    #[error("a link leads it out of its source's root: give --allow-outside-root if that is meant")]
+    /// The path is inside the root, but a symbolic link leads out of it.
+    #[error("a symbolic link leads outside the source's root: give --allow-outside-root to allow it")]
     OutsideRoot,
-    /// No byte in it.
-    #[error("the file is empty: copy it from its origin again")]
+    /// The file has no bytes.
+    #[error("the file is empty: copy the original again")]
     Empty,
-    /// More bytes than the service takes.
-    #[error("it has {size} bytes; at most {limit} are allowed: scale its shorter side to 720 pixels at quality 80")]
+    /// The file has more bytes than the service accepts.
+    #[error("photo has {size} bytes; at most {limit} are allowed: scale its shorter side to 720 pixels at quality 80")]
     TooLarge {
-        /// Bytes found.
+        /// Size in bytes.
         size: u64,
         /// Bytes allowed.
         limit: u64,
     },
-    /// More bytes than go inline.
-    #[error("it has {size} bytes; at most {limit} can be sent: scale its shorter side to 720 pixels at quality 80")]
-    TooLargeInline {
-        /// Bytes found.
-        size: u64,
-        /// Bytes allowed.
-        limit: u64,
-    },
-    /// Another format, where nothing is fitted.
+    /// The file has more bytes than an inline call may carry.
     #[error(
-        "it is {kind}, whatever its name says, and the service takes JPEG only: save it as JPEG (--fit auto does so with PNG, WebP, BMP and TIFF)"
+        "photo has {size} bytes; at most {limit} can be sent inline: scale its shorter side to 720 pixels at quality 80"
+    )]
+    TooLargeInline {
+        /// Size in bytes.
+        size: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The file is not a JPEG, and `--fit never` is given.
+    #[error(
+        "file is {kind} by its content, and the service accepts only JPEG: save it as JPEG, or give --fit auto (PNG, WebP, BMP, TIFF)"
     )]
     NotJpeg {
-        /// Which.
+        /// Detected type.
         kind: Kind,
     },
-    /// It ends before its end.
-    #[error("the picture is cut off ({found}): copy it from its origin again, or take a new photo")]
+    /// The picture is incomplete.
+    #[error("the picture is cut off ({found}): copy the original again, or take a new photo")]
     Truncated {
-        /// Where.
+        /// What is missing.
         found: &'static str,
     },
-    /// It breaks the format's own rules.
-    #[error("the JPEG is damaged ({found}): copy it from its origin again, or take a new photo")]
+    /// The JPEG violates its format.
+    #[error("the JPEG is damaged ({found}): copy the original again, or take a new photo")]
     Malformed {
-        /// How.
+        /// What is wrong.
         found: &'static str,
     },
-    /// A JPEG that hardly anything decodes.
+    /// The JPEG uses a variant that hardly any program decodes.
     #[error("the JPEG is {found}: save it as a baseline or progressive JPEG")]
     UnsupportedJpeg {
-        /// Which.
+        /// Name of the variant.
         found: &'static str,
     },
-    /// A picture of a format that can't be made a JPEG here.
-    #[error("it is {kind}, which can't be read here: save it as JPEG{}", advice(*kind))]
+    /// The format can't be converted to JPEG here.
+    #[error("file is {kind}, which can't be read here: save it as JPEG{}", advice(*kind))]
     UnsupportedFormat {
-        /// Which.
+        /// Detected type.
         kind: Kind,
     },
-    /// A form of a format that is read, which is not.
-    #[error("it is {kind} of a form that can't be read here: save it as JPEG")]
+    /// The format can be read, but not this variant of it.
+    #[error("file is {kind} of a variant that can't be read here: save it as JPEG")]
     UnsupportedVariant {
-        /// Which.
+        /// Detected type.
         kind: Kind,
     },
-    /// No picture at all.
-    #[error("it is {kind}: give the path of a photo")]
+    /// The file is not a picture.
+    #[error("file is {kind}: give the path of a photo")]
     NotAPicture {
-        /// What then.
+        /// Detected type.
         kind: Kind,
     },
-    /// Its header is fine and its content is not.
-    #[error("it can't be decoded ({why}): open it in a picture viewer and save it as JPEG, or take a new photo")]
+    /// The header is valid, but the content can't be decoded.
+    #[error("photo can't be decoded ({why}): open it in a picture viewer and save it as JPEG, or take a new photo")]
     Undecodable {
-        /// The decoder's words.
+        /// Error of the decoder.
         why: String,
     },
-    /// Our own fault: no photo should come to this.
-    #[error("it can't be fitted, by a fault of face-enroll ({why}): scale it to 720x960 pixels, and report this")]
+    /// Internal error: fitting should never fail.
+    #[error(
+        "photo can't be fitted, because of a bug in face-enroll ({why}): scale it to 720x960 pixels, and report this"
+    )]
     NotFitted {
-        /// The resizer's or the encoder's words.
+        /// Error of the resizer or the encoder.
         why: String,
     },
-    /// Its pixels take more memory than they may.
-    #[error("decoded it takes more than {limit} bytes: scale its shorter side to 720 pixels and save it as JPEG")]
+    /// Decoding needs more memory than allowed.
+    #[error(
+        "photo needs more than {limit} bytes of memory to decode: scale its shorter side to 720 pixels and save it as JPEG"
+    )]
     TooMuchMemory {
         /// Bytes allowed.
         limit: u64,
     },
-    /// More pixels than are decoded.
-    #[error("it claims {width}x{height} pixels; at most {limit} are decoded: scale its shorter side to 720 pixels")]
+    /// The header claims more pixels than are decoded.
+    #[error("photo claims {width}x{height} pixels; at most {limit} are decoded: scale its shorter side to 720 pixels")]
     TooManyPixels {
-        /// Across, upright.
+        /// Width in pixels, upright.
         width: u32,
-        /// Down, upright.
+        /// Height in pixels, upright.
         height: u32,
-        /// Allowed in all.
+        /// Pixels allowed in total.
         limit: u64,
     },
-    /// Wider or higher than the service takes.
+    /// The photo is wider or higher than the service accepts.
     #[error(
-        "it is {width}x{height} pixels; at most {max_width}x{max_height} are taken: scale it down, or give --fit auto"
+        "photo is {width}x{height} pixels; at most {max_width}x{max_height} are accepted: scale it down, or give --fit auto"
     )]
     TooLargeShape {
-        /// Across, upright.
+        /// Width in pixels, upright.
         width: u32,
-        /// Down, upright.
+        /// Height in pixels, upright.
         height: u32,
-        /// Allowed across.
+        /// Largest width allowed.
         max_width: u32,
-        /// Allowed down.
+        /// Largest height allowed.
         max_height: u32,
     },
-    /// As wide as it is high, or wider.
-    #[error("it is {width}x{height} pixels, not taller than wide: crop it, or give --landscape crop or pad")]
+    /// The photo is not taller than wide.
+    #[error("photo is {width}x{height} pixels, not taller than wide: crop it, or give --landscape crop or pad")]
     NotPortrait {
-        /// Across, upright.
+        /// Width in pixels, upright.
         width: u32,
-        /// Down, upright.
+        /// Height in pixels, upright.
         height: u32,
     },
-    /// Upright by its EXIF data alone.
+    /// The pixels are not stored upright.
     #[error(
-        "its pixels lie on their side (EXIF orientation {orientation}), and the service may not turn them: save it upright, or give --fit auto"
+        "photo is upright only by its EXIF orientation ({orientation}), which the service may ignore: save it upright, or give --fit auto"
     )]
     NeedsRotation {
-        /// 2 to 8.
+        /// EXIF orientation, 2 to 8.
         orientation: u8,
     },
-    /// Its quality is far too poor, by `--reject-poor`.
+    /// The quality is too poor for `--reject-poor`.
     #[error("{}: take a better photo", warning.message())]
-    QualityPolicy {
-        /// What is wrong with it.
+    PoorQuality {
+        /// What is wrong with the quality.
         warning: Warning,
     },
 }
 
 fn advice(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Heic => " (on an iPhone: Settings, Camera, Formats, Most Compatible)",
-        Kind::Jpeg
-        | Kind::Png
-        | Kind::Gif
-        | Kind::WebP
-        | Kind::Avif
-        | Kind::Bmp
-        | Kind::Tiff
-        | Kind::JpegXl
-        | Kind::Pdf
-        | Kind::Html
-        | Kind::Zip
-        | Kind::Unknown => "",
-    }
+    if kind == Kind::Heic { " (on an iPhone: Settings, Camera, Formats, Most Compatible)" } else { "" }
 }
 
 impl Defect {
-    /// The `code` column.
+    /// Stable code of the rejection.
     pub fn code(&self) -> ErrorCode {
         ErrorCode::from(match self {
             Self::NotFound { .. } => "NotFound",
@@ -193,7 +185,7 @@ impl Defect {
             Self::TooLargeShape { .. } => "TooLargeShape",
             Self::NotPortrait { .. } => "NotPortrait",
             Self::NeedsRotation { .. } => "NeedsRotation",
-            Self::QualityPolicy { warning } => warning.name(),
+            Self::PoorQuality { warning } => warning.name(),
         })
     }
 }
@@ -227,7 +219,7 @@ mod tests {
             Defect::TooLargeShape { width, height, max_width, max_height },
             Defect::NotPortrait { width, height },
             Defect::NeedsRotation { orientation: 6 },
-            Defect::QualityPolicy { warning: Warning::Blurred },
+            Defect::PoorQuality { warning: Warning::Blurred },
         ] {
             let message = defect.to_string();
             let remedy = message.split_once(": ").map(|(_, remedy)| remedy.split(' ').next().unwrap());

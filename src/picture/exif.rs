@@ -1,8 +1,8 @@
-//! The orientation in EXIF data, whatever holds it. Everything else in it is left alone.
+//! Finds the EXIF orientation in each container format; other EXIF data is not read.
 //!
-//! The data itself is read by `kamadak-exif`: any integer type, both byte orders, as much of damaged data as there is. Where
-//! it lies in a file is told here, for that crate knows the places of the specifications alone: no `Exif\0\0` in front of it
-//! in a WebP or a PNG, no text chunk of a PNG, nothing unexpected between the segments of a JPEG.
+//! `kamadak-exif` reads the data itself: any integer type, both byte orders, and as much as possible of damaged data.
+//! This module locates the data in the file, because that crate only knows the places that the specifications name: no
+//! `Exif\0\0` prefix in a WebP or PNG, no text chunk of a PNG, no stray bytes between the segments of a JPEG.
 
 use std::io::Read;
 
@@ -10,33 +10,33 @@ use exif::{In, Reader, Tag, Value};
 
 use super::decode::catch_panic;
 
-/// In front of EXIF data in a JPEG, and by mistake elsewhere. The last byte is padding.
+/// Prefix of EXIF data in a JPEG, and by mistake in other formats. A padding byte follows.
 const PREFIX: &[u8] = b"Exif\0";
-/// Bytes of a text chunk, uncompressed, beyond which there is no EXIF data in it: an APP1 segment twice over, as digits.
-const MOST_TEXT: u64 = 1 << 18;
+/// Most bytes read of an inflated text chunk: an APP1 segment (64 KiB) as hexadecimal digits, twice over.
+const MAX_TEXT_BYTES: u64 = 1 << 18;
 
-/// Of a JPEG's APP1 segment, which may hold something else.
-pub(super) fn of_app1(content: &[u8]) -> Option<u8> {
-    content.strip_prefix(PREFIX).and_then(|rest| of_tiff(rest.get(1..)?))
+/// Orientation in a JPEG's APP1 segment, which may hold something other than EXIF.
+pub(super) fn from_app1(content: &[u8]) -> Option<u8> {
+    content.strip_prefix(PREFIX).and_then(|rest| from_tiff(rest.get(1..)?))
 }
 
-/// Of a WebP's EXIF chunk.
-pub(super) fn of_webp(bytes: &[u8]) -> Option<u8> {
+/// Orientation in a WebP's EXIF chunk.
+pub(super) fn from_webp(bytes: &[u8]) -> Option<u8> {
     chunks(bytes.get(12..)?, Layout::Riff)
         .filter(|(kind, _)| kind == b"EXIF")
-        .find_map(|(_, content)| of_block(content))
+        .find_map(|(_, content)| from_block(content))
 }
 
-/// Of a PNG's eXIf chunk, or of the text chunk in which ImageMagick and exiftool put EXIF data before there was one. Either
-/// may stand behind the pixels.
-pub(super) fn of_png(bytes: &[u8]) -> Option<u8> {
+/// Orientation in a PNG's eXIf chunk, or in the text chunk that ImageMagick and exiftool used before eXIf existed.
+/// Either may follow the pixels.
+pub(super) fn from_png(bytes: &[u8]) -> Option<u8> {
     let all = || chunks(bytes.get(8..).unwrap_or_default(), Layout::Png);
-    let exif = all().filter(|(kind, _)| kind == b"eXIf").find_map(|(_, content)| of_block(content));
-    exif.or_else(|| all().filter_map(|(kind, content)| raw_profile(kind, content)).find_map(|block| of_block(&block)))
+    let exif = all().filter(|(kind, _)| kind == b"eXIf").find_map(|(_, content)| from_block(content));
+    exif.or_else(|| all().filter_map(|(kind, content)| raw_profile(kind, content)).find_map(|block| from_block(&block)))
 }
 
-/// Of a TIFF file, or of EXIF data, which is one.
-pub(super) fn of_tiff(bytes: &[u8]) -> Option<u8> {
+/// Orientation in a TIFF file; EXIF data is one.
+pub(super) fn from_tiff(bytes: &[u8]) -> Option<u8> {
     catch_panic(|| Ok(read(bytes))).ok().flatten()
 }
 
@@ -55,43 +55,43 @@ fn read(bytes: &[u8]) -> Option<u8> {
     u8::try_from(value).ok().filter(|value| (1..=8).contains(value))
 }
 
-/// With or without the prefix.
-fn of_block(block: &[u8]) -> Option<u8> {
-    of_app1(block).or_else(|| of_tiff(block))
+/// Orientation in EXIF data with or without the prefix.
+fn from_block(block: &[u8]) -> Option<u8> {
+    from_app1(block).or_else(|| from_tiff(block))
 }
 
-/// How chunks follow one another.
+/// Chunk format of a container.
 #[derive(Clone, Copy)]
 enum Layout {
-    /// Kind, length (little end first), content, one byte of padding where that is odd.
+    /// Kind, little-endian length, content, a padding byte after an odd length.
     Riff,
-    /// Length (big end first), kind, content, checksum.
+    /// Big-endian length, kind, content, checksum.
     Png,
 }
 
-/// As many as are whole: their kinds and contents.
+/// Kinds and contents of the complete chunks.
 fn chunks(bytes: &[u8], layout: Layout) -> impl Iterator<Item = ([u8; 4], &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
-        let (&[a, b, c, d, e, f, g, h], behind) = rest.split_first_chunk::<8>()?;
+        let (&[a, b, c, d, e, f, g, h], after) = rest.split_first_chunk::<8>()?;
         let (kind, length) = match layout {
             Layout::Riff => ([a, b, c, d], u32::from_le_bytes([e, f, g, h])),
             Layout::Png => ([e, f, g, h], u32::from_be_bytes([a, b, c, d])),
         };
         let length = usize::try_from(length).ok()?;
-        let content = behind.get(..length)?;
+        let content = after.get(..length)?;
         let gap = match layout {
             Layout::Riff => length % 2,
             Layout::Png => 4,
         };
-        rest = behind.get(length + gap..).unwrap_or_default();
+        rest = after.get(length + gap..).unwrap_or_default();
         Some((kind, content))
     })
 }
 
-/// EXIF data as hexadecimal digits in a chunk of text, behind its name and its length.
+/// Decodes a "Raw profile type" text chunk: name and length, then EXIF data as hexadecimal digits.
 fn raw_profile(kind: [u8; 4], content: &[u8]) -> Option<Vec<u8>> {
-    let (keyword, rest) = split(content)?;
+    let (keyword, rest) = split_at_nul(content)?;
     if !["Raw profile type exif", "Raw profile type APP1"]
         .iter()
         .any(|name| keyword.eq_ignore_ascii_case(name.as_bytes()))
@@ -100,35 +100,35 @@ fn raw_profile(kind: [u8; 4], content: &[u8]) -> Option<Vec<u8>> {
     }
     let text = match &kind {
         b"tEXt" => rest.to_vec(),
-        b"zTXt" => inflated(rest.get(1..)?),
+        b"zTXt" => inflate(rest.get(1..)?),
         b"iTXt" => {
             let (&[is_compressed, _], rest) = rest.split_first_chunk::<2>()?;
-            let (_language, rest) = split(rest)?;
-            let (_translated, text) = split(rest)?;
-            if is_compressed == 1 { inflated(text) } else { text.to_vec() }
+            let (_language, rest) = split_at_nul(rest)?;
+            let (_translated, text) = split_at_nul(rest)?;
+            if is_compressed == 1 { inflate(text) } else { text.to_vec() }
         }
         _ => return None,
     };
-    // An empty line, the kind, the length, the digits.
+    // Lines: empty, kind, length, digits.
     let digits = text.splitn(4, |&byte| byte == b'\n').nth(3)?;
     let digits: Vec<u8> = digits.iter().copied().filter(u8::is_ascii_hexdigit).collect();
     hex::decode(digits).ok()
 }
 
-/// At the first zero byte.
-fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+/// Splits at the first zero byte.
+fn split_at_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = bytes.iter().position(|&byte| byte == 0)?;
     Some((&bytes[..at], &bytes[at + 1..]))
 }
 
-/// As much as can be.
-fn inflated(bytes: &[u8]) -> Vec<u8> {
+/// Decompresses as much as possible, up to [`MAX_TEXT_BYTES`].
+fn inflate(bytes: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
-    let _ = flate2::read::ZlibDecoder::new(bytes).take(MOST_TEXT).read_to_end(&mut text);
+    let _ = flate2::read::ZlibDecoder::new(bytes).take(MAX_TEXT_BYTES).read_to_end(&mut text);
     text
 }
 
-/// An APP1 segment's content that says nothing but this.
+/// An APP1 segment that holds only an orientation.
 #[cfg(test)]
 pub(super) fn segment(orientation: u8, is_little: bool) -> Vec<u8> {
     [b"Exif\0\0".to_vec(), tests::block(orientation, tests::SHORT, is_little)].concat()
@@ -146,10 +146,10 @@ pub(super) mod tests {
     const SBYTE: u16 = 6;
     const SSHORT: u16 = 8;
     const SLONG: u16 = 9;
-    /// Of integers.
+    /// All integer types of EXIF.
     pub(in crate::picture) const TYPES: [u16; 6] = [BYTE, SHORT, LONG, SBYTE, SSHORT, SLONG];
 
-    /// A value of this type, as an entry of an IFD holds it.
+    /// A value as stored in an IFD entry.
     pub(in crate::picture) fn value(number: u32, kind: u16, is_little: bool) -> [u8; 4] {
         let short = number as u16;
         match (kind, is_little) {
@@ -161,7 +161,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A TIFF header and one IFD with nothing but an orientation.
+    /// A TIFF header and one IFD that holds only an orientation.
     pub(in crate::picture) fn block(orientation: u8, kind: u16, is_little: bool) -> Vec<u8> {
         let short = |number: u16| if is_little { number.to_le_bytes() } else { number.to_be_bytes() };
         let long = |number: u32| value(number, LONG, is_little);
@@ -171,13 +171,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn orientation_of_any_integer_type_is_read_in_both_byte_orders() {
+    fn every_integer_type_and_byte_order_is_read() {
         for (is_little, kind) in [true, false].into_iter().flat_map(|is_little| TYPES.map(|kind| (is_little, kind))) {
             for value in 1..=8_u8 {
-                assert_eq!(of_tiff(&block(value, kind, is_little)), Some(value), "type {kind}");
+                assert_eq!(from_tiff(&block(value, kind, is_little)), Some(value), "type {kind}");
             }
             for value in [0, 9, 200] {
-                assert_eq!(of_tiff(&block(value, kind, is_little)), None, "type {kind}");
+                assert_eq!(from_tiff(&block(value, kind, is_little)), None, "type {kind}");
             }
         }
     }
@@ -186,24 +186,24 @@ pub(super) mod tests {
     fn prefix_is_required_in_a_jpeg_and_optional_elsewhere() {
         let block = block(6, SHORT, true);
         let prefixed = [&b"Exif\0\0"[..], &block].concat();
-        assert_eq!((of_app1(&prefixed), of_app1(&block)), (Some(6), None));
-        assert_eq!((of_block(&prefixed), of_block(&block)), (Some(6), Some(6)));
+        assert_eq!((from_app1(&prefixed), from_app1(&block)), (Some(6), None));
+        assert_eq!((from_block(&prefixed), from_block(&block)), (Some(6), Some(6)));
     }
 
     proptest! {
         #[test]
-        fn damaged_data_is_no_panic(at in 0_usize..40, byte in any::<u8>(), cut in 0_usize..40) {
+        fn damaged_data_does_not_panic(at in 0_usize..40, byte in any::<u8>(), cut in 0_usize..40) {
             let mut bytes = segment(6, true);
             let at = at % bytes.len();
             bytes[at] = byte;
             bytes.truncate(cut);
-            of_block(&bytes);
+            from_block(&bytes);
         }
 
         #[test]
-        fn damaged_container_is_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            of_png(&bytes);
-            of_webp(&bytes);
+        fn damaged_container_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            from_png(&bytes);
+            from_webp(&bytes);
             for kind in [b"tEXt", b"zTXt", b"iTXt"] {
                 raw_profile(*kind, &[b"Raw profile type exif\0", &bytes[..]].concat());
             }

@@ -1,11 +1,11 @@
-//! What a file is, by its first bytes.
+//! File type by the first bytes.
 
 use std::fmt;
 
-/// A format that turns up among photos.
+/// File type of what is given as a photo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// FF D8 FF
+    /// JPEG
     Jpeg,
     /// PNG
     Png,
@@ -13,13 +13,13 @@ pub enum Kind {
     Gif,
     /// WebP
     WebP,
-    /// HEIC, as iPhones take it
+    /// HEIC, the default of iPhones
     Heic,
     /// AVIF
     Avif,
     /// BMP
     Bmp,
-    /// TIFF, and camera formats made of it
+    /// TIFF, and camera formats based on it
     Tiff,
     /// JPEG XL
     JpegXl,
@@ -29,13 +29,13 @@ pub enum Kind {
     Html,
     /// A ZIP archive
     Zip,
-    /// Nothing known
+    /// Any other content
     Unknown,
 }
 
 impl Kind {
-    /// By the first bytes.
-    pub fn of(bytes: &[u8]) -> Self {
+    /// Detects the type by the first bytes.
+    pub fn detect(bytes: &[u8]) -> Self {
         let brand = (bytes.get(4..8) == Some(b"ftyp")).then(|| bytes.get(8..12)).flatten();
         match (bytes, brand) {
             ([0xFF, 0xD8, 0xFF, ..], _) => Self::Jpeg,
@@ -47,7 +47,7 @@ impl Kind {
                 Self::Heic
             }
             ([0xFF, 0x0A, ..] | [0, 0, 0, 0x0C, b'J', b'X', b'L', ..], _) => Self::JpegXl,
-            // The second is that of files beyond 4 GiB (BigTIFF), which need not be so large.
+            // 43 is BigTIFF, made for files above 4 GiB but used for smaller ones too.
             ([b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..], _) => Self::Tiff,
             ([b'%', b'P', b'D', b'F', ..], _) => Self::Pdf,
             ([b'P', b'K', 3, 4, ..], _) => Self::Zip,
@@ -78,7 +78,7 @@ impl fmt::Display for Kind {
             Self::Pdf => "a PDF",
             Self::Html => "a web page",
             Self::Zip => "a ZIP archive",
-            Self::Unknown => "no picture of a known format",
+            Self::Unknown => "not a picture of a known format",
         })
     }
 }

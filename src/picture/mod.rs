@@ -1,36 +1,37 @@
-//! Bytes become what the API accepts, or a refusal with its reason. The rules are those of the AddFaceRecord page, "Image
-//! upload requirements".
+//! Validates, decodes and re-encodes photos, by the rules of the AddFaceRecord page ("Image upload requirements").
 //!
-//! By content, and from the header first: a picture that claims 65535 x 65535 costs nothing. A photo that meets the rules
-//! goes byte for byte, and no pixel of it is decoded. One that can be made to meet them is, where that is wanted.
+//! A file is identified by its content, and its header is checked before any pixel is decoded, so a picture that claims
+//! 65535 x 65535 pixels costs nothing. A compliant photo is sent unchanged and is not decoded; other photos are fitted
+//! if the rules allow it. This module never sends anything.
 //!
 //! # Why these crates
 //!
-//! Fitting is most of what a run costs where photos come from cameras, so speed counts; the photos come from anywhere, so
-//! memory safety counts more. `jpeg-decoder` is safe Rust and decodes at a half, a quarter or an eighth (the transform of
-//! a block gives fewer pixels), which makes it faster on large photos than decoders that are faster per pixel
-//! (`benches/fit.rs`). It is in maintenance mode: should it be given up, `zune-jpeg` without scaling costs a third more.
-//! libjpeg-turbo is C and needs cmake and nasm to build, which a fresh machine does not have. `fast_image_resize` and
-//! `jpeg-encoder` see only pixels that are ours, so their SIMD is welcome. PNG, WebP, BMP and TIFF are read by `image`.
+//! Fitting dominates the cost of a run over camera photos, so speed matters; the photos are untrusted, so memory safety
+//! matters more. `jpeg-decoder` is safe Rust and decodes at 1/2, 1/4 or 1/8 scale (the inverse transform of a block
+//! yields fewer pixels), which makes it faster on large photos than decoders that are faster per pixel
+//! (`benches/fit.rs`). It is in maintenance mode; the fallback is `zune-jpeg`, which has no scaling and costs a third
+//! more. libjpeg-turbo is C and needs cmake and nasm to build, which a fresh machine does not have. `fast_image_resize`
+//! and `jpeg-encoder` only see pixels that we decoded, so their SIMD is safe to use. `image` reads PNG, WebP, BMP and
+//! TIFF.
 
 mod decode;
 mod defect;
 mod exif;
-mod facts;
 mod fit;
+mod info;
 mod jpeg;
 mod kind;
 mod load;
+mod orientation;
 mod plan;
 mod quality;
 mod rules;
-mod upright;
 
 pub use defect::Defect;
-pub use facts::{Facts, Structure};
+pub use info::{ImageInfo, Structure};
 pub use jpeg::probe;
 pub use kind::Kind;
 pub use load::{LoadError, Original, Picture, digest, load, read, stamp};
 pub use plan::{Geometry, Plan};
 pub use quality::Warning;
-pub use rules::{Fit, Landscape, Limits, QualityPolicy, Rules};
+pub use rules::{Fit, Landscape, QualityPolicy, Rules, SizeLimits};

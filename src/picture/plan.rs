@@ -1,40 +1,40 @@
-//! What is to be done with a photo, decided from its header alone. Pure.
+//! Decides from the header alone whether a photo is sent unchanged, fitted or rejected. Pure.
 
-use super::{Defect, Facts, Fit, Kind, Landscape, Limits, Rules, Structure};
+use super::{Defect, Fit, ImageInfo, Kind, Landscape, Rules, SizeLimits, Structure};
 
-/// A sheet for a photo that is not higher than it is wide: 3:4, as the recommended 640 x 480.
-const SHEET: (u32, u32) = (3, 4);
+/// Aspect ratio for photos that are cropped or padded: 3:4, as the recommended 480 x 640.
+const CANVAS_RATIO: (u32, u32) = (3, 4);
 
-/// What is to be done.
+/// How a photo is prepared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
-    /// It goes byte for byte.
+    /// Send it unchanged.
     Passthrough,
-    /// It is decoded, turned upright, scaled and encoded anew.
+    /// Decode, turn upright, scale and re-encode it.
     Fit(Geometry),
 }
 
-/// How a photo is fitted, upright.
+/// How a photo is fitted, in upright pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
-    /// What is taken of the original: left, top, width, height.
-    pub part: (u32, u32, u32, u32),
-    /// What it becomes.
-    pub drawn: (u32, u32),
-    /// The sheet that it is drawn upon; larger than it where it is padded.
-    pub sheet: (u32, u32),
+    /// Part of the original that is used: left, top, width, height.
+    pub crop: (u32, u32, u32, u32),
+    /// Size to which the crop is scaled.
+    pub scaled: (u32, u32),
+    /// Size of the result; larger than `scaled` if the photo is padded.
+    pub canvas: (u32, u32),
 }
 
-/// See the module. `size` is the file's, in bytes.
-pub(super) fn plan(kind: Kind, facts: &Facts, size: u64, rules: &Rules) -> Result<Plan, Defect> {
+/// Plans for a photo of `size` bytes.
+pub(super) fn plan(kind: Kind, info: &ImageInfo, size: u64, rules: &Rules) -> Result<Plan, Defect> {
     let limits = &rules.limits;
-    match (rules.fit, unmet_rule(kind, facts, size, rules)) {
+    match (rules.fit, unmet_rule(kind, info, size, rules)) {
         (Fit::Never, Some(defect)) => Err(defect),
         (Fit::Never, None) => Ok(Plan::Passthrough),
-        // The service may be less lenient than our decoder.
-        (Fit::Auto, None) if facts.structure != Structure::Irregular => Ok(Plan::Passthrough),
+        // The service's decoder may be stricter than ours.
+        (Fit::Auto, None) if info.structure != Structure::Irregular => Ok(Plan::Passthrough),
         (Fit::Auto | Fit::Always, Some(_) | None) => {
-            let &Facts { width, height, .. } = facts;
+            let &ImageInfo { width, height, .. } = info;
             if u64::from(width) * u64::from(height) > limits.original_pixels {
                 return Err(Defect::TooManyPixels { width, height, limit: limits.original_pixels });
             }
@@ -43,11 +43,11 @@ pub(super) fn plan(kind: Kind, facts: &Facts, size: u64, rules: &Rules) -> Resul
     }
 }
 
-/// What keeps it from going byte for byte: the most_severe first.
-fn unmet_rule(kind: Kind, facts: &Facts, size: u64, rules: &Rules) -> Option<Defect> {
-    let &Facts { width, height, orientation, .. } = facts;
+/// First rule that keeps the photo from being sent unchanged, the most severe one first.
+fn unmet_rule(kind: Kind, info: &ImageInfo, size: u64, rules: &Rules) -> Option<Defect> {
+    let &ImageInfo { width, height, orientation, .. } = info;
     let limits = &rules.limits;
-    let streams = rules.has_stream && rules.fit == Fit::Never;
+    let may_upload = rules.allows_upload && rules.fit == Fit::Never;
     let (max_width, max_height) = (limits.width, limits.height);
     if kind != Kind::Jpeg {
         Some(Defect::NotJpeg { kind })
@@ -59,37 +59,38 @@ fn unmet_rule(kind: Kind, facts: &Facts, size: u64, rules: &Rules) -> Option<Def
         Some(Defect::NeedsRotation { orientation })
     } else if size > limits.bytes {
         Some(Defect::TooLarge { size, limit: limits.bytes })
-    } else if size > limits.inline_bytes && !streams {
+    } else if size > limits.inline_bytes && !may_upload {
         Some(Defect::TooLargeInline { size, limit: limits.inline_bytes })
     } else {
         None
     }
 }
 
-/// The scale is min(1, 720 / shorter side, 1080 / width, 1920 / height): never upscaled, and right also for photos that
-/// are higher than 8:3.
-fn geometry((width, height): (u32, u32), landscape: Landscape, limits: &Limits) -> Result<Geometry, Defect> {
-    let (across, down) = SHEET;
+/// Crops or pads to portrait, then scales by min(1, 720 / shorter side, 1080 / width, 1920 / height): never upscales,
+/// and also keeps photos taller than 8:3 within the limits.
+fn geometry((width, height): (u32, u32), landscape: Landscape, limits: &SizeLimits) -> Result<Geometry, Defect> {
+    let (across, down) = CANVAS_RATIO;
     let whole = (0, 0, width, height);
     let is_portrait = height > width;
-    let (part, sheet) = match landscape {
+    let (crop, canvas) = match landscape {
         _ if is_portrait => (whole, (width, height)),
         Landscape::Reject => return Err(Defect::NotPortrait { width, height }),
         Landscape::Crop => {
-            let taken = (height * across / down).max(1);
-            (((width - taken) / 2, 0, taken, height), (taken, height))
+            let cropped = (height * across / down).max(1);
+            (((width - cropped) / 2, 0, cropped, height), (cropped, height))
         }
         Landscape::Pad => (whole, (width, (width * down).div_ceil(across))),
     };
-    let scale = [1.0, ratio(limits.shorter_side, sheet.0), ratio(limits.width, sheet.0), ratio(limits.height, sheet.1)];
+    let scale =
+        [1.0, ratio(limits.shorter_side, canvas.0), ratio(limits.width, canvas.0), ratio(limits.height, canvas.1)];
     let scale = scale.into_iter().fold(1.0, f64::min);
-    let scaled = |pixels: u32| ((f64::from(pixels) * scale).round() as u32).max(1);
-    let drawn = (scaled(part.2), scaled(part.3));
-    let sheet = (scaled(sheet.0), scaled(sheet.1));
-    // Rounding makes a square of 4000 x 4001.
-    let height = sheet.1.max(sheet.0 + 1);
-    let drawn = if is_portrait { (drawn.0, height) } else { drawn };
-    Ok(Geometry { part, drawn, sheet: (sheet.0, height) })
+    let side = |pixels: u32| ((f64::from(pixels) * scale).round() as u32).max(1);
+    let scaled = (side(crop.2), side(crop.3));
+    let canvas = (side(canvas.0), side(canvas.1));
+    // Rounding would turn 4000 x 4001 into a square, which is not portrait.
+    let height = canvas.1.max(canvas.0 + 1);
+    let scaled = if is_portrait { (scaled.0, height) } else { scaled };
+    Ok(Geometry { crop, scaled, canvas: (canvas.0, height) })
 }
 
 fn ratio(limit: u32, pixels: u32) -> f64 {
@@ -102,67 +103,67 @@ mod tests {
 
     use super::*;
 
-    fn facts(width: u32, height: u32, orientation: u8) -> Facts {
-        Facts { width, height, orientation, ..Facts::default() }
+    fn info(width: u32, height: u32, orientation: u8) -> ImageInfo {
+        ImageInfo { width, height, orientation, ..ImageInfo::default() }
     }
 
-    fn of(fit: Fit, facts: &Facts, size: u64) -> Result<Plan, String> {
+    fn plan_for(fit: Fit, info: &ImageInfo, size: u64) -> Result<Plan, String> {
         let rules = Rules { fit, ..Rules::default() };
-        plan(Kind::Jpeg, facts, size, &rules).map_err(|defect| defect.code().0)
+        plan(Kind::Jpeg, info, size, &rules).map_err(|defect| defect.code().0)
     }
 
     #[test]
-    fn photo_that_meets_the_rules_goes_byte_for_byte() {
+    fn compliant_photo_is_planned_unchanged() {
         for (width, height, size) in [(480, 640, 80_000), (1_080, 1_920, 1_000_000), (90, 120, 2_000)] {
-            let facts = facts(width, height, 1);
-            assert_eq!(of(Fit::Auto, &facts, size), Ok(Plan::Passthrough));
-            assert_eq!(of(Fit::Never, &facts, size), Ok(Plan::Passthrough));
-            assert!(matches!(of(Fit::Always, &facts, size), Ok(Plan::Fit(_))));
+            let info = info(width, height, 1);
+            assert_eq!(plan_for(Fit::Auto, &info, size), Ok(Plan::Passthrough));
+            assert_eq!(plan_for(Fit::Never, &info, size), Ok(Plan::Passthrough));
+            assert!(matches!(plan_for(Fit::Always, &info, size), Ok(Plan::Fit(_))));
         }
     }
 
     #[test]
     fn photo_is_fitted_or_rejected_with_reason() {
-        for (facts, size, code, drawn) in [
-            (facts(3_024, 4_032, 1), 4_000_000, "TooLargeShape", (720, 960)),
-            (facts(1_081, 1_920, 1), 80_000, "TooLargeShape", (720, 1_279)),
-            (facts(1_080, 2_400, 1), 80_000, "TooLargeShape", (720, 1_600)),
-            (facts(1_000, 4_000, 1), 80_000, "TooLargeShape", (480, 1_920)),
-            (facts(480, 640, 6), 80_000, "NeedsRotation", (480, 640)),
-            (facts(480, 640, 1), 1_000_001, "TooLargeInline", (480, 640)),
-            (facts(720, 960, 1), 10_000_001, "TooLarge", (720, 960)),
-            (facts(4_000, 4_001, 1), 80_000, "TooLargeShape", (720, 721)),
+        for (info, size, code, scaled) in [
+            (info(3_024, 4_032, 1), 4_000_000, "TooLargeShape", (720, 960)),
+            (info(1_081, 1_920, 1), 80_000, "TooLargeShape", (720, 1_279)),
+            (info(1_080, 2_400, 1), 80_000, "TooLargeShape", (720, 1_600)),
+            (info(1_000, 4_000, 1), 80_000, "TooLargeShape", (480, 1_920)),
+            (info(480, 640, 6), 80_000, "NeedsRotation", (480, 640)),
+            (info(480, 640, 1), 1_000_001, "TooLargeInline", (480, 640)),
+            (info(720, 960, 1), 10_000_001, "TooLarge", (720, 960)),
+            (info(4_000, 4_001, 1), 80_000, "TooLargeShape", (720, 721)),
         ] {
-            assert_eq!(of(Fit::Never, &facts, size).unwrap_err(), code);
-            let Ok(Plan::Fit(geometry)) = of(Fit::Auto, &facts, size) else { panic!("{facts:?} is not fitted") };
-            assert_eq!((geometry.drawn, geometry.sheet), (drawn, drawn));
+            assert_eq!(plan_for(Fit::Never, &info, size).unwrap_err(), code);
+            let Ok(Plan::Fit(geometry)) = plan_for(Fit::Auto, &info, size) else { panic!("{info:?} is not fitted") };
+            assert_eq!((geometry.scaled, geometry.canvas), (scaled, scaled));
         }
     }
 
     #[test]
     fn landscape_and_square_are_refused_cropped_or_padded() {
-        let facts = facts(4_000, 3_000, 1);
-        let with = |landscape| plan(Kind::Jpeg, &facts, 80_000, &Rules { landscape, ..Rules::default() });
+        let info = info(4_000, 3_000, 1);
+        let with = |landscape| plan(Kind::Jpeg, &info, 80_000, &Rules { landscape, ..Rules::default() });
         assert_eq!(with(Landscape::Reject).unwrap_err().code().0, "NotPortrait");
-        let crop = Geometry { part: (875, 0, 2_250, 3_000), drawn: (720, 960), sheet: (720, 960) };
+        let crop = Geometry { crop: (875, 0, 2_250, 3_000), scaled: (720, 960), canvas: (720, 960) };
         assert_eq!(with(Landscape::Crop), Ok(Plan::Fit(crop)));
-        let pad = Geometry { part: (0, 0, 4_000, 3_000), drawn: (720, 540), sheet: (720, 960) };
+        let pad = Geometry { crop: (0, 0, 4_000, 3_000), scaled: (720, 540), canvas: (720, 960) };
         assert_eq!(with(Landscape::Pad), Ok(Plan::Fit(pad)));
     }
 
     #[test]
-    fn large_unfitted_photo_goes_as_file_stream() {
-        let rules = |fit| Rules { fit, has_stream: true, ..Rules::default() };
-        let facts = facts(720, 960, 1);
-        assert_eq!(plan(Kind::Jpeg, &facts, 9_000_000, &rules(Fit::Never)), Ok(Plan::Passthrough));
-        assert!(matches!(plan(Kind::Jpeg, &facts, 9_000_000, &rules(Fit::Auto)), Ok(Plan::Fit(_))));
-        assert_eq!(plan(Kind::Jpeg, &facts, 10_000_001, &rules(Fit::Never)).unwrap_err().code().0, "TooLarge");
+    fn large_unfitted_photo_is_uploaded() {
+        let rules = |fit| Rules { fit, allows_upload: true, ..Rules::default() };
+        let info = info(720, 960, 1);
+        assert_eq!(plan(Kind::Jpeg, &info, 9_000_000, &rules(Fit::Never)), Ok(Plan::Passthrough));
+        assert!(matches!(plan(Kind::Jpeg, &info, 9_000_000, &rules(Fit::Auto)), Ok(Plan::Fit(_))));
+        assert_eq!(plan(Kind::Jpeg, &info, 10_000_001, &rules(Fit::Never)).unwrap_err().code().0, "TooLarge");
     }
 
     #[test]
-    fn bomb_is_refused_from_its_header() {
-        assert_eq!(of(Fit::Auto, &facts(65_535, 65_535, 1), 1_000).unwrap_err(), "TooManyPixels");
-        assert_eq!(of(Fit::Auto, &facts(10_000, 13_000, 1), 1_000).unwrap_err(), "TooManyPixels");
+    fn decompression_bomb_is_rejected_from_its_header() {
+        assert_eq!(plan_for(Fit::Auto, &info(65_535, 65_535, 1), 1_000).unwrap_err(), "TooManyPixels");
+        assert_eq!(plan_for(Fit::Auto, &info(10_000, 13_000, 1), 1_000).unwrap_err(), "TooManyPixels");
     }
 
     proptest! {
@@ -172,13 +173,13 @@ mod tests {
         ) {
             let landscape = if pads { Landscape::Pad } else { Landscape::Crop };
             let rules = Rules { fit: Fit::Always, landscape, ..Rules::default() };
-            if let Ok(Plan::Fit(Geometry { part, drawn, sheet })) =
-                plan(Kind::Jpeg, &facts(width, height, 1), 1, &rules)
+            if let Ok(Plan::Fit(Geometry { crop, scaled, canvas })) =
+                plan(Kind::Jpeg, &info(width, height, 1), 1, &rules)
             {
-                prop_assert!(sheet.1 > sheet.0 && sheet.0 <= 1_080 && sheet.1 <= 1_920 && sheet.0 <= 720);
-                prop_assert!(drawn.0 <= sheet.0 && drawn.1 <= sheet.1 && drawn.0 > 0 && drawn.1 > 0);
-                prop_assert!(part.0 + part.2 <= width && part.1 + part.3 <= height && part.2 > 0);
-                prop_assert!(drawn.0 <= part.2 && drawn.1 <= part.3 + 1, "upscaled");
+                prop_assert!(canvas.1 > canvas.0 && canvas.0 <= 1_080 && canvas.1 <= 1_920 && canvas.0 <= 720);
+                prop_assert!(scaled.0 <= canvas.0 && scaled.1 <= canvas.1 && scaled.0 > 0 && scaled.1 > 0);
+                prop_assert!(crop.0 + crop.2 <= width && crop.1 + crop.3 <= height && crop.2 > 0);
+                prop_assert!(scaled.0 <= crop.2 && scaled.1 <= crop.3 + 1, "upscaled");
             }
         }
     }

@@ -1,17 +1,17 @@
-//! What a photo may be, and what may be done to one that is not: the AddFaceRecord page, "Image upload requirements",
-//! and the flags `--fit`, `--landscape`, `--send` and `--reject-poor`.
+//! Limits for photos and what to do with photos outside them: the AddFaceRecord page, "Image upload requirements", and
+//! the flags `--fit`, `--landscape`, `--send` and `--reject-poor`.
 
 use std::str::FromStr;
 
-/// Whether photos are made to meet the rules.
+/// When to re-encode photos (`--fit`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fit {
-    /// One that meets them goes byte for byte; one that can be made to, is.
+    /// Send compliant photos unchanged; re-encode the others.
     #[default]
     Auto,
-    /// Byte for byte, or not at all.
+    /// Send compliant photos unchanged; reject the others.
     Never,
-    /// Each is encoded anew, also one that meets them.
+    /// Re-encode every photo, compliant ones too.
     Always,
 }
 
@@ -27,15 +27,15 @@ impl FromStr for Fit {
     }
 }
 
-/// What becomes of a photo that is not higher than it is wide, once upright. The service refuses it as it is.
+/// What to do with an upright photo that is not taller than wide, which the service rejects (`--landscape`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Landscape {
-    /// It is rejected.
+    /// Reject the photo.
     #[default]
     Reject,
-    /// Its middle is taken, 3:4.
+    /// Crop the centre to 3:4.
     Crop,
-    /// It is laid in the middle of a white sheet, 3:4.
+    /// Pad with white to 3:4.
     Pad,
 }
 
@@ -51,40 +51,40 @@ impl FromStr for Landscape {
     }
 }
 
-/// What becomes of a photo that is far too dark, too bright or too blurred.
+/// What to do with a photo that is far too dark, too bright or too blurred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum QualityPolicy {
-    /// It goes; a run does not look for it.
+    /// Send it; do not check the quality.
     #[default]
     Allow,
-    /// It goes, with a warning.
+    /// Send it with a warning.
     Warn,
-    /// It is rejected.
+    /// Reject it.
     Reject,
 }
 
-/// Sizes in bytes and pixels.
+/// Size limits in bytes and pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes that go inline; more has to be fitted, or sent as a file.
+pub struct SizeLimits {
+    /// Most bytes of an inline photo; larger ones are fitted or uploaded.
     pub inline_bytes: u64,
-    /// Bytes that the service takes in any way.
+    /// Most bytes that the service accepts by any route.
     pub bytes: u64,
-    /// Pixels across, upright.
+    /// Largest width in pixels, upright.
     pub width: u32,
-    /// Pixels down, upright.
+    /// Largest height in pixels, upright.
     pub height: u32,
-    /// The shorter side that a fitted photo is scaled to.
+    /// Shorter side in pixels to which a photo is scaled down.
     pub shorter_side: u32,
-    /// Bytes of a file that is read to be fitted: more than the largest photo of a 108-megapixel camera.
+    /// Most bytes of a file to be fitted: more than the largest photo of a 108-megapixel camera.
     pub original_bytes: u64,
-    /// Pixels of a photo that is decoded to be fitted: a 108-megapixel camera's, and some.
+    /// Most pixels of a photo to be fitted: slightly more than a 108-megapixel camera takes.
     pub original_pixels: u64,
 }
 
-impl Limits {
-    /// The API page's; "1 MB" is taken as 1,000,000 bytes, the stricter reading.
-    pub const PAGE: Self = Self {
+impl SizeLimits {
+    /// Limits of the API page, with "1 MB" read strictly as 1,000,000 bytes; the limits of originals are our own.
+    pub const DOCUMENTED: Self = Self {
         inline_bytes: 1_000_000,
         bytes: 10_000_000,
         width: 1_080,
@@ -95,13 +95,13 @@ impl Limits {
     };
 }
 
-impl Default for Limits {
+impl Default for SizeLimits {
     fn default() -> Self {
-        Self::PAGE
+        Self::DOCUMENTED
     }
 }
 
-/// See the module.
+/// Rules for photos in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rules {
     /// `--fit`
@@ -109,15 +109,15 @@ pub struct Rules {
     /// `--landscape`
     pub landscape: Landscape,
     /// `--reject-poor`
-    pub poor: QualityPolicy,
-    /// `--send auto|upload`: what is too large to go inline may go as a file.
-    pub has_stream: bool,
-    /// The page's, and ours.
-    pub limits: Limits,
+    pub quality: QualityPolicy,
+    /// `--send auto|upload`: whether a photo too large to go inline may be uploaded.
+    pub allows_upload: bool,
+    /// Size limits.
+    pub limits: SizeLimits,
 }
 
 impl Rules {
-    /// Bytes of a file that is worth reading.
+    /// Most bytes of a file that is read at all.
     pub(super) fn readable_bytes(&self) -> u64 {
         match self.fit {
             Fit::Never => self.limits.bytes,

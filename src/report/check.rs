@@ -71,14 +71,14 @@ impl<W: Write> CheckReport<W> {
             url: finding.fields.url.as_deref(),
             merchant_user_id: finding.fields.user.as_deref(),
             face_group_code: finding.fields.group.as_deref(),
-            gravity: gravity(finding.gravity),
+            gravity: gravity(finding.severity),
             code: &finding.code.0,
             message: &printable(&finding.message),
         };
         match &mut self.0 {
             Form::Text(to) => {
-                let word = match finding.gravity {
-                    Severity::CallFailure => "",
+                let word = match finding.severity {
+                    Severity::Error => "",
                     Severity::Unread => "not known: ",
                     Severity::Warning => "warning: ",
                 };
@@ -106,7 +106,7 @@ impl<W: Write> CheckReport<W> {
 
 fn gravity(gravity: Severity) -> &'static str {
     match gravity {
-        Severity::CallFailure => "fault",
+        Severity::Error => "fault",
         Severity::Unread => "unread",
         Severity::Warning => "warning",
     }
@@ -194,7 +194,7 @@ pub fn lines(survey: &CheckTotals, forecast: &Forecast, qps: f64) -> String {
         let _ = writeln!(
             text,
             "{} as they are, {} to be fitted, {} links: {} of photos in {} calls of {} in all",
-            thousands(survey.as_they_are),
+            thousands(survey.unchanged),
             thousands(survey.fitted()),
             thousands(survey.links),
             bytes(survey.sent_bytes),

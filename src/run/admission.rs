@@ -109,7 +109,7 @@ impl Admission {
 
     /// How long it has been away.
     pub(super) fn retry_in(&self, now: Instant) -> Duration {
-        self.breaker().retry_in(now)
+        self.breaker().outage(now)
     }
 
     fn breaker(&self) -> std::sync::MutexGuard<'_, CircuitBreaker> {

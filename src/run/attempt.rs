@@ -20,7 +20,7 @@ use crate::{
         Answer, ApiRejection, CallFailure, ConfirmedBy, DrainReason, ErrorCode, Event, FailureKind, FatalError, ItemId,
         ItemState, Outcome, RejectedBy, RunEffect, Supersedes, Verdict,
     },
-    pace::{Backoff, Change, RetryDecision},
+    pace::{Backoff, RateChange, RetryDecision},
     picture::Defect,
 };
 
@@ -284,7 +284,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             }
             Verdict::NotSent(fault) => {
                 let is_away = self.on_failure(&fault).await;
-                let next = self.settings.rules.after_fault(work.claimed.attempts, is_away);
+                let next = self.settings.rules.after_failure(work.claimed.attempts, is_away);
                 self.settle_sent(item, self.settings.rules.outcome(&next, &fault), latency).await?;
                 match next {
                     // While the service is away, one call at a time is all there is.
@@ -375,9 +375,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
         match self.add_gate.observe(throttled, now) {
             None => {}
-            Some(Change::Cut(rate)) => self.checkpoint.save_rate(Some(rate.get())).await?,
-            Some(Change::Tolerated(share)) => self.emit(Event::ThrottlingTolerated { share }).await,
-            Some(Change::Recovered(rate)) => {
+            Some(RateChange::Cut(rate)) => self.checkpoint.save_rate(Some(rate.get())).await?,
+            Some(RateChange::Tolerated(share)) => self.emit(Event::ThrottlingTolerated { share }).await,
+            Some(RateChange::Recovered(rate)) => {
                 self.checkpoint.save_rate(None).await?;
                 self.emit(Event::RateRestored { rate: rate.get() }).await;
             }

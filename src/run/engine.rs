@@ -228,12 +228,12 @@ impl<T: Transport, S: Store> Engine<T, S> {
         if self.is_closed.load(Ordering::Relaxed) {
             return Bottleneck::Window;
         }
-        self.stages.binding(self.add_gate.learned().is_some())
+        self.stages.binding(self.add_gate.reduced_rate().is_some())
     }
 
     /// The rate that the next run is to begin with, where the service has brought it down.
     pub fn learned_rate(&self) -> Option<Qps> {
-        self.add_gate.learned()
+        self.add_gate.reduced_rate()
     }
 
     /// Sends what is pending and settles what is in doubt, until there is nothing left or it is told to stop.

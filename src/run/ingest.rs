@@ -30,15 +30,15 @@ use crate::{
 const MIN_BATCH_ROWS: usize = 256;
 /// Most rows of a batch. Its bytes are limited by the queue.
 const MAX_BATCH_ROWS: usize = 4_096;
-/// Of the rows read so far, as many as are taken from the queue at once, if they are there. More than a batch of them are
-/// sorted by id first: the checkpoint finds a person by an index of ids, and rows in no order would touch another page of it
-/// each. The share keeps the rows of a page together while the index grows, and the memory of a short manifest small.
+/// Take at most this share of the rows read so far from the queue at once. More than a batch of them are sorted by id: rows
+/// in no order touch a page of the id index each, sorted ones share pages. The share grows with the index, and costs a short
+/// manifest no memory.
 const WINDOW_SHARE: u64 = 16;
 /// Most rows that are taken at once.
 const MAX_WINDOW_ROWS: usize = 131_072;
-/// No intent is written while the writer takes a batch in. A batch that took less than half of this is followed by a larger
-/// one.
-const MAX_BATCH_TIME: Duration = Duration::from_millis(20);
+/// No intent is written while a batch is committed, and few wait to be: at 50 calls a second, those of 120 ms
+/// (`run::admission`). A batch that took less than half of this is followed by a larger one.
+const MAX_BATCH_TIME: Duration = Duration::from_millis(40);
 /// How often the reading looks whether it is to stop while no rows come.
 const STOP_POLL: Duration = Duration::from_millis(100);
 /// Told to stop, the reading still takes in what comes within this time, so that a short manifest is read whole.
@@ -94,7 +94,7 @@ pub enum IngestError {
 
 /// A batch that is being committed, and the progress once it is.
 struct PendingBatch {
-    reply: PendingCommit<(Ingested, Duration)>,
+    commit: PendingCommit<Ingested>,
     progress: IngestProgress,
 }
 
@@ -167,9 +167,12 @@ fn size_of_row(row: &Row) -> usize {
     size_of::<Row>() + texts + extra
 }
 
-/// By what rows are sorted. A row that is no item has none.
-fn id_of(row: &Row) -> &str {
-    row.as_ref().map_or("", |item| item.user.as_str())
+/// Stable: of two rows with one id the first stays the first. Rows that are no items have none, and come first.
+fn sort_by_id(rows: &mut [Weighed<Row>]) {
+    fn id(row: &Weighed<Row>) -> Option<&str> {
+        row.row.as_ref().ok().map(|item| item.user.as_str())
+    }
+    rows.sort_by(|a, b| id(a).cmp(&id(b)));
 }
 
 /// Most rows of the batch after one that took so long.
@@ -258,8 +261,8 @@ impl<S: Store> Reading<S> {
                 let rows: Vec<Row> = batch.into_iter().map(|row| row.row).collect();
                 self.progress.rows += rows.len() as u64;
                 self.progress.parsed += rows.iter().filter(|row| row.is_ok()).count() as u64;
-                let reply = self.ingest.checkpoint.begin_ingest(Batch { source: id, rows })?;
-                let before = pending.replace(PendingBatch { reply, progress: self.progress.clone() });
+                let commit = self.ingest.checkpoint.begin_ingest(Batch { source: id, rows })?;
+                let before = pending.replace(PendingBatch { commit, progress: self.progress.clone() });
                 before.map_or(Ok(()), |before| self.finish_batch(before))?;
                 continue;
             }
@@ -268,8 +271,7 @@ impl<S: Store> Reading<S> {
                 Taken::Rows(mut rows) => {
                     last_row = Instant::now();
                     if rows.len() > MAX_BATCH_ROWS {
-                        // Stable: of two rows with one id the first stays the first.
-                        rows.sort_by(|a, b| id_of(&a.row).cmp(id_of(&b.row)));
+                        sort_by_id(&mut rows);
                     }
                     window = rows.into_iter();
                 }
@@ -286,11 +288,15 @@ impl<S: Store> Reading<S> {
         let is_whole = end.transpose()?.is_some();
         if is_whole {
             let checkpoint = &self.ingest.checkpoint;
-            if self.progress.parsed == parsed_before && !may_be_empty && checkpoint.items_of(id)? > 0 {
+            if self.progress.parsed == parsed_before
+                && !may_be_empty
+                && checkpoint.call_blocking(move |store| store.count_items(id))? > 0
+            {
                 return Err(SourceError::NothingLeft { path: name.into() }.into());
             }
             if let Some(files) = skipped {
-                checkpoint.note_skipped(id, files.load(Relaxed))?;
+                let files = files.load(Relaxed);
+                checkpoint.call_blocking(move |store| store.record_skipped(id, files))?;
             }
         }
         Ok(is_whole)
@@ -301,8 +307,8 @@ impl<S: Store> Reading<S> {
         share.clamp(self.batch_rows, MAX_WINDOW_ROWS)
     }
 
-    fn finish_batch(&mut self, PendingBatch { reply, mut progress }: PendingBatch) -> Result<(), StoreError> {
-        let (ingested, took) = reply.wait()?;
+    fn finish_batch(&mut self, PendingBatch { commit, mut progress }: PendingBatch) -> Result<(), StoreError> {
+        let (ingested, took) = commit.wait_timed()?;
         self.check_photos(&ingested)?;
         progress.has_found_photos = self.checker.has_found();
         self.ingest.emit(&progress);
@@ -318,24 +324,49 @@ impl<S: Store> Reading<S> {
         let is_stopped = || clock.is_over();
         let checks = self.checker.check_enrolled(&ingested.enrolled_items, &is_stopped);
         if !checks.is_empty() {
-            checkpoint.record_photo_checks(checks)?;
+            checkpoint.call_blocking(move |store| store.record_photo_checks(&checks))?;
         }
         let changed = self.checker.changed_rejected(&ingested.rejected_items, &is_stopped);
-        if changed.is_empty() { Ok(()) } else { checkpoint.requeue_blocking(changed) }
+        if changed.is_empty() { Ok(()) } else { checkpoint.call_blocking(move |store| store.requeue(&changed)) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::domain::{FaceGroupCode, MerchantUserId};
+
+    proptest! {
+        #[test]
+        fn sorted_rows_of_one_id_keep_their_order(users in proptest::collection::vec("[a-c]", 0..40)) {
+            let group = FaceGroupCode::parse("g").unwrap();
+            let item = |(row, user): (usize, &String)| Item {
+                row: row as u64,
+                group: group.clone(),
+                user: MerchantUserId::parse(user.as_str()).unwrap(),
+                picture: PhotoSource::Path("a.jpg".into()),
+                extra: Vec::new(),
+                origin: None,
+            };
+            let mut rows: Vec<_> =
+                users.iter().enumerate().map(item).map(|item| Weighed { row: Ok(item), bytes: 0 }).collect();
+            sort_by_id(&mut rows);
+            let sorted = rows.into_iter().map(|row| row.row.unwrap());
+            let sorted: Vec<_> = sorted.map(|item| (item.user.as_str().to_owned(), item.row)).collect();
+            let mut expected: Vec<_> = users.iter().cloned().zip(0_u64..).collect();
+            expected.sort();
+            prop_assert_eq!(sorted, expected);
+        }
+    }
 
     #[test]
     fn batches_grow_while_they_are_quick_and_shrink_when_they_are_slow() {
-        let ms = Duration::from_millis;
-        assert_eq!(next_batch_rows(512, ms(1)), 1_024);
-        assert_eq!(next_batch_rows(512, ms(15)), 512);
-        assert_eq!(next_batch_rows(512, ms(25)), 256);
-        assert_eq!(next_batch_rows(MIN_BATCH_ROWS, ms(25)), MIN_BATCH_ROWS);
-        assert_eq!(next_batch_rows(MAX_BATCH_ROWS, ms(1)), MAX_BATCH_ROWS);
+        assert_eq!(next_batch_rows(512, Duration::ZERO), 1_024);
+        assert_eq!(next_batch_rows(512, MAX_BATCH_TIME * 3 / 4), 512);
+        assert_eq!(next_batch_rows(512, MAX_BATCH_TIME * 2), 256);
+        assert_eq!(next_batch_rows(MIN_BATCH_ROWS, MAX_BATCH_TIME * 2), MIN_BATCH_ROWS);
+        assert_eq!(next_batch_rows(MAX_BATCH_ROWS, Duration::ZERO), MAX_BATCH_ROWS);
     }
 }

@@ -192,7 +192,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 if case.work.claimed.attempts < self.settings.rules.attempts {
                     return self.resend(case).await;
                 }
-                let outcome = self.settings.rules.after_absence(case.work.claimed.attempts, case.code.clone());
+                let outcome =
+                    self.settings.rules.after_confirmed_absence(case.work.claimed.attempts, case.code.clone());
                 self.settle_doubt(&case, outcome).await?;
                 Ok(ReconcileStep::Settled)
             }

@@ -132,7 +132,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 let is_away = self.on_failure(&fault).await;
                 work.upload_faults += u32::from(!is_away);
                 tracing::debug!(row = work.claimed.row, fault = fault.message, "a photo could not be uploaded");
-                let next = self.settings.rules.after_fault(work.upload_faults, is_away);
+                let next = self.settings.rules.after_failure(work.upload_faults, is_away);
                 match next {
                     RetryDecision::Retry { .. } => return Ok(self.requeue(work)),
                     RetryDecision::GiveUp => self.settings.rules.outcome(&next, &fault),

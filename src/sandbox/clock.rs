@@ -1,18 +1,18 @@
-//! The sandbox's two clocks: a steady one for the quota and the journal, and the one on the wall, which may be wrong on purpose.
+//! Clocks of the sandbox: a monotonic one for quota and journal, and a wall clock that may be wrong on purpose.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::answer::Refusal;
+use super::response::ApiError;
 
-/// How far `x-acs-date` may be from the service's clock (help page 48054: 15 minutes).
+/// Largest difference between `x-acs-date` and the service's clock (help page 48054: 15 minutes).
 const DATE_TOLERANCE: SignedDuration = SignedDuration::from_mins(15);
 
-/// `2026-11-23T04:05:06Z`: the only form that the gateway takes.
+/// The only date format that the gateway accepts, as in `2026-11-23T04:05:06Z`.
 const DATE_SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:ddZ";
 
-/// HTTP's dates end with the year 9998 in `httpdate`: 9998-12-31T23:59:59Z.
+/// Last time that `httpdate` can format: 9998-12-31T23:59:59Z.
 const LAST_HTTP_DATE: Timestamp = Timestamp::constant(253_370_764_799, 0);
 
 #[derive(Debug, Clone, Copy)]
@@ -26,41 +26,41 @@ impl Clock {
         Self { started: Instant::now(), offset }
     }
 
-    /// Since the sandbox opened.
+    /// Time since the sandbox started.
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// The time as this sandbox has it.
+    /// Wall-clock time of the sandbox.
     pub(super) fn now(&self) -> Timestamp {
         let now = Timestamp::now();
         now.checked_add(self.offset).unwrap_or(now).min(LAST_HTTP_DATE)
     }
 
-    /// The `Date` of an answer.
+    /// Value of the `Date` header of a response.
     pub(super) fn http_date(&self) -> String {
         httpdate::fmt_http_date(SystemTime::from(self.now()))
     }
 
-    /// Is the date of a request one that the gateway takes?
-    pub(super) fn check_date(&self, date: &str) -> Result<(), Refusal> {
+    /// Checks the format of a request date and its distance from now.
+    pub(super) fn check_date(&self, date: &str) -> Result<(), ApiError> {
         check_date(date, self.now())
     }
 }
 
-fn check_date(date: &str, now: Timestamp) -> Result<(), Refusal> {
+fn check_date(date: &str, now: Timestamp) -> Result<(), ApiError> {
     let has_shape = date.len() == DATE_SHAPE.len()
         && date.bytes().zip(DATE_SHAPE).all(|(b, &shape)| if shape == b'd' { b.is_ascii_digit() } else { b == shape });
     let parsed = if has_shape { date.parse::<Timestamp>().ok() } else { None };
     let Some(parsed) = parsed else {
-        return Err(Refusal::new(
+        return Err(ApiError::new(
             400,
             "InvalidTimeStamp.Format",
             "Specified time stamp or date value is not well formatted.",
         ));
     };
     if now.duration_since(parsed).abs() > DATE_TOLERANCE {
-        return Err(Refusal::new(400, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired."));
+        return Err(ApiError::new(400, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired."));
     }
     Ok(())
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clock_at_the_end_of_time_still_has_a_date() {
+    fn far_future_clock_still_formats_a_date() {
         for years in [7_972, 7_973, 9_000, i64::from(u32::MAX)] {
             let clock = Clock::start(SignedDuration::from_secs(years * 365 * 86_400));
             assert!(clock.http_date().ends_with(" GMT"), "{years}");
@@ -78,9 +78,9 @@ mod tests {
     }
 
     #[test]
-    fn date_may_be_15_minutes_off() {
+    fn date_is_accepted_within_15_minutes() {
         let now: Timestamp = "2026-11-23T04:05:06Z".parse().unwrap();
-        let code = |date: &str| check_date(date, now).err().map(|refusal| refusal.code);
+        let code = |date: &str| check_date(date, now).err().map(|error| error.code);
         for date in ["2026-11-23T04:05:06Z", "2026-11-23T04:20:06Z", "2026-11-23T03:50:06Z"] {
             assert_eq!(code(date), None, "{date}");
         }

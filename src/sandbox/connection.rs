@@ -1,6 +1,6 @@
-//! One connection: reads requests, has them played, and does to the socket what was ordered.
+//! One connection: reads requests, has the service handle them, and applies the effect to the socket.
 //!
-//! A request that has been read to its end is played in a task of its own: it is executed even if the client leaves.
+//! A completely received request is handled in its own task, so it is executed even if the client disconnects.
 
 use std::{convert::Infallible, future::pending, sync::Arc};
 
@@ -12,16 +12,16 @@ use tokio::net::TcpStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    answer::{Caller, ErrorFormat, Refusal},
     gateway::Call,
+    response::{ApiError, ErrorFormat, Responder},
     service::{Effect, Service},
-    wire::Wire,
+    socket::SocketHandle,
 };
 
-/// Longest body that is read at all: a 10 MB picture in Base64 in a form has 14. The gateway's own bound is not documented.
+/// Largest accepted body. A 10 MB photo in Base64 in a form takes 14 MB; the gateway's own limit is not documented.
 const BODY_MAX_BYTES: usize = 32 << 20;
 
-/// What every connection works with.
+/// Shared state of all connections.
 #[derive(Debug, Clone)]
 pub(super) struct Deps {
     pub(super) service: Arc<Service>,
@@ -31,17 +31,17 @@ pub(super) struct Deps {
 
 /// Serves a connection until either side closes it.
 pub(super) async fn serve(stream: TcpStream, deps: Deps) {
-    let (Ok(()), Ok(wire)) = (stream.set_nodelay(true), Wire::of(&stream)) else { return };
-    let wire = Arc::new(wire);
-    let service = service_fn(|request| handle(request, deps.clone(), Arc::clone(&wire)));
+    let (Ok(()), Ok(socket)) = (stream.set_nodelay(true), SocketHandle::new(&stream)) else { return };
+    let socket = Arc::new(socket);
+    let service = service_fn(|request| handle(request, deps.clone(), Arc::clone(&socket)));
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
         result = connection => {
             if let Err(error) = result {
-                tracing::debug!(%error, "a connection to the sandbox ended badly");
+                tracing::debug!(%error, "connection to the sandbox failed");
             }
         }
-        () = wire.broken.cancelled() => {}
+        () = socket.closing.cancelled() => {}
         () = deps.closing.cancelled() => {}
     }
 }
@@ -49,45 +49,45 @@ pub(super) async fn serve(stream: TcpStream, deps: Deps) {
 async fn handle(
     request: Request<Incoming>,
     deps: Deps,
-    wire: Arc<Wire>,
+    socket: Arc<SocketHandle>,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let (head, body) = request.into_parts();
     let body = match Limited::new(body, BODY_MAX_BYTES).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => match error.downcast::<hyper::Error>() {
             Ok(error) => return Err(*error),
-            Err(error) => return Ok(refuse_body(&deps, error.is::<LengthLimitError>())),
+            Err(error) => return Ok(body_error(&deps, error.is::<LengthLimitError>())),
         },
     };
     let at = deps.service.clock.elapsed();
     let call = Call { method: head.method, uri: head.uri, headers: head.headers, body };
     let service = Arc::clone(&deps.service);
-    let played = deps.tasks.spawn(async move { service.play(call, at).await }).await;
+    let effect = deps.tasks.spawn(async move { service.handle(call, at).await }).await;
     let date = deps.service.clock.http_date();
-    match played {
-        Ok(Effect::Answer(reply)) => Ok(reply.into_response(&date)),
-        Ok(Effect::Cut(reply)) => {
-            wire.cut(&reply.into_cut_bytes(&date));
+    match effect {
+        Ok(Effect::Respond(reply)) => Ok(reply.into_response(&date)),
+        Ok(Effect::Truncate(reply)) => {
+            socket.send_and_close(&reply.into_truncated_bytes(&date));
             Ok(never().await)
         }
-        // A task ends early only by a panic, which the service knows as little as a client does.
+        // The task panicked: to the client this looks like a crash of the service.
         Ok(Effect::Reset) | Err(_) => {
-            wire.reset();
+            socket.reset();
             Ok(never().await)
         }
         Ok(Effect::Stall) => Ok(never().await),
     }
 }
 
-fn refuse_body(deps: &Deps, is_too_long: bool) -> Response<Full<Bytes>> {
-    let refusal = match is_too_long {
-        true => Refusal::new(413, "RequestEntityTooLarge", "The request body is too large."),
-        false => Refusal::new(400, "InvalidRequest", "The request body can't be read."),
+fn body_error(deps: &Deps, is_too_long: bool) -> Response<Full<Bytes>> {
+    let error = match is_too_long {
+        true => ApiError::new(413, "RequestEntityTooLarge", "The request body is too large."),
+        false => ApiError::new(400, "InvalidRequest", "The request body cannot be read."),
     };
-    Caller::new(String::new(), ErrorFormat::Gateway).refuse(&refusal).into_response(&deps.service.clock.http_date())
+    Responder::new(String::new(), ErrorFormat::Gateway).error(&error).into_response(&deps.service.clock.http_date())
 }
 
-/// Until the connection is dropped.
+/// Waits until the connection is dropped.
 async fn never() -> Response<Full<Bytes>> {
     match pending::<Infallible>().await {}
 }

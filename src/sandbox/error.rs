@@ -1,42 +1,42 @@
-//! Why a sandbox can't open.
+//! Errors of starting a sandbox.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-/// Why a sandbox can't open.
+/// Why a sandbox cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// It holds no real credentials and speaks no TLS: nobody but this machine may reach it.
-    #[error("the sandbox listens on loopback addresses only, and {0} is not one")]
+    /// The address is not loopback. The sandbox has no TLS and a public key, so only this machine may reach it.
+    #[error("cannot listen on {0}: the sandbox accepts loopback addresses only")]
     NotLoopback(SocketAddr),
-    /// The address can't be had.
-    #[error("can't listen on {listen}")]
+    /// Binding the address failed.
+    #[error("cannot listen on {listen}")]
     Listen {
-        /// Where.
+        /// Address to listen on.
         listen: SocketAddr,
-        /// Why.
+        /// Cause.
         #[source]
         source: io::Error,
     },
-    /// The file of the records, or of the journal, can't be opened, read or written.
-    #[error("can't use {}", path.display())]
+    /// Opening, reading or writing the records file or the journal failed.
+    #[error("cannot open or use {}", path.display())]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         #[source]
         source: io::Error,
     },
-    /// Another sandbox writes to the file of the records.
+    /// Another sandbox has locked the records file.
     #[error("{} is in use by another sandbox", .0.display())]
     InUse(PathBuf),
-    /// A line that is not the last one can't be read: this was no torn write.
+    /// A complete line is not a record, so this was not a torn write.
     #[error("line {line} of {} is not a record", path.display())]
     Corrupt {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Which line, the first being 1.
+        /// Line number, starting at 1.
         line: usize,
-        /// Why.
+        /// Cause.
         #[source]
         source: serde_json::Error,
     },

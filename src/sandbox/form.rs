@@ -1,69 +1,69 @@
-//! Parameters as they travel: `application/x-www-form-urlencoded`, in the body or in the query string.
+//! Parameters in `application/x-www-form-urlencoded`, in the body or in the query string.
 //!
-//! Only what is asked for is decoded, and once: a photo is most of a body.
+//! A value is decoded only when it is read, and once, because a photo is most of a body.
 
 use std::borrow::Cow;
 
-use super::answer::Refusal;
+use super::response::ApiError;
 
-/// The parameters of one place of a request, still encoded.
+/// Encoded parameters of a body or a query string.
 #[derive(Debug, Default)]
 pub(super) struct Params<'a>(Vec<(Cow<'a, [u8]>, &'a str)>);
 
 impl<'a> Params<'a> {
-    /// Takes the pairs apart. A name that comes twice has no one value: refused.
-    pub(super) fn parse(raw: &'a [u8]) -> Result<Self, Refusal> {
-        let text = str::from_utf8(raw).map_err(|_| invalid("the form", "it is not well encoded"))?;
+    /// Splits the pairs. A name that occurs twice is rejected as ambiguous.
+    pub(super) fn parse(raw: &'a [u8]) -> Result<Self, ApiError> {
+        let text = str::from_utf8(raw).map_err(|_| invalid("the form", "the encoding is invalid"))?;
         let mut pairs: Vec<(Cow<'a, [u8]>, &'a str)> = Vec::new();
         for (name, value) in split(text) {
-            let name = decode(name).ok_or_else(|| invalid("a parameter's name", "it is not well encoded"))?;
+            let name = decode(name).ok_or_else(|| invalid("a parameter's name", "the encoding is invalid"))?;
             if pairs.iter().any(|(earlier, _)| *earlier == name) {
-                return Err(invalid(&String::from_utf8_lossy(&name), "it is given twice"));
+                return Err(invalid(&String::from_utf8_lossy(&name), "given twice"));
             }
             pairs.push((name, value));
         }
         Ok(Self(pairs))
     }
 
-    /// The decoded bytes of a parameter; an empty one counts as absent.
-    pub(super) fn bytes(&self, name: &str) -> Result<Option<Cow<'a, [u8]>>, Refusal> {
-        match self.0.iter().find(|(given, value)| **given == *name.as_bytes() && !value.is_empty()) {
+    /// Decoded bytes of a parameter; an empty value counts as absent.
+    pub(super) fn bytes(&self, name: &str) -> Result<Option<Cow<'a, [u8]>>, ApiError> {
+        match self.0.iter().find(|(other, value)| **other == *name.as_bytes() && !value.is_empty()) {
             None => Ok(None),
-            Some((_, value)) => decode(value).map(Some).ok_or_else(|| invalid(name, "it is not well encoded")),
+            Some((_, value)) => decode(value).map(Some).ok_or_else(|| invalid(name, "the encoding is invalid")),
         }
     }
 
-    /// The text of a parameter; an empty one counts as absent.
-    pub(super) fn text(&self, name: &str) -> Result<Option<String>, Refusal> {
+    /// Text of a parameter; an empty value counts as absent.
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, ApiError> {
         let Some(bytes) = self.bytes(name)? else { return Ok(None) };
-        String::from_utf8(bytes.into_owned()).map(Some).map_err(|_| invalid(name, "it is not UTF-8"))
+        String::from_utf8(bytes.into_owned()).map(Some).map_err(|_| invalid(name, "not UTF-8"))
     }
 
-    /// The text of a parameter that must be there.
-    pub(super) fn required(&self, name: &str) -> Result<String, Refusal> {
+    /// Text of a required parameter.
+    pub(super) fn required(&self, name: &str) -> Result<String, ApiError> {
         self.text(name)?.ok_or_else(|| missing(name))
     }
 
-    /// A number that must be there.
-    pub(super) fn number(&self, name: &str) -> Result<i64, Refusal> {
-        self.required(name)?.parse().map_err(|_| invalid(name, "it is not a number"))
+    /// Value of a required numeric parameter.
+    pub(super) fn number(&self, name: &str) -> Result<i64, ApiError> {
+        self.required(name)?.parse().map_err(|_| invalid(name, "not a number"))
     }
 }
 
-pub(super) fn missing(name: &str) -> Refusal {
-    Refusal::new(400, "MissingParameter", format!("A required parameter is missing: {name}."))
+pub(super) fn missing(name: &str) -> ApiError {
+    ApiError::new(400, "MissingParameter", format!("A required parameter is missing: {name}."))
 }
 
-pub(super) fn invalid(name: &str, why: &str) -> Refusal {
-    Refusal::new(400, "InvalidParameter", format!("The specified parameter is invalid: {name}, {why}."))
+pub(super) fn invalid(name: &str, why: &str) -> ApiError {
+    ApiError::new(400, "InvalidParameter", format!("The specified parameter is invalid: {name}, {why}."))
 }
 
-/// The pairs as written; a name without `=` has an empty value.
+/// Encoded pairs; a name without `=` has an empty value.
 pub(super) fn split(raw: &str) -> impl Iterator<Item = (&str, &str)> {
     raw.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// `+` is a space, `%XX` a byte; nothing where a `%` is followed by something else. Runs between escapes are copied whole.
+/// Decodes `+` as a space and `%XX` as a byte; `None` for any other `%`. Copies the text between escapes in one piece.
 pub(super) fn decode(raw: &str) -> Option<Cow<'_, [u8]>> {
     let raw = raw.as_bytes();
     let escape = |rest: &[u8]| rest.iter().position(|&b| b == b'%' || b == b'+');
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_spellings_of_a_space_are_read() {
+    fn plus_and_percent_escapes_are_decoded() {
         let params = Params::parse(b"a=x+y&b=x%20y&c=%2B%2f%3D&d=&e").unwrap();
         let text = |name| params.text(name).unwrap();
         assert_eq!(
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_one_meaning_is_refused() {
+    fn duplicate_or_badly_encoded_parameter_is_rejected() {
         assert_eq!(Params::parse(b"a=1&a=2").unwrap_err().code, "InvalidParameter");
         for raw in ["a=%", "a=%4", "a=%4g", "a=%ff"] {
             assert_eq!(Params::parse(raw.as_bytes()).unwrap().text("a").unwrap_err().code, "InvalidParameter", "{raw}");

@@ -1,29 +1,29 @@
-//! Everything that arrived, and what became of it: the witness for 'never more calls in any second', 'nothing is sent twice'.
+//! Access log of the sandbox. Tests use it to prove that no second exceeds the quota and that nothing is sent twice.
 //!
-//! In memory always; in a file (JSON Lines) when there is to be one: a line once it is known what becomes of the arrival,
-//! before the answer leaves. Lines are in that order; `seq` is the order of arrival.
+//! It is always kept in memory and optionally appended to a file (JSON Lines). A line is written once the end of a call is
+//! known, before the response is sent. Lines are in that order; `seq` is the order of arrival.
 
 use std::{fs::File, io::Write, path::Path, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{SandboxError, text};
+use super::{SandboxError, serde_text};
 use crate::{domain::Digest, files};
 
-/// The window in which quotas count.
+/// Window in which quotas count.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// One request that was read to its end.
+/// One completely received request.
 #[derive(Debug, Clone, Serialize)]
 pub struct CallRecord {
-    /// Its number, the first being 0.
+    /// Sequence number, starting at 0.
     pub seq: u64,
-    /// When its last byte had been read, since the sandbox opened.
+    /// Time since the sandbox started when the last byte was read.
     #[serde(rename = "at_us", serialize_with = "micros")]
     pub at: Duration,
-    /// The same by the sandbox's clock.
-    #[serde(serialize_with = "text::timestamp::serialize")]
+    /// The same time by the sandbox's wall clock.
+    #[serde(serialize_with = "serde_text::timestamp::serialize")]
     pub wall: Timestamp,
     /// `x-acs-action` as sent.
     pub action: Option<String>,
@@ -33,40 +33,40 @@ pub struct CallRecord {
     pub group: Option<String>,
     /// `x-acs-signature-nonce` as sent.
     pub nonce: Option<String>,
-    /// SHA-256 of the picture, where a well-formed one came with a call that was let through.
-    #[serde(serialize_with = "text::digest::serialize")]
+    /// SHA-256 of the photo, if the call was admitted and carried a well-formed one.
+    #[serde(serialize_with = "serde_text::digest::serialize")]
     pub picture: Option<Digest>,
-    /// Did the gateway take it, and the quota let it through?
+    /// Whether gateway and quota admitted the call.
     pub admitted: bool,
-    /// The record that it made.
+    /// Id of the record that the call created.
     pub record: Option<i64>,
-    /// What its sender got.
+    /// What the client received.
     pub ending: CallEnd,
 }
 
-/// What the sender of a request got.
+/// What the client of a call received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallEnd {
-    /// Nothing yet.
+    /// Nothing so far.
     Pending,
-    /// An answer.
+    /// A response.
     Answered {
         /// HTTP status.
         status: u16,
-        /// `Code`; `Passed=N` for a success that did not pass, `html` and `unreadable` for what is no JSON.
+        /// `Code` of the response; `Passed=N` if the photo did not pass, `html` or `unreadable` if the body is not JSON.
         code: String,
     },
-    /// Half an answer and the end of the connection.
+    /// Half of a response, then the end of the connection.
     Cut,
-    /// A reset connection.
+    /// A connection reset.
     Reset,
-    /// Nothing, ever.
+    /// No response, ever.
     Stalled,
 }
 
 impl CallRecord {
-    /// Was it refused for coming too soon?
+    /// Whether the call was throttled.
     pub fn is_throttled(&self) -> bool {
         match &self.ending {
             CallEnd::Answered { code, .. } => code.starts_with("Throttling"),
@@ -77,7 +77,7 @@ impl CallRecord {
 
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    arrivals: Vec<CallRecord>,
+    calls: Vec<CallRecord>,
     file: Option<File>,
 }
 
@@ -85,55 +85,55 @@ impl Journal {
     pub(super) fn open(path: Option<&Path>) -> Result<Self, SandboxError> {
         let file_error = |path: &Path, source| SandboxError::File { path: path.to_owned(), source };
         let open = |path: &Path| files::open_log(path).map_err(|e| file_error(path, e));
-        Ok(Self { arrivals: Vec::new(), file: path.map(open).transpose()? })
+        Ok(Self { calls: Vec::new(), file: path.map(open).transpose()? })
     }
 
-    /// Notes an arrival, and gives it its number.
-    pub(super) fn note(&mut self, mut arrival: CallRecord) -> u64 {
-        let seq = self.arrivals.len() as u64;
-        arrival.seq = seq;
-        self.arrivals.push(arrival);
+    /// Appends a call and returns its sequence number.
+    pub(super) fn append(&mut self, mut call: CallRecord) -> u64 {
+        let seq = self.calls.len() as u64;
+        call.seq = seq;
+        self.calls.push(call);
         seq
     }
 
-    /// Adds what has become known of an arrival.
-    pub(super) fn amend(&mut self, seq: u64, amend: impl FnOnce(&mut CallRecord)) {
-        if let Some(arrival) = self.arrivals.get_mut(seq as usize) {
-            amend(arrival);
+    /// Updates the entry of a call.
+    pub(super) fn update(&mut self, seq: u64, update: impl FnOnce(&mut CallRecord)) {
+        if let Some(call) = self.calls.get_mut(seq as usize) {
+            update(call);
         }
     }
 
-    /// Notes what its sender gets, and writes its line.
-    pub(super) fn end(&mut self, seq: u64, ending: CallEnd) {
-        self.amend(seq, |arrival| arrival.ending = ending);
-        let Some((file, arrival)) = self.file.as_mut().zip(self.arrivals.get(seq as usize)) else { return };
-        let written = serde_json::to_vec(arrival).map_err(std::io::Error::from).and_then(|mut line| {
+    /// Records the end of a call and writes its line.
+    pub(super) fn finish(&mut self, seq: u64, ending: CallEnd) {
+        self.update(seq, |call| call.ending = ending);
+        let Some((file, call)) = self.file.as_mut().zip(self.calls.get(seq as usize)) else { return };
+        let written = serde_json::to_vec(call).map_err(std::io::Error::from).and_then(|mut line| {
             line.push(b'\n');
             file.write_all(&line)
         });
         if let Err(error) = written {
-            tracing::error!(%error, "the sandbox's journal can't be written");
+            tracing::error!(%error, "cannot write the journal of the sandbox");
         }
     }
 
-    pub(super) fn arrivals(&self) -> &[CallRecord] {
-        &self.arrivals
+    pub(super) fn calls(&self) -> &[CallRecord] {
+        &self.calls
     }
 }
 
-/// The most of these stamps that lie within one second, wherever it begins.
-pub(super) fn max_accepted_in_any_second(stamps: impl IntoIterator<Item = Duration>) -> usize {
-    let mut stamps: Vec<Duration> = stamps.into_iter().collect();
-    stamps.sort_unstable();
+/// Largest number of these times within any window of one second.
+pub(super) fn max_in_any_second(times: impl IntoIterator<Item = Duration>) -> usize {
+    let mut times: Vec<Duration> = times.into_iter().collect();
+    times.sort_unstable();
     let mut first = 0;
-    let mut worst = 0;
-    for (last, &stamp) in stamps.iter().enumerate() {
-        while stamps[first] + SECOND <= stamp {
+    let mut max = 0;
+    for (last, &time) in times.iter().enumerate() {
+        while times[first] + SECOND <= time {
             first += 1;
         }
-        worst = worst.max(last - first + 1);
+        max = max.max(last - first + 1);
     }
-    worst
+    max
 }
 
 fn micros<S: serde::Serializer>(at: &Duration, to: S) -> Result<S::Ok, S::Error> {
@@ -145,10 +145,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn worst_second_is_found_wherever_it_begins() {
-        let worst = |millis: &[u64]| max_accepted_in_any_second(millis.iter().map(|&ms| Duration::from_millis(ms)));
-        assert_eq!(worst(&[]), 0);
-        assert_eq!(worst(&[0, 999, 1000]), 2);
-        assert_eq!(worst(&[2100, 900, 1000, 1899, 1900]), 3);
+    fn busiest_second_may_start_at_any_time() {
+        let max = |millis: &[u64]| max_in_any_second(millis.iter().map(|&ms| Duration::from_millis(ms)));
+        assert_eq!(max(&[]), 0);
+        assert_eq!(max(&[0, 999, 1000]), 2);
+        assert_eq!(max(&[2100, 900, 1000, 1899, 1900]), 3);
     }
 }

@@ -1,54 +1,54 @@
-//! A local server of the API, for rehearsal and tests: it must be able to say no.
+//! A local server of the API, for rehearsal and tests. It rejects what the service rejects.
 //!
-//! It plays `cloudauth-intl` 2022-08-09, and what an upload needs besides (AuthorizeFileUpload of the open platform, the
-//! object store), over HTTP/1.1 on a loopback address, as strictly as the documents allow: it
-//! checks the signature from the bytes that arrived, remembers nonces, keeps a quota, refuses what the service refuses,
-//! and on demand fails in the ways in which networks and services fail ([`Script`]). What it made is in its ledger
-//! ([`Record`]), what it saw in its journal ([`CallRecord`]); a test judges the client by these two alone.
+//! It serves `cloudauth-intl` 2022-08-09 and the two parts of a file upload (AuthorizeFileUpload of the open platform, and
+//! the object store) over HTTP/1.1 on a loopback address, as strictly as the documents allow. It verifies signatures from
+//! the bytes received, remembers nonces, enforces a quota, and fails on demand in the ways in which networks and services
+//! fail ([`Script`]). The records that it created ([`Record`]) and the calls that it received ([`CallRecord`]) are all that
+//! a test needs to judge the client.
 //!
-//! It never imports `api`: a signer or a body type shared with the client would hide a shared mistake. It never reads a
-//! picture from the network, never listens beyond loopback, and makes no judgement of faces.
+//! It never imports `api`, because a signer or a body type shared with the client would hide a shared mistake. It never
+//! fetches a photo from the network, never listens beyond loopback, and never judges faces.
 //!
-//! A request goes through in this order, and each step sees only what the one before let pass:
+//! A request passes these steps in order; each step sees only what the previous one accepted:
 //!
 //! ```text
-//! connection   head and body read, arrival stamped      from here on it is played even if the client leaves
+//! connection   read head and body, stamp the time       from here on the call completes even if the client disconnects
 //! gateway      key, token, date, signature, nonce, API
-//! turnstile    quota of the action, then the faults     refused calls take nothing of the quota
-//! actions      parameters read, the picture decoded
-//! latency      then `late`, then the ledger             on disk before the answer
-//! connection   the answer, or what a fault makes of it
+//! limiter      quota of the action, then faults         rejected calls do not count against the quota
+//! actions      parse parameters, decode the photo
+//! latency      then `late`, then the record store       on disk before the response
+//! connection   the response, or what a fault makes of it
 //! ```
 //!
-//! A second AddFaceRecord of the same id makes a second record: so a duplicate can be seen.
+//! A second AddFaceRecord for the same id creates a second record, so that duplicates are visible.
 
 mod actions;
-mod answer;
 mod clock;
 mod connection;
 mod error;
 pub mod faults;
 mod form;
 mod gateway;
+mod handler;
 mod journal;
-mod ledger;
+mod limiter;
 mod multipart;
 mod nonces;
-mod objects;
+mod object_store;
 mod quota;
+mod records;
+mod response;
+mod serde_text;
 mod server;
 mod service;
 mod settings;
 mod signature;
-mod text;
-mod turn;
-mod turnstile;
-mod wire;
+mod socket;
 
 pub use actions::Action;
 pub use error::SandboxError;
-pub use faults::{Fault, Rule, Script, ScriptError, When};
+pub use faults::{Condition, Fault, Rule, Script, ScriptError};
 pub use journal::{CallEnd, CallRecord};
-pub use ledger::Record;
+pub use records::Record;
 pub use server::Sandbox;
 pub use settings::{Credentials, Groups, Settings, Window};

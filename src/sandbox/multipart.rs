@@ -1,11 +1,11 @@
-//! `multipart/form-data` (RFC 7578), as strictly as OSS reads it: every part named, the file last.
+//! Parser of `multipart/form-data` (RFC 7578), as strict as OSS: every part has a name, and the file is last.
 
-use super::answer::Refusal;
+use super::response::ApiError;
 
-/// Form fields before the file (OSS, PostObject, EC 0006-00000112).
+/// Largest total size of the form fields before the file (OSS, PostObject, EC 0006-00000112).
 const FIELDS_MAX_BYTES: usize = 8 << 20;
 
-/// The parts of a form.
+/// A parsed form.
 #[derive(Debug)]
 pub(super) struct Form<'a> {
     fields: Vec<(&'a str, &'a str)>,
@@ -13,44 +13,44 @@ pub(super) struct Form<'a> {
 }
 
 impl<'a> Form<'a> {
-    /// A text field. Names are compared as they are.
+    /// Value of a text field. Names are case-sensitive.
     pub(super) fn field(&self, name: &str) -> Option<&'a str> {
-        self.fields.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+        self.fields.iter().find(|(other, _)| *other == name).map(|(_, value)| *value)
     }
 
-    /// Takes a body apart.
-    pub(super) fn parse(content_type: &str, body: &'a [u8]) -> Result<Self, Refusal> {
+    /// Parses a request body.
+    pub(super) fn parse(content_type: &str, body: &'a [u8]) -> Result<Self, ApiError> {
         let boundary = content_type
             .strip_prefix("multipart/form-data;")
             .and_then(|rest| rest.trim().strip_prefix("boundary="))
             .map(|boundary| boundary.trim_matches('"'))
             .filter(|boundary| (1..=70).contains(&boundary.len()))
-            .ok_or_else(|| malformed("it is no multipart/form-data with a boundary"))?;
+            .ok_or_else(|| malformed("the content type is not multipart/form-data with a boundary"))?;
         let mut rest = body
             .strip_prefix(format!("--{boundary}\r\n").as_bytes())
-            .ok_or_else(|| malformed("it does not begin with its boundary"))?;
+            .ok_or_else(|| malformed("the body does not start with the boundary"))?;
         let delimiter = format!("\r\n--{boundary}");
-        let (mut fields, mut before) = (Vec::new(), 0);
+        let (mut fields, mut field_bytes) = (Vec::new(), 0);
         loop {
-            let (part, behind) = split(rest, delimiter.as_bytes()).ok_or_else(|| malformed("a part has no end"))?;
+            let (part, tail) = split(rest, delimiter.as_bytes()).ok_or_else(|| malformed("a part has no end"))?;
             let (head, content) = split(part, b"\r\n\r\n").ok_or_else(|| malformed("a part has no head"))?;
-            let head = str::from_utf8(head).map_err(|_| malformed("a part's head is no text"))?;
+            let head = str::from_utf8(head).map_err(|_| malformed("a part's head is not UTF-8"))?;
             let name = name(head).ok_or_else(|| malformed("a part has no name"))?;
-            let is_last = behind.starts_with(b"--");
+            let is_last = tail.starts_with(b"--");
             match (name, is_last) {
                 ("file", true) => return Ok(Self { fields, file: content }),
                 ("file", false) => return Err(malformed("the file is not the last part")),
-                (_, true) => return Err(malformed("there is no file")),
+                (_, true) => return Err(malformed("the file is missing")),
                 (name, false) => {
-                    before += content.len();
-                    if before > FIELDS_MAX_BYTES {
+                    field_bytes += content.len();
+                    if field_bytes > FIELDS_MAX_BYTES {
                         return Err(malformed("the fields before the file are too long"));
                     }
-                    let value = str::from_utf8(content).map_err(|_| malformed("a field is no text"))?;
+                    let value = str::from_utf8(content).map_err(|_| malformed("a field is not UTF-8"))?;
                     fields.push((name, value));
                 }
             }
-            rest = behind.strip_prefix(b"\r\n").ok_or_else(|| malformed("a boundary is not followed by a line end"))?;
+            rest = tail.strip_prefix(b"\r\n").ok_or_else(|| malformed("a boundary is not followed by a line end"))?;
         }
     }
 }
@@ -61,14 +61,14 @@ fn name(head: &str) -> Option<&str> {
     disposition[at..].split('"').next()
 }
 
-fn split<'a>(bytes: &'a [u8], at: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let found = bytes.windows(at.len()).position(|window| window == at)?;
-    Some((&bytes[..found], &bytes[found + at.len()..]))
+fn split<'a>(bytes: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let found = bytes.windows(separator.len()).position(|window| window == separator)?;
+    Some((&bytes[..found], &bytes[found + separator.len()..]))
 }
 
-fn malformed(what: &str) -> Refusal {
+fn malformed(what: &str) -> ApiError {
     let message = format!("The body of your POST request is not well-formed multipart/form-data: {what}.");
-    Refusal::new(400, "MalformedPOSTRequest", message)
+    ApiError::new(400, "MalformedPOSTRequest", message)
 }
 
 #[cfg(test)]
@@ -78,7 +78,7 @@ mod tests {
     const KIND: &str = "multipart/form-data; boundary=B";
 
     #[test]
-    fn fields_and_the_file_behind_them_are_read() {
+    fn fields_and_file_are_parsed() {
         let body = b"--B\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\na/b\r\n--B\r\n\
             Content-Disposition: form-data; name=\"file\"; filename=\"a/b\"\r\nContent-Type: \r\n\r\nx\r\n-y\r\n--B--\r\n";
         let form = Form::parse(KIND, body).unwrap();
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_not_well_formed_is_refused() {
+    fn malformed_form_is_rejected() {
         let part = |name: &str| format!("Content-Disposition: form-data; name=\"{name}\"\r\n\r\nx\r\n");
         for (kind, body) in [
             ("application/json", String::new()),
@@ -97,8 +97,8 @@ mod tests {
             (KIND, format!("--B\r\n{}", part("file"))),
             (KIND, "--B\r\nContent-Type: text/plain\r\n\r\nx\r\n--B--\r\n".to_owned()),
         ] {
-            let refusal = Form::parse(kind, body.as_bytes()).unwrap_err();
-            assert_eq!((refusal.status, &*refusal.code), (400, "MalformedPOSTRequest"), "{kind} {body}");
+            let error = Form::parse(kind, body.as_bytes()).unwrap_err();
+            assert_eq!((error.status, &*error.code), (400, "MalformedPOSTRequest"), "{kind} {body}");
         }
     }
 }

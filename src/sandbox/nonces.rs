@@ -1,15 +1,15 @@
-//! Nonces that have been used: a signed request is good for one call.
+//! Used nonces. A signed request is valid for one call.
 
 use std::{collections::HashSet, time::Duration};
 
 use sha2::{Digest as _, Sha256};
 
-use super::answer::Refusal;
+use super::response::ApiError;
 
-/// A date is taken within 15 minutes to either side, so a copy of a request stays valid for at most 30.
+/// A date is accepted within 15 minutes either way, so a copy of a request stays valid for at most 30 minutes.
 const GENERATION: Duration = Duration::from_mins(30);
 
-/// Two generations: the older one is forgotten when it can hold nothing any more that would pass the clock.
+/// Used nonces in two generations. The older one is dropped once every request in it would fail the date check.
 #[derive(Debug, Default)]
 pub(super) struct Nonces {
     current: HashSet<[u8; 16]>,
@@ -18,17 +18,17 @@ pub(super) struct Nonces {
 }
 
 impl Nonces {
-    /// Takes a nonce, once.
-    pub(super) fn consume(&mut self, nonce: &str, at: Duration) -> Result<(), Refusal> {
+    /// Marks a nonce as used; fails if it was used before.
+    pub(super) fn consume(&mut self, nonce: &str, at: Duration) -> Result<(), ApiError> {
         if at.saturating_sub(self.since) >= GENERATION {
             self.previous = std::mem::take(&mut self.current);
             self.since = at;
         }
         let mut short = [0; 16];
-        // Half a hash keeps the set small at thousands of calls a second, and is long enough never to meet another.
+        // Half a hash keeps the set small at thousands of calls per second and is long enough to never collide.
         short.copy_from_slice(&Sha256::digest(nonce.as_bytes())[..16]);
         if self.previous.contains(&short) || !self.current.insert(short) {
-            return Err(Refusal::new(400, "SignatureNonceUsed", "Specified signature nonce was used already."));
+            return Err(ApiError::new(400, "SignatureNonceUsed", "Specified signature nonce was used already."));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The sandbox as its owner holds it: opens, looks inside, changes what goes wrong, closes.
+//! Handle of a running sandbox: start, inspect, reconfigure, shut down.
 
 use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -12,15 +12,15 @@ use tokio_util::{
 use super::{
     Action, CallRecord, Credentials, Groups, Record, SandboxError, Script, Settings,
     connection::{Deps, serve},
-    journal::max_accepted_in_any_second,
-    ledger::NewRecord,
+    journal::max_in_any_second,
+    records::NewRecord,
     service::{Service, lock},
 };
 
-/// How long to leave a listener alone that can't accept: usually there is no file descriptor left.
+/// Pause after a failed accept; the usual cause is that no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// A running sandbox. It closes when it is dropped; [`Sandbox::shutdown`] waits until it has.
+/// A running sandbox. Dropping it closes it; [`Sandbox::shutdown`] also waits for that.
 #[derive(Debug)]
 pub struct Sandbox {
     address: SocketAddr,
@@ -30,7 +30,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Opens a sandbox on the runtime of the caller.
+    /// Starts a sandbox on the current Tokio runtime.
     pub async fn start(settings: Settings) -> Result<Self, SandboxError> {
         let listen = settings.listen;
         if !listen.ip().is_loopback() {
@@ -47,80 +47,80 @@ impl Sandbox {
         Ok(Self { address, service, tasks, closing: closing.drop_guard() })
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// Base URL, `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Where it listens.
+    /// Address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The key that may call.
+    /// Access key id that is accepted.
     pub fn access_key_id(&self) -> String {
         self.service.credentials().access_key_id
     }
 
-    /// Its secret.
+    /// Secret of that access key.
     pub fn access_key_secret(&self) -> String {
         self.service.credentials().access_key_secret
     }
 
-    /// Everything that has arrived so far, in the order of arrival.
+    /// Calls received so far, in order of arrival.
     pub fn journal(&self) -> Vec<CallRecord> {
-        lock(&self.service.journal).arrivals().to_vec()
+        lock(&self.service.journal).calls().to_vec()
     }
 
-    /// Every record that there is now, in the order in which they were made.
+    /// Current records, in order of creation.
     pub fn records(&self) -> Vec<Record> {
-        lock(&self.service.ledger).all()
+        lock(&self.service.records).all()
     }
 
-    /// The most calls of this action that were let through in any one second, wherever it begins.
+    /// Largest number of admitted calls of this action in any window of one second.
     pub fn max_accepted_in_any_second(&self, action: Action) -> usize {
-        self.count_worst_second(action, |arrival| arrival.admitted)
+        self.max_in_any_second(action, |call| call.admitted)
     }
 
-    /// The same of all calls that arrived, refused ones too.
+    /// Largest number of calls of this action in any window of one second, rejected ones included.
     pub fn max_calls_in_any_second(&self, action: Action) -> usize {
-        self.count_worst_second(action, |_| true)
+        self.max_in_any_second(action, |_| true)
     }
 
-    /// From now on this goes wrong; calls are counted anew.
+    /// Replaces the fault script and restarts its call counts.
     pub fn set_faults(&self, script: Script) {
         self.service.set_faults(script);
     }
 
-    /// From now on these may call: a key that was changed or has expired.
+    /// Replaces the accepted credentials, as when a key is rotated or expires.
     pub fn set_credentials(&self, credentials: Credentials) {
         self.service.set_credentials(credentials);
     }
 
-    /// From now on there are these groups; records of a group that is gone stay in the ledger.
+    /// Replaces the face groups. Records of removed groups are kept.
     pub fn set_groups(&self, groups: Groups) {
         self.service.set_groups(groups);
     }
 
-    /// From now on each action allows so many calls a second; none: no limit.
+    /// Sets the quota of every action, in calls per second; `None` removes it.
     pub fn set_qps(&self, qps: Option<NonZeroU32>) {
         self.service.set_qps(qps);
     }
 
-    /// Puts a record there that nobody sent, as another tool would have; gives its `Id`.
+    /// Adds a record without a call, as another client would have; returns its `Id`.
     pub fn insert_record(&self, group: &str, user: &str, created: Timestamp) -> std::io::Result<i64> {
         let (group, user) = (group.to_owned(), user.to_owned());
-        let new = NewRecord { group, user, created, picture: None, picture_bytes: None, made_at: None };
-        lock(&self.service.ledger).add(new)
+        let new = NewRecord { group, user, created, picture: None, picture_bytes: None, created_after: None };
+        lock(&self.service.records).add(new)
     }
 
-    /// Takes a record away that nobody deleted by a call, as another tool would have. Was it there?
+    /// Deletes a record without a call, as another client would have; returns whether it existed.
     pub fn delete_record(&self, id: i64) -> std::io::Result<bool> {
-        lock(&self.service.ledger).delete(id)
+        lock(&self.service.records).delete(id)
     }
 
-    /// Closes every connection, executes at once what was let through and still waits, and returns when nothing runs any
-    /// more: the files are then free for another sandbox.
+    /// Closes all connections, executes admitted calls without further delay, and returns when no task is left. The files
+    /// can then be used by another sandbox.
     pub async fn shutdown(self) {
         let Self { address: _, service, tasks, closing } = self;
         drop(closing);
@@ -129,10 +129,10 @@ impl Sandbox {
         drop(service);
     }
 
-    fn count_worst_second(&self, action: Action, counts: impl Fn(&CallRecord) -> bool) -> usize {
+    fn max_in_any_second(&self, action: Action, include: impl Fn(&CallRecord) -> bool) -> usize {
         let journal = lock(&self.service.journal);
-        let is_meant = |arrival: &&CallRecord| arrival.action.as_deref() == Some(action.name()) && counts(arrival);
-        max_accepted_in_any_second(journal.arrivals().iter().filter(is_meant).map(|arrival| arrival.at))
+        let is_included = |call: &&CallRecord| call.action.as_deref() == Some(action.name()) && include(call);
+        max_in_any_second(journal.calls().iter().filter(is_included).map(|call| call.at))
     }
 }
 
@@ -147,7 +147,7 @@ async fn accept(listener: TcpListener, deps: Deps) {
                 deps.tasks.spawn(serve(stream, deps.clone()));
             }
             Err(error) => {
-                tracing::warn!(%error, "the sandbox can't accept a connection");
+                tracing::warn!(%error, "sandbox cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

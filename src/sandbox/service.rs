@@ -1,8 +1,8 @@
-//! One call from its arrival to what its sender gets. Knows nothing of sockets: a reset is only ordered here.
+//! Handles one call from receipt to response. Never touches sockets: [`Effect`] tells the connection what to do.
 
 use std::{
     num::NonZeroU32,
-    sync::{Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -10,61 +10,60 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Action, CallEnd, CallRecord, Credentials, Fault, Groups, SandboxError, Script, Settings,
-    actions::{Ask, File},
-    answer::{Caller, ErrorFormat, Refusal, Reply},
+    actions::{ActionRequest, File},
     clock::Clock,
     form::Params,
     gateway::Call,
+    handler::Handler,
     journal::Journal,
-    ledger::Ledger,
+    limiter::ActionLimiter,
     nonces::Nonces,
-    objects::Objects,
+    object_store::ObjectStore,
     quota::Quota,
-    turn::Turn,
-    turnstile::ActionLimiter,
+    records::RecordStore,
+    response::{ApiError, ErrorFormat, Reply, Responder},
 };
 
-/// What is to happen on the connection.
+/// What the connection does in response to a call.
 #[derive(Debug)]
 pub(super) enum Effect {
-    /// The answer.
-    Answer(Reply),
-    /// Half of it, and the end of the connection.
-    Cut(Reply),
-    /// A reset.
+    /// Send the response.
+    Respond(Reply),
+    /// Send half of the response, then close the connection.
+    Truncate(Reply),
+    /// Reset the connection.
     Reset,
-    /// Nothing.
+    /// Never respond.
     Stall,
 }
 
-/// The service behind the sockets. Locks are taken one at a time (the ledger and the objects together, in this
-/// order) and never across a wait.
+/// State of the simulated service. Locks are taken one at a time (`records` and `objects` together, in this order) and
+/// never held across an await.
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) clock: Clock,
-    credentials: RwLock<Credentials>,
-    groups: RwLock<Groups>,
+    credentials: Mutex<Credentials>,
+    groups: Mutex<Groups>,
     nonces: Mutex<Nonces>,
-    turnstile: Mutex<ActionLimiter>,
-    pub(super) ledger: Mutex<Ledger>,
-    pub(super) objects: Mutex<Objects>,
+    limiter: Mutex<ActionLimiter>,
+    pub(super) records: Mutex<RecordStore>,
+    pub(super) objects: Mutex<ObjectStore>,
     pub(super) journal: Mutex<Journal>,
     random: Mutex<fastrand::Rng>,
     pub(super) latency: Duration,
     pub(super) late: Duration,
-    /// The sandbox is closing: nobody waits any more.
+    /// Cancelled when the sandbox shuts down; simulated delays then end at once.
     closing: CancellationToken,
 }
 
-/// A call that gateway and turnstile let through.
+/// A call that passed the gateway and the limiter.
 struct Admitted {
-    /// What it asks for, as far as it can be read: a fault may come before anybody tries.
-    asked: Result<Ask, Refusal>,
+    /// The parsed request, or the error to report unless a fault is injected first.
+    request: Result<ActionRequest, ApiError>,
     fault: Option<Fault>,
 }
 
-/// A guard of what a panicking test thread may have left behind: every lock here guards something that is whole between
-/// two statements.
+/// Locks and ignores poisoning by a panicked test thread: the data behind every lock here is consistent between statements.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -74,12 +73,12 @@ impl Service {
         let quota = Quota::new(settings.qps, settings.window);
         Ok(Self {
             clock: Clock::start(settings.clock_offset),
-            credentials: RwLock::new(settings.credentials),
-            groups: RwLock::new(settings.groups),
+            credentials: Mutex::new(settings.credentials),
+            groups: Mutex::new(settings.groups),
             nonces: Mutex::default(),
-            turnstile: Mutex::new(ActionLimiter::new(quota, settings.retry_after, settings.faults, settings.seed)),
-            ledger: Mutex::new(Ledger::open(settings.records.as_deref())?),
-            objects: Mutex::new(Objects::new(settings.policy_life)),
+            limiter: Mutex::new(ActionLimiter::new(quota, settings.retry_after, settings.faults, settings.seed)),
+            records: Mutex::new(RecordStore::open(settings.records.as_deref())?),
+            objects: Mutex::new(ObjectStore::new(settings.policy_ttl)),
             journal: Mutex::new(Journal::open(settings.journal.as_deref())?),
             random: Mutex::new(fastrand::Rng::with_seed(settings.seed)),
             latency: settings.latency,
@@ -89,83 +88,85 @@ impl Service {
     }
 
     pub(super) fn credentials(&self) -> Credentials {
-        self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.credentials).clone()
     }
 
     pub(super) fn set_credentials(&self, credentials: Credentials) {
-        *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
+        *lock(&self.credentials) = credentials;
     }
 
     pub(super) fn groups(&self) -> Groups {
-        self.groups.read().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.groups).clone()
     }
 
     pub(super) fn set_groups(&self, groups: Groups) {
-        *self.groups.write().unwrap_or_else(PoisonError::into_inner) = groups;
+        *lock(&self.groups) = groups;
     }
 
     pub(super) fn set_faults(&self, script: Script) {
-        lock(&self.turnstile).set_faults(script);
+        lock(&self.limiter).set_faults(script);
     }
 
     pub(super) fn set_qps(&self, qps: Option<NonZeroU32>) {
-        lock(&self.turnstile).set_qps(qps);
+        lock(&self.limiter).set_qps(qps);
     }
 
-    /// Plays one call to its end, whether or not anyone waits for it.
-    pub(super) async fn play(&self, call: Call, at: Duration) -> Effect {
+    /// Handles one call to completion, even if its client has disconnected.
+    pub(super) async fn handle(&self, call: Call, at: Duration) -> Effect {
         let host = call.header("host").unwrap_or_default();
-        let is_file = Objects::is_host(&host);
-        let dialect = if is_file { ErrorFormat::ObjectStore } else { ErrorFormat::Gateway };
-        let addressee = Caller::new(host, dialect);
-        let (seq, admitted) = if is_file { self.admit_file(&call, at) } else { self.admit(&call, at) };
-        // The body is most of what a call holds, and waiting calls are many.
+        let is_upload = ObjectStore::is_host(&host);
+        let format = if is_upload { ErrorFormat::ObjectStore } else { ErrorFormat::Gateway };
+        let responder = Responder::new(host, format);
+        let (seq, admitted) = if is_upload { self.admit_upload(&call, at) } else { self.admit(&call, at) };
+        // The body is most of the memory of a call, and many calls may be waiting.
         drop(call);
         let effect = match admitted {
-            Err(refusal) => Effect::Answer(addressee.refuse(&refusal)),
-            Ok(Admitted { asked, fault }) => Turn { service: self, seq, addressee, asked }.play(fault).await,
+            Err(error) => Effect::Respond(responder.error(&error)),
+            Ok(Admitted { request, fault }) => Handler { service: self, seq, responder, request }.run(fault).await,
         };
-        lock(&self.journal).end(seq, ending(&effect));
+        lock(&self.journal).finish(seq, call_end(&effect));
         effect
     }
 
-    /// Journal, gateway and turnstile; then what is asked for, as far as it can be read.
-    fn admit(&self, call: &Call, at: Duration) -> (u64, Result<Admitted, Refusal>) {
-        let named = call.header("x-acs-action").as_deref().and_then(Action::named);
-        let params = named.map_or_else(|| Ok(Params::default()), |action| Params::parse(call.encoded_params(action)));
-        let said = |name| params.as_ref().ok().and_then(|params| params.text(name).ok().flatten());
-        let arrival = CallRecord {
+    /// Records the call, then runs gateway and limiter, then parses the request.
+    fn admit(&self, call: &Call, at: Duration) -> (u64, Result<Admitted, ApiError>) {
+        let action = call.header("x-acs-action").as_deref().and_then(Action::from_name);
+        let params = action.map_or_else(|| Ok(Params::default()), |action| Params::parse(call.encoded_params(action)));
+        let text = |name| params.as_ref().ok().and_then(|params| params.text(name).ok().flatten());
+        let record = CallRecord {
             action: call.header("x-acs-action"),
-            user: said("MerchantUserId"),
-            group: said("FaceGroupCode"),
+            user: text("MerchantUserId"),
+            group: text("FaceGroupCode"),
             nonce: call.header("x-acs-signature-nonce"),
-            ..self.arrival(at)
+            ..self.new_call_record(at)
         };
-        let user = arrival.user.clone();
-        let seq = lock(&self.journal).note(arrival);
-        let passed = self.authenticate(call).and_then(|action| {
-            let fault = lock(&self.turnstile).pass(action, user.as_deref(), at)?;
-            Ok(Admitted { asked: params.and_then(|params| Ask::read(action, &params, &self.groups())), fault })
+        let user = record.user.clone();
+        let seq = lock(&self.journal).append(record);
+        let admitted = self.authenticate(call).and_then(|action| {
+            let fault = lock(&self.limiter).admit(action, user.as_deref(), at)?;
+            let request = params.and_then(|params| ActionRequest::parse(action, &params, &self.groups()));
+            Ok(Admitted { request, fault })
         });
-        (seq, passed)
+        (seq, admitted)
     }
 
-    /// A file for the object store: its policy is its signature, and is looked at with the file.
-    fn admit_file(&self, call: &Call, at: Duration) -> (u64, Result<Admitted, Refusal>) {
+    /// Admits an upload to the object store. Its signed policy is in the form, and is checked together with the file.
+    fn admit_upload(&self, call: &Call, at: Duration) -> (u64, Result<Admitted, ApiError>) {
         let action = Action::PostObject;
-        let seq = lock(&self.journal).note(CallRecord { action: Some(action.name().to_owned()), ..self.arrival(at) });
-        let fault = lock(&self.turnstile).pass(action, None, at);
+        let seq = lock(&self.journal)
+            .append(CallRecord { action: Some(action.name().to_owned()), ..self.new_call_record(at) });
+        let fault = lock(&self.limiter).admit(action, None, at);
         let file = File::new(call.header("content-type").unwrap_or_default(), call.body.clone());
         let is_post = call.method == hyper::Method::POST && call.uri.path() == "/";
-        let asked = match is_post {
-            true => Ok(Ask::PostObject(file)),
-            false => Err(Refusal::new(405, "MethodNotAllowed", "The specified method is not allowed.")),
+        let request = match is_post {
+            true => Ok(ActionRequest::PostObject(file)),
+            false => Err(ApiError::new(405, "MethodNotAllowed", "The specified method is not allowed.")),
         };
-        (seq, fault.map(|fault| Admitted { asked, fault }))
+        (seq, fault.map(|fault| Admitted { request, fault }))
     }
 
-    /// Of which nothing is known but its time.
-    fn arrival(&self, at: Duration) -> CallRecord {
+    /// A journal entry with the time of arrival only.
+    fn new_call_record(&self, at: Duration) -> CallRecord {
         CallRecord {
             seq: 0,
             at,
@@ -181,33 +182,33 @@ impl Service {
         }
     }
 
-    fn authenticate(&self, call: &Call) -> Result<Action, Refusal> {
+    fn authenticate(&self, call: &Call) -> Result<Action, ApiError> {
         call.authenticate(&self.credentials(), &self.clock)?;
         call.consume_nonce(&mut lock(&self.nonces), &self.clock)?;
         call.action()
     }
 
-    /// Waits, unless the sandbox is closing: what was let through is then executed at once.
+    /// Sleeps unless the sandbox is shutting down, when admitted calls are executed at once.
     pub(super) async fn wait(&self, time: Duration) {
         if !time.is_zero() {
             let _ = self.closing.run_until_cancelled(tokio::time::sleep(time)).await;
         }
     }
 
-    /// This share of a time, drawn from the seed.
-    pub(super) fn draw(&self, time: Duration, share: std::ops::Range<f64>) -> Duration {
+    /// A random part of a duration, uniform in the given range of fractions.
+    pub(super) fn random_fraction(&self, time: Duration, range: std::ops::Range<f64>) -> Duration {
         if time.is_zero() {
             return time;
         }
-        let drawn = lock(&self.random).f64();
-        time.mul_f64(share.start + drawn * (share.end - share.start))
+        let random = lock(&self.random).f64();
+        time.mul_f64(range.start + random * (range.end - range.start))
     }
 }
 
-fn ending(effect: &Effect) -> CallEnd {
+fn call_end(effect: &Effect) -> CallEnd {
     match effect {
-        Effect::Answer(reply) => CallEnd::Answered { status: reply.status, code: reply.code.clone() },
-        Effect::Cut(_) => CallEnd::Cut,
+        Effect::Respond(reply) => CallEnd::Answered { status: reply.status, code: reply.code.clone() },
+        Effect::Truncate(_) => CallEnd::Cut,
         Effect::Reset => CallEnd::Reset,
         Effect::Stall => CallEnd::Stalled,
     }

@@ -1,4 +1,4 @@
-//! What a sandbox is to be like.
+//! Settings of a sandbox.
 
 use std::{
     collections::BTreeSet,
@@ -13,38 +13,38 @@ use jiff::SignedDuration;
 
 use super::Script;
 
-/// What a sandbox is to be like. The default knows every group, has no quota, no latency and no faults, keeps its
-/// records in memory, and takes a free port.
+/// Settings of a sandbox. The default accepts every group, has no quota, latency or faults, keeps records in memory, and
+/// listens on a free port.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where to listen: a loopback address; port 0 takes a free one.
+    /// Loopback address to listen on; port 0 picks a free port.
     pub listen: SocketAddr,
-    /// Which face groups there are.
+    /// Face groups that exist.
     pub groups: Groups,
-    /// Calls a second that each action allows; none: no limit.
+    /// Quota of each action in calls per second; `None` means no limit.
     pub qps: Option<NonZeroU32>,
-    /// How the quota counts.
+    /// How the quota counts a second.
     pub window: Window,
-    /// `x-acs-retry-after` on calls that the quota refuses.
+    /// `x-acs-retry-after` of calls rejected by the quota.
     pub retry_after: Option<Duration>,
-    /// Mean time that a call takes; the actual time is uniform in 0.5 to 1.5 of it. It begins after the quota has counted
-    /// the call and ends before the record is made. What the gateway or the quota refuses is answered at once.
+    /// Mean latency of a call; the actual latency is uniform between 0.5 and 1.5 times this. It starts after the quota has
+    /// counted the call and ends before the record is created. Calls rejected by gateway or quota have no latency.
     pub latency: Duration,
-    /// AddFaceRecord makes its record up to this much later still, and answers then; it does so when the client is long gone.
+    /// Maximum extra delay before AddFaceRecord creates its record and responds, even if the client has disconnected.
     pub late: Duration,
-    /// Who may call.
+    /// Accepted credentials.
     pub credentials: Credentials,
-    /// Keeps the records in this file (JSON Lines, one line for each record made or deleted), and begins with those in it.
+    /// File of the records (JSON Lines, one line per record created or deleted). Existing records are loaded at start.
     pub records: Option<PathBuf>,
-    /// Appends every arrival to this file (JSON Lines) once it is known what becomes of it.
+    /// File to which every call is appended (JSON Lines) once its end is known.
     pub journal: Option<PathBuf>,
-    /// What goes wrong.
+    /// Faults to inject.
     pub faults: Script,
-    /// Of latency, `late`, and faults by chance.
+    /// Random seed for latency, `late` and faults with a `chance`.
     pub seed: u64,
-    /// How long leave to upload a file holds.
-    pub policy_life: Duration,
-    /// How far the sandbox's clock is ahead of this machine's: to meet a client whose clock is wrong.
+    /// Lifetime of an upload authorization.
+    pub policy_ttl: Duration,
+    /// How far the sandbox's clock is ahead of the local clock, to test clients with a wrong clock.
     pub clock_offset: SignedDuration,
 }
 
@@ -63,28 +63,28 @@ impl Default for Settings {
             journal: None,
             faults: Script::default(),
             seed: 0,
-            policy_life: Duration::from_secs(60 * 60),
+            policy_ttl: Duration::from_secs(60 * 60),
             clock_offset: SignedDuration::ZERO,
         }
     }
 }
 
-/// Which face groups there are.
+/// Face groups that exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Groups {
-    /// Every code names a group.
+    /// Every code is an existing group.
     Any,
-    /// These, and no others.
+    /// Only these codes.
     Only(BTreeSet<String>),
 }
 
 impl Groups {
-    /// These, and no others.
+    /// A set of exactly these groups.
     pub fn only<T: Into<String>>(codes: impl IntoIterator<Item = T>) -> Self {
         Self::Only(codes.into_iter().map(Into::into).collect())
     }
 
-    /// Is there a group of this code?
+    /// Whether a group with this code exists.
     pub fn contains(&self, code: &str) -> bool {
         match self {
             Self::Any => true,
@@ -93,23 +93,23 @@ impl Groups {
     }
 }
 
-/// How the quota counts its second. No document says which one the service uses.
+/// How the quota counts a second. No document says which one the service uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
-    /// Whole seconds since the start: lets up to twice the quota through around a boundary.
+    /// Whole seconds since the start; admits up to twice the quota around a boundary.
     Fixed,
-    /// Any second that ends now.
+    /// The last second before each call.
     Sliding,
 }
 
-/// Who may call. The default is the same in every process, so that a restarted sandbox takes what it took before.
+/// Accepted credentials. The default is the same in every process, so that a restarted sandbox accepts the same key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The access key id.
+    /// Access key id.
     pub access_key_id: String,
-    /// Its secret.
+    /// Access key secret.
     pub access_key_secret: String,
-    /// With one, every call must carry it as `x-acs-security-token`; with none, no call may carry any.
+    /// Required value of `x-acs-security-token`; if `None`, a call must not carry that header.
     pub security_token: Option<String>,
 }
 
@@ -125,7 +125,7 @@ impl Default for Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A test may have put real ones here.
+        // A test may use real credentials.
         f.debug_struct("Credentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
     }
 }

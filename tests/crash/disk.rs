@@ -1,4 +1,4 @@
-//! The disk is full: nothing is sent whose intent could not be written, and the next run goes on.
+//! Full disk: nothing is sent unless its intent was written, and the next run continues.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ fn full_disk_exits_13_without_unrecorded_sends() {
         let archive = Archive::of(200, 0);
         let service = Service::new();
         let mut run = service.run(&archive);
-        // A file can't grow beyond this, as on a full disk; the signal that tells of it would kill the process.
+        // Like a full disk, the limit keeps files from growing; SIGXFSZ would kill a process that does not ignore it.
         let script = format!("ulimit -f {kibibytes}; exec \"$0\" \"$@\"");
         let (program, args) = (run.command().get_program().to_owned(), run.command().get_args().map(ToOwned::to_owned));
         let mut limited = Command::new("bash");

@@ -1,8 +1,8 @@
-//! Kill the process at any point, run again: the same outcomes, nobody enrolled twice, nobody lost.
+//! Kills the process at any point and runs it again: same outcomes, no duplicate, no loss.
 //!
-//! By SIGKILL, against a sandbox that outlives the process and may execute a request after its client is gone. More than
-//! a thousand of them: each named point at each of its first twenty passages, and the rest at random. Seeds are printed;
-//! `FACE_ENROLL_KILLS` (random kills a shard) and `FACE_ENROLL_SEED` make a soak of it.
+//! The sandbox outlives the process and may execute a request after its client is gone. More than a thousand SIGKILLs: at
+//! the first twenty passes of each named crash point, the rest at random times. Seeds are printed; `FACE_ENROLL_KILLS`
+//! (random kills per shard) and `FACE_ENROLL_SEED` turn it into a soak test.
 
 use std::{
     collections::BTreeMap,
@@ -17,9 +17,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::support::{Archive, Service};
 
-/// The points of the binary, in the order in which an item passes them. Each lies between taking a row in and telling
-/// its outcome.
-const POINTS: [&str; 12] = [
+/// Crash points of the binary in the order in which an item passes them, from ingesting its row to reporting its outcome.
+const CRASH_POINTS: [&str; 12] = [
     "ingest.before_commit",
     "intent.before_commit",
     "commit.before",
@@ -33,25 +32,26 @@ const POINTS: [&str; 12] = [
     "outcome.after_commit",
     "query.after",
 ];
-const PASSAGES: u32 = 20;
+const PASSES_PER_POINT: u32 = 20;
 const SHARDS: u64 = 8;
-/// Random kills a shard.
-const KILLS: u64 = 100;
-/// A record may be made so long after its client is gone ...
+/// Random kills per shard.
+const KILLS_PER_SHARD: u64 = 100;
+/// Largest delay before the sandbox creates a record, also when its client is gone.
 const LATE: Duration = Duration::from_millis(60);
-/// ... and so long is waited before asking: longer, or there would be duplicates (reference, reliability.md 3.3).
+/// Wait before an in-doubt item is queried. It must be longer than `LATE`, or there would be duplicates (reference,
+/// reliability.md 3.3).
 const SETTLE: &str = "200ms";
 
 fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// The file is whole, its states add up, and nobody's photo arrived at the service without an intent for exactly this
-/// photo on disk.
+/// Asserts that the file is intact, that its states add up, and that every photo received by the service has an intent for
+/// exactly that photo on disk.
 fn check(checkpoint: &Path, service: &Service, archive: &Archive) {
     let db = Connection::open_with_flags(checkpoint, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
-    let verdict: String = db.query_row("PRAGMA quick_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(verdict, "ok");
+    let integrity: String = db.query_row("PRAGMA quick_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(integrity, "ok");
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     if version == 0 {
         assert_eq!(service.calls(Action::AddFaceRecord), 0, "sent before there was a table to hold an intent");
@@ -65,9 +65,9 @@ fn check(checkpoint: &Path, service: &Service, archive: &Archive) {
         db.prepare("SELECT user, lower(hex(sha256)) FROM items WHERE first_intent_at IS NOT NULL").unwrap();
     let intended: BTreeMap<String, String> =
         intended.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
-    for arrival in service.sandbox.journal() {
-        if arrival.action.as_deref() == Some(Action::AddFaceRecord.name()) {
-            let user = arrival.user.unwrap();
+    for call in service.sandbox.journal() {
+        if call.action.as_deref() == Some(Action::AddFaceRecord.name()) {
+            let user = call.user.unwrap();
             let digest = intended.get(&user).unwrap_or_else(|| panic!("{user} was sent without an intent on disk"));
             assert_eq!(Some(digest), archive.photos.get(&user), "{user}: the intent is for another photo");
         }
@@ -82,24 +82,24 @@ fn finish(service: &Service, archive: &Archive) {
     service.holds_exactly(archive);
 }
 
-/// Kills one run after another at random moments, until there have been so many. Gives how many were still at work.
+/// Kills `kills` runs at random times, one after the other. Returns how many were still running.
 fn shard(seed: u64, kills: u64) -> u64 {
     let mut random = fastrand::Rng::with_seed(seed);
     let archive = Archive::of(500, 0);
-    // Of the proxy's answers, the last one ends a run, which leaves nothing to kill: seldom.
+    // The 407 ends a run and leaves nothing to kill, so it is rare.
     let faults = r#"[{"chance": 0.03, "fault": "reset_after"}, {"chance": 0.03, "fault": "reset_before"}, {"chance": 0.05, "fault": "throttle"},
         {"chance": 0.02, "fault": "html", "executed": true, "status": 429}, {"chance": 0.02, "fault": "html", "executed": true, "status": 413},
         {"chance": 0.002, "fault": "html", "executed": true, "status": 407}]"#;
     let faults = Script::parse(faults).unwrap();
     let latency = Duration::from_millis(5);
     let service = Service::with(Settings { late: LATE, latency, seed, faults, ..Settings::default() });
-    // Every fourth shard takes the other way of delivery.
+    // Every fourth shard uploads its photos.
     let send = if seed % 4 == 3 { "upload" } else { "auto" };
     let mut killed = 0;
     for _kill in 0..kills {
         let mut run = service.run(&archive);
         let mut child = run.args(["--qps", "60", "--settle", SETTLE, "--retries", "1000", "--send", send]).spawn();
-        // Mostly soon; now and then late enough for what is in doubt to be heard twice.
+        // Mostly early, sometimes late enough for in-doubt items to be queried twice.
         let longest = if random.u8(..5) == 0 { 700 } else { 150 };
         thread::sleep(Duration::from_millis(random.u64(5..longest)));
         child.kill().unwrap();
@@ -115,32 +115,34 @@ fn shard(seed: u64, kills: u64) -> u64 {
 #[test]
 fn random_kills_lose_and_duplicate_nobody() {
     let seed = from_environment("FACE_ENROLL_SEED", fastrand::u64(..));
-    let kills = from_environment("FACE_ENROLL_KILLS", KILLS);
+    let kills = from_environment("FACE_ENROLL_KILLS", KILLS_PER_SHARD);
     println!("seed {seed}, {SHARDS} shards of {kills} kills");
     let began = Instant::now();
-    // An archive is done after some two hundred kills: a soak takes a new one after each hundred.
+    // An archive is finished after about 200 kills, so a soak test starts a new one after every 100.
     let rounds = move |n: u64| -> u64 {
-        let seeds = (0..kills).step_by(KILLS as usize).map(|done| (seed.wrapping_add(n + done / KILLS * SHARDS), done));
-        seeds.map(|(seed, done)| shard(seed, KILLS.min(kills - done))).sum()
+        let seeds = (0..kills)
+            .step_by(KILLS_PER_SHARD as usize)
+            .map(|done| (seed.wrapping_add(n + done / KILLS_PER_SHARD * SHARDS), done));
+        seeds.map(|(seed, done)| shard(seed, KILLS_PER_SHARD.min(kills - done))).sum()
     };
     let shards: Vec<_> = (0..SHARDS).map(|n| thread::spawn(move || rounds(n))).collect();
     let killed: u64 = shards.into_iter().map(|shard| shard.join().unwrap()).sum();
-    println!("{killed} killed at random in {:.0} s: no duplicate, nobody lost", began.elapsed().as_secs_f64());
-    assert!(killed * 20 >= SHARDS * kills * 19, "{killed}: the runs were over before they were killed");
+    println!("{killed} random kills in {:.0} s: no duplicate, no loss", began.elapsed().as_secs_f64());
+    assert!(killed * 20 >= SHARDS * kills * 19, "{killed}: too many runs ended before they were killed");
 }
 
 #[test]
 fn kill_at_each_point_loses_and_duplicates_nobody() {
     let began = Instant::now();
-    let points: Vec<_> = POINTS.iter().map(|point| thread::spawn(move || at_point(point))).collect();
+    let points: Vec<_> = CRASH_POINTS.iter().map(|point| thread::spawn(move || crash_at(point))).collect();
     let killed: u32 = points.into_iter().map(|point| point.join().unwrap()).sum();
-    println!("{killed} killed at named points in {:.0} s: no duplicate, nobody lost", began.elapsed().as_secs_f64());
-    assert!(killed >= (POINTS.len() as u32 - 1) * PASSAGES, "{killed}");
+    println!("{killed} kills at crash points in {:.0} s: no duplicate, no loss", began.elapsed().as_secs_f64());
+    assert!(killed >= (CRASH_POINTS.len() as u32 - 1) * PASSES_PER_POINT, "{killed}");
 }
 
-/// Dies at the first, the second, ... passage of a point, on the same files. Gives how often.
-fn at_point(point: &str) -> u32 {
-    // Something is always in doubt, so that the queries are passed too.
+/// Crashes at the first, second, ... pass of a point, on the same files. Returns the number of crashes.
+fn crash_at(point: &str) -> u32 {
+    // Keeps items in doubt, so that the query points are reached too.
     let every_other: Vec<String> = (1..400).map(|n| (2 * n + 1).to_string()).collect();
     let faults = format!(r#"{{"calls": [{}], "fault": "reset_after"}}"#, every_other.join(", "));
     let archive = Archive::of(500, 0);
@@ -148,14 +150,14 @@ fn at_point(point: &str) -> u32 {
     let service = Service::with(Settings { late: LATE, faults, ..Settings::default() });
     let send = if point.starts_with("upload") { "upload" } else { "auto" };
     let mut killed = 0;
-    for passage in 1..=PASSAGES {
+    for pass in 1..=PASSES_PER_POINT {
         let mut run = service.run(&archive);
         run.args(["--qps", "100", "--settle", SETTLE, "--retries", "1000", "--send", send]);
-        let died = run.env("FACE_ENROLL_CRASH", format!("{point}:{passage}")).command().output().unwrap();
-        // The manifest comes in two batches.
-        let is_passed = point != "ingest.before_commit" || passage <= 2;
-        assert_eq!(died.status.signal(), is_passed.then_some(9), "{point}:{passage} {died:?}");
-        killed += u32::from(is_passed);
+        let died = run.env("FACE_ENROLL_CRASH", format!("{point}:{pass}")).command().output().unwrap();
+        // The manifest is ingested in two batches.
+        let is_reached = point != "ingest.before_commit" || pass <= 2;
+        assert_eq!(died.status.signal(), is_reached.then_some(9), "{point}:{pass} {died:?}");
+        killed += u32::from(is_reached);
         check(&archive.checkpoint(), &service, &archive);
     }
     finish(&service, &archive);

@@ -1,5 +1,7 @@
-//! The process is killed, the power goes, the disk fills up: a test binary of its own, because it keeps both cores busy,
-//! which would disturb tests that count calls in a second, and because a SQLite file system needs unsafe code.
+//! Crash tests: SIGKILL, power loss, full disk.
+//!
+//! They are a separate test binary because they keep all cores busy, which would disturb tests that count calls per second,
+//! and because a SQLite VFS needs unsafe code.
 
 #![allow(unreachable_pub, clippy::unwrap_used)]
 

@@ -1,7 +1,7 @@
-//! The power goes: no acknowledged intent and no acknowledged outcome is lost, and the file is whole.
+//! Power loss: no acknowledged intent or outcome is lost, and the file stays intact.
 //!
-//! Disk images are taken after each commit and in the midst of each: with nothing of what was not synced, with all of it,
-//! with its beginning, with torn pieces of it in any order. Each is opened and compared with what had been acknowledged.
+//! Disk images are taken after every commit and during it, with none of the unsynced writes, all of them, the first ones, or
+//! torn pieces in any order. Each image is opened and compared with what had been acknowledged.
 
 use std::{
     collections::BTreeMap,
@@ -19,15 +19,15 @@ use face_enroll::{
 };
 use rusqlite::Connection;
 
-use crate::vfs::{self, ApiRejection, Disk, Files, Loss};
+use crate::vfs::{self, Disk, DiskFailure, Files, Loss};
 
 const PEOPLE: usize = 120;
-/// Intents and outcomes of a history: enough for the WAL to be carried over into the file once or twice.
+/// Steps of a history, one commit of intents and one of outcomes each: enough for one or two WAL checkpoints.
 const STEPS: u32 = 130;
 const LOSSES: [Loss; 4] = [Loss::Everything, Loss::Nothing, Loss::Tail, Loss::Torn];
 
-/// State and attempts of each item that has left `pending`, by its number.
-type Known = BTreeMap<i64, (i64, u32)>;
+/// State and attempts of each item that has left `pending`, by its id.
+type ItemStates = BTreeMap<i64, (i64, u32)>;
 
 fn user(n: usize) -> MerchantUserId {
     MerchantUserId::parse(format!("u{n:05}")).unwrap()
@@ -81,39 +81,39 @@ fn outcome(random: &mut fastrand::Rng) -> Outcome {
     }
 }
 
-/// One history of intents and outcomes, and what the power could leave of it at each moment.
+/// A sequence of commits, checked against the possible disk images after a power loss.
 struct History {
     disk: Arc<Mutex<Disk>>,
     random: fastrand::Rng,
-    acknowledged: Known,
+    acknowledged: ItemStates,
     images: u32,
-    /// Images that were damaged, or in which something acknowledged was missing.
+    /// Images that were damaged or lacked acknowledged changes.
     losses: u32,
     scratch: tempfile::TempDir,
 }
 
 impl History {
-    /// After a commit that made `next` of what was known before.
-    fn committed(&mut self, next: Known) {
+    /// Checks images of the last commit, which changed the states to `next`.
+    fn check_commit(&mut self, next: ItemStates) {
         let before = std::mem::replace(&mut self.acknowledged, next);
-        let (now, moments) = {
+        let (now, points) = {
             let mut disk = self.disk.lock().unwrap();
-            (disk.now(), disk.moments())
+            (disk.now(), disk.take_sync_points())
         };
-        for moment in moments {
+        for point in points {
             let loss = LOSSES[self.random.usize(..LOSSES.len())];
-            let image = moment.after(loss, &mut self.random);
-            self.look_into(&image, Some(&before), loss);
+            let image = point.after_loss(loss, &mut self.random);
+            self.check_image(&image, Some(&before), loss);
         }
         for _ in 0..2 {
             let loss = LOSSES[self.random.usize(..LOSSES.len())];
-            let image = now.after(loss, &mut self.random);
-            self.look_into(&image, None, loss);
+            let image = now.after_loss(loss, &mut self.random);
+            self.check_image(&image, None, loss);
         }
     }
 
-    /// Is everything there that was acknowledged? In the midst of a commit, that is what was before it, or behind it.
-    fn look_into(&mut self, image: &Files, before: Option<&Known>, loss: Loss) {
+    /// Opens an image and compares it with the acknowledged states, or, during a commit, with those before it.
+    fn check_image(&mut self, image: &Files, before: Option<&ItemStates>, loss: Loss) {
         self.images += 1;
         for entry in fs::read_dir(self.scratch.path()).unwrap() {
             fs::remove_file(entry.unwrap().path()).unwrap();
@@ -121,29 +121,29 @@ impl History {
         for (name, bytes) in image {
             fs::write(self.scratch.path().join(name), bytes).unwrap();
         }
-        let found = known(&self.scratch.path().join("c.sqlite"));
-        let is_right = match &found {
+        let found = read_states(&self.scratch.path().join("c.sqlite"));
+        let is_consistent = match &found {
             Ok(found) => *found == self.acknowledged || before.is_some_and(|before| found == before),
             Err(_) => false,
         };
-        if !is_right {
+        if !is_consistent {
             self.losses += 1;
-            if !self.disk_lies() {
+            if !self.ignores_syncs() {
                 panic!("{loss:?}: found {found:?}, acknowledged {:?}, before {before:?}", self.acknowledged);
             }
         }
     }
 
-    fn disk_lies(&self) -> bool {
-        self.disk.lock().unwrap().lies()
+    fn ignores_syncs(&self) -> bool {
+        self.disk.lock().unwrap().ignores_syncs()
     }
 }
 
-/// What a file holds, if it is whole and its numbers add up.
-fn known(path: &Path) -> rusqlite::Result<Known> {
+/// Item states in a file; asserts that the file is intact and its counts add up.
+fn read_states(path: &Path) -> rusqlite::Result<ItemStates> {
     let db = Connection::open(path)?;
-    let verdict: String = db.query_row("PRAGMA quick_check", [], |row| row.get(0))?;
-    assert_eq!(verdict, "ok");
+    let integrity: String = db.query_row("PRAGMA quick_check", [], |row| row.get(0))?;
+    assert_eq!(integrity, "ok");
     let (tally, items): (i64, i64) =
         db.query_row("SELECT (SELECT sum(n) FROM tally), (SELECT count(*) FROM items)", [], |row| {
             Ok((row.get(0)?, row.get(1)?))
@@ -153,19 +153,19 @@ fn known(path: &Path) -> rusqlite::Result<Known> {
     rows.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?.collect()
 }
 
-/// Gives images looked into, and losses.
-fn history(seed: u64, lies: bool) -> (u32, u32) {
+/// Returns the number of images checked and of losses.
+fn run_history(seed: u64, ignore_syncs: bool) -> (u32, u32) {
     let folder = tempfile::tempdir().unwrap();
     let disk = vfs::watch(folder.path());
     let mut store = open(folder.path());
-    if lies {
-        disk.lock().unwrap().lie();
+    if ignore_syncs {
+        disk.lock().unwrap().ignore_syncs();
     }
-    disk.lock().unwrap().moments();
+    disk.lock().unwrap().take_sync_points();
     let mut history = History {
         disk,
         random: fastrand::Rng::with_seed(seed),
-        acknowledged: Known::new(),
+        acknowledged: ItemStates::new(),
         images: 0,
         losses: 0,
         scratch: tempfile::tempdir().unwrap(),
@@ -178,30 +178,30 @@ fn history(seed: u64, lies: bool) -> (u32, u32) {
             next.insert(claimed.item.0, (ItemState::Sending as i64, written.attempt));
         }
         store.commit().unwrap();
-        history.committed(next.clone());
+        history.check_commit(next.clone());
         store.begin().unwrap();
         let sending: Vec<i64> =
-            next.iter().filter(|(_, known)| known.0 == ItemState::Sending as i64).map(|(item, _)| *item).collect();
+            next.iter().filter(|(_, state)| state.0 == ItemState::Sending as i64).map(|(item, _)| *item).collect();
         for item in sending {
             if history.random.u8(..4) == 0 {
                 continue;
             }
             let outcome = outcome(&mut history.random);
-            let settlement = OutcomeRecord::new(ItemId(item), ItemState::Sending, outcome.clone());
-            let report = store.settle(&settlement).unwrap();
-            next.insert(item, (outcome.state() as i64, report.attempts));
+            let record = OutcomeRecord::new(ItemId(item), ItemState::Sending, outcome.clone());
+            let update = store.settle(&record).unwrap();
+            next.insert(item, (outcome.state() as i64, update.attempts));
         }
         store.commit().unwrap();
-        history.committed(next);
+        history.check_commit(next);
     }
     (history.images, history.losses)
 }
 
-fn histories(seeds: std::ops::Range<u64>, lies: bool) -> (u32, u32) {
+fn run_histories(seeds: std::ops::Range<u64>, ignore_syncs: bool) -> (u32, u32) {
     let halves = [seeds.clone().step_by(2), (seeds.start + 1..seeds.end).step_by(2)];
     let halves: Vec<_> = halves
         .into_iter()
-        .map(|seeds| thread::spawn(move || seeds.map(|seed| history(seed, lies)).collect::<Vec<_>>()))
+        .map(|seeds| thread::spawn(move || seeds.map(|seed| run_history(seed, ignore_syncs)).collect::<Vec<_>>()))
         .collect();
     let all = halves.into_iter().flat_map(|half| half.join().unwrap());
     all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
@@ -210,29 +210,29 @@ fn histories(seeds: std::ops::Range<u64>, lies: bool) -> (u32, u32) {
 #[test]
 fn power_loss_keeps_acknowledged_intents_and_outcomes() {
     let seed = fastrand::u64(..1 << 40);
-    let (images, losses) = histories(seed..seed + 4, false);
+    let (images, losses) = run_histories(seed..seed + 4, false);
     println!("seed {seed}: {images} images, {losses} losses");
     assert!(images >= 2_000, "{images}");
     assert_eq!(losses, 0);
 }
 
-/// What this suite would say of a checkpoint that is not synced: or else it proves nothing.
+/// Proves that this suite detects a checkpoint that is not synced.
 #[test]
-fn lying_disk_is_detected_by_these_images() {
-    let (images, losses) = histories(1..2, true);
+fn disk_that_ignores_syncs_is_detected() {
+    let (images, losses) = run_histories(1..2, true);
     println!("{images} images, {losses} losses");
     assert!(losses * 5 > images, "{losses} of {images}");
 }
 
 #[tokio::test]
 async fn failed_checkpoint_is_not_written_again() {
-    for refusal in [ApiRejection::Full, ApiRejection::Sync] {
+    for failure in [DiskFailure::Full, DiskFailure::Sync] {
         for after in [0, 1, 2, 5, 11, 23] {
             let folder = tempfile::tempdir().unwrap();
             let disk = vfs::watch(folder.path());
             let (checkpoint, writer) = Checkpoint::start(open(folder.path())).unwrap();
-            disk.lock().unwrap().refuse(refusal, after);
-            let mut acknowledged = Known::new();
+            disk.lock().unwrap().fail(failure, after);
+            let mut acknowledged = ItemStates::new();
             let mut items = 1..=PEOPLE as i64;
             let error = loop {
                 let item = ItemId(items.next().unwrap());
@@ -242,25 +242,25 @@ async fn failed_checkpoint_is_not_written_again() {
                 };
             };
             assert!(matches!(error, StoreError::Sqlite { .. }), "{error:?}");
-            // The disk is well again, and it does not matter.
-            assert!(disk.lock().unwrap().has_refused());
+            // The disk works again, but the checkpoint must stay stopped.
+            assert!(disk.lock().unwrap().has_failed());
             let again = checkpoint.intend(intent(ItemId(items.next().unwrap()))).await;
             assert!(matches!(again, Err(StoreError::Stopped)), "{again:?}");
             drop(checkpoint);
             writer.join().unwrap();
-            let found = known(&folder.path().join("c.sqlite")).unwrap();
-            assert_eq!(found, acknowledged, "{refusal:?} after {after}");
+            let found = read_states(&folder.path().join("c.sqlite")).unwrap();
+            assert_eq!(found, acknowledged, "{failure:?} after {after}");
         }
     }
 }
 
 #[test]
-fn power_that_goes_during_a_migration_loses_nothing() {
+fn power_loss_during_a_migration_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let disk = vfs::watch(folder.path());
     let path = folder.path().join("c.sqlite");
     let db = Connection::open(&path).unwrap();
-    // A checkpoint of the first shape, "FENR".
+    // A checkpoint of schema version 1; the application id is "FENR".
     db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA application_id = 1178947154;").unwrap();
     db.execute_batch(include_str!("../../migrations/0001_checkpoint.sql")).unwrap();
     db.execute_batch(
@@ -274,28 +274,28 @@ fn power_that_goes_during_a_migration_loses_nothing() {
     )
     .unwrap();
     drop(db);
-    disk.lock().unwrap().moments();
+    disk.lock().unwrap().take_sync_points();
     drop(SqliteStore::open(&path, "region:ap-southeast-1").unwrap());
-    let (mut moments, now) = {
+    let (mut points, now) = {
         let mut disk = disk.lock().unwrap();
-        (disk.moments(), disk.now())
+        (disk.take_sync_points(), disk.now())
     };
-    moments.push(now);
+    points.push(now);
     let mut random = fastrand::Rng::with_seed(7);
     let mut images = 0;
-    for moment in &moments {
+    for point in &points {
         for loss in LOSSES.into_iter().chain([Loss::Tail, Loss::Torn, Loss::Torn]) {
             let scratch = tempfile::tempdir().unwrap();
-            for (name, bytes) in moment.after(loss, &mut random) {
+            for (name, bytes) in point.after_loss(loss, &mut random) {
                 fs::write(scratch.path().join(name), bytes).unwrap();
             }
             let path = scratch.path().join("c.sqlite");
             let found = SqliteStore::open(&path, "region:ap-southeast-1").map(drop);
             found.unwrap_or_else(|error| panic!("{loss:?}: {error}"));
-            assert_eq!(known(&path).unwrap().len(), 120, "{loss:?}");
+            assert_eq!(read_states(&path).unwrap().len(), 120, "{loss:?}");
             images += 1;
         }
     }
-    println!("{images} images of {} moments", moments.len());
+    println!("{images} images of {} sync points", points.len());
     assert!(images >= 20, "{images}");
 }

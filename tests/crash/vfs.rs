@@ -1,8 +1,8 @@
-//! A file system for SQLite that knows what was synced and what was only written.
+//! A SQLite VFS that distinguishes synced from unsynced writes.
 //!
-//! It stands before the real one and passes everything on. Of the files in a watched folder it keeps what a disk would
-//! keep through a loss of power: the bytes that were synced. What has been written since, in its order, may have reached
-//! the disk or not, in any order and torn at any sector. It can also refuse to write or to sync.
+//! It wraps the default VFS and forwards every call. For files in a watched folder it tracks what would survive a power loss:
+//! the synced bytes for certain, and the later writes possibly, in any order and torn at any sector. It can also fail a
+//! write or a sync.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,39 +20,39 @@ use rusqlite::ffi::{
 
 const SECTOR: usize = 512;
 
-/// The bytes of each file, by its name.
+/// Content of each file, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// A change that was not synced.
+/// An unsynced change.
 #[derive(Debug, Clone)]
 enum Change {
     Write { at: usize, bytes: Vec<u8> },
     Truncate { to: usize },
 }
 
-/// What is on the disk, and what may be.
+/// Content of the disk: what is durable, and what is only written.
 #[derive(Debug, Clone, Default)]
-pub struct Moment {
+pub struct DiskState {
     durable: Files,
     unsynced: Vec<(String, Change)>,
 }
 
-/// What becomes of the unsynced changes when the power goes.
+/// Which unsynced changes a power loss destroys.
 #[derive(Debug, Clone, Copy)]
 pub enum Loss {
-    /// None has reached the disk.
+    /// All of them.
     Everything,
-    /// All have.
+    /// None of them.
     Nothing,
-    /// The first ones have.
+    /// All after a random point.
     Tail,
-    /// Some have, in no order, torn at sectors.
+    /// A random part of them, in any order, torn at sectors.
     Torn,
 }
 
-impl Moment {
-    /// The disk as it is found when the power is back.
-    pub fn after(&self, loss: Loss, random: &mut fastrand::Rng) -> Files {
+impl DiskState {
+    /// Files that are found when the power is back.
+    pub fn after_loss(&self, loss: Loss, random: &mut fastrand::Rng) -> Files {
         let mut files = self.durable.clone();
         match loss {
             Loss::Everything => {}
@@ -86,75 +86,75 @@ fn apply(files: &mut Files, (name, change): &(String, Change)) {
     }
 }
 
-/// A write, sector by sector.
+/// Splits a write at sector boundaries.
 fn sectors((name, change): &(String, Change)) -> Vec<(String, Change)> {
     let Change::Write { at, bytes } = change else { return vec![(name.clone(), change.clone())] };
     let mut pieces = Vec::new();
     let (mut at, mut rest) = (*at, bytes.as_slice());
     while !rest.is_empty() {
-        let (piece, behind) = rest.split_at(rest.len().min(SECTOR - at % SECTOR));
+        let (piece, tail) = rest.split_at(rest.len().min(SECTOR - at % SECTOR));
         pieces.push((name.clone(), Change::Write { at, bytes: piece.to_vec() }));
-        (at, rest) = (at + piece.len(), behind);
+        (at, rest) = (at + piece.len(), tail);
     }
     pieces
 }
 
-/// What the disk refuses.
+/// A failure to inject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ApiRejection {
-    /// There is no room for another byte.
+pub enum DiskFailure {
+    /// A write fails with `SQLITE_FULL`.
     Full,
     /// A sync fails.
     Sync,
 }
 
-/// A watched folder.
+/// State of a watched folder.
 #[derive(Default)]
 pub struct Disk {
-    now: Moment,
-    /// Before each sync.
-    moments: Vec<Moment>,
-    /// A sync says that it has synced, and has not.
-    lies: bool,
-    /// So many writes, or syncs, go well before one is refused; then it goes well again.
-    refusal: Option<(ApiRejection, u32)>,
+    now: DiskState,
+    /// State before each sync.
+    sync_points: Vec<DiskState>,
+    /// A sync reports success without syncing.
+    ignores_syncs: bool,
+    /// Failure to inject, and the number of writes or syncs that succeed before it. It happens once.
+    failure: Option<(DiskFailure, u32)>,
 }
 
 impl Disk {
-    /// What there is to be lost right now.
-    pub fn now(&self) -> Moment {
+    /// Current state.
+    pub fn now(&self) -> DiskState {
         self.now.clone()
     }
 
-    /// What there was to be lost before each sync since the last time that this was asked.
-    pub fn moments(&mut self) -> Vec<Moment> {
-        std::mem::take(&mut self.moments)
+    /// States before each sync since the last call.
+    pub fn take_sync_points(&mut self) -> Vec<DiskState> {
+        std::mem::take(&mut self.sync_points)
     }
 
-    pub fn lie(&mut self) {
-        self.lies = true;
+    pub fn ignore_syncs(&mut self) {
+        self.ignores_syncs = true;
     }
 
-    pub fn lies(&self) -> bool {
-        self.lies
+    pub fn ignores_syncs(&self) -> bool {
+        self.ignores_syncs
     }
 
-    pub fn refuse(&mut self, refusal: ApiRejection, after: u32) {
-        self.refusal = Some((refusal, after));
+    pub fn fail(&mut self, failure: DiskFailure, after: u32) {
+        self.failure = Some((failure, after));
     }
 
-    /// Was what was to be refused refused?
-    pub fn has_refused(&self) -> bool {
-        self.refusal.is_none()
+    /// Whether the failure has been injected.
+    pub fn has_failed(&self) -> bool {
+        self.failure.is_none()
     }
 
-    fn refuses(&mut self, what: ApiRejection) -> bool {
-        match &mut self.refusal {
-            Some((refusal, 0)) if *refusal == what => {
-                self.refusal = None;
+    fn must_fail(&mut self, operation: DiskFailure) -> bool {
+        match &mut self.failure {
+            Some((failure, 0)) if *failure == operation => {
+                self.failure = None;
                 true
             }
-            Some((refusal, left)) if *refusal == what => {
+            Some((failure, left)) if *failure == operation => {
                 *left -= 1;
                 false
             }
@@ -167,7 +167,7 @@ type Watched = Arc<Mutex<Disk>>;
 
 static DISKS: LazyLock<Mutex<HashMap<PathBuf, Watched>>> = LazyLock::new(Mutex::default);
 
-/// Watches a folder from here on.
+/// Starts to watch a folder.
 pub fn watch(folder: &Path) -> Watched {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(register);
@@ -176,40 +176,40 @@ pub fn watch(folder: &Path) -> Watched {
     disk
 }
 
-/// Who watches the folder of this file, and what the file is called.
-fn watcher(path: *const std::ffi::c_char) -> Option<Box<(Watched, String)>> {
+/// Disk and name of a file, if its folder is watched.
+fn find_watched(path: *const std::ffi::c_char) -> Option<Box<(Watched, String)>> {
     if path.is_null() {
         return None;
     }
-    // SAFETY: SQLite's names are C strings that live as long as the call.
+    // SAFETY: SQLite passes names as C strings that are valid during the call.
     let path = Path::new(unsafe { CStr::from_ptr(path) }.to_str().ok()?);
     let disk = DISKS.lock().unwrap().get(path.parent()?)?.clone();
     Some(Box::new((disk, path.file_name()?.to_str()?.to_owned())))
 }
 
-/// An open file; the real one lies behind it in the same allocation.
+/// An open file; the real one follows it in the same allocation.
 #[repr(C)]
 struct File {
     base: sqlite3_file,
     real: *mut sqlite3_file,
-    /// Null where nobody watches. Owned.
+    /// Owned; null if the file is not watched.
     watched: *mut (Watched, String),
 }
 
 fn real_vfs() -> *mut sqlite3_vfs {
     struct Real(*mut sqlite3_vfs);
-    // SAFETY: it is SQLite's own, lives for ever, and is never changed.
+    // SAFETY: it belongs to SQLite, has a static lifetime, and is never changed.
     unsafe impl Send for Real {}
     unsafe impl Sync for Real {}
-    // Asked for before ours is registered.
+    // Initialised before our VFS is registered.
     static REAL: LazyLock<Real> = LazyLock::new(|| Real(unsafe { sqlite3_vfs_find(ptr::null()) }));
     REAL.0
 }
 
 fn register() {
     let real = real_vfs();
-    // SAFETY: `real` is valid; the copy lives for ever. Its methods don't look at the structure that they are called with,
-    // but for these two, which pass the real one on.
+    // SAFETY: `real` is valid and the copy is leaked. The copied methods do not read the structure that they are called
+    // with; the two replaced ones pass the real one on.
     unsafe {
         let mut ours = *real;
         ours.szOsFile = (size_of::<File>() + usize::try_from(ours.szOsFile).unwrap()) as c_int;
@@ -250,7 +250,7 @@ unsafe extern "C" fn open(
     flags: c_int,
     out: *mut c_int,
 ) -> c_int {
-    // SAFETY: SQLite gives szOsFile bytes, which hold ours and the real one's.
+    // SAFETY: SQLite allocates szOsFile bytes, enough for our file and the real one.
     unsafe {
         let ours = file.cast::<File>();
         (*ours).base.pMethods = ptr::null();
@@ -260,28 +260,28 @@ unsafe extern "C" fn open(
         let code = (*vfs).xOpen.unwrap()(vfs, name, (*ours).real, flags, out);
         if !(*(*ours).real).pMethods.is_null() {
             (*ours).base.pMethods = &raw const METHODS;
-            (*ours).watched = watcher(name).map_or(ptr::null_mut(), Box::into_raw);
+            (*ours).watched = find_watched(name).map_or(ptr::null_mut(), Box::into_raw);
         }
         code
     }
 }
 
 unsafe extern "C" fn delete(_vfs: *mut sqlite3_vfs, name: *const std::ffi::c_char, sync: c_int) -> c_int {
-    // SAFETY: as it was called.
+    // SAFETY: the arguments are those of SQLite.
     let code = unsafe { (*real_vfs()).xDelete.unwrap()(real_vfs(), name, sync) };
-    if let Some(watched) = watcher(name)
+    if let Some(watched) = find_watched(name)
         && code == SQLITE_OK
     {
         let (disk, name) = *watched;
         let mut disk = disk.lock().unwrap();
-        // SQLite syncs the folder where it matters.
+        // A deletion counts as durable: SQLite syncs the folder where it matters.
         disk.now.durable.remove(&name);
         disk.now.unsynced.retain(|change| change.0 != name);
     }
     code
 }
 
-/// The real file and its methods.
+/// Calls a method of the real file.
 macro_rules! real {
     ($file:ident . $method:ident ($($argument:expr),*)) => {{
         let real = (*$file.cast::<File>()).real;
@@ -289,9 +289,9 @@ macro_rules! real {
     }};
 }
 
-/// What is known of a file that is watched.
+/// Disk and name of an open file, if it is watched.
 unsafe fn watched<'a>(file: *mut sqlite3_file) -> Option<&'a (Watched, String)> {
-    // SAFETY: null, or the box that `open` made and `close` takes back.
+    // SAFETY: null, or a box created by `open` and freed by `close`.
     unsafe { (*file.cast::<File>()).watched.as_ref() }
 }
 
@@ -309,7 +309,7 @@ unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
 unsafe extern "C" fn write(file: *mut sqlite3_file, bytes: *const c_void, n: c_int, at: sqlite3_int64) -> c_int {
     unsafe {
         if let Some((disk, _)) = watched(file)
-            && disk.lock().unwrap().refuses(ApiRejection::Full)
+            && disk.lock().unwrap().must_fail(DiskFailure::Full)
         {
             return SQLITE_FULL;
         }
@@ -338,19 +338,19 @@ unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
     unsafe {
         if let Some((disk, name)) = watched(file) {
             let mut disk = disk.lock().unwrap();
-            let moment = disk.now.clone();
-            disk.moments.push(moment);
-            if disk.refuses(ApiRejection::Sync) {
+            let state = disk.now.clone();
+            disk.sync_points.push(state);
+            if disk.must_fail(DiskFailure::Sync) {
                 return SQLITE_IOERR_FSYNC;
             }
-            if !disk.lies {
-                let Moment { durable, unsynced } = &mut disk.now;
+            if !disk.ignores_syncs {
+                let DiskState { durable, unsynced } = &mut disk.now;
                 unsynced.retain(|change| {
-                    let is_of_this_file = change.0 == *name;
-                    if is_of_this_file {
+                    let is_this_file = change.0 == *name;
+                    if is_this_file {
                         apply(durable, change);
                     }
-                    !is_of_this_file
+                    !is_this_file
                 });
             }
         }

@@ -90,7 +90,7 @@ fn client(endpoint: &str) -> Client<HttpTransport> {
     let key = AccessKey::new(KEY_ID.into(), SECRET.into(), Some(TOKEN.into()));
     {
         let upload = UploadTarget { endpoint: endpoint.clone(), region: None };
-        Client::new(HttpTransport::new(&limits()).unwrap(), endpoint, upload, Credentials::fixed(key))
+        Client::new(HttpTransport::new(&limits()).unwrap(), endpoint, upload, Credentials::from_static(key))
     }
 }
 
@@ -342,7 +342,7 @@ async fn connection_that_acknowledges_nothing_is_broken_off_and_delivers_no_more
     let endpoint = Endpoint::custom(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let key = AccessKey::new(KEY_ID.into(), SECRET.into(), None);
     let upload = UploadTarget { endpoint: endpoint.clone(), region: None };
-    let client = Client::new(HttpTransport::new(&limits).unwrap(), endpoint, upload, Credentials::fixed(key));
+    let client = Client::new(HttpTransport::new(&limits).unwrap(), endpoint, upload, Credentials::from_static(key));
     let (permit, intent) = tokens().await;
     let photo = vec![0xFB; 4_000_000];
     let sending = client.add_face_record(permit, intent, Payload::with_picture(&group(), &user(), &photo));

@@ -1,10 +1,11 @@
-//! What every store of the checkpoint must hold, and what the SQLite file holds besides.
+//! Guarantees of a checkpoint store, checked on the SQLite file.
 
 use std::path::{Path, PathBuf};
 
 use face_enroll::{
     checkpoint::{
-        Batch, Checkpoint, NewIntent, OutcomeRecord, Reader, RunStart, SourceId, SqliteStore, Store, StoreError,
+        Batch, Checkpoint, Claimed, NewIntent, OutcomeRecord, Reader, RunStart, SourceId, SqliteStore, Store,
+        StoreError,
     },
     domain::{
         ConfirmedBy, Counts, FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PhotoSource, RawFields,
@@ -16,7 +17,7 @@ fn new_run() -> RunStart {
     RunStart {
         id: RunId(format!("run-{}", fastrand::u64(..))),
         access_key: "LTAI****".to_owned(),
-        rules: Some("those of the page".to_owned()),
+        rules: Some("rules of the page".to_owned()),
         quota: Some(50.0),
     }
 }
@@ -43,6 +44,18 @@ fn bad_row(row: u64) -> Result<Item, RowError> {
     Err(RowError { row, defect: RowErrorKind::MissingPicture, message: "no photo".into(), fields })
 }
 
+fn new_intent(claimed: &Claimed) -> NewIntent {
+    NewIntent {
+        item: claimed.item,
+        group: claimed.group.clone(),
+        user: claimed.user.clone(),
+        digest: None,
+        sent: None,
+        stamp: None,
+        at_ms: 0,
+    }
+}
+
 fn enrolled() -> Outcome {
     let confirmed_by = ConfirmedBy::Response;
     Outcome::Enrolled { confirmed_by, quality: Some("HIGH".into()), code: None, message: None, request_id: None }
@@ -52,7 +65,7 @@ fn rejected(stage: RejectedBy) -> Outcome {
     Outcome::Rejected { stage, code: "NoFaceDetected".into(), message: "no face".into(), request_id: None }
 }
 
-/// One run on one file, a transaction for each call.
+/// One run on one checkpoint with a transaction for each call.
 struct Run {
     store: SqliteStore,
     path: PathBuf,
@@ -61,11 +74,11 @@ struct Run {
 impl Run {
     fn open(path: &Path) -> Self {
         let mut run = Self { store: SqliteStore::open(path, "region:ap-southeast-1").unwrap(), path: path.to_owned() };
-        run.now(|store| store.start_run(&new_run()));
+        run.commit(|store| store.start_run(&new_run()));
         run
     }
 
-    fn now<R>(&mut self, call: impl FnOnce(&mut SqliteStore) -> Result<R, StoreError>) -> R {
+    fn commit<R>(&mut self, call: impl FnOnce(&mut SqliteStore) -> Result<R, StoreError>) -> R {
         self.store.begin().unwrap();
         let result = call(&mut self.store).unwrap();
         self.store.commit().unwrap();
@@ -73,7 +86,7 @@ impl Run {
     }
 
     fn read(&mut self, source: &str, rows: Vec<Result<Item, RowError>>) {
-        self.now(|store| {
+        self.commit(|store| {
             let source: SourceId = store.open_source(source, Path::new("/photos"))?;
             store.ingest(&Batch { source, rows })?;
             store.finish_ingest()
@@ -81,34 +94,22 @@ impl Run {
     }
 
     fn pending(&mut self) -> Vec<String> {
-        self.now(|store| store.claim(ItemId(0), 1_000)).iter().map(|claimed| claimed.user.to_string()).collect()
+        self.commit(|store| store.claim(ItemId(0), 1_000)).iter().map(|claimed| claimed.user.to_string()).collect()
     }
 
-    fn find(&mut self, user: &str) -> ItemId {
-        self.now(|store| store.claim(ItemId(0), 1_000))
-            .iter()
-            .find(|claimed| claimed.user.as_str() == user)
-            .unwrap()
-            .item
+    fn claim(&mut self, user: &str) -> Claimed {
+        let claimed = self.commit(|store| store.claim(ItemId(0), 1_000));
+        claimed.into_iter().find(|claimed| claimed.user.as_str() == user).unwrap()
     }
 
     fn intend(&mut self, user: &str) -> ItemId {
-        let item = self.find(user);
-        let intent = NewIntent {
-            item,
-            group: FaceGroupCode::parse(GROUP).unwrap(),
-            user: MerchantUserId::parse(user).unwrap(),
-            digest: None,
-            sent: None,
-            stamp: None,
-            at_ms: 0,
-        };
-        self.now(|store| store.intend(&intent));
-        item
+        let claimed = self.claim(user);
+        self.commit(|store| store.intend(&new_intent(&claimed)));
+        claimed.item
     }
 
     fn settle(&mut self, item: ItemId, before: ItemState, outcome: Outcome) {
-        self.now(|store| store.settle(&OutcomeRecord::new(item, before, outcome)));
+        self.commit(|store| store.settle(&OutcomeRecord::new(item, before, outcome)));
     }
 
     fn enrol(&mut self, user: &str) {
@@ -117,14 +118,14 @@ impl Run {
     }
 
     fn counts(&mut self) -> Counts {
-        let counts = self.now(Store::counts);
+        let counts = self.commit(Store::counts);
         assert!(counts.is_balanced(), "{counts:?}");
-        assert_eq!(counts, self.counted_row_by_row(), "the tally differs from the rows");
+        assert_eq!(counts, self.count_without_tally(), "the tally differs from the rows");
         counts
     }
 
-    /// The same, without the tally.
-    fn counted_row_by_row(&self) -> Counts {
+    /// Counts row by row instead of reading the tally.
+    fn count_without_tally(&self) -> Counts {
         let mut counts = Counts::default();
         let reader = Reader::open(&self.path).unwrap();
         counts.vanished = reader.counts().unwrap().vanished;
@@ -149,7 +150,7 @@ impl Run {
     }
 }
 
-fn fresh() -> (tempfile::TempDir, PathBuf) {
+fn new_checkpoint() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.sqlite");
     (dir, path)
@@ -157,7 +158,7 @@ fn fresh() -> (tempfile::TempDir, PathBuf) {
 
 #[test]
 fn same_rows_again_change_nothing() {
-    let (_dir, path) = fresh();
+    let (_dir, path) = new_checkpoint();
     let mut first = Run::open(&path);
     first.read("/m.csv", people(&["a", "b", "c"]));
     first.enrol("a");
@@ -171,7 +172,7 @@ fn same_rows_again_change_nothing() {
 
 #[test]
 fn renamed_reordered_and_grown_manifest_resumes() {
-    let (_dir, path) = fresh();
+    let (_dir, path) = new_checkpoint();
     let mut first = Run::open(&path);
     first.read("/old.csv", people(&["a", "b", "c"]));
     first.enrol("b");
@@ -185,7 +186,7 @@ fn renamed_reordered_and_grown_manifest_resumes() {
 
 #[test]
 fn duplicate_id_names_the_first_row() {
-    let (_dir, path) = fresh();
+    let (_dir, path) = new_checkpoint();
     let mut run = Run::open(&path);
     for _reading in 0..2 {
         run.read("/m.csv", vec![Ok(item(2, "a", "1.jpg")), Ok(item(3, "b", "2.jpg")), Ok(item(4, "a", "3.jpg"))]);
@@ -194,25 +195,25 @@ fn duplicate_id_names_the_first_row() {
         drop(run);
         run = Run::open(&path);
     }
-    let mut refused = Vec::new();
+    let mut rejected_rows = Vec::new();
     let reader = Reader::open(&path).unwrap();
     reader
         .export::<StoreError>(&mut |row| {
             if row.state == ItemState::Rejected {
-                refused.push((row.row, row.code.unwrap(), row.message.unwrap(), row.path.unwrap(), row.extra));
+                rejected_rows.push((row.row, row.code.unwrap(), row.message.unwrap(), row.path.unwrap(), row.extra));
             }
             Ok(())
         })
         .unwrap();
-    let [(4, code, message, path, extra)] = &refused[..] else { panic!("{refused:?}") };
+    let [(4, code, message, path, extra)] = &rejected_rows[..] else { panic!("{rejected_rows:?}") };
     assert_eq!(code, "DuplicateUserId");
     assert!(message.contains("row 2 "), "{message}");
     assert_eq!((path, extra.len()), (&PathBuf::from("/photos/3.jpg"), 1));
 }
 
 #[test]
-fn mended_row_is_no_fault_any_more() {
-    let (_dir, path) = fresh();
+fn corrected_row_is_no_longer_rejected() {
+    let (_dir, path) = new_checkpoint();
     let mut first = Run::open(&path);
     first.read("/m.csv", vec![Ok(item(2, "a", "a.jpg")), bad_row(3)]);
     assert_eq!(first.counts().rejected, 1);
@@ -225,7 +226,7 @@ fn mended_row_is_no_fault_any_more() {
 
 #[test]
 fn vanished_row_is_kept_and_not_sent() {
-    let (_dir, path) = fresh();
+    let (_dir, path) = new_checkpoint();
     let mut first = Run::open(&path);
     first.read("/m.csv", people(&["a", "b", "c"]));
     first.enrol("a");
@@ -239,7 +240,7 @@ fn vanished_row_is_kept_and_not_sent() {
 
 #[test]
 fn leftovers_of_another_manifest_are_sent() {
-    let (_dir, path) = fresh();
+    let (_dir, path) = new_checkpoint();
     let mut monday = Run::open(&path);
     monday.read("/monday.csv", people(&["a", "b"]));
     monday.enrol("a");
@@ -251,28 +252,28 @@ fn leftovers_of_another_manifest_are_sent() {
 
 #[test]
 fn intent_without_outcome_is_in_doubt_after_crash() {
-    let (_dir, path) = fresh();
+    let (_dir, path) = new_checkpoint();
     let mut first = Run::open(&path);
     first.read("/m.csv", people(&["a", "b"]));
     first.intend("a");
-    assert_eq!(first.counts().pending, 2, "while the run lives it is pending");
-    assert_eq!(Reader::open(&path).unwrap().counts().unwrap().in_doubt, 1, "and in doubt once nobody is alive");
+    assert_eq!(first.counts().pending, 2, "pending while the run is live");
+    assert_eq!(Reader::open(&path).unwrap().counts().unwrap().in_doubt, 1, "in doubt once no run is live");
     drop(first);
     let mut second = Run::open(&path);
     second.read("/m.csv", people(&["a", "b"]));
     assert_eq!(second.pending(), ["b"]);
-    let doubts = second.now(|store| store.in_doubt_items(ItemId(0), 10));
+    let doubts = second.commit(|store| store.in_doubt_items(ItemId(0), 10));
     assert_eq!(doubts.len(), 1);
     assert_eq!((doubts[0].claimed.user.as_str(), doubts[0].claimed.attempts), ("a", 1));
     assert_eq!(second.counts().by_code.get("Interrupted"), Some(&1));
 }
 
 #[test]
-fn change_from_another_state_than_expected_is_refused() {
-    let (_dir, path) = fresh();
+fn change_from_an_unexpected_state_is_rejected() {
+    let (_dir, path) = new_checkpoint();
     let mut run = Run::open(&path);
     run.read("/m.csv", people(&["a"]));
-    let item = run.find("a");
+    let item = run.claim("a").item;
     for (before, outcome) in [
         (ItemState::Sending, enrolled()),
         (ItemState::Pending, enrolled()),
@@ -289,11 +290,11 @@ fn change_from_another_state_than_expected_is_refused() {
 }
 
 #[test]
-fn attempt_that_does_not_count_is_given_back() {
-    let (_dir, path) = fresh();
+fn uncounted_attempt_is_given_back() {
+    let (_dir, path) = new_checkpoint();
     let mut run = Run::open(&path);
     run.read("/m.csv", people(&["a"]));
-    let attempts = |run: &mut Run| run.now(|store| store.claim(ItemId(0), 1))[0].attempts;
+    let attempts = |run: &mut Run| run.commit(|store| store.claim(ItemId(0), 1))[0].attempts;
     for (counts, expected) in [(false, 0), (true, 1), (false, 1), (true, 2)] {
         let item = run.intend("a");
         run.settle(item, ItemState::Sending, Outcome::Requeue { counts });
@@ -303,31 +304,31 @@ fn attempt_that_does_not_count_is_given_back() {
 
 #[test]
 fn rejected_row_with_another_photo_is_pending_again() {
-    let (_dir, path) = fresh();
+    let (_dir, path) = new_checkpoint();
     let mut first = Run::open(&path);
     first.read("/m.csv", people(&["a", "b"]));
     for user in ["a", "b"] {
-        let item = first.find(user);
+        let item = first.claim(user).item;
         first.settle(item, ItemState::Pending, rejected(RejectedBy::Local));
     }
     drop(first);
     let mut second = Run::open(&path);
     let rows = vec![Ok(item(2, "a", "a-new.jpg")), Ok(item(3, "b", "b.jpg"))];
-    let ingested = second.now(|store| {
+    let ingested = second.commit(|store| {
         let source = store.open_source("/m.csv", Path::new("/photos"))?;
         store.ingest(&Batch { source, rows })
     });
     assert_eq!(second.pending(), ["a"]);
     let [same_path] = &ingested.rejected_items[..] else { panic!("{ingested:?}") };
     assert_eq!(same_path.path, Path::new("/photos/b.jpg"));
-    second.now(|store| store.requeue(&[same_path.item]));
+    second.commit(|store| store.requeue(&[same_path.item]));
     assert_eq!(second.pending(), ["a", "b"]);
     assert_eq!(second.counts().rejected, 0);
 }
 
 #[test]
-fn checkpoint_of_another_target_is_refused() {
-    let (_dir, path) = fresh();
+fn checkpoint_of_another_target_is_rejected() {
+    let (_dir, path) = new_checkpoint();
     drop(Run::open(&path));
     let Err(StoreError::TargetMismatch { found, wanted }) = SqliteStore::open(&path, "endpoint:127.0.0.1:8470") else {
         panic!("it was opened");
@@ -337,12 +338,12 @@ fn checkpoint_of_another_target_is_refused() {
 
 #[test]
 fn learned_rate_and_doubts_reach_the_next_run() {
-    let (_dir, path) = fresh();
+    let (_dir, path) = new_checkpoint();
     let mut first = Run::open(&path);
     first.read("/m.csv", people(&["a", "b", "c"]));
     first.enrol("a");
     first.intend("b");
-    first.now(|store| store.save_rate(Some(9.5)));
+    first.commit(|store| store.save_rate(Some(9.5)));
     drop(first);
     let mut store = SqliteStore::open(&path, "region:ap-southeast-1").unwrap();
     store.begin().unwrap();
@@ -355,17 +356,17 @@ fn learned_rate_and_doubts_reach_the_next_run() {
 
 #[tokio::test]
 async fn waiting_callers_share_a_commit() {
-    let (_dir, path) = fresh();
+    let (_dir, path) = new_checkpoint();
     let store = SqliteStore::open(&path, "region:ap-southeast-1").unwrap();
     let (checkpoint, writer) = Checkpoint::start(store).unwrap();
     checkpoint.start_run(new_run()).await.unwrap();
     let users: Vec<String> = (0..500).map(|n| format!("u{n:04}")).collect();
     let rows = users.iter().enumerate().map(|(at, user)| Ok(item(at as u64 + 2, user, "p.jpg"))).collect();
-    let feeding = checkpoint.clone();
+    let ingest = checkpoint.clone();
     tokio::task::spawn_blocking(move || {
-        let source = feeding.open_source("/m.csv".into(), "/photos".into()).unwrap();
-        feeding.ingest(Batch { source, rows }).unwrap();
-        feeding.finish_ingest().unwrap();
+        let source = ingest.open_source("/m.csv".into(), "/photos".into()).unwrap();
+        ingest.ingest(Batch { source, rows }).unwrap();
+        ingest.finish_ingest().unwrap();
     })
     .await
     .unwrap();
@@ -373,29 +374,21 @@ async fn waiting_callers_share_a_commit() {
     assert_eq!(claimed.len(), 500);
     let reader = Reader::open(&path).unwrap();
     let intents = claimed.iter().map(|claimed| {
-        let intent = NewIntent {
-            item: claimed.item,
-            group: claimed.group.clone(),
-            user: claimed.user.clone(),
-            digest: None,
-            sent: None,
-            stamp: None,
-            at_ms: 0,
-        };
+        let intent = new_intent(claimed);
         let (checkpoint, reader) = (&checkpoint, &reader);
         async move {
             let committed = checkpoint.intend(intent).await.unwrap();
             assert_eq!(committed.get().attempt, 1);
-            // Whoever has the proof finds the intent on disk.
+            // A caller with the proof finds the intent on disk.
             reader.counts().unwrap().in_doubt
         }
     });
     let on_disk = futures::future::join_all(intents).await;
     assert!(on_disk.iter().all(|&n| n > 0));
-    // In whatever order they were heard: those of the last commit find all of them.
+    // The order of replies is unspecified; callers of the last commit see all intents.
     let commits: std::collections::BTreeSet<u64> = on_disk.into_iter().collect();
     assert_eq!(commits.last(), Some(&500));
-    assert!(commits.len() < 50, "hardly anyone shared a commit: {commits:?}");
+    assert!(commits.len() < 50, "hardly any commit was shared: {commits:?}");
     drop(checkpoint);
     tokio::task::spawn_blocking(move || writer.join().unwrap()).await.unwrap();
 }

@@ -376,10 +376,10 @@ fn ecs_role_is_fetched_with_and_without_token() {
     let v1 = metadata(false, false, true);
     is_taken(&with(&v1, &[]), origin);
     let strict = [("ALIBABA_CLOUD_IMDSV1_DISABLED", "true")];
-    is_refused(&with(&v1, &strict), 7, &["the metadata service of ECS: HTTP 404"]);
+    is_refused(&with(&v1, &strict), 7, &["the metadata service of ECS: unreadable response (HTTP 404)"]);
     is_taken(&with(&metadata(true, false, true), &[]), origin);
     is_refused(&with(&v2, &[("ALIBABA_CLOUD_ECS_METADATA", "nobody")]), 7, &["no such RAM role"]);
-    is_refused(&with(&v2, &[("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")]), 7, &["ECS: nothing there"]);
+    is_refused(&with(&v2, &[("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")]), 7, &["ECS: not configured"]);
 }
 
 #[test]
@@ -417,9 +417,9 @@ fn failing_provider_is_skipped_and_transient_one_is_retried() {
     };
     let ended = with(&sts.url(), &giver.url());
     is_taken(&ended, "by ALIBABA_CLOUD_CREDENTIALS_URI");
-    assert!(ended.stderr.contains("refused (NoPermission)"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("rejected (NoPermission)"), "{}", ended.stderr);
     let places =
-        ["OIDC variables", "profile bank of", "NoPermission", "credentials.ini: nothing there", "CREDENTIALS_URI"];
+        ["OIDC variables", "profile bank of", "NoPermission", "credentials.ini: not configured", "CREDENTIALS_URI"];
     is_refused(&with(&sts.url(), ""), 7, &places);
     // Nobody listens there.
     is_refused(&with("http://127.0.0.1:9", ""), 10, &["no connection to 127.0.0.1"]);
@@ -620,7 +620,7 @@ async fn credential_chain_matches_official_package() {
         variables.push(("FACE_ENROLL_STS_ENDPOINT", giver.url()));
         variables.push(("FACE_ENROLL_METADATA_ENDPOINT", giver.url()));
         let variable = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
-        let ours = Credentials::find(variable, &[]).await;
+        let ours = Credentials::resolve(variable, &[]).await;
         let ours_asked = questions(&giver.asked()[begun..]);
         let (id, provider) = theirs.split_once(' ').unwrap_or((&theirs, ""));
         let masked = face_enroll::api::AccessKey::new(id.to_owned(), "s".into(), None).masked_id();

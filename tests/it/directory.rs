@@ -114,7 +114,7 @@ fn source_that_named_people_and_is_empty_now_changes_nothing() {
         }
         let ended = run(&photos);
         ended.is(3, &[("enrolled", 2), ("vanished", 0), ("calls", 0)]);
-        assert!(ended.stderr.contains("is the disk that holds it mounted?"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("is its disk mounted?"), "{}", ended.stderr);
         assert_eq!(standing(&checkpoint), before);
     }
     fs::remove_dir_all(&photos).unwrap();

@@ -1,4 +1,4 @@
-//! The checkpoint as a file that lives long: it is killed, damaged, restored from a backup, deleted, and made to forget.
+//! A checkpoint over its lifetime: killed, damaged, restored from a backup, deleted and purged.
 
 use std::{
     fs,
@@ -11,12 +11,12 @@ use rusqlite::Connection;
 
 use crate::support::{Archive, Ended, Enroll, Service, export};
 
-fn on(checkpoint: &Path, command: &str, args: &[&str]) -> Ended {
+fn run_command(checkpoint: &Path, command: &str, args: &[&str]) -> Ended {
     Enroll::new(command).arg("--checkpoint").arg(checkpoint).args(args).end()
 }
 
-/// As far as a kill at this point.
-fn killed(service: &Service, archive: &Archive, point: &str) {
+/// Runs until the process is killed at a crash point.
+fn run_until_killed(service: &Service, archive: &Archive, point: &str) {
     let died = service.run(archive).env("FACE_ENROLL_CRASH", point).end();
     assert_eq!(died.code, None, "{died:#?}");
 }
@@ -38,7 +38,7 @@ fn restored_checkpoint_is_refused_without_after_restore() {
     assert_eq!(service.calls(Action::AddFaceRecord), calls);
     service.run(&archive).arg("--after-restore").end().is(0, &[("enrolled", 12), ("calls", 3), ("queries", 8)]);
     service.holds_exactly(&archive);
-    // Known again: nothing more is asked.
+    // All items are known again, so nothing is queried.
     service.run(&archive).end().is(0, &[("calls", 0), ("queries", 0)]);
 }
 
@@ -48,7 +48,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// The checkpoint and those of its files that are named, elsewhere.
+/// Copies the checkpoint and its files with these suffixes.
 fn copy_checkpoint(from: &Path, to: &Path, suffixes: &[&str]) {
     for suffix in std::iter::once(&"").chain(suffixes) {
         let from = with_suffix(from, suffix);
@@ -58,21 +58,21 @@ fn copy_checkpoint(from: &Path, to: &Path, suffixes: &[&str]) {
     }
 }
 
-/// Twelve people, of whom four are enrolled as the copy knows, and eight in truth.
-struct Stale {
+/// Twelve people: four are enrolled according to the copy, eight in fact.
+struct StaleCopy {
     archive: Archive,
     service: Service,
     elsewhere: tempfile::TempDir,
 }
 
-impl Stale {
-    /// The copy is taken after a run, or when one was killed.
+impl StaleCopy {
+    /// Takes the copy after a run has ended or after one was killed.
     fn new(is_taken_during_a_run: bool) -> Self {
         let (archive, service) = (Archive::of(12, 0), Service::new());
         let elsewhere = tempfile::tempdir().unwrap();
         if is_taken_during_a_run {
             let mut run = service.run(&archive);
-            // One after the other: each outcome has a commit of its own.
+            // Sequential, so that each outcome has its own commit.
             let died = run.args(["--concurrency", "1"]).env("FACE_ENROLL_CRASH", "outcome.after_commit:4").end();
             assert_eq!(died.code, None, "{died:#?}");
         } else {
@@ -88,21 +88,21 @@ impl Stale {
         self.elsewhere.path().join("copy.sqlite")
     }
 
-    fn is_refused_until_everyone_may_be_asked_about(&self, how: &str, checkpoint: &Path) {
+    fn assert_refused_without_after_restore(&self, how: &str, checkpoint: &Path) {
         let run = || {
             let mut run = self.service.run(&self.archive);
             run.arg("--checkpoint").arg(checkpoint);
             run
         };
         let calls = self.service.calls(Action::AddFaceRecord);
-        // Refused once, it is refused again: looking at it proves nothing.
+        // A refused attempt must not make the next one succeed.
         for _ in 0..2 {
             let refused = run().end();
             assert_eq!(refused.code, Some(13), "{how}: {refused:#?}");
             assert!(refused.stderr.contains("--after-restore"), "{how}: {}", refused.stderr);
         }
         assert_eq!(self.service.calls(Action::AddFaceRecord), calls, "{how}");
-        // Killed on the way, it is not taken for one that knows everyone.
+        // A killed run must not make the checkpoint count as complete.
         let died = run().arg("--after-restore").env("FACE_ENROLL_CRASH", "outcome.after_commit:1").end();
         assert_eq!(died.code, None, "{how}: {died:#?}");
         run().end().is(0, &[("enrolled", 12)]);
@@ -112,45 +112,45 @@ impl Stale {
 
 #[test]
 fn stale_checkpoint_without_its_lock_file_is_refused() {
-    let stale = Stale::new(false);
+    let stale = StaleCopy::new(false);
     fs::remove_file(with_suffix(&stale.copy(), ".lock")).unwrap();
-    stale.is_refused_until_everyone_may_be_asked_about("restored into another folder", &stale.copy());
+    stale.assert_refused_without_after_restore("restored into another folder", &stale.copy());
 
-    let stale = Stale::new(false);
+    let stale = StaleCopy::new(false);
     let place = stale.archive.checkpoint();
     fs::remove_file(with_suffix(&place, ".lock")).unwrap();
     fs::remove_file(&place).unwrap();
     fs::copy(stale.copy(), &place).unwrap();
-    stale.is_refused_until_everyone_may_be_asked_about("restored in place", &place);
+    stale.assert_refused_without_after_restore("restored in place", &place);
 }
 
 #[test]
-fn older_contents_in_the_same_file_are_refused_without_a_lock_file() {
-    let stale = Stale::new(false);
+fn overwritten_checkpoint_is_refused_without_its_lock_file() {
+    let stale = StaleCopy::new(false);
     let place = stale.archive.checkpoint();
     let probe = rustix::fs::lsetxattr(&place, "user.probe", b"1", rustix::fs::XattrFlags::empty());
     if probe.is_err() {
-        // Nothing but an attribute of the file outlives this.
+        // Only an attribute of the file survives overwriting it.
         return;
     }
     fs::remove_file(with_suffix(&place, ".lock")).unwrap();
     fs::copy(stale.copy(), &place).unwrap();
-    stale.is_refused_until_everyone_may_be_asked_about("written over", &place);
+    stale.assert_refused_without_after_restore("written over", &place);
 }
 
 #[test]
-fn copy_taken_during_a_run_is_refused_with_its_lock_file_and_without() {
+fn copy_taken_during_a_run_is_refused() {
     for with_lock in [true, false] {
-        let stale = Stale::new(true);
+        let stale = StaleCopy::new(true);
         if !with_lock {
             fs::remove_file(with_suffix(&stale.copy(), ".lock")).unwrap();
         }
-        stale.is_refused_until_everyone_may_be_asked_about("a copy", &stale.copy());
+        stale.assert_refused_without_after_restore("a copy", &stale.copy());
     }
 }
 
 #[test]
-fn checkpoint_that_was_moved_or_lost_its_lock_file_goes_on() {
+fn moved_checkpoint_resumes_with_or_without_its_lock_file() {
     type Change = fn(&Path, &Path);
     let changes: [(&str, Change); 6] = [
         ("it was renamed without its lock file", |from, to| {
@@ -166,7 +166,7 @@ fn checkpoint_that_was_moved_or_lost_its_lock_file_goes_on() {
             fs::write(with_suffix(to, ".lock"), "").unwrap();
         }),
         ("someone was erased, and its lock file was removed", |from, to| {
-            assert_eq!(on(from, "erase", &["--user", "nobody"]).code, Some(0));
+            assert_eq!(run_command(from, "erase", &["--user", "nobody"]).code, Some(0));
             fs::rename(from, to).unwrap();
         }),
         ("it was put back by a tool that rewrote its times", |from, to| {
@@ -188,25 +188,25 @@ fn checkpoint_that_was_moved_or_lost_its_lock_file_goes_on() {
 }
 
 #[test]
-fn killed_run_goes_on_without_its_lock_file() {
+fn killed_run_resumes_without_its_lock_file() {
     let (archive, service) = (Archive::of(6, 0), Service::new());
-    killed(&service, &archive, "outcome.after_commit:4");
+    run_until_killed(&service, &archive, "outcome.after_commit:4");
     fs::remove_file(with_suffix(&archive.checkpoint(), ".lock")).unwrap();
     service.run(&archive).end().is(0, &[("enrolled", 6)]);
     service.holds_exactly(&archive);
 }
 
 #[test]
-fn checkpoint_of_a_version_that_did_not_remember_its_file_goes_on_beside_its_lock_file() {
+fn checkpoint_without_file_identity_needs_its_lock_file() {
     let (archive, service) = (Archive::of(6, 0), Service::new());
-    let forget_the_file = || {
+    let remove_file_identity = || {
         let db = Connection::open(archive.checkpoint()).unwrap();
         assert_eq!(db.execute("DELETE FROM settings WHERE name = 'file'", []).unwrap(), 1);
     };
     service.run(&archive).args(["--max-images", "2"]).end().is(8, &[("enrolled", 2)]);
-    forget_the_file();
+    remove_file_identity();
     service.run(&archive).args(["--max-images", "2"]).end().is(8, &[("enrolled", 4), ("queries", 0)]);
-    forget_the_file();
+    remove_file_identity();
     fs::remove_file(with_suffix(&archive.checkpoint(), ".lock")).unwrap();
     let refused = service.run(&archive).end();
     assert_eq!(refused.code, Some(13), "{refused:#?}");
@@ -228,8 +228,8 @@ fn recreated_checkpoint_prechecks_every_send() {
 fn corruption_after_a_kill_ends_the_run() {
     let archive = Archive::of(600, 0);
     let service = Service::new();
-    // The file of a run that was killed; its pages are in the file itself, as after a checkpoint of the WAL.
-    killed(&service, &archive, "outcome.after_commit:40");
+    // A killed run's file with all pages in the file itself, as after a WAL checkpoint.
+    run_until_killed(&service, &archive, "outcome.after_commit:40");
     let page = {
         let db = Connection::open(archive.checkpoint()).unwrap();
         db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
@@ -239,7 +239,7 @@ fn corruption_after_a_kill_ends_the_run() {
         let size: u64 = db.pragma_query_value(None, "page_size", |row| row.get(0)).unwrap();
         (root - 1) * size
     };
-    // An index that this run has no use for: only a look at every page finds it.
+    // An index that this run does not use: only a check of every page finds the damage.
     let mut file = fs::OpenOptions::new().write(true).open(archive.checkpoint()).unwrap();
     file.seek(SeekFrom::Start(page)).unwrap();
     file.write_all(&[0x55; 64]).unwrap();
@@ -269,13 +269,13 @@ fn erased_person_is_gone_and_not_enrolled_again() {
         fs::write(copy, "u00017 and others").unwrap();
     }
     let stranger = with_suffix(&archive.checkpoint(), ".vx.bak");
-    fs::write(&stranger, "somebody's own").unwrap();
+    fs::write(&stranger, "unrelated file").unwrap();
     assert!(traces("u00017") > 2);
-    let ended = on(&archive.checkpoint(), "erase", &["--user", "u00017"]);
+    let ended = run_command(&archive.checkpoint(), "erase", &["--user", "u00017"]);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     assert!(ended.stdout.contains("1 row removed"), "{}", ended.stdout);
     assert!(ended.stdout.contains("--FaceGroupCode sgl0001uc --MerchantUserId 'u00017'"), "{}", ended.stdout);
-    assert_eq!(traces("u00017"), 0, "something of it is left");
+    assert_eq!(traces("u00017"), 0, "traces are left");
     assert!(ended.stdout.contains(&format!("removed   {}", backup.display())), "{}", ended.stdout);
     assert!(
         ended.stdout.contains(&format!("may hold  {}: a manifest", archive.manifest().display())),
@@ -285,10 +285,10 @@ fn erased_person_is_gone_and_not_enrolled_again() {
     assert!(stranger.exists());
     assert!(traces("u00018") > 0);
     assert_eq!(export(&archive.checkpoint(), &[]).len(), 39);
-    // The manifest still names it; the service is asked, and has it.
+    // The manifest still names the user; the query finds the record.
     service.run(&archive).end().is(0, &[("enrolled", 40), ("calls", 0), ("queries", 1)]);
     service.holds_exactly(&archive);
-    assert_eq!(on(&archive.checkpoint(), "erase", &["--user", "nobody"]).code, Some(0));
+    assert_eq!(run_command(&archive.checkpoint(), "erase", &["--user", "nobody"]).code, Some(0));
 }
 
 #[test]
@@ -297,9 +297,9 @@ fn purge_removes_only_old_enrolled_items() {
     fs::remove_file(archive.path().join("photos/u00010.jpg")).unwrap();
     let service = Service::new();
     service.run(&archive).end().is(6, &[("enrolled", 9), ("rejected", 1)]);
-    let purged = on(&archive.checkpoint(), "purge", &["--older-than", "1d"]);
+    let purged = run_command(&archive.checkpoint(), "purge", &["--older-than", "1d"]);
     assert!(purged.stdout.starts_with("0 enrolled rows removed"), "{purged:#?}");
-    let purged = on(&archive.checkpoint(), "purge", &["--older-than", "0"]);
+    let purged = run_command(&archive.checkpoint(), "purge", &["--older-than", "0"]);
     assert!(purged.stdout.starts_with("9 enrolled rows removed"), "{purged:#?}");
     let left = export(&archive.checkpoint(), &[]);
     assert_eq!(left.len(), 1);
@@ -314,8 +314,8 @@ fn spreadsheet_export_has_no_formulas() {
     archive.write("path,merchant_user_id,note\nphotos/u00001.jpg,=1+1,@x\n");
     let service = Service::new();
     service.run(&archive).arg("--allow-odd-ids").end().is(0, &[("enrolled", 1)]);
-    let plain = on(&archive.checkpoint(), "export", &[]).stdout;
+    let plain = run_command(&archive.checkpoint(), "export", &[]).stdout;
     assert!(plain.contains(",=1+1,") && plain.contains(",@x"), "{plain}");
-    let guarded = on(&archive.checkpoint(), "export", &["--for-spreadsheet"]).stdout;
+    let guarded = run_command(&archive.checkpoint(), "export", &["--for-spreadsheet"]).stdout;
     assert!(guarded.contains(",'=1+1,") && guarded.contains(",'@x"), "{guarded}");
 }

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
-use crate::support::{Archive, Ended, Service};
+use crate::support::{Archive, Ended, Service, photo};
 
 const TICK: Duration = Duration::from_millis(10);
 
@@ -87,6 +87,35 @@ fn check_without_descriptors_calls_no_photo_faulty() {
         assert!(ended.stdout.contains("not the photo's"), "{}", ended.stdout);
     }
     assert!(unread > 0);
+}
+
+#[test]
+fn directory_without_descriptors_rejects_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..40 {
+        let folder = dir.path().join(format!("{n:02}"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join(format!("u{n}")), photo("u", 0)).unwrap();
+    }
+    let mut unreadable = 0;
+    for files in 8..30 {
+        let script = format!("ulimit -n {files}; exec \"$0\" check \"$1\" --group g --json --headers-only");
+        let mut check = std::process::Command::new("sh");
+        check.args(["-c", &script, env!("CARGO_BIN_EXE_face-enroll")]).arg(dir.path());
+        let ended = Ended::from(check.output().unwrap());
+        assert!(!ended.stdout.contains("UnreadableRow"), "{files}: {ended:#?}");
+        match ended.code {
+            Some(3) => {
+                assert!(ended.stderr.contains("Too many open files"), "{files}: {ended:#?}");
+                unreadable += 1;
+            }
+            Some(0) => assert!(ended.stdout.contains("\"total\":40,\"skipped\":0"), "{files}: {ended:#?}"),
+            // Too few even for the runtime.
+            Some(1) => assert!(ended.stdout.is_empty(), "{files}: {ended:#?}"),
+            _ => assert_eq!(ended.code, Some(10), "{files}: {ended:#?}"),
+        }
+    }
+    assert!(unreadable > 0);
 }
 
 #[test]

@@ -19,9 +19,7 @@ use std::{
 };
 
 use face_enroll::{
-    api::{
-        AccessKey, Client, Credentials, Endpoint, RawResponse, SignedRequest, Transport, TransportError, UploadTarget,
-    },
+    api::{AccessKey, CallError, Client, Credentials, Endpoint, RawResponse, SignedRequest, Transport, UploadTarget},
     checkpoint::{Batch, Checkpoint, Reader, RunStart, SqliteStore, Store},
     domain::{
         CallFailure, DrainReason, FaceGroupCode, FailureKind, Item, ItemState, MerchantUserId, PhotoSource, PhotoUrl,
@@ -162,10 +160,10 @@ impl World {
     }
 
     /// Handles a call, even if its client is gone.
-    async fn serve(self, action: String, user: String) -> Result<RawResponse, TransportError> {
+    async fn serve(self, action: String, user: String) -> Result<RawResponse, CallError> {
         tokio::time::sleep(self.ms(150)).await;
         let lost = |kind: FailureKind| CallFailure { kind, message: "lost".into(), request_id: None };
-        let lost = |kind| Err(TransportError::MaybeSent(lost(kind)));
+        let lost = |kind| Err(CallError::MaybeSent(lost(kind)));
         if action == "QueryFaceRecord" {
             if self.is(|faults| faults.query) {
                 return lost(FailureKind::Timeout);
@@ -221,12 +219,12 @@ fn answer(status: u16, body: String) -> RawResponse {
 }
 
 impl Transport for World {
-    async fn exchange(&self, request: SignedRequest) -> Result<RawResponse, TransportError> {
+    async fn exchange(&self, request: SignedRequest) -> Result<RawResponse, CallError> {
         let action = request.headers.iter().find(|(name, _)| *name == "x-acs-action").unwrap().1.clone();
         assert!(!self.is(|faults| faults.panics), "a bug");
         if self.is(|faults| faults.unreachable) {
             let fault = CallFailure { kind: FailureKind::ConnectFailed, message: "refused".into(), request_id: None };
-            return Err(TransportError::NotSent(fault));
+            return Err(CallError::NotSent(fault));
         }
         let fields = if request.body.is_empty() { request.query.as_bytes() } else { &request.body };
         let user = form_urlencoded::parse(fields).find(|(name, _)| name == "MerchantUserId").unwrap().1.into_owned();
@@ -329,7 +327,7 @@ impl Archive {
         let gate = || Gate::new(quota, QuotaUse::Dedicated, None, Instant::now());
         Engine::new(
             Deps {
-                client: Client::new(self.world.clone(), endpoint, upload, Credentials::fixed(key)),
+                client: Client::new(self.world.clone(), endpoint, upload, Credentials::from_static(key)),
                 checkpoint,
                 add_gate: gate(),
                 query_gate: gate(),

@@ -63,7 +63,7 @@ fn spellings_of_a_path_are_understood_or_told() {
         ("case", "NotFound: file not found: photos/img_1.jpg; did you mean photos/IMG_1.JPG?"),
         (
             "drive",
-            "NotFound: file not found: C:/Users/HR/a b.jpg; a drive letter means nothing here: write paths relative to \
+            "NotFound: file not found: C:/Users/HR/a b.jpg; drive letters are not supported: write paths relative to \
              the manifest's folder, or to --root DIR",
         ),
         ("drive-known", "NotFound: file not found: C:/export/photos/a b.jpg; did you mean photos/a b.jpg?"),

@@ -326,7 +326,7 @@ fn proxy_that_can_t_be_read_is_a_mistake_of_usage_in_every_command() {
             let ended = enroll.env(name, value).end();
             assert_eq!(ended.code, Some(2), "{command} {value}: {ended:#?}");
             let said = ended.stdout + &ended.stderr;
-            assert!(said.contains(&format!("{name} can't be read")) && !said.contains("planted"), "{said}");
+            assert!(said.contains(&format!("invalid proxy in {name}")) && !said.contains("planted"), "{said}");
         }
     }
 }

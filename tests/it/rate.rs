@@ -1,5 +1,5 @@
 //! Worlds in which the service allows less than it was said to, end to end. The same ones, simulated and with bands for
-//! each, are in `src/pace/rate/worlds.rs`.
+//! each, are in `src/pace/rate/simulation.rs`.
 
 use std::{
     num::NonZeroU32,

@@ -1,18 +1,18 @@
-//! Tests of the sandbox room: what it takes, what it refuses, and how it fails on demand.
+//! Tests of the sandbox: what it accepts, what it rejects, and how it fails on demand.
 
 mod actions;
 mod client;
 mod faults;
 mod quota;
 mod records;
-mod refusals;
+mod rejections;
 mod sdk;
 mod upload;
 mod vectors;
 
 use face_enroll::sandbox::{Sandbox, Script, Settings};
 
-/// A sandbox whose only peculiarity is this script of faults.
+/// A default sandbox with this fault script.
 async fn with_faults(script: &str) -> Sandbox {
     Sandbox::start(Settings { faults: Script::parse(script).unwrap(), ..Settings::default() }).await.unwrap()
 }

@@ -1,4 +1,4 @@
-//! The real binary, a sandbox that outlives it, and archives for it to enrol.
+//! Runs the real binary against a sandbox that outlives it, on generated archives.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,16 +16,16 @@ use sha2::{Digest as _, Sha256};
 
 pub const GROUP: &str = "sgl0001uc";
 
-/// An archive: photos that are all different, and a manifest that names them.
+/// A folder with a manifest and photos that all differ.
 pub struct Archive {
     pub dir: tempfile::TempDir,
     pub users: Vec<String>,
-    /// SHA-256 of each user's photo, in hexadecimal.
+    /// SHA-256 of each user's photo in hexadecimal.
     pub photos: BTreeMap<String, String>,
 }
 
 impl Archive {
-    /// So many people with a photo of about so many bytes each.
+    /// Creates an archive of `people` photos of about `bytes` bytes each.
     pub fn of(people: usize, bytes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("photos")).unwrap();
@@ -61,7 +61,7 @@ impl Archive {
     }
 }
 
-/// A real portrait that is nobody else's: a comment segment carries the name, and fills it up.
+/// A real portrait, made unique and padded by comment segments that start with the user's id.
 pub fn photo(user: &str, bytes: usize) -> Vec<u8> {
     let portrait = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/samples/photos/collins-01.jpg")).unwrap();
     let mut photo = portrait[..2].to_vec();
@@ -82,7 +82,7 @@ pub fn photo(user: &str, bytes: usize) -> Vec<u8> {
     photo
 }
 
-/// A sandbox with one group and no quota, on a runtime of its own: it outlives any process under test.
+/// A sandbox with one group and no quota on its own runtime, so that it outlives the process under test.
 pub struct Service {
     pub sandbox: Sandbox,
     _runtime: tokio::runtime::Runtime,
@@ -108,7 +108,7 @@ impl Service {
         Self { sandbox, _runtime: runtime }
     }
 
-    /// How often each user is on record.
+    /// Number of records of each user.
     pub fn records(&self) -> BTreeMap<String, usize> {
         let mut users = BTreeMap::new();
         for record in self.sandbox.records() {
@@ -117,17 +117,18 @@ impl Service {
         users
     }
 
-    /// Calls of an action that arrived, refused ones too.
+    /// Number of calls of an action, rejected ones included.
     pub fn calls(&self, action: Action) -> usize {
         self.sandbox.journal().iter().filter(|arrival| arrival.action.as_deref() == Some(action.name())).count()
     }
 
-    /// Everyone of the archive is on record exactly once, nobody else is, and each photo arrived byte for byte.
+    /// Asserts that every user of the archive has exactly one record, that there are no others, and that each photo arrived
+    /// byte for byte.
     pub fn holds_exactly(&self, archive: &Archive) {
         self.holds_exactly_but(archive, &[]);
     }
 
-    /// The same, but for these, who are not on record.
+    /// Like [`Self::holds_exactly`], except that the users in `absent` have no record.
     pub fn holds_exactly_but(&self, archive: &Archive, absent: &[&str]) {
         let present = archive.users.iter().filter(|user| !absent.contains(&user.as_str()));
         let everyone: BTreeMap<String, usize> = present.map(|user| (user.clone(), 1)).collect();
@@ -141,7 +142,7 @@ impl Service {
         }
     }
 
-    /// The binary with the credentials and the endpoint of this sandbox, fast, and with a settle time to match.
+    /// A `run` command with the endpoint and credentials of this sandbox, a high rate and a short settle time.
     pub fn run(&self, archive: &Archive) -> Enroll {
         self.run_source(&archive.manifest())
     }
@@ -159,7 +160,7 @@ impl Service {
     }
 }
 
-/// The binary, with nothing of the tester's own environment that could change what it does.
+/// A command that runs the binary without environment variables that could change its behaviour.
 pub struct Enroll(Command);
 
 impl Enroll {
@@ -174,7 +175,7 @@ impl Enroll {
                 command.env_remove(name);
             }
         }
-        // Nor the tester's own profiles, nor the role of the machine that it runs on.
+        // Ignore the user's credential profiles and the role of the machine too.
         command.env("HOME", "/nonexistent").env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true");
         command.arg(subcommand).stdin(Stdio::null());
         Self(command)
@@ -199,18 +200,18 @@ impl Enroll {
         &mut self.0
     }
 
-    /// Runs to its end.
+    /// Runs to completion.
     pub fn end(&mut self) -> Ended {
         Ended::from(self.0.output().unwrap())
     }
 
-    /// Starts, with both streams caught.
+    /// Starts the process with stdout and stderr piped.
     pub fn spawn(&mut self) -> std::process::Child {
         self.0.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 }
 
-/// What a run left behind.
+/// Exit code and output of a finished process.
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
@@ -229,7 +230,7 @@ impl From<Output> for Ended {
 }
 
 impl Ended {
-    /// The last line of stdout, whose numbers add up.
+    /// Summary in the last line of stdout; asserts that its counts add up.
     pub fn summary(&self) -> Value {
         let last = self.stdout.lines().last().unwrap_or_else(|| panic!("no summary: {self:#?}"));
         let summary: Value = serde_json::from_str(last).unwrap();
@@ -241,7 +242,7 @@ impl Ended {
         summary
     }
 
-    /// The code, and of the summary these numbers.
+    /// Asserts the exit code and these numbers of the summary.
     pub fn is(&self, code: i32, numbers: &[(&str, u64)]) -> Value {
         assert_eq!(self.code, Some(code), "{self:#?}");
         let summary = self.summary();
@@ -252,19 +253,19 @@ impl Ended {
     }
 }
 
-/// An export, as objects.
+/// Rows of an export in JSON Lines.
 pub fn export(checkpoint: &Path, args: &[&str]) -> Vec<Value> {
     let ended = Enroll::new("export").arg("--checkpoint").arg(checkpoint).args(["--format", "jsonl"]).args(args).end();
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The codes in an export, each once.
+/// Distinct error codes of an export.
 pub fn codes(rows: &[Value]) -> BTreeSet<&str> {
     rows.iter().filter_map(|row| row["code"].as_str()).collect()
 }
 
-/// An interpreter with the official SDK: named by the environment, or the system's.
+/// Python interpreter with the official SDK: `FACE_ENROLL_SDK_PYTHON`, or else the system's.
 pub fn python_with_sdk() -> Option<String> {
     if let Ok(python) = std::env::var("FACE_ENROLL_SDK_PYTHON") {
         return Some(python);
@@ -278,7 +279,7 @@ pub fn python_with_sdk() -> Option<String> {
     found.then(|| "python3".to_owned())
 }
 
-/// Reports that a test was skipped because a tool is missing. In CI a missing tool is a failure.
+/// Reports that a test was skipped because a tool is missing; in CI a missing tool is a failure.
 pub fn skip(missing: &str) {
     assert!(std::env::var_os("CI").is_none(), "in CI this test must not be skipped: no {missing}");
     eprintln!("skipped: no {missing}");

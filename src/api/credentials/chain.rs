@@ -1,5 +1,5 @@
-//! Where keys are looked for, in the official SDKs' order (reference, protocol.md section 5). The first place that gives
-//! one stays for the life of the process; a later renewal that fails does not fall through to the next.
+//! Tries the credential providers in the official SDKs' order (reference, protocol.md section 5). The first that returns a
+//! key is used for the life of the process; a later refresh that fails does not fall through to the next provider.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,88 +7,86 @@ use std::{
 };
 
 use super::{
-    Credentials,
+    Credentials, cli_config, credentials_ini,
     environment::{self, Environment},
     error::{ChainError, CredentialsError, FetchError},
     file,
-    metadata::Metadata,
-    origin::{Origin, Place},
-    profile,
-    renewal::{Fetch, RefreshingCredentials},
-    section,
-    source::Source,
+    http::CredentialsHttp,
+    instance_metadata::InstanceMetadata,
+    origin::{Origin, ProviderKind},
+    provider::Provider,
+    refresh::{Fetch, RefreshingCredentials},
     sts::{Role, RoleFields},
     uri::CredentialsUri,
-    wire::Wire,
 };
 
-/// What was found at a place. `Ok(None)`: nothing is set up there.
-type Found = Result<Option<Source>, String>;
+/// A provider from a probe; `Ok(None)` if none is configured there.
+type Resolved = Result<Option<Provider>, String>;
 
-/// See the module.
-pub(super) async fn find(
+/// Returns the credentials of the first provider that has a key.
+pub(super) async fn resolve(
     variable: impl Fn(&str) -> Option<String>,
     extra_roots: &[u8],
 ) -> Result<Credentials, CredentialsError> {
     if let Some(key) = environment::key(&variable)? {
-        return Ok(Credentials::standing(key, Place::Environment));
+        return Ok(Credentials::permanent(key, ProviderKind::Environment));
     }
     let environment = Environment::read(variable)?;
-    let mut wire = None;
-    let mut in_vain = Vec::new();
-    for look in Look::all(&environment) {
-        let (place, found) = look.look(&environment);
-        let source = match found {
-            Ok(Some(source)) => source,
+    let mut http = None;
+    let mut failures = Vec::new();
+    for probe in Probe::all(&environment) {
+        let (kind, resolved) = probe.provider(&environment);
+        let provider = match resolved {
+            Ok(Some(provider)) => provider,
             Ok(None) => {
-                in_vain.push(ChainError { place, why: None });
+                failures.push(ChainError { kind, error: None });
                 continue;
             }
-            Err(why) => {
-                in_vain.push(ChainError { place, why: Some(FetchError::Unusable(why)) });
+            Err(error) => {
+                failures.push(ChainError { kind, error: Some(FetchError::Unusable(error)) });
                 continue;
             }
         };
-        if let Source::Key(key) = source {
-            tell(&in_vain);
-            return Ok(Credentials::standing(key, place));
+        if let Provider::Static(key) = provider {
+            warn_skipped(&failures);
+            return Ok(Credentials::permanent(key, kind));
         }
-        let wire = match &wire {
-            Some(wire) => Arc::clone(wire),
-            None => wire.insert(Arc::new(Wire::new(extra_roots)?)).clone(),
+        let http = match &http {
+            Some(http) => Arc::clone(http),
+            None => http.insert(Arc::new(CredentialsHttp::new(extra_roots)?)).clone(),
         };
-        match source.fetch(&wire).await {
+        match provider.fetch(&http).await {
             Ok(first) => {
-                tell(&in_vain);
-                let origin = Arc::new(Origin { place, role: first.role.clone() });
+                warn_skipped(&failures);
+                let origin = Arc::new(Origin { kind, role: first.role.clone() });
                 return Ok(Credentials {
-                    renewal: RefreshingCredentials::new(&first, Some(again(source, wire))),
+                    refreshing: RefreshingCredentials::new(&first, Some(refetch(provider, http))),
                     origin,
                 });
             }
-            Err(why) => in_vain.push(ChainError { place, why: Some(why) }),
+            Err(error) => failures.push(ChainError { kind, error: Some(error) }),
         }
     }
-    Err(CredentialsError::None(in_vain))
+    Err(CredentialsError::None(failures))
 }
 
-/// What was set up, could not be used, and is now stood in for by another place.
-fn tell(in_vain: &[ChainError]) {
-    for passed_over in in_vain.iter().filter(|passed_over| passed_over.why.is_some()) {
-        tracing::warn!(%passed_over, "no access key here; the next place has one");
+/// Logs the configured providers that failed before another one succeeded.
+fn warn_skipped(failures: &[ChainError]) {
+    for failure in failures.iter().filter(|failure| failure.error.is_some()) {
+        tracing::warn!(%failure, "skipped a credential provider without a usable key");
     }
 }
 
-fn again(source: Source, wire: Arc<Wire>) -> Fetch {
-    let source = Arc::new(source);
+fn refetch(provider: Provider, http: Arc<CredentialsHttp>) -> Fetch {
+    let provider = Arc::new(provider);
     Box::new(move || {
-        let (source, wire) = (source.clone(), wire.clone());
-        Box::pin(async move { source.fetch(&wire).await })
+        let (provider, http) = (provider.clone(), http.clone());
+        Box::pin(async move { provider.fetch(&http).await })
     })
 }
 
-/// A place to look at.
-enum Look {
+/// Where a provider may be configured.
+enum Probe {
     Oidc,
     Profile(PathBuf),
     Section(PathBuf),
@@ -96,39 +94,41 @@ enum Look {
     Uri,
 }
 
-impl Look {
+impl Probe {
     fn all(environment: &Environment) -> Vec<Self> {
-        let profile = environment.cli.clone().map(Self::Profile);
-        let sections = environment.sections.iter().cloned().map(Self::Section);
+        let profile = environment.cli_config.clone().map(Self::Profile);
+        let sections = environment.credentials_files.iter().cloned().map(Self::Section);
         [Self::Oidc].into_iter().chain(profile).chain(sections).chain([Self::Metadata, Self::Uri]).collect()
     }
 
-    /// Files are read when it is their turn.
-    fn look(&self, environment: &Environment) -> (Place, Found) {
+    /// Reads the configuration. Files are read only now, in order.
+    fn provider(&self, environment: &Environment) -> (ProviderKind, Resolved) {
         match self {
-            Self::Oidc => (Place::Oidc, oidc(environment)),
-            Self::Profile(file) => of_file(file, profile::read(file, environment)),
-            Self::Section(file) => of_file(file, section::read(file, environment)),
-            Self::Metadata => (Place::Metadata, Ok(Metadata::new(None, environment).map(Source::Metadata))),
+            Self::Oidc => (ProviderKind::Oidc, oidc(environment)),
+            Self::Profile(file) => from_file(file, cli_config::read(file, environment)),
+            Self::Section(file) => from_file(file, credentials_ini::read(file, environment)),
+            Self::Metadata => {
+                (ProviderKind::Metadata, Ok(InstanceMetadata::new(None, environment).map(Provider::Metadata)))
+            }
             Self::Uri => {
                 let uri = environment.uri.as_deref().map(CredentialsUri::parse).transpose();
-                (Place::Uri, uri.map(|uri| uri.map(Source::Uri)))
+                (ProviderKind::Uri, uri.map(|uri| uri.map(Provider::Uri)))
             }
         }
     }
 }
 
-fn of_file(file: &Path, read: Result<Option<(String, Source)>, String>) -> (Place, Found) {
-    let place = |name| Place::Profile { path: file.to_owned(), name };
+fn from_file(file: &Path, read: Result<Option<(String, Provider)>, String>) -> (ProviderKind, Resolved) {
+    let kind = |name| ProviderKind::Profile { path: file.to_owned(), name };
     match read {
-        Ok(Some((name, source))) => (place(Some(name)), Ok(Some(source))),
-        Ok(None) => (place(None), Ok(None)),
-        Err(why) => (place(None), Err(why)),
+        Ok(Some((name, provider))) => (kind(Some(name)), Ok(Some(provider))),
+        Ok(None) => (kind(None), Ok(None)),
+        Err(error) => (kind(None), Err(error)),
     }
 }
 
-/// Only where all three variables are set.
-fn oidc(environment: &Environment) -> Found {
+/// Requires all three variables.
+fn oidc(environment: &Environment) -> Resolved {
     let Environment { role_arn, oidc_provider_arn, oidc_token_file, .. } = environment;
     if role_arn.is_none() || oidc_provider_arn.is_none() || oidc_token_file.is_none() {
         return Ok(None);

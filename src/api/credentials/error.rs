@@ -1,38 +1,38 @@
-//! Why there is no key.
+//! Errors of the credential providers.
 
 use std::fmt;
 
 use super::{
     environment::{ID, SECRET, TOKEN},
-    origin::Place,
+    origin::ProviderKind,
 };
 use crate::{
-    api::{NoAnswer, http::SetupError},
+    api::{CallError, http::SetupError},
     domain::{CallFailure, ErrorCode, FailureKind, FatalError},
 };
 
-/// Why a source gave no key. Without any secret.
+/// Why a provider returned no key. Contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FetchError {
-    /// Whoever gives keys did not answer, or asks for patience: it may go better soon.
+    /// The provider did not respond or is throttling; a retry may succeed.
     #[error("{}", .0.message)]
     Unavailable(CallFailure),
-    /// Whoever gives keys has refused.
-    #[error("refused ({code}): {message}")]
-    Refused { code: ErrorCode, message: String },
-    /// What is set up can't be used.
+    /// The provider rejected the request.
+    #[error("rejected ({code}): {message}")]
+    Rejected { code: ErrorCode, message: String },
+    /// The configuration or the returned key is unusable.
     #[error("{0}")]
     Unusable(String),
-    /// There is no way to whoever gives keys before a person acts.
+    /// The provider is unreachable until a person acts.
     #[error("{0}")]
     Fatal(FatalError),
 }
 
-impl From<FetchError> for NoAnswer {
+impl From<FetchError> for CallError {
     fn from(error: FetchError) -> Self {
         match error {
-            FetchError::Unavailable(fault) => Self::NotSent(fault),
-            FetchError::Refused { code, message } => Self::Fatal(FatalError::Credentials { code, message }),
+            FetchError::Unavailable(failure) => Self::NotSent(failure),
+            FetchError::Rejected { code, message } => Self::Fatal(FatalError::Credentials { code, message }),
             FetchError::Unusable(message) => {
                 Self::Fatal(FatalError::Credentials { code: ErrorCode("NoCredentials".to_owned()), message })
             }
@@ -41,61 +41,60 @@ impl From<FetchError> for NoAnswer {
     }
 }
 
-/// A place that was looked at in vain.
+/// A provider that returned no key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainError {
-    pub(super) place: Place,
-    /// None: nothing is set up there.
-    pub(super) why: Option<FetchError>,
+    pub(super) kind: ProviderKind,
+    /// `None` if the provider is not configured.
+    pub(super) error: Option<FetchError>,
 }
 
 impl fmt::Display for ChainError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.why {
-            Some(why) => write!(f, "{}: {why}", self.place),
-            None => write!(f, "{}: nothing there", self.place),
+        match &self.error {
+            Some(error) => write!(f, "{}: {error}", self.kind),
+            None => write!(f, "{}: not configured", self.kind),
         }
     }
 }
 
-/// Why there are none.
+/// Why there are no credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// No place has given any.
+    /// No provider returned a key.
     #[error(
-        "no credentials: set {ID} and {SECRET} (and {TOKEN} with a temporary key), or make a profile with `aliyun configure`; looked at{}",
-        .0.iter().map(|place| format!("\n    {place}")).collect::<String>()
+        "no credentials: set {ID} and {SECRET} (and {TOKEN} with a temporary key), or create a profile with `aliyun configure`; tried{}",
+        .0.iter().map(|failed| format!("\n    {failed}")).collect::<String>()
     )]
     None(Vec<ChainError>),
-    /// One half of a key.
-    #[error("half of the credentials is missing: {0} is not set")]
-    Half(&'static str),
-    /// A value that no header can carry.
-    #[error("{0} has a character that no request can carry: is something else in it besides the key?")]
+    /// A key without its id or without its secret.
+    #[error("incomplete credentials: {0} is not set")]
+    IncompleteKey(&'static str),
+    /// A value that no HTTP header can carry.
+    #[error("{0} contains an invalid character; set it to the key alone")]
     Malformed(&'static str),
-    /// A stand-in for tests that is not on this machine.
-    #[error("{0} is for tests: only an address of this machine goes, such as http://127.0.0.1:8470")]
-    NotHere(&'static str),
-    /// The network can't be set up.
+    /// An endpoint override for tests that is not on this machine.
+    #[error("{0} is for tests and must be a loopback URL such as http://127.0.0.1:8470")]
+    NotLoopback(&'static str),
+    /// The HTTP client could not be set up.
     #[error(transparent)]
     Setup(#[from] SetupError),
 }
 
 impl CredentialsError {
-    /// Was a role set up, and nobody there to give its key? Then it may go better soon. That there is no metadata service
-    /// is no absence: most machines have none. Nor is a certificate that is not to be trusted, nor a proxy that leads
-    /// nowhere at the start.
+    /// Whether a retry may succeed: a configured provider is unavailable. A missing metadata service does not count,
+    /// because most machines have none. Neither does an untrusted certificate or a failing proxy.
     pub fn is_transient(&self) -> bool {
-        let is_away = |found: &ChainError| match &found.why {
-            Some(FetchError::Unavailable(fault)) => {
-                found.place != Place::Metadata
-                    && !matches!(fault.kind, FailureKind::CertificateRefused | FailureKind::ProxyFailed)
+        let is_transient = |failed: &ChainError| match &failed.error {
+            Some(FetchError::Unavailable(failure)) => {
+                failed.kind != ProviderKind::Metadata
+                    && !matches!(failure.kind, FailureKind::CertificateRefused | FailureKind::ProxyFailed)
             }
-            Some(FetchError::Refused { .. } | FetchError::Unusable(_) | FetchError::Fatal(_)) | None => false,
+            Some(FetchError::Rejected { .. } | FetchError::Unusable(_) | FetchError::Fatal(_)) | None => false,
         };
         match self {
-            Self::None(places) => places.iter().any(is_away),
-            Self::Half(_) | Self::Malformed(_) | Self::NotHere(_) | Self::Setup(_) => false,
+            Self::None(failures) => failures.iter().any(is_transient),
+            Self::IncompleteKey(_) | Self::Malformed(_) | Self::NotLoopback(_) | Self::Setup(_) => false,
         }
     }
 }

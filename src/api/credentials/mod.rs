@@ -1,96 +1,107 @@
-//! As whom requests are signed.
+//! Access keys that sign the requests.
 //!
 //! ```text
-//! chain        where keys are looked for, in the official SDKs' order; the first that gives one stays
-//! environment  what the environment says
-//! profile      the CLI's file          section   the SDKs' file          file   what they have in common
-//! source       what can give a key: a key that stands there, or
-//! sts          a RAM role, assumed with another key or with an OIDC token
-//! metadata     the RAM role of an ECS instance
-//! external     a program               uri       a credentials URI
-//! grant        a key that was given for a time
-//! renewal      one caller renews it before it ends, the others go on
-//! wire         the network of all of them
+//! chain              tries the providers in the official SDKs' order and keeps the first that has a key
+//! environment        variables
+//! cli_config         the CLI's file
+//! credentials_ini    the SDKs' file
+//! file               shared by both files
+//! provider           what provides a key: a static key, or one of
+//!   sts                a RAM role, assumed with another key or an OIDC token
+//!   instance_metadata  the RAM role of an ECS instance
+//!   process            a program
+//!   uri                a credentials URI
+//! temporary          a key that expires
+//! refresh            one caller refreshes it before it expires, the others keep using it
+//! http               HTTP client of the providers
 //! ```
 //!
-//! No secret is in any error or `Debug` here: what may quote one is not passed on.
+//! No error and no `Debug` output contains a secret; texts that may quote one are dropped.
 
 mod chain;
+mod cli_config;
+mod credentials_ini;
 mod environment;
 mod error;
-mod external;
 mod file;
-mod grant;
-mod metadata;
+mod http;
+mod instance_metadata;
 mod origin;
-mod profile;
-mod renewal;
-mod section;
-mod source;
+mod process;
+mod provider;
+mod refresh;
 mod sts;
+mod temporary;
 mod uri;
-mod wire;
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
 pub use error::CredentialsError;
 pub use origin::Origin;
-pub(super) use renewal::renewed;
+pub(super) use refresh::key_renewed;
 
-use self::{environment::Environment, grant::TemporaryCredentials, origin::Place, renewal::RefreshingCredentials};
-use super::NoAnswer;
+use self::{
+    environment::Environment, origin::ProviderKind, refresh::RefreshingCredentials, temporary::TemporaryCredentials,
+};
+use super::CallError;
 use crate::secret::AccessKey;
 
-/// The access key, and where it was found. Cheap to clone.
+/// The access key and its origin. Cheap to clone.
 #[derive(Clone)]
 pub struct Credentials {
-    renewal: Arc<RefreshingCredentials>,
+    refreshing: Arc<RefreshingCredentials>,
     origin: Arc<Origin>,
 }
 
 impl Credentials {
-    /// In the order of the official SDKs. What fails is passed over, and told of where nothing else is found. The network
-    /// is asked only where something that is set up needs it, and for the metadata service of ECS; it trusts
-    /// `extra_roots` (PEM; empty: none) besides this machine's certificates.
-    pub async fn find(variable: impl Fn(&str) -> Option<String>, extra_roots: &[u8]) -> Result<Self, CredentialsError> {
-        chain::find(variable, extra_roots).await
+    /// Tries the providers in the official SDKs' order. A provider that fails is skipped, and reported if no other has a
+    /// key. The network is used only by configured providers and for the ECS metadata service; it also trusts
+    /// `extra_roots` (PEM, may be empty).
+    pub async fn resolve(
+        variable: impl Fn(&str) -> Option<String>,
+        extra_roots: &[u8],
+    ) -> Result<Self, CredentialsError> {
+        chain::resolve(variable, extra_roots).await
     }
 
-    /// The files in which keys are looked for, whether they are there or not.
+    /// Files that may hold credentials, whether they exist or not.
     pub fn files(variable: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
         let Ok(environment) = Environment::read(variable) else { return Vec::new() };
         let token = environment.oidc_token_file.map(PathBuf::from);
-        environment.cli.into_iter().chain(environment.sections).chain(token).collect()
+        environment.cli_config.into_iter().chain(environment.credentials_files).chain(token).collect()
     }
 
-    /// This key, for good.
-    pub fn fixed(key: AccessKey) -> Self {
-        Self::standing(key, Place::Given)
+    /// Credentials that always use this key.
+    pub fn from_static(key: AccessKey) -> Self {
+        Self::permanent(key, ProviderKind::Sandbox)
     }
 
-    fn standing(key: AccessKey, place: Place) -> Self {
-        let grant = TemporaryCredentials { key, ends: None, role: None };
-        Self { renewal: RefreshingCredentials::new(&grant, None), origin: Arc::new(Origin { place, role: None }) }
+    fn permanent(key: AccessKey, kind: ProviderKind) -> Self {
+        let credentials = TemporaryCredentials { key, ttl: None, role: None };
+        Self {
+            refreshing: RefreshingCredentials::new(&credentials, None),
+            origin: Arc::new(Origin { kind, role: None }),
+        }
     }
 
-    /// Where the key was found.
+    /// Origin of the key.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// The key's id as it may be shown.
+    /// Key id, masked for display.
     pub fn masked_id(&self) -> String {
-        self.renewal.masked_id()
+        self.refreshing.masked_id()
     }
 
-    /// The key of the moment: at once, unless it has ended.
-    pub(super) async fn current(&self) -> Result<AccessKey, NoAnswer> {
-        self.renewal.current().await
+    /// Current key. Returns at once unless the key has expired.
+    pub(super) async fn current(&self) -> Result<AccessKey, CallError> {
+        self.refreshing.current().await
     }
 
-    /// The service has refused this key: is there another one now?
-    pub(super) async fn refused(&self, key: &AccessKey) -> Result<bool, NoAnswer> {
-        self.renewal.refused(key).await
+    /// Replaces a key that the service rejected. Returns whether there is another key now.
+    pub(super) async fn replace_rejected(&self, key: &AccessKey) -> Result<bool, CallError> {
+        self.refreshing.replace_rejected(key).await
     }
 }
 

@@ -1,27 +1,27 @@
-//! Where a key was found.
+//! Where a key comes from.
 
 use std::{fmt, path::PathBuf};
 
-/// A place where keys are looked for.
+/// A kind of credential provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ProviderKind {
     Environment,
-    /// The variables of an OIDC role.
+    /// The OIDC variables of the environment.
     Oidc,
-    /// A file of Alibaba Cloud's own tools.
+    /// A file of Alibaba Cloud's tools.
     Profile {
         path: PathBuf,
-        /// Of the profile or the section. None: the file does not say which.
+        /// Profile or section; `None` if it is unknown.
         name: Option<String>,
     },
     /// The metadata service of an ECS instance.
     Metadata,
     Uri,
-    /// It was given.
-    Given,
+    /// A fixed key, as in the sandbox.
+    Sandbox,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ProviderKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Environment => f.write_str("the environment"),
@@ -30,24 +30,24 @@ impl fmt::Display for Place {
             Self::Profile { path, name: None } => write!(f, "{}", path.display()),
             Self::Metadata => f.write_str("the metadata service of ECS"),
             Self::Uri => f.write_str("ALIBABA_CLOUD_CREDENTIALS_URI"),
-            Self::Given => f.write_str("the sandbox"),
+            Self::Sandbox => f.write_str("the sandbox"),
         }
     }
 }
 
-/// Where a key was found, and whose it is.
+/// Where a key comes from, and the role it acts as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    pub(super) place: Place,
-    /// The role that it speaks for; none: the key stands there itself.
+    pub(super) kind: ProviderKind,
+    /// Role that the key acts as; `None` for a key without a role.
     pub(super) role: Option<String>,
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.role {
-            Some(role) => write!(f, "{role}, by {}", self.place),
-            None => write!(f, "{}", self.place),
+            Some(role) => write!(f, "{role}, by {}", self.kind),
+            None => write!(f, "{}", self.kind),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The key of a RAM role, from STS (2015-04-01): AssumeRole, signed by another key with STS' older signature (V1,
-//! HMAC-SHA1), and AssumeRoleWithOIDC, which is not signed (reference, protocol.md section 5).
+//! Credentials of a RAM role from STS (2015-04-01): AssumeRole, signed by another key with the older V1 signature
+//! (HMAC-SHA1), and AssumeRoleWithOIDC, which is not signed (reference, protocol.md section 5).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,13 +15,13 @@ use tokio::time::Instant;
 use super::{
     environment::Environment,
     error::FetchError,
-    grant::{GrantResponse, TemporaryCredentials},
-    wire::{self, Wire},
+    http::{CredentialsHttp, route_to, unreadable},
+    temporary::{GrantResponse, TemporaryCredentials},
 };
 use crate::{
     api::{
         RawResponse,
-        classify::{CodeKind, code_kind, shown},
+        classify::{CodeClass, FatalClass, classify_code, sanitize},
         sign::{UNRESERVED, canonical_query},
     },
     domain::{CallFailure, ErrorCode, FailureKind, decode_text},
@@ -29,12 +29,12 @@ use crate::{
 };
 
 const VERSION: &str = "2015-04-01";
-/// How long a key is to hold where nobody says; STS' own default, and the official SDKs'.
-const DURATION: u64 = 3_600;
-/// The shortest that STS gives.
-const SHORTEST: u64 = 900;
+/// Default lifetime of a key, in seconds; that of STS and the official SDKs.
+const DEFAULT_DURATION_SECONDS: u64 = 3_600;
+/// Shortest lifetime that STS accepts, in seconds.
+const MIN_DURATION_SECONDS: u64 = 900;
 
-/// A role, as it stands in a file or in the environment.
+/// A role as configured in a file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RoleFields {
     pub(super) arn: Option<String>,
@@ -46,7 +46,7 @@ pub(super) struct RoleFields {
     pub(super) is_in_vpc: Option<bool>,
 }
 
-/// A role that is to be assumed, and where.
+/// A role to assume, and the STS endpoint.
 pub(super) struct Role {
     arn: String,
     session: String,
@@ -57,27 +57,31 @@ pub(super) struct Role {
 }
 
 impl Role {
-    /// What a file leaves open, the environment says.
+    /// Fields that the file omits come from the environment.
     pub(super) fn new(fields: RoleFields, environment: &Environment) -> Result<Self, String> {
-        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let or = |text: Option<String>, other: &Option<String>| given(text).or_else(|| other.clone());
+        let non_empty = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let or_environment = |text: Option<String>, other: &Option<String>| non_empty(text).or_else(|| other.clone());
         let RoleFields { arn, session, seconds, policy, external_id, sts_region, is_in_vpc } = fields;
-        let arn = or(arn, &environment.role_arn).ok_or("it names no role")?;
-        let begun = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let seconds = seconds.filter(|&seconds| seconds > 0).unwrap_or(DURATION);
-        if seconds < SHORTEST {
-            return Err(format!("it wants keys of {seconds} s: {SHORTEST} s is the shortest"));
+        let arn = or_environment(arn, &environment.role_arn).ok_or("no role is set")?;
+        let now_seconds = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let seconds = seconds.filter(|&seconds| seconds > 0).unwrap_or(DEFAULT_DURATION_SECONDS);
+        if seconds < MIN_DURATION_SECONDS {
+            return Err(format!("the key lifetime is {seconds} s; STS requires at least {MIN_DURATION_SECONDS} s"));
         }
-        let sts = match &environment.sts_stand_in {
-            Some(stand_in) => stand_in.clone(),
-            None => sts(or(sts_region, &environment.sts_region), is_in_vpc.unwrap_or(environment.sts_in_vpc))?,
+        let sts = match &environment.sts_override {
+            Some(url) => url.clone(),
+            None => sts_url(
+                or_environment(sts_region, &environment.sts_region),
+                is_in_vpc.unwrap_or(environment.sts_in_vpc),
+            )?,
         };
         Ok(Self {
             arn,
-            session: or(session, &environment.role_session).unwrap_or_else(|| format!("face-enroll-{}", begun())),
+            session: or_environment(session, &environment.role_session)
+                .unwrap_or_else(|| format!("face-enroll-{}", now_seconds())),
             seconds,
-            policy: given(policy),
-            external_id: given(external_id),
+            policy: non_empty(policy),
+            external_id: non_empty(external_id),
             sts,
         })
     }
@@ -96,51 +100,57 @@ impl Role {
         parameters
     }
 
-    async fn ask(&self, query: String, wire: &Wire) -> Result<RawResponse, FetchError> {
+    async fn get(&self, query: String, http: &CredentialsHttp) -> Result<RawResponse, FetchError> {
         let mut url = self.sts.clone();
         url.set_query(Some(&query));
-        wire.ask(wire::peer(&url), Method::GET, url, &[]).await
+        http.send(route_to(&url), Method::GET, url, &[]).await
     }
 }
 
-/// `sts.aliyuncs.com`, or a region's own. Without a region there is none in a VPC, as in the official SDKs.
-fn sts(region: Option<String>, is_in_vpc: bool) -> Result<Url, String> {
+/// URL of STS: `sts.aliyuncs.com`, or the region's endpoint. As in the official SDKs, a VPC endpoint needs a region.
+fn sts_url(region: Option<String>, is_in_vpc: bool) -> Result<Url, String> {
     let host = match region {
         None => "sts.aliyuncs.com".to_owned(),
         Some(region) if !region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') => {
-            return Err("its STS region is none".to_owned());
+            return Err("invalid STS region".to_owned());
         }
         Some(region) => format!("{}.{region}.aliyuncs.com", if is_in_vpc { "sts-vpc" } else { "sts" }),
     };
-    Url::parse(&format!("https://{host}/")).map_err(|_| "its STS region is none".to_owned())
+    Url::parse(&format!("https://{host}/")).map_err(|_| "invalid STS region".to_owned())
 }
 
 /// AssumeRole, signed by `key`.
-pub(super) async fn assume(role: &Role, key: &AccessKey, wire: &Wire) -> Result<TemporaryCredentials, FetchError> {
+pub(super) async fn assume(
+    role: &Role,
+    key: &AccessKey,
+    http: &CredentialsHttp,
+) -> Result<TemporaryCredentials, FetchError> {
     let from = Instant::now();
-    let mut answer = role.ask(signed(role, key, Timestamp::now()), wire).await?;
-    // Our clock may be wrong: then theirs is used, once.
-    if let (Some(now), Some(CodeKind::WrongClock)) = (answer.server_date(), refusal(&answer).map(|(kind, ..)| kind)) {
-        answer = role.ask(signed(role, key, now), wire).await?;
+    let mut response = role.get(signed_query(role, key, Timestamp::now()), http).await?;
+    // Our clock may be wrong: retry once with the server's time.
+    if let (Some(now), Some(CodeClass::WrongClock)) =
+        (response.server_date(), parse_error(&response).map(|(class, ..)| class))
+    {
+        response = role.get(signed_query(role, key, now), http).await?;
     }
-    granted("AssumeRole", format!("RAM role {}", role.arn), &answer, from)
+    parse_response("AssumeRole", format!("RAM role {}", role.arn), &response, from)
 }
 
-/// AssumeRoleWithOIDC. The token is read anew each time: whoever writes it renews it.
+/// AssumeRoleWithOIDC. The token file is read each time, because its owner rotates the token.
 pub(super) async fn assume_with_oidc(
     role: &Role,
     provider_arn: &str,
     token_file: &str,
-    wire: &Wire,
+    http: &CredentialsHttp,
 ) -> Result<TemporaryCredentials, FetchError> {
     let from = Instant::now();
     let token = std::fs::read(token_file)
         .and_then(|bytes| Ok(decode_text(bytes)?))
-        .map_err(|error| FetchError::Unusable(format!("the OIDC token's file {token_file} can't be read: {error}")))?;
+        .map_err(|error| FetchError::Unusable(format!("cannot read OIDC token file {token_file}: {error}")))?;
     let mut parameters = role.parameters("AssumeRoleWithOIDC", Timestamp::now());
     parameters.extend([("OIDCProviderArn", provider_arn.to_owned()), ("OIDCToken", token.trim().to_owned())]);
-    let answer = role.ask(query(&parameters), wire).await?;
-    granted("AssumeRoleWithOIDC", format!("OIDC role {}", role.arn), &answer, from)
+    let response = role.get(query(&parameters), http).await?;
+    parse_response("AssumeRoleWithOIDC", format!("OIDC role {}", role.arn), &response, from)
 }
 
 fn query(parameters: &[(&str, String)]) -> String {
@@ -148,8 +158,8 @@ fn query(parameters: &[(&str, String)]) -> String {
     canonical_query(&pairs)
 }
 
-/// The V1 signature: of the sorted query, with the secret and an `&` behind it.
-fn signed(role: &Role, key: &AccessKey, now: Timestamp) -> String {
+/// Query with its V1 signature. The HMAC key is the secret followed by `&`.
+fn signed_query(role: &Role, key: &AccessKey, now: Timestamp) -> String {
     let mut parameters = role.parameters("AssumeRole", now);
     parameters.extend([
         ("AccessKeyId", key.id().to_owned()),
@@ -170,69 +180,58 @@ fn signature(query: &str, secret: &str) -> String {
     STANDARD.encode(mac.finalize().into_bytes())
 }
 
-fn granted(
+fn parse_response(
     action: &str,
     role: String,
-    answer: &RawResponse,
+    response: &RawResponse,
     from: Instant,
 ) -> Result<TemporaryCredentials, FetchError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
-    struct Granted {
+    struct AssumeRoleResponse {
         credentials: GrantResponse,
     }
-    if let Some((kind, code, message)) = refusal(answer) {
-        let message = match kind {
-            // It quotes what was signed.
-            CodeKind::Signature => format!("{action} for {role}: the access key secret does not belong to its id"),
-            CodeKind::Success
-            | CodeKind::Throttled
-            | CodeKind::ServiceFault
-            | CodeKind::DownloadTimeout
-            | CodeKind::NonceUsed
-            | CodeKind::WrongClock
-            | CodeKind::Credentials
-            | CodeKind::Permission
-            | CodeKind::Account
-            | CodeKind::Endpoint
-            | CodeKind::Refused => format!("{action} for {role}: {message}"),
-        };
-        return Err(match kind {
-            CodeKind::Throttled | CodeKind::ServiceFault | CodeKind::NonceUsed => {
-                let message = format!("{code}: {message}");
+    if let Some((class, code, message)) = parse_error(response) {
+        return Err(match class {
+            CodeClass::Throttled | CodeClass::ServiceFault | CodeClass::NonceUsed => {
+                let message = format!("{code}: {action} for {role}: {message}");
                 FetchError::Unavailable(CallFailure { kind: FailureKind::Service(code), message, request_id: None })
             }
-            CodeKind::Success
-            | CodeKind::DownloadTimeout
-            | CodeKind::WrongClock
-            | CodeKind::Credentials
-            | CodeKind::Signature
-            | CodeKind::Permission
-            | CodeKind::Account
-            | CodeKind::Endpoint
-            | CodeKind::Refused => FetchError::Refused { code, message },
+            // Drop the message, because it quotes the signed string.
+            CodeClass::Fatal(FatalClass::Signature) => {
+                let message = format!("{action} for {role}: the access key secret does not belong to its id");
+                FetchError::Rejected { code, message }
+            }
+            CodeClass::Success
+            | CodeClass::DownloadTimeout
+            | CodeClass::WrongClock
+            | CodeClass::Fatal(
+                FatalClass::Credentials | FatalClass::Permission | FatalClass::Account | FatalClass::Endpoint,
+            )
+            | CodeClass::Refused => FetchError::Rejected { code, message: format!("{action} for {role}: {message}") },
         });
     }
-    let told = answer.body.as_deref().and_then(|body| serde_json::from_slice::<Granted>(body).ok());
-    match told {
-        Some(Granted { credentials }) if answer.status == 200 => {
-            TemporaryCredentials::told(credentials, Some(role), answer, from)
+    let granted = response.body.as_deref().and_then(|body| serde_json::from_slice::<AssumeRoleResponse>(body).ok());
+    match granted {
+        Some(AssumeRoleResponse { credentials }) if response.status == 200 => {
+            TemporaryCredentials::from_response(credentials, Some(role), response, from)
         }
-        Some(_) | None => Err(wire::unreadable("STS", answer.status)),
+        Some(_) | None => Err(unreadable("STS", response.status)),
     }
 }
 
-/// What STS refuses, it gives a `Code` for.
-fn refusal(answer: &RawResponse) -> Option<(CodeKind, ErrorCode, String)> {
+/// Error of STS, which has a `Code`.
+fn parse_error(response: &RawResponse) -> Option<(CodeClass, ErrorCode, String)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
-    struct Refusal {
+    struct ErrorResponse {
         code: String,
         #[serde(default)]
         message: String,
     }
-    let Refusal { code, message } = serde_json::from_slice(answer.body.as_deref()?).ok()?;
-    (answer.status != 200).then(|| (code_kind(&code, answer.status), ErrorCode(shown(&code)), shown(&message)))
+    let ErrorResponse { code, message } = serde_json::from_slice(response.body.as_deref()?).ok()?;
+    (response.status != 200)
+        .then(|| (classify_code(&code, response.status), ErrorCode(sanitize(&code)), sanitize(&message)))
 }
 
 #[cfg(test)]
@@ -241,7 +240,7 @@ mod tests {
 
     /// The example of Alibaba Cloud's page on the V1 signature: DescribeRegions, with `testid` and `testsecret`.
     #[test]
-    fn v1_signature_is_that_of_the_documented_example() {
+    fn v1_signature_matches_the_documented_example() {
         let query = "AccessKeyId=testid&Action=DescribeRegions&Format=XML&SignatureMethod=HMAC-SHA1\
                      &SignatureNonce=3ee8c1b8-83d3-44af-a94f-4e0ad82fd6cf&SignatureVersion=1.0\
                      &Timestamp=2016-02-23T12%3A46%3A24Z&Version=2014-05-26";
@@ -250,7 +249,7 @@ mod tests {
 
     #[test]
     fn sts_host_follows_region_and_network() {
-        let host = |region: Option<&str>, vpc| sts(region.map(str::to_owned), vpc).map(|url| url.to_string());
+        let host = |region: Option<&str>, vpc| sts_url(region.map(str::to_owned), vpc).map(|url| url.to_string());
         assert_eq!(host(None, false).unwrap(), "https://sts.aliyuncs.com/");
         assert_eq!(host(None, true).unwrap(), "https://sts.aliyuncs.com/");
         assert_eq!(host(Some("ap-southeast-1"), false).unwrap(), "https://sts.ap-southeast-1.aliyuncs.com/");
@@ -259,23 +258,23 @@ mod tests {
     }
 
     #[test]
-    fn sts_refusal_differs_from_outage() {
-        let answer =
+    fn sts_rejection_differs_from_outage() {
+        let response =
             |status, body: &str| RawResponse { status, body: Some(body.to_owned().into()), ..RawResponse::default() };
-        let told = |status, body: &str| {
-            granted("AssumeRole", "RAM role r".to_owned(), &answer(status, body), Instant::now()).unwrap_err()
+        let error = |status, body: &str| {
+            parse_response("AssumeRole", "RAM role r".to_owned(), &response(status, body), Instant::now()).unwrap_err()
         };
-        let refused = told(403, r#"{"Code":"NoPermission","Message":"not you"}"#);
-        assert_eq!(refused.to_string(), "refused (NoPermission): AssumeRole for RAM role r: not you");
-        let refused = told(400, r#"{"Code":"SignatureDoesNotMatch","Message":"string to sign is:GET&planted"}"#);
-        assert!(matches!(&refused, FetchError::Refused { .. }) && !refused.to_string().contains("planted"));
+        let rejected = error(403, r#"{"Code":"NoPermission","Message":"not you"}"#);
+        assert_eq!(rejected.to_string(), "rejected (NoPermission): AssumeRole for RAM role r: not you");
+        let rejected = error(400, r#"{"Code":"SignatureDoesNotMatch","Message":"string to sign is:GET&planted"}"#);
+        assert!(matches!(&rejected, FetchError::Rejected { .. }) && !rejected.to_string().contains("planted"));
         for (status, body) in [
             (400, r#"{"Code":"Throttling.User","Message":""}"#),
             (503, r#"{"Code":"ServiceUnavailable"}"#),
             (502, "<html>"),
             (200, "{}"),
         ] {
-            assert!(matches!(told(status, body), FetchError::Unavailable(_)), "{status} {body}");
+            assert!(matches!(error(status, body), FetchError::Unavailable(_)), "{status} {body}");
         }
     }
 }

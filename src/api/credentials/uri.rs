@@ -1,41 +1,41 @@
-//! A key from a credentials URI: a local program that gives keys, or one behind TLS.
+//! Credentials from a URI: a local server, or a remote one over TLS.
 
 use reqwest::{Method, Url};
 use tokio::time::Instant;
 
 use super::{
     error::FetchError,
-    grant::{TemporaryCredentials, successful},
-    wire::{self, Peer, Wire, unreadable},
+    http::{CredentialsHttp, Route, route_to, unreadable},
+    temporary::{TemporaryCredentials, parse_success},
 };
 
-/// `http://` goes to this machine, to a link-local address and to the metadata service's alone: whoever listens on the
-/// way would have the key. Its path and query may hold a secret, so that only its host is ever shown.
+/// A credentials URI. `http://` is allowed only for loopback, link-local and the metadata service, because the key could
+/// be read on the way. Path and query may hold a secret, so only the host is shown.
 pub(super) struct CredentialsUri(Url);
 
 impl CredentialsUri {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|_| "it is no URL")?;
-        match (url.scheme(), wire::peer(&url)) {
-            ("https", _) | ("http", Peer::Near) => {}
-            ("http", Peer::Outward | Peer::Metadata) => {
-                return Err("http:// goes to this machine or a link-local address alone; use https://".to_owned());
+        let url = Url::parse(text).map_err(|_| "invalid URL")?;
+        match (url.scheme(), route_to(&url)) {
+            ("https", _) | ("http", Route::Local) => {}
+            ("http", Route::Public | Route::Metadata) => {
+                return Err("http:// is allowed only for loopback and link-local addresses; use https://".to_owned());
             }
-            (_, _) => return Err("it is no http:// or https:// URL".to_owned()),
+            (_, _) => return Err("the URL must be http:// or https://".to_owned()),
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("it names a user, which no request would carry".to_owned());
+            return Err("the URL must not contain a user or password".to_owned());
         }
         Ok(Self(url))
     }
 
-    pub(super) async fn fetch(&self, wire: &Wire) -> Result<TemporaryCredentials, FetchError> {
+    pub(super) async fn fetch(&self, http: &CredentialsHttp) -> Result<TemporaryCredentials, FetchError> {
         let from = Instant::now();
-        let answer = wire.ask(wire::peer(&self.0), Method::GET, self.0.clone(), &[]).await?;
+        let response = http.send(route_to(&self.0), Method::GET, self.0.clone(), &[]).await?;
         let host = self.0.host_str().unwrap_or_default();
-        let body = answer.body.as_deref().filter(|_| answer.status == 200);
-        let told = body.and_then(successful).ok_or_else(|| unreadable(host, answer.status))?;
-        TemporaryCredentials::told(told, Some(format!("the key of {host}")), &answer, from)
+        let body = response.body.as_deref().filter(|_| response.status == 200);
+        let granted = body.and_then(parse_success).ok_or_else(|| unreadable(host, response.status))?;
+        TemporaryCredentials::from_response(granted, Some(format!("the key of {host}")), &response, from)
     }
 }
 
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cleartext_goes_to_what_is_near_alone() {
+    fn http_is_for_local_addresses_only() {
         for fine in [
             "https://keys.example/a?b",
             "http://127.0.0.1:1/a",

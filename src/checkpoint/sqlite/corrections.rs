@@ -1,47 +1,48 @@
-//! Rows of an export that name a refused row of another source.
+//! Rows of an export that name a rejected row of another source.
 //!
-//! One that can be an item removes the refused row. One that can't leaves it refused, with the present reason. Neither
-//! takes the place of an item that another row names. If the old manifest comes again as it was, its row is refused again.
+//! A row that is now a valid item removes the rejected row. One that is still invalid leaves it rejected with the current
+//! reason. Neither takes over an item that another row names. If the old manifest is read again unchanged, its row is
+//! rejected again.
 
 use rusqlite::{OptionalExtension, Result};
 
 use super::{
     SqliteStore,
-    ingest::{Known, row_number},
+    ingest::{ExistingItem, row_number},
 };
 use crate::{
     checkpoint::store::SourceId,
     domain::{Item, ItemState, Origin, RowError, RowErrorKind},
 };
 
-/// A row that could not become an item.
+/// A row that is not a valid item.
 pub(super) struct RowFault {
     source: i64,
     row: i64,
     code: String,
 }
 
-/// What a row is, with respect to the refused row that it may name.
+/// How a row relates to the rejected row that it may name.
 pub(super) enum RowResolution {
-    /// An ordinary row.
+    /// It names no rejected row.
     Plain,
-    /// An item that removes this refused row.
+    /// It is a valid item and removes this rejected row.
     Corrects(RowFault),
-    /// The refused row that it names stays refused; there is nothing more to take in.
+    /// The rejected row that it names stays rejected; nothing else is ingested.
     StillInvalid,
-    /// It was refused because another row has its id, and that one still has it.
-    Duplicate(Known),
+    /// It was rejected because another row has its id, and that row still has it.
+    Duplicate(ExistingItem),
 }
 
 impl SqliteStore {
-    /// See [`RowResolution`]. A row that is still invalid gives its refused row the present reason.
+    /// Resolves the row that an export row names. A row that is still invalid updates the reason of its rejected row.
     pub(super) fn resolve_row(
         &mut self,
         source: SourceId,
         row: &std::result::Result<Item, RowError>,
     ) -> Result<RowResolution> {
         let origin = row.as_ref().map_or_else(|error| &error.fields.origin, |item| &item.origin);
-        // A manifest that was replaced by its own export is read anew.
+        // A manifest that was replaced by its own export is an ordinary source.
         let Some(origin) = origin.as_deref().filter(|origin| origin.source != self.source(source).name) else {
             return Ok(RowResolution::Plain);
         };
@@ -50,7 +51,7 @@ impl SqliteStore {
             Ok(item) => item,
             Err(error) => {
                 let Some(fault) = fault else { return Ok(RowResolution::Plain) };
-                self.restate_fault(source, &fault, error.row, error.defect, &error.message)?;
+                self.update_fault(source, &fault, error.row, error.defect, &error.message)?;
                 return Ok(RowResolution::StillInvalid);
             }
         };
@@ -59,7 +60,7 @@ impl SqliteStore {
         Ok(match (holder, fault) {
             (Some(holder), Some(fault)) => {
                 let message = self.duplicate_message(source, &holder);
-                self.restate_fault(source, &fault, item.row, RowErrorKind::DuplicateUserId, &message)?;
+                self.update_fault(source, &fault, item.row, RowErrorKind::DuplicateUserId, &message)?;
                 RowResolution::StillInvalid
             }
             (Some(holder), None) => RowResolution::Duplicate(holder),
@@ -82,21 +83,21 @@ impl SqliteStore {
                 "SELECT f.source_id, f.row, f.code FROM row_faults AS f JOIN sources AS s ON s.id = f.source_id
                  WHERE s.name = ?1 AND f.row = ?2",
             )?
-            .query_row((&origin.source, row_number(origin.row)), |found| {
-                Ok(RowFault { source: found.get(0)?, row: found.get(1)?, code: found.get(2)? })
+            .query_row((&origin.source, row_number(origin.row)), |row| {
+                Ok(RowFault { source: row.get(0)?, row: row.get(1)?, code: row.get(2)? })
             })
             .optional()
     }
 
-    /// Was the item named last by this very row? While the refused row is there, only with the same photo: the file may be a
-    /// later export under the same name.
-    fn is_same_row(&self, known: &Known, source: SourceId, item: &Item, needs_same_photo: bool) -> bool {
+    /// Whether this row was the last to name the item. While the rejected row exists, the photo must be the same too: the
+    /// file may be a later export under the same name.
+    fn is_same_row(&self, known: &ExistingItem, source: SourceId, item: &Item, needs_same_photo: bool) -> bool {
         known.is_at(source, item.row)
-            && !(needs_same_photo && known.names_another(&item.picture, &self.source(source).root))
+            && !(needs_same_photo && known.has_other_photo(&item.picture, &self.source(source).root))
     }
 
-    /// The fields stay those of the refused row's own manifest.
-    fn restate_fault(
+    /// Updates the reason of a rejected row; its fields stay those of its own manifest.
+    fn update_fault(
         &mut self,
         source: SourceId,
         fault: &RowFault,

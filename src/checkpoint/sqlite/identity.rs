@@ -1,9 +1,8 @@
-//! Is this the checkpoint that the last run wrote?
+//! Detects a checkpoint that is not the one the last run wrote.
 //!
-//! Its contents can't tell: an older copy looks the same. So the epoch, which each run takes further at its beginning and
-//! at its end, is remembered outside of them too, by the lock file beside it and by an attribute of the file; and the
-//! contents remember which file they were written to. Numbers of devices and machines change across reboots and
-//! containers, so they prove nothing.
+//! The contents alone can't show it, because an older copy looks the same. Each run therefore advances an epoch when it
+//! starts and when it ends, which is also stored in the lock file and in an attribute of the file; and the contents store
+//! which file they were written to. Device and machine numbers change across reboots and containers, so they prove nothing.
 
 use std::{
     fmt,
@@ -15,17 +14,17 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use super::SqliteStore;
+use super::{SqliteStore, set_setting, setting};
 use crate::checkpoint::{Lock, StoreError};
 
-/// The name of the setting that holds [`FileIdentity`].
+/// Name of the setting that stores the [`FileIdentity`].
 pub(super) const SETTING: &str = "file";
 
-/// A file within its file system: it outlives reboots, mounts and renames, and no copy has the same.
+/// Identity of a file within its file system. It survives reboots, mounts and renames; every copy has another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileIdentity {
     inode: u64,
-    /// Nanoseconds since 1970. None: the file system does not know it.
+    /// Creation time in nanoseconds since 1970; `None` if the file system does not record it.
     born: Option<u128>,
 }
 
@@ -34,7 +33,7 @@ impl FileIdentity {
         file.metadata().map(|found| Self::from(&found))
     }
 
-    /// A number of a removed file may be given to another one, born later.
+    /// Compares creation times too, because a file system reuses the inode of a removed file.
     fn is_same(self, other: Self) -> bool {
         let born = self.born.zip(other.born);
         self.inode == other.inode && born.is_none_or(|(one, other)| one == other)
@@ -66,65 +65,60 @@ impl FromStr for FileIdentity {
     }
 }
 
-/// What is known of a checkpoint when a run begins on it.
+/// Facts about a checkpoint at the start of a run.
 #[derive(Debug, Clone, Copy)]
 struct Evidence {
-    /// As its contents say.
+    /// Epoch in the contents.
     epoch: u64,
-    /// As the lock file says; 0: it knows none, or is not there.
+    /// Epoch in the lock file; 0 without a lock file or an epoch in it.
     lock_epoch: u64,
-    /// The last that anything outside of the contents knows.
+    /// Largest epoch recorded outside the contents.
     last_epoch: u64,
-    /// Did the last run on it begin and not end? Then a copy may have been taken meanwhile, with its lock file.
-    was_cut_off: bool,
-    /// The file that the last run wrote. None: a version wrote it that did not remember.
+    /// Whether the last run started and did not end. A copy may have been taken during it, with its lock file.
+    was_killed: bool,
+    /// File that the last run wrote; `None` if an older version wrote it, which did not record the file.
     written: Option<FileIdentity>,
+    /// File that is open now.
     found: Option<FileIdentity>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// It knows all that was sent.
+    /// It knows everything that was sent.
     Current,
-    /// It is new, where there was another one.
+    /// It is new and replaces another one.
     New,
     /// It is older than the last run.
     Behind,
-    /// It is a copy, and nothing says that it is not older.
+    /// It is a copy, and nothing proves that it is not older.
     Unproven,
 }
 
 impl Evidence {
     fn judge(self) -> Verdict {
-        let is_of_this_epoch = self.lock_epoch == self.epoch;
+        let has_current_lock = self.lock_epoch == self.epoch;
         match self.written.zip(self.found) {
             _ if self.epoch == 0 && self.last_epoch > 0 => Verdict::New,
             _ if self.epoch < self.last_epoch => Verdict::Behind,
             _ if self.epoch == 0 => Verdict::Current,
-            _ if is_of_this_epoch && !self.was_cut_off => Verdict::Current,
+            _ if has_current_lock && !self.was_killed => Verdict::Current,
             Some((written, found)) if written.is_same(found) => Verdict::Current,
-            None if is_of_this_epoch => Verdict::Current,
+            None if has_current_lock => Verdict::Current,
             Some(_) | None => Verdict::Unproven,
         }
     }
 }
 
 impl SqliteStore {
-    /// Does the checkpoint know what the last run on it sent? False: it is a new one where there was another.
+    /// Whether the checkpoint knows what the last run sent. `false` if it is new and replaces another one; an error if it is
+    /// stale or a copy.
     pub fn is_current(&self, lock: &Lock, path: &Path) -> Result<bool, StoreError> {
-        let was_cut_off = || {
-            self.db.query_row(
-                "SELECT EXISTS (SELECT 1 FROM runs WHERE id = (SELECT max(id) FROM runs) AND ended_at IS NULL)",
-                [],
-                |row| row.get(0),
-            )
-        };
-        let written = self.setting(SETTING).map_err(StoreError::sqlite("reading which file it is"))?;
+        let written = setting(&self.db, SETTING).map_err(StoreError::sqlite("reading its file identity"))?;
         let evidence = Evidence {
             epoch: self.epoch()?,
             lock_epoch: lock.epoch(),
             last_epoch: lock.last_epoch(),
-            was_cut_off: was_cut_off().map_err(StoreError::sqlite("reading its runs"))?,
+            was_killed: self.was_last_run_killed().map_err(StoreError::sqlite("reading its runs"))?,
             written: written.and_then(|text| text.parse().ok()),
             found: FileIdentity::of(&self.file).ok(),
         };
@@ -136,12 +130,10 @@ impl SqliteStore {
         }
     }
 
-    /// From now on, every run asks before each send: what is not in here may have been sent all the same.
+    /// Marks the checkpoint as incomplete: from now on every run queries the service before each send, because items that
+    /// are not in it may have been sent.
     pub fn note_incomplete(&mut self) -> Result<(), StoreError> {
-        self.db
-            .execute("INSERT INTO settings (name, value) VALUES ('incomplete', '1') ON CONFLICT DO NOTHING", [])
-            .map(drop)
-            .map_err(StoreError::sqlite("noting that it does not know all"))
+        set_setting(&self.db, "incomplete", "1").map_err(StoreError::sqlite("marking it as incomplete"))
     }
 }
 
@@ -155,7 +147,7 @@ mod tests {
     const OTHER: FileIdentity = FileIdentity { inode: 8, born: Some(1_700_000_000_123_456_789) };
 
     fn evidence() -> Evidence {
-        Evidence { epoch: 4, lock_epoch: 4, last_epoch: 4, was_cut_off: false, written: Some(THIS), found: Some(THIS) }
+        Evidence { epoch: 4, lock_epoch: 4, last_epoch: 4, was_killed: false, written: Some(THIS), found: Some(THIS) }
     }
 
     #[test]
@@ -163,15 +155,15 @@ mod tests {
         let copy = Evidence { found: Some(OTHER), ..evidence() };
         for (evidence, expected) in [
             (evidence(), Verdict::Current),
-            (Evidence { was_cut_off: true, ..evidence() }, Verdict::Current),
+            (Evidence { was_killed: true, ..evidence() }, Verdict::Current),
             (Evidence { lock_epoch: 0, last_epoch: 0, ..evidence() }, Verdict::Current),
-            (Evidence { lock_epoch: 3, last_epoch: 3, was_cut_off: true, ..evidence() }, Verdict::Current),
+            (Evidence { lock_epoch: 3, last_epoch: 3, was_killed: true, ..evidence() }, Verdict::Current),
             (copy, Verdict::Current),
-            (Evidence { was_cut_off: true, ..copy }, Verdict::Unproven),
+            (Evidence { was_killed: true, ..copy }, Verdict::Unproven),
             (Evidence { lock_epoch: 0, last_epoch: 0, ..copy }, Verdict::Unproven),
             (Evidence { lock_epoch: 3, last_epoch: 3, ..copy }, Verdict::Unproven),
-            // Of a version that did not remember the file.
-            (Evidence { written: None, was_cut_off: true, ..evidence() }, Verdict::Current),
+            // Written by a version that did not record the file.
+            (Evidence { written: None, was_killed: true, ..evidence() }, Verdict::Current),
             (Evidence { written: None, lock_epoch: 0, last_epoch: 0, ..evidence() }, Verdict::Unproven),
             // Older contents in the same file.
             (Evidence { lock_epoch: 0, last_epoch: 5, ..evidence() }, Verdict::Behind),
@@ -198,12 +190,12 @@ mod tests {
             prop_assert_eq!(identity.to_string().parse(), Ok(identity));
         }
 
-        /// A run that began on another file, and of which nothing outside of it tells, may know more.
+        /// A run on another file, of which nothing outside that file knows, may have sent more.
         #[test]
-        fn copy_without_proof_is_never_taken_for_current(epoch in 1..9u64, lock in 0..9u64, attribute in 0..9u64, was_cut_off: bool) {
+        fn copy_without_proof_is_never_taken_for_current(epoch in 1..9u64, lock in 0..9u64, attribute in 0..9u64, was_killed: bool) {
             let last_epoch = lock.max(attribute);
-            let copy = Evidence { epoch, lock_epoch: lock, last_epoch, was_cut_off, written: Some(THIS), found: Some(OTHER) };
-            let is_proven = lock == epoch && last_epoch == epoch && !was_cut_off;
+            let copy = Evidence { epoch, lock_epoch: lock, last_epoch, was_killed, written: Some(THIS), found: Some(OTHER) };
+            let is_proven = lock == epoch && last_epoch == epoch && !was_killed;
             prop_assert_eq!(copy.judge() == Verdict::Current, is_proven);
         }
     }

@@ -1,4 +1,4 @@
-//! Rows into the checkpoint. The same rows again change nothing; that is what makes a second run a resumption.
+//! Ingests rows into the checkpoint. Ingesting the same rows again changes nothing, so that a second run resumes the first.
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
@@ -7,10 +7,12 @@ use rusqlite::{
     types::{ToSqlOutput, Value, ValueRef},
 };
 
-use super::{SqliteStore, corrections::RowResolution, reopened, rows};
+use super::{SqliteStore, corrections::RowResolution, requeued_columns, rows};
 use crate::{
     checkpoint::store::{Batch, EnrolledItem, Ingested, RejectedItem, SourceId, StoredPhoto},
-    domain::{Digest, FaceGroupCode, Item, ItemId, ItemState, PhotoSource, RawFields, RowError, RowErrorKind},
+    domain::{
+        Digest, FaceGroupCode, FileStamp, Item, ItemId, ItemState, PhotoSource, RawFields, RowError, RowErrorKind,
+    },
 };
 
 /// A source of this run.
@@ -22,67 +24,40 @@ pub(super) struct OpenSource {
     generation: i64,
 }
 
-/// The items that this run's sources have named so far, one bit each: 10 million rows take 1.25 MB.
+/// Counts of items by the source that was the last to name them, so that vanished items are counted without a scan.
 #[derive(Debug, Default)]
-pub(super) struct Seen(Vec<u64>);
-
-impl Seen {
-    /// Marks the item. True if it was marked already.
-    fn mark(&mut self, item: ItemId) -> bool {
-        let (word, bit) = Self::place(item);
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
-        }
-        let was = self.0[word] & bit != 0;
-        self.0[word] |= bit;
-        was
-    }
-
-    pub(super) fn has(&self, item: ItemId) -> bool {
-        let (word, bit) = Self::place(item);
-        self.0.get(word).is_some_and(|bits| bits & bit != 0)
-    }
-
-    fn place(item: ItemId) -> (usize, u64) {
-        let n = usize::try_from(item.0).expect("SQLite numbers rows from 1");
-        (n / 64, 1 << (n % 64))
-    }
-}
-
-/// How many items each source was the last to name: what vanishes from it is told without a scan.
-#[derive(Debug, Default)]
-pub(super) struct OfSource {
-    /// In this run.
-    named: HashMap<SourceId, i64>,
+pub(super) struct SourceCounts {
+    /// Items named in this run.
+    seen: HashMap<SourceId, i64>,
     /// Changes of this transaction.
-    moved: HashMap<SourceId, i64>,
+    delta: HashMap<SourceId, i64>,
 }
 
-impl OfSource {
-    fn named(&mut self, source: SourceId) {
-        *self.named.entry(source).or_default() += 1;
+impl SourceCounts {
+    fn on_seen(&mut self, source: SourceId) {
+        *self.seen.entry(source).or_default() += 1;
     }
 
-    fn added(&mut self, source: SourceId, items: i64) {
-        *self.named.entry(source).or_default() += items;
-        *self.moved.entry(source).or_default() += items;
+    fn on_inserted(&mut self, source: SourceId, items: i64) {
+        *self.seen.entry(source).or_default() += items;
+        *self.delta.entry(source).or_default() += items;
     }
 
-    fn moved(&mut self, from: SourceId, to: SourceId) {
-        *self.moved.entry(from).or_default() -= 1;
-        *self.moved.entry(to).or_default() += 1;
+    fn on_reassigned(&mut self, from: SourceId, to: SourceId) {
+        *self.delta.entry(from).or_default() -= 1;
+        *self.delta.entry(to).or_default() += 1;
     }
 
     pub(super) fn flush(&mut self, db: &Connection) -> Result<()> {
-        for (source, n) in self.moved.drain() {
+        for (source, n) in self.delta.drain() {
             db.prepare_cached("UPDATE sources SET items = items + ?2 WHERE id = ?1")?.execute((source.0, n))?;
         }
         Ok(())
     }
 }
 
-/// An item as it was before this row.
-pub(super) struct Known {
+/// An item as it was before the current row.
+pub(super) struct ExistingItem {
     pub(super) item: ItemId,
     state: ItemState,
     code: Option<String>,
@@ -91,11 +66,11 @@ pub(super) struct Known {
     path: Value,
     url: Option<String>,
     extra: Option<String>,
-    stamp: Option<crate::domain::FileStamp>,
+    stamp: Option<FileStamp>,
     digest: Option<Digest>,
 }
 
-impl TryFrom<&Row<'_>> for Known {
+impl TryFrom<&Row<'_>> for ExistingItem {
     type Error = rusqlite::Error;
     fn try_from(row: &Row<'_>) -> Result<Self> {
         Ok(Self {
@@ -113,20 +88,20 @@ impl TryFrom<&Row<'_>> for Known {
     }
 }
 
-impl Known {
-    /// Is that where it was named last?
+impl ExistingItem {
+    /// Whether this row was the last to name the item.
     pub(super) fn is_at(&self, source: SourceId, row: u64) -> bool {
         (self.source, self.row) == (source.0, row_number(row))
     }
 
-    /// Does a row of a source with this root name another photo, or the same by another path?
-    pub(super) fn names_another(&self, picture: &PhotoSource, root: &Path) -> bool {
-        (ValueRef::from(&self.path), self.url.as_deref()) != stored(picture, root)
+    /// Whether a row of a source with this root names another photo, or the same photo by another path.
+    pub(super) fn has_other_photo(&self, picture: &PhotoSource, root: &Path) -> bool {
+        (ValueRef::from(&self.path), self.url.as_deref()) != photo_columns(picture, root)
     }
 
-    /// What is to be looked at to tell whether the photo is another one. A link is another one if it leads elsewhere;
-    /// what stands behind its question mark is a signature that is made anew each night.
-    fn photo(&self, now: &PhotoSource, root: &Arc<Path>, names_another: bool) -> Option<StoredPhoto> {
+    /// Photo to check for a change. A URL is compared without its query string, because signatures in it change every
+    /// night.
+    fn photo(&self, now: &PhotoSource, root: &Arc<Path>, has_other_photo: bool) -> Option<StoredPhoto> {
         let bare = |url: &str| url.split(['?', '#']).next().unwrap_or_default().to_owned();
         match (now, &self.url) {
             (PhotoSource::Url(now), Some(before)) if bare(&now.0) == bare(before) => None,
@@ -134,15 +109,15 @@ impl Known {
             (PhotoSource::Path(path), None) => Some(StoredPhoto::File {
                 path: path.clone(),
                 root: root.clone(),
-                stamp: self.stamp.filter(|_| !names_another),
+                stamp: self.stamp.filter(|_| !has_other_photo),
                 digest: self.digest,
             }),
         }
     }
 }
 
-/// The path or the link, as its column has it.
-fn stored<'a>(picture: &'a PhotoSource, root: &Path) -> (ValueRef<'a>, Option<&'a str>) {
+/// Values of the columns `path` and `url`.
+fn photo_columns<'a>(picture: &'a PhotoSource, root: &Path) -> (ValueRef<'a>, Option<&'a str>) {
     match picture {
         PhotoSource::Path(path) => (rows::path_value(path, root), None),
         PhotoSource::Url(url) => (ValueRef::Null, Some(url.0.as_str())),
@@ -153,8 +128,8 @@ pub(super) fn row_number(row: u64) -> i64 {
     i64::try_from(row).unwrap_or(i64::MAX)
 }
 
-/// Rows that are taken for new after one that was, among known ones.
-const AHEAD: usize = 64;
+/// Maximum number of rows tried as new after one new row among known ones.
+const MAX_LOOKAHEAD: usize = 64;
 
 impl SqliteStore {
     pub(super) fn open_source_row(&mut self, name: &str, root: &Path) -> Result<SourceId> {
@@ -172,12 +147,12 @@ impl SqliteStore {
         Ok(SourceId(id))
     }
 
-    /// A row mostly fares as the one before it did: a new manifest is taken in, an old one is found again.
+    /// Ingests rows. It expects each row to be new or known like the one before it, as in a new or an old manifest.
     pub(super) fn ingest_rows(&mut self, batch: &Batch) -> Result<Ingested> {
         let mut ingested = Ingested::default();
         let mut rest = batch.rows.as_slice();
         while let Some(row) = rest.first() {
-            let taken = match (self.resolve_row(batch.source, row)?, row) {
+            let consumed = match (self.resolve_row(batch.source, row)?, row) {
                 (RowResolution::StillInvalid, _) => 1,
                 (RowResolution::Duplicate(first), Ok(item)) => {
                     self.ingest_duplicate(batch.source, item, &first)?;
@@ -203,31 +178,31 @@ impl SqliteStore {
                         self.ingest_known(batch.source, item, &known, &mut ingested)?;
                         1
                     } else {
-                        // Where known and new ones take turns, few are made ready at once.
-                        let ahead = if self.expects_known { AHEAD.min(rest.len()) } else { rest.len() };
-                        // Whatever a row of an export stands for is looked for first, one by one.
+                        // If known and new rows alternate, few are prepared at once.
+                        let ahead = if self.expects_known { MAX_LOOKAHEAD.min(rest.len()) } else { rest.len() };
+                        // Rows of an export are resolved one by one.
                         let is_plain = |row: &&std::result::Result<Item, RowError>| {
                             row.as_ref().is_ok_and(|item| item.origin.is_none())
                         };
                         let plain = 1 + rest[1..ahead].iter().take_while(is_plain).count();
-                        let added = self.insert_new(batch.source, &rest[..plain])?;
-                        self.expects_known = rest.get(added).is_some_and(Result::is_ok);
-                        added
+                        let inserted = self.insert_new(batch.source, &rest[..plain])?;
+                        self.expects_known = rest.get(inserted).is_some_and(Result::is_ok);
+                        inserted
                     }
                 }
             };
-            rest = &rest[taken..];
+            rest = &rest[consumed..];
         }
         Ok(ingested)
     }
 
-    /// Takes in rows for as long as they are new, and says how many.
+    /// Inserts rows up to the first known one. Returns how many.
     fn insert_new(&mut self, source: SourceId, rows: &[Result<Item, RowError>]) -> Result<usize> {
         let mut groups = Vec::with_capacity(rows.len());
         for item in rows.iter().flatten() {
             groups.push(self.group_id(&item.group)?);
         }
-        // Without RETURNING, which builds a table for each row.
+        // No RETURNING: it builds a temporary table for each row.
         let mut insert = self.db.prepare_cached(
             "INSERT INTO items (user, group_id, source_id, row, path, url, extra)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (user, group_id) DO NOTHING",
@@ -235,7 +210,7 @@ impl SqliteStore {
         let root = &self.source(source).root;
         let mut new = Vec::with_capacity(groups.len());
         for (item, group) in rows.iter().flatten().zip(groups) {
-            let (path, url) = stored(&item.picture, root);
+            let (path, url) = photo_columns(&item.picture, root);
             let (row, extra) = (row_number(item.row), rows::extra_text(&item.extra));
             let path = ToSqlOutput::Borrowed(path);
             if insert.execute((item.user.as_str(), group, source.0, row, path, url, &extra))? == 0 {
@@ -244,46 +219,52 @@ impl SqliteStore {
             new.push(ItemId(self.db.last_insert_rowid()));
         }
         drop(insert);
-        let added = new.len();
+        let inserted = new.len();
         for item in new {
-            self.seen.mark(item);
+            self.seen.insert(item);
         }
-        self.of_source.added(source, added as i64);
-        self.tally.add(ItemState::Pending, None, added as i64);
-        Ok(added)
+        self.source_counts.on_inserted(source, inserted as i64);
+        self.tally.add(ItemState::Pending, None, inserted as i64);
+        Ok(inserted)
     }
 
-    fn ingest_known(&mut self, source: SourceId, item: &Item, known: &Known, ingested: &mut Ingested) -> Result<()> {
-        if self.seen.mark(known.item) {
+    fn ingest_known(
+        &mut self,
+        source: SourceId,
+        item: &Item,
+        known: &ExistingItem,
+        ingested: &mut Ingested,
+    ) -> Result<()> {
+        if !self.seen.insert(known.item) {
             return self.ingest_duplicate(source, item, known);
         }
-        let (path, url) = stored(&item.picture, &self.source(source).root);
+        let (path, url) = photo_columns(&item.picture, &self.source(source).root);
         let (row, extra) = (row_number(item.row), rows::extra_text(&item.extra));
-        self.of_source.named(source);
+        self.source_counts.on_seen(source);
         if known.source != source.0 {
-            self.of_source.moved(SourceId(known.source), source);
+            self.source_counts.on_reassigned(SourceId(known.source), source);
         }
         if (known.source, known.row, &known.extra) != (source.0, row, &extra) {
             self.db
                 .prepare_cached("UPDATE items SET source_id = ?2, row = ?3, extra = ?4 WHERE id = ?1")?
                 .execute((known.item.0, source.0, row, &extra))?;
         }
-        let names_another = known.names_another(&item.picture, &self.source(source).root);
+        let has_other_photo = known.has_other_photo(&item.picture, &self.source(source).root);
         match known.state {
-            // What may have been sent is asked about first.
+            // The service is queried about these before anything changes.
             ItemState::Sending | ItemState::InDoubt => {}
             ItemState::Enrolled => {
-                let photo = known.photo(&item.picture, &self.source(source).root, names_another);
-                if names_another {
-                    self.point_to(known.item, path, url)?;
+                let photo = known.photo(&item.picture, &self.source(source).root, has_other_photo);
+                if has_other_photo {
+                    self.update_photo(known.item, path, url)?;
                 }
                 ingested.enrolled_items.extend(photo.map(|photo| EnrolledItem { item: known.item, photo }));
             }
-            ItemState::Pending if names_another => self.point_to(known.item, path, url)?,
+            ItemState::Pending if has_other_photo => self.update_photo(known.item, path, url)?,
             ItemState::Pending => {}
-            ItemState::Rejected | ItemState::Failed if names_another => {
-                self.point_to(known.item, path, url)?;
-                self.reopen_item(known.item, known.state, known.code.as_deref())?;
+            ItemState::Rejected | ItemState::Failed if has_other_photo => {
+                self.update_photo(known.item, path, url)?;
+                self.requeue_item(known.item, known.state, known.code.as_deref())?;
             }
             ItemState::Rejected => {
                 if let PhotoSource::Path(path) = &item.picture {
@@ -296,8 +277,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// The same id twice in one manifest: the first row keeps it.
-    fn ingest_duplicate(&mut self, source: SourceId, item: &Item, first: &Known) -> Result<()> {
+    /// Rejects a row with the id of an earlier one, which keeps it.
+    fn ingest_duplicate(&mut self, source: SourceId, item: &Item, first: &ExistingItem) -> Result<()> {
         let (path, url) = match &item.picture {
             PhotoSource::Path(path) => (Some(path.to_string_lossy().into_owned()), None),
             PhotoSource::Url(url) => (None, Some(url.0.clone())),
@@ -320,7 +301,7 @@ impl SqliteStore {
         )
     }
 
-    pub(super) fn duplicate_message(&self, source: SourceId, first: &Known) -> String {
+    pub(super) fn duplicate_message(&self, source: SourceId, first: &ExistingItem) -> String {
         let is_open = self.sources.iter().any(|open| open.id.0 == first.source);
         let elsewhere = if is_open && first.source != source.0 {
             format!(" of {}", self.name_of(SourceId(first.source)))
@@ -333,7 +314,7 @@ impl SqliteStore {
         )
     }
 
-    /// An open source's name alone, without its folder: a report may be read by others.
+    /// File name of an open source, without its directory, because others may read reports.
     pub(super) fn name_of(&self, source: SourceId) -> String {
         Path::new(&self.source(source).name).file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
@@ -344,7 +325,7 @@ impl SqliteStore {
         let before: Option<String> = self
             .db
             .prepare_cached("SELECT code FROM row_faults WHERE source_id = ?1 AND row = ?2")?
-            .query_row((source.0, row), |found| found.get(0))
+            .query_row((source.0, row), |row| row.get(0))
             .optional()?;
         if let Some(before) = before {
             self.tally.add(ItemState::Rejected, Some(&before), -1);
@@ -372,17 +353,13 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// With what this transaction has changed so far.
-    pub(super) fn count_items(&mut self, source: SourceId) -> Result<u64> {
-        self.of_source.flush(&self.db)?;
+    /// Counts the items of a source, including changes of this transaction.
+    pub(super) fn count_items_of(&mut self, source: SourceId) -> Result<u64> {
+        self.source_counts.flush(&self.db)?;
         self.db.query_row("SELECT items FROM sources WHERE id = ?1", [source.0], |row| row.get(0))
     }
 
-    pub(super) fn write_skipped(&mut self, source: SourceId, files: u64) -> Result<()> {
-        self.db.execute("UPDATE sources SET skipped = ?2 WHERE id = ?1", (source.0, files)).map(drop)
-    }
-
-    /// Rows that the last reading no longer found faulty are gone; items that it no longer named have vanished.
+    /// Removes row faults that this reading did not find again, and counts items that it did not name as vanished.
     pub(super) fn finish_sources(&mut self) -> Result<()> {
         for open in &self.sources {
             let mut outdated = self
@@ -393,36 +370,36 @@ impl SqliteStore {
                 self.tally.add(ItemState::Rejected, Some(&code?), -1);
             }
         }
-        self.of_source.flush(&self.db)?;
+        self.source_counts.flush(&self.db)?;
         for open in &self.sources {
-            let named = self.of_source.named.get(&open.id).copied().unwrap_or_default();
-            self.db.execute("UPDATE sources SET vanished = items - ?2 WHERE id = ?1", (open.id.0, named))?;
+            let seen = self.source_counts.seen.get(&open.id).copied().unwrap_or_default();
+            self.db.execute("UPDATE sources SET vanished = items - ?2 WHERE id = ?1", (open.id.0, seen))?;
         }
         self.is_ingesting = false;
         Ok(())
     }
 
-    pub(super) fn find(&mut self, item: &Item) -> Result<Option<Known>> {
+    pub(super) fn find(&mut self, item: &Item) -> Result<Option<ExistingItem>> {
         let group = self.group_id(&item.group)?;
         self.db
             .prepare_cached(
                 "SELECT id, state, code, source_id, row, path, url, extra, size, mtime_ns, sha256 FROM items
                  WHERE user = ?1 AND group_id = ?2",
             )?
-            .query_row((item.user.as_str(), group), |row| Known::try_from(row))
+            .query_row((item.user.as_str(), group), |row| ExistingItem::try_from(row))
             .optional()
     }
 
-    fn point_to(&self, item: ItemId, path: ValueRef<'_>, url: Option<&str>) -> Result<()> {
+    fn update_photo(&self, item: ItemId, path: ValueRef<'_>, url: Option<&str>) -> Result<()> {
         self.db
             .prepare_cached("UPDATE items SET path = ?2, url = ?3 WHERE id = ?1")?
             .execute((item.0, ToSqlOutput::Borrowed(path), url))
             .map(drop)
     }
 
-    pub(super) fn reopen_item(&mut self, item: ItemId, before: ItemState, code: Option<&str>) -> Result<()> {
+    pub(super) fn requeue_item(&mut self, item: ItemId, before: ItemState, code: Option<&str>) -> Result<()> {
         self.db
-            .prepare_cached(concat!("UPDATE items SET ", reopened!(), " WHERE id = ?1 AND state IN (4, 5)"))?
+            .prepare_cached(concat!("UPDATE items SET ", requeued_columns!(), " WHERE id = ?1 AND state IN (4, 5)"))?
             .execute([item.0])?;
         self.tally.add(before, code, -1);
         self.tally.add(ItemState::Pending, None, 1);

@@ -1,4 +1,4 @@
-//! The checkpoint in one SQLite file: WAL, `synchronous=FULL`, one connection that writes.
+//! The checkpoint as one SQLite file: WAL, `synchronous=FULL`, one connection that writes.
 
 mod corrections;
 mod identity;
@@ -17,11 +17,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use self::{
     identity::FileIdentity,
-    ingest::{OfSource, OpenSource, Seen},
+    ingest::{OpenSource, SourceCounts},
     open::Opened,
     tally::CountsDelta,
 };
@@ -31,7 +31,7 @@ pub use self::{
     reader::Reader,
 };
 use super::{
-    StoreError,
+    ItemSet, StoreError,
     store::{
         Batch, CheckpointState, Claimed, InDoubtRow, Ingested, NewIntent, OutcomeRecord, PhotoCheck, RunStart,
         SourceId, Store,
@@ -44,16 +44,16 @@ use crate::{
     },
 };
 
-/// An item that is to be sent again, as if for the first time.
-macro_rules! reopened {
+/// Assignments that make an item pending as if it had never been sent.
+macro_rules! requeued_columns {
     () => {
         "state = 0, stage = NULL, code = NULL, message = NULL, request_id = NULL, attempts = 0"
     };
 }
-use reopened;
+use requeued_columns;
 
-/// What a [`Claimed`] is made of.
-macro_rules! claimed_columns {
+/// Query for the columns of a [`Claimed`].
+macro_rules! select_claimed {
     () => {
         "SELECT i.id, i.row, i.user, g.code AS group_code, i.path, i.url, i.attempts, i.first_intent_at, i.code,
          i.source_id, i.replaces, s.root
@@ -62,57 +62,58 @@ macro_rules! claimed_columns {
          JOIN sources AS s ON s.id = i.source_id "
     };
 }
-use claimed_columns;
+use select_claimed;
 
-/// That it is one of two states is said as the index `items_open` says it: else SQLite reads every item.
+/// `state IN (1, 2)` repeats the condition of the index `items_open`; without it SQLite scans all items.
 const MARK_SENDING_AS_IN_DOUBT: &str =
     "UPDATE items SET state = 2, code = ?1, message = 'the process ended before the answer came'
      WHERE state = 1 AND state IN (1, 2)";
-/// The same.
+/// Uses `items_open` like [`MARK_SENDING_AS_IN_DOUBT`].
 const SELECT_IN_DOUBT: &str =
-    concat!(claimed_columns!(), "WHERE i.state = 2 AND i.state IN (1, 2) AND i.id > ?1 ORDER BY i.id LIMIT ?2");
+    concat!(select_claimed!(), "WHERE i.state = 2 AND i.state IN (1, 2) AND i.id > ?1 ORDER BY i.id LIMIT ?2");
 
-/// See the module.
+/// Store in one SQLite file.
 pub struct SqliteStore {
     db: Connection,
-    /// See [`Opened`]: it is closed after the connection.
+    /// Must be closed after the connection: see [`Opened`].
     file: File,
     path: PathBuf,
     tally: CountsDelta,
-    /// The row in `runs`.
+    /// Id of this run in `runs`.
     run: i64,
     groups: HashMap<String, i64>,
     sources: Vec<OpenSource>,
-    of_source: OfSource,
-    seen: Seen,
+    source_counts: SourceCounts,
+    /// Items that this run's sources have named so far.
+    seen: ItemSet,
     is_ingesting: bool,
-    /// Was the last row of an item that is known?
+    /// Whether the last row named a known item.
     expects_known: bool,
 }
 
 impl SqliteStore {
-    /// Opens the checkpoint, or makes it, for runs to `binding`: the region, the custom endpoint or the sandbox.
-    pub fn open(path: &Path, binding: &str) -> Result<Self, StoreError> {
+    /// Opens or creates the checkpoint for runs against `target`: the region, the custom endpoint or the sandbox.
+    pub fn open(path: &Path, target: &str) -> Result<Self, StoreError> {
         let opened = open::read_write(path)?;
-        let bind = || -> rusqlite::Result<String> {
-            let db = &opened.db;
-            db.execute("INSERT INTO settings (name, value) VALUES ('binding', ?1) ON CONFLICT DO NOTHING", [binding])?;
-            db.query_row("SELECT value FROM settings WHERE name = 'binding'", [], |row| row.get(0))
+        let bind = || -> rusqlite::Result<Option<String>> {
+            let insert = "INSERT INTO settings (name, value) VALUES ('binding', ?1) ON CONFLICT DO NOTHING";
+            opened.db.execute(insert, [target])?;
+            setting(&opened.db, "binding")
         };
-        let found = bind().map_err(StoreError::sqlite("reading what it belongs to"))?;
-        if found != binding {
-            return Err(StoreError::TargetMismatch { found, wanted: binding.to_owned() });
+        let found = bind().map_err(StoreError::sqlite("reading its target"))?.unwrap_or_default();
+        if found != target {
+            return Err(StoreError::TargetMismatch { found, wanted: target.to_owned() });
         }
         Ok(Self::over(opened, path))
     }
 
-    /// See [`Store::end_run`]; 0 in one that no run has begun on.
+    /// Epoch, as [`Store::end_run`] returns it; 0 before the first run.
     pub fn epoch(&self) -> Result<u64, StoreError> {
-        let epoch = self.setting("epoch").map_err(StoreError::sqlite("reading its epoch"))?;
+        let epoch = setting(&self.db, "epoch").map_err(StoreError::sqlite("reading its epoch"))?;
         Ok(epoch.and_then(|text| text.parse().ok()).unwrap_or(0))
     }
 
-    /// Opens a checkpoint that is there, for a change that sends nothing and so concerns no target.
+    /// Opens a checkpoint for a change that sends nothing and therefore needs no target.
     pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
         open::read_write(path).map(|opened| Self::over(opened, path))
     }
@@ -127,39 +128,39 @@ impl SqliteStore {
             run: 0,
             groups: HashMap::new(),
             sources: Vec::new(),
-            of_source: OfSource::default(),
-            seen: Seen::default(),
+            source_counts: SourceCounts::default(),
+            seen: ItemSet::default(),
             is_ingesting: true,
             expects_known: false,
         }
     }
 
-    /// Items in one of these states go back to pending; only those with this code, if one is given. Says how many.
+    /// Makes items in these states pending again, or only those with `code`. Returns how many.
     pub fn retry(&mut self, states: &[ItemState], code: Option<&str>) -> Result<u64, StoreError> {
-        let mut retry = || -> rusqlite::Result<u64> {
-            let mut reopened = 0;
-            for &state in states.iter().filter(|state| state.can_become(ItemState::Pending)) {
-                let mut by_code = self.db.prepare(
-                    "SELECT code, count(*) FROM items WHERE state = ?1 AND (?2 IS NULL OR code = ?2) GROUP BY code",
-                )?;
-                let mut counted = by_code.query((state as i64, code))?;
-                while let Some(row) = counted.next()? {
-                    let (code, n): (Option<String>, i64) = (row.get(0)?, row.get(1)?);
-                    self.tally.add(state, code.as_deref(), -n);
-                    self.tally.add(ItemState::Pending, None, n);
-                }
-                let changed = self.db.execute(
-                    concat!("UPDATE items SET ", reopened!(), " WHERE state = ?1 AND (?2 IS NULL OR code = ?2)"),
-                    (state as i64, code),
-                )?;
-                reopened += changed as u64;
-            }
-            Ok(reopened)
-        };
-        retry().map_err(StoreError::sqlite("putting items back"))
+        let mut requeued = 0;
+        for &state in states.iter().filter(|state| state.can_become(ItemState::Pending)) {
+            requeued += self
+                .requeue_all(state, "(?2 IS NULL OR code = ?2)", params![state as i64, code])
+                .map_err(StoreError::sqlite("requeuing items"))?;
+        }
+        Ok(requeued)
     }
 
-    /// What was being sent by a process, or a part of one, that is gone: it may have been executed.
+    /// Makes all items in `state` (bound as `?1`) that meet `condition` pending again. Returns how many.
+    fn requeue_all(&mut self, state: ItemState, condition: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
+        let condition = format!("WHERE state = ?1 AND {condition}");
+        let mut by_code = self.db.prepare(&format!("SELECT code, count(*) FROM items {condition} GROUP BY code"))?;
+        let mut by_code = by_code.query(parameters)?;
+        while let Some(row) = by_code.next()? {
+            let (code, n): (Option<String>, i64) = (row.get(0)?, row.get(1)?);
+            self.tally.add(state, code.as_deref(), -n);
+            self.tally.add(ItemState::Pending, None, n);
+        }
+        let requeued = self.db.execute(&format!("UPDATE items SET {} {condition}", requeued_columns!()), parameters)?;
+        Ok(requeued as u64)
+    }
+
+    /// Marks items in doubt that were being sent by a process or a task that is gone: the requests may have been executed.
     fn mark_sending_as_in_doubt(&mut self) -> rusqlite::Result<()> {
         let code = FailureKind::Interrupted.code();
         let changed = self.db.execute(MARK_SENDING_AS_IN_DOUBT, [&code.0])?;
@@ -168,27 +169,20 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// What was refused here, and not by the service, by other rules than these.
+    /// Requeues local rejections that were made under other photo rules.
     fn requeue_after_rule_change(&mut self, rules: &str) -> rusqlite::Result<()> {
-        let known = self.setting("photo_rules")?;
-        if known.is_some_and(|known| known != rules) {
-            let mut by_code =
-                self.db.prepare("SELECT code, count(*) FROM items WHERE state = 4 AND stage = 0 GROUP BY code")?;
-            let mut counted = by_code.query([])?;
-            while let Some(row) = counted.next()? {
-                let (code, n): (Option<String>, i64) = (row.get(0)?, row.get(1)?);
-                self.tally.add(ItemState::Rejected, code.as_deref(), -n);
-                self.tally.add(ItemState::Pending, None, n);
-            }
-            self.db.execute(concat!("UPDATE items SET ", reopened!(), " WHERE state = 4 AND stage = 0"), [])?;
+        if setting(&self.db, "photo_rules")?.is_some_and(|previous| previous != rules) {
+            self.requeue_all(ItemState::Rejected, "stage = 0", params![ItemState::Rejected as i64])?;
         }
-        self.db
-            .execute(
-                "INSERT INTO settings (name, value) VALUES ('photo_rules', ?1)
-                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                [rules],
-            )
-            .map(drop)
+        set_setting(&self.db, "photo_rules", rules)
+    }
+
+    fn was_last_run_killed(&self) -> rusqlite::Result<bool> {
+        self.db.query_row(
+            "SELECT EXISTS (SELECT 1 FROM runs WHERE id = (SELECT max(id) FROM runs) AND ended_at IS NULL)",
+            [],
+            |row| row.get(0),
+        )
     }
 
     fn next_epoch(&self) -> rusqlite::Result<u64> {
@@ -198,24 +192,16 @@ impl SqliteStore {
             [],
             |row| row.get(0),
         )?;
-        // What the run writes from here on, it writes into this file.
+        // Everything the run writes from here on goes into this file.
         if let Ok(file) = FileIdentity::of(&self.file) {
-            self.db.execute(
-                "INSERT INTO settings (name, value) VALUES (?1, ?2)
-                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                (identity::SETTING, file.to_string()),
-            )?;
+            set_setting(&self.db, identity::SETTING, &file.to_string())?;
         }
         Ok(epoch.unsigned_abs())
     }
 
-    fn setting(&self, name: &str) -> rusqlite::Result<Option<String>> {
-        self.db.query_row("SELECT value FROM settings WHERE name = ?1", [name], |row| row.get(0)).optional()
-    }
-
-    /// Items that this run does not send although they are pending: their manifest has not named them (yet).
+    /// Whether a pending item is not sent in this run, because its manifest has not named it (yet).
     fn is_skipped(&self, item: ItemId, source: i64) -> bool {
-        self.sources.iter().any(|open| open.id.0 == source) && !self.seen.has(item)
+        self.sources.iter().any(|open| open.id.0 == source) && !self.seen.contains(item)
     }
 }
 
@@ -227,7 +213,7 @@ impl Store for SqliteStore {
     fn commit(&mut self) -> Result<(), StoreError> {
         let flush = |store: &mut Self| {
             store.tally.flush(&store.db)?;
-            store.of_source.flush(&store.db)
+            store.source_counts.flush(&store.db)
         };
         flush(self).map_err(StoreError::sqlite("counting"))?;
         crash::point("commit.before");
@@ -242,14 +228,10 @@ impl Store for SqliteStore {
             run.rules.as_deref().map_or(Ok(()), |rules| self.requeue_after_rule_change(rules))?;
             self.tally.flush(&self.db)?;
             let runs: i64 = self.db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
-            let was_killed = self.db.query_row(
-                "SELECT EXISTS (SELECT 1 FROM runs WHERE id = (SELECT max(id) FROM runs) AND ended_at IS NULL)",
-                [],
-                |row| row.get(0),
-            )?;
-            let was_purged = self.setting("forgotten")?.is_some() || self.setting("incomplete")?.is_some();
+            let was_killed = self.was_last_run_killed()?;
+            let was_purged = setting(&self.db, "forgotten")?.is_some() || setting(&self.db, "incomplete")?.is_some();
             let epoch = self.next_epoch()?;
-            let learned_rate = self.setting("learned_rate")?.and_then(|text| text.parse().ok());
+            let learned_rate = setting(&self.db, "learned_rate")?.and_then(|text| text.parse().ok());
             self.run = self.db.query_row(
                 "INSERT INTO runs (run_id, access_key, started_at, quota) VALUES (?1, ?2, ?3, ?4) RETURNING id",
                 (&run.id.0, &run.access_key, now_ms(), run.quota),
@@ -278,25 +260,28 @@ impl Store for SqliteStore {
     }
 
     fn ingest(&mut self, batch: &Batch) -> Result<Ingested, StoreError> {
-        let ingested = self.ingest_rows(batch).map_err(StoreError::sqlite("taking rows in"))?;
+        let ingested = self.ingest_rows(batch).map_err(StoreError::sqlite("ingesting rows"))?;
         crash::point("ingest.before_commit");
         Ok(ingested)
     }
 
-    fn items_of(&mut self, source: SourceId) -> Result<u64, StoreError> {
-        self.count_items(source).map_err(StoreError::sqlite("counting what a source has named"))
+    fn count_items(&mut self, source: SourceId) -> Result<u64, StoreError> {
+        self.count_items_of(source).map_err(StoreError::sqlite("counting the items of a source"))
     }
 
-    fn note_skipped(&mut self, source: SourceId, files: u64) -> Result<(), StoreError> {
-        self.write_skipped(source, files).map_err(StoreError::sqlite("noting skipped files"))
+    fn record_skipped(&mut self, source: SourceId, files: u64) -> Result<(), StoreError> {
+        self.db
+            .execute("UPDATE sources SET skipped = ?2 WHERE id = ?1", (source.0, files))
+            .map(drop)
+            .map_err(StoreError::sqlite("recording skipped files"))
     }
 
     fn finish_ingest(&mut self) -> Result<(), StoreError> {
         self.finish_sources().map_err(StoreError::sqlite("closing the sources"))
     }
 
-    fn record_photo_checks(&mut self, looks: &[PhotoCheck]) -> Result<(), StoreError> {
-        self.record_photo_checks_rows(looks).map_err(StoreError::sqlite("noting photos"))
+    fn record_photo_checks(&mut self, checks: &[PhotoCheck]) -> Result<(), StoreError> {
+        self.write_photo_checks(checks).map_err(StoreError::sqlite("recording photo checks"))
     }
 
     fn requeue(&mut self, items: &[ItemId]) -> Result<(), StoreError> {
@@ -307,19 +292,19 @@ impl Store for SqliteStore {
                         Ok((rows::state(row.get(0)?)?, row.get::<_, Option<String>>(1)?))
                     })?;
                 match state {
-                    ItemState::Rejected | ItemState::Failed => self.reopen_item(item, state, code.as_deref())?,
+                    ItemState::Rejected | ItemState::Failed => self.requeue_item(item, state, code.as_deref())?,
                     ItemState::Pending | ItemState::Sending | ItemState::InDoubt | ItemState::Enrolled => {}
                 }
             }
             Ok(())
         };
-        requeue().map_err(StoreError::sqlite("opening items again"))
+        requeue().map_err(StoreError::sqlite("requeuing items"))
     }
 
     fn claim(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError> {
         let claim = || -> rusqlite::Result<Vec<Claimed>> {
             let mut select =
-                self.db.prepare_cached(concat!(claimed_columns!(), "WHERE i.state = 0 AND i.id > ?1 ORDER BY i.id"))?;
+                self.db.prepare_cached(concat!(select_claimed!(), "WHERE i.state = 0 AND i.id > ?1 ORDER BY i.id"))?;
             let mut found = select.query([after.0])?;
             let mut claims = Vec::new();
             while claims.len() < limit {
@@ -328,14 +313,14 @@ impl Store for SqliteStore {
                 if !self.is_skipped(claimed.item, row.get("source_id")?) {
                     claims.push(claimed);
                 } else if self.is_ingesting {
-                    // Mostly rows are named in the order of their numbers: what is behind has not come either. Where
-                    // they are not, the final pass finds the rest.
+                    // Rows are mostly named in the order of their numbers, so later items have not come either. If
+                    // they are not, the final scan finds the rest.
                     break;
                 }
             }
             Ok(claims)
         };
-        claim().map_err(StoreError::sqlite("looking for what is to do"))
+        claim().map_err(StoreError::sqlite("claiming items"))
     }
 
     fn in_doubt_items(&mut self, after: ItemId, limit: usize) -> Result<Vec<InDoubtRow>, StoreError> {
@@ -347,35 +332,35 @@ impl Store for SqliteStore {
                 })?
                 .collect()
         };
-        in_doubt_items().map_err(StoreError::sqlite("looking for what is in doubt"))
+        in_doubt_items().map_err(StoreError::sqlite("reading items in doubt"))
     }
 
     fn intend(&mut self, intent: &NewIntent) -> Result<Intent, StoreError> {
-        let intended = self.write_intent(intent)?;
+        let intent = self.write_intent(intent)?;
         crash::point("intent.before_commit");
-        Ok(intended)
+        Ok(intent)
     }
 
-    fn settle(&mut self, settlement: &OutcomeRecord) -> Result<ItemUpdate, StoreError> {
-        let report = self.write_outcome(settlement)?;
+    fn settle(&mut self, outcome: &OutcomeRecord) -> Result<ItemUpdate, StoreError> {
+        let update = self.write_outcome(outcome)?;
         crash::point("outcome.before_commit");
-        Ok(report)
+        Ok(update)
     }
 
     fn record_superseded(&mut self, item: ItemId, records: &[i64]) -> Result<(), StoreError> {
-        self.write_replaced(item, records).map_err(StoreError::sqlite("noting what is to be replaced"))
+        self.write_superseded(item, records).map_err(StoreError::sqlite("recording superseded records"))
     }
 
     fn pending_deletes(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError> {
-        self.find_removals(after, limit).map_err(StoreError::sqlite("looking for what is to be removed"))
+        self.find_pending_deletes(after, limit).map_err(StoreError::sqlite("reading pending deletes"))
     }
 
-    fn intend_delete(&mut self, removal: &DeleteIntent) -> Result<(), StoreError> {
-        self.write_removal(removal)
+    fn intend_delete(&mut self, delete: &DeleteIntent) -> Result<(), StoreError> {
+        self.write_delete_intent(delete)
     }
 
     fn finish_delete(&mut self, item: ItemId) -> Result<(), StoreError> {
-        self.write_removed(item).map_err(StoreError::sqlite("noting a removal"))
+        self.write_deleted(item).map_err(StoreError::sqlite("recording a delete"))
     }
 
     fn counts(&mut self) -> Result<Counts, StoreError> {
@@ -387,7 +372,7 @@ impl Store for SqliteStore {
     }
 
     fn record_totals(&mut self, totals: &RunTotals, limited_by: Bottleneck) -> Result<(), StoreError> {
-        let note = || {
+        let record = || {
             let latencies = serde_json::to_string(&totals.latencies.0).expect("pairs of numbers are JSON");
             let n = |n: u64| n as i64;
             self.db.execute(
@@ -408,26 +393,22 @@ impl Store for SqliteStore {
                 (self.run, now_ms(), n(totals.calls), n(totals.throttled), n(totals.newly_enrolled)),
             )
         };
-        note().map(drop).map_err(StoreError::sqlite("noting what the run has done"))
+        record().map(drop).map_err(StoreError::sqlite("recording what the run has done"))
     }
 
     fn save_rate(&mut self, per_second: Option<f64>) -> Result<(), StoreError> {
-        let learn = || match per_second {
-            Some(rate) => self.db.execute(
-                "INSERT INTO settings (name, value) VALUES ('learned_rate', ?1)
-                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                [rate.to_string()],
-            ),
-            None => self.db.execute("DELETE FROM settings WHERE name = 'learned_rate'", []),
+        let save = || match per_second {
+            Some(rate) => set_setting(&self.db, "learned_rate", &rate.to_string()),
+            None => self.db.execute("DELETE FROM settings WHERE name = 'learned_rate'", []).map(drop),
         };
-        learn().map(drop).map_err(StoreError::sqlite("keeping the rate"))
+        save().map_err(StoreError::sqlite("saving the rate"))
     }
 }
 
 impl TryFrom<&Row<'_>> for Claimed {
     type Error = rusqlite::Error;
     fn try_from(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let root = std::path::PathBuf::from(row.get::<_, String>("root")?);
+        let root = PathBuf::from(row.get::<_, String>("root")?);
         Ok(Self {
             item: ItemId(row.get("id")?),
             row: row.get("row")?,
@@ -442,7 +423,20 @@ impl TryFrom<&Row<'_>> for Claimed {
     }
 }
 
-/// Milliseconds since 1970.
+fn setting(db: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    db.query_row("SELECT value FROM settings WHERE name = ?1", [name], |row| row.get(0)).optional()
+}
+
+fn set_setting(db: &Connection, name: &str, value: &str) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT INTO settings (name, value) VALUES (?1, ?2)
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        [name, value],
+    )
+    .map(drop)
+}
+
+/// Current time in milliseconds since 1970.
 fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }

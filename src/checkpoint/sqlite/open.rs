@@ -1,7 +1,7 @@
 //! Opens, creates, checks and migrates the file.
 //!
-//! The order: the file is ours by its type and place, then by its application id, then by its schema version; only then
-//! is anything written. Another program's database, and a newer version's, are left untouched.
+//! The order must not change: the file's type and location, then its application id, then its schema version are checked
+//! before anything is written. Databases of other programs and of newer versions are never changed.
 
 use std::{
     fs::{File, OpenOptions},
@@ -20,14 +20,14 @@ use crate::{
     files,
 };
 
-/// Marks the file as ours: "FENR" in ASCII.
+/// Application id of a checkpoint: "FENR" in ASCII.
 const APPLICATION_ID: i64 = 0x4645_4E52;
 /// SQLite before 3.51.3 can lose committed data in WAL mode (sqlite.org/wal.html, "the WAL-reset bug").
-const LEAST_SQLITE: i32 = 3_051_003;
-/// How long another reader or writer of the file is waited for.
-const BUSY: Duration = Duration::from_secs(5);
-/// Statements that are kept prepared.
-const STATEMENTS: usize = 64;
+const MIN_SQLITE_VERSION: i32 = 3_051_003;
+/// Wait this long for another reader or writer of the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Capacity of the prepared-statement cache.
+const STATEMENT_CACHE_SIZE: usize = 64;
 
 const SCHEMA: &[M<'static>] = &[
     M::up(include_str!("../../../migrations/0001_checkpoint.sql")),
@@ -39,31 +39,31 @@ const SCHEMA: &[M<'static>] = &[
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(SCHEMA);
 
-/// An open checkpoint. The order of the fields matters: closing any descriptor of a file takes away the locks that SQLite
-/// has on it (sqlite.org/howtocorrupt.html, 2.2), so our own is closed last.
+/// An open checkpoint. The order of the fields matters: closing any descriptor of a file drops SQLite's locks on it
+/// (sqlite.org/howtocorrupt.html, 2.2), so `file` is dropped last.
 pub(super) struct Opened {
     pub(super) db: Connection,
-    /// Holds the lock that outlives the removal of the lock file.
+    /// Holds the lock that survives the removal of the lock file.
     pub(super) file: File,
 }
 
-/// Opens the file for a run, making it where there is none.
+/// Opens the file for writing, or creates it.
 pub(super) fn read_write(path: &Path) -> Result<Opened, StoreError> {
-    assert!(rusqlite::version_number() >= LEAST_SQLITE, "built with a SQLite that can lose committed data");
+    assert!(rusqlite::version_number() >= MIN_SQLITE_VERSION, "built with a SQLite that can lose committed data");
     let open = |source: io::Error| StoreError::Open { path: path.to_owned(), source: Arc::new(source) };
-    let file = files::open_kept(path, OpenOptions::new().read(true).write(true))?;
+    let file = files::open_private(path, OpenOptions::new().read(true).write(true))?;
     for companion in sqlite_companions(path).iter().filter(|companion| companion.symlink_metadata().is_ok()) {
-        files::check_kept(companion)?;
+        files::check_private(companion)?;
     }
     check_file_system(path)?;
     lock::lock_checkpoint(&file, path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let mut db =
-        Connection::open_with_flags(absolute(path).map_err(open)?, flags).map_err(StoreError::sqlite("opening it"))?;
-    db.busy_timeout(BUSY).map_err(StoreError::sqlite("setting it up"))?;
-    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    let mut db = Connection::open_with_flags(absolute(path).map_err(open)?, flags)
+        .map_err(StoreError::sqlite("opening the file"))?;
+    db.busy_timeout(BUSY_TIMEOUT).map_err(StoreError::sqlite("setting it up"))?;
+    db.set_prepared_statement_cache_capacity(STATEMENT_CACHE_SIZE);
     check_identity(&db, path, Access::Write)?;
-    // Only now is it known to be ours. A file that was just made is for its owner alone already.
+    // Only now is the file known to be a checkpoint. A new file already has mode 0600.
     restrict_permissions(path).map_err(open)?;
     backup_before_migration(&db, path)?;
     set_up(&db).map_err(StoreError::sqlite("setting it up"))?;
@@ -74,7 +74,7 @@ pub(super) fn read_write(path: &Path) -> Result<Opened, StoreError> {
     Ok(Opened { db, file })
 }
 
-/// A file of an older shape is copied first, beside itself: `FILE.v1.bak`.
+/// Copies a file with an older schema to `FILE.v1.bak` before it is migrated.
 fn backup_before_migration(db: &Connection, path: &Path) -> Result<(), StoreError> {
     let version: i64 = db
         .pragma_query_value(None, "user_version", |row| row.get(0))
@@ -82,29 +82,29 @@ fn backup_before_migration(db: &Connection, path: &Path) -> Result<(), StoreErro
     if version == 0 || version == SCHEMA.len() as i64 {
         return Ok(());
     }
-    let copy = beside(path, &format!(".v{version}{BACKUP}"));
+    let copy = beside(path, &format!(".v{version}{BACKUP_SUFFIX}"));
     let failed = |source: io::Error| StoreError::Open { path: copy.clone(), source: Arc::new(source) };
-    // SQLite writes into an empty file, and into no other.
-    let partial = files::unfinished_private(&copy).map_err(failed)?;
-    // SQLite takes names in UTF-8 alone here; under another one it would be found nowhere.
+    // VACUUM INTO accepts only an empty or a missing file.
+    let partial = files::create_temp(&copy).map_err(failed)?;
+    // VACUUM INTO takes only UTF-8 names.
     let name = partial.path().to_str().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?;
     db.execute("VACUUM INTO ?1", [name]).map_err(StoreError::sqlite("copying it before migrating"))?;
-    files::put_in_place(partial, &copy).map_err(failed)?;
-    tracing::info!(copy = %copy.display(), "the checkpoint is of an older version: copied, then migrated");
+    files::persist(partial, &copy).map_err(failed)?;
+    tracing::info!(copy = %copy.display(), "copied checkpoint before migrating it to the current schema");
     Ok(())
 }
 
-/// Ends the name of a copy that was made before migrating.
-const BACKUP: &str = ".bak";
+/// Suffix of a copy made before a migration.
+const BACKUP_SUFFIX: &str = ".bak";
 
-/// Copies of a checkpoint that were made before migrating, and what a kill left of one.
+/// Copies of a checkpoint made before migrations, including unfinished ones of a killed process.
 pub(super) fn backups(path: &Path) -> Vec<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let is_backup = |file: &Path| {
         let file = file.file_name().unwrap_or_default().to_string_lossy();
         let file = file.strip_prefix('.').unwrap_or(&file);
         let version = file.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix(".v"));
-        let version = version.and_then(|rest| rest.split_once(BACKUP)).map(|(version, _)| version);
+        let version = version.and_then(|rest| rest.split_once(BACKUP_SUFFIX)).map(|(version, _)| version);
         version.is_some_and(|version| !version.is_empty() && version.bytes().all(|digit| digit.is_ascii_digit()))
     };
     let entries = std::fs::read_dir(files::folder_of(path)).into_iter().flatten().filter_map(Result::ok);
@@ -113,12 +113,12 @@ pub(super) fn backups(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What SQLite keeps beside the file while it is open.
+/// Files that SQLite creates beside an open database.
 pub(super) fn sqlite_companions(path: &Path) -> [PathBuf; 3] {
     ["-wal", "-shm", "-journal"].map(|suffix| beside(path, suffix))
 }
 
-/// Every file beside a checkpoint that belongs to it, whether it is there or not: of SQLite, the lock, the copies.
+/// Paths of all files that belong to a checkpoint, existing or not: those of SQLite, the lock file and the backups.
 pub fn companions(path: &Path) -> Vec<PathBuf> {
     let mut all = sqlite_companions(path).to_vec();
     all.push(lock::lock_path(path));
@@ -132,18 +132,18 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Where a database's header has the application id (sqlite.org/fileformat2.html, 1.3), big-endian.
-const APPLICATION_ID_AT: u64 = 68;
+/// Offset of the big-endian application id in a database's header (sqlite.org/fileformat2.html, 1.3).
+const APPLICATION_ID_OFFSET: u64 = 68;
 
-/// Is the file marked as ours? Told without opening it as a database, which another program's might not bear.
+/// Whether the file has our application id. It is read without opening a database, which could disturb another program.
 pub(super) fn has_application_id(path: &Path) -> bool {
     use std::os::unix::fs::FileExt;
     let mut found = [0; 4];
-    let read = std::fs::File::open(path).and_then(|file| file.read_exact_at(&mut found, APPLICATION_ID_AT));
+    let read = std::fs::File::open(path).and_then(|file| file.read_exact_at(&mut found, APPLICATION_ID_OFFSET));
     read.is_ok() && i64::from(u32::from_be_bytes(found)) == APPLICATION_ID
 }
 
-/// Opens the file for looking, which must not disturb a live run.
+/// Opens the file for reading without disturbing a live run.
 pub(super) fn read_only(path: &Path) -> Result<Connection, StoreError> {
     if !path.try_exists().unwrap_or(false) {
         return Err(StoreError::Missing { path: path.to_owned() });
@@ -151,29 +151,30 @@ pub(super) fn read_only(path: &Path) -> Result<Connection, StoreError> {
     let found = path
         .symlink_metadata()
         .map_err(|source| StoreError::Open { path: path.to_owned(), source: Arc::new(source) })?;
-    // A second hard link would get a second -wal, and the two would tear the database apart (sqlite.org/howtocorrupt.html).
+    // A second hard link would get its own -wal, and the two would corrupt the database (sqlite.org/howtocorrupt.html).
     files::check_regular(path, &found)?;
-    // Read-write, because a reader of a WAL file takes part in its locks; `query_only` keeps it from writing. Where the
-    // file can't be written, SQLite itself falls back to read-only.
+    // Read-write, because a reader of a WAL file takes part in its locks; `query_only` prevents writes. If the file is not
+    // writable, SQLite falls back to read-only.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(StoreError::sqlite("opening it"))?;
-    db.busy_timeout(BUSY).map_err(StoreError::sqlite("opening it"))?;
-    db.pragma_update(None, "query_only", true).map_err(StoreError::sqlite("opening it"))?;
+    let db = Connection::open_with_flags(path, flags).map_err(StoreError::sqlite("opening the file"))?;
+    db.busy_timeout(BUSY_TIMEOUT).map_err(StoreError::sqlite("opening the file"))?;
+    db.pragma_update(None, "query_only", true).map_err(StoreError::sqlite("opening the file"))?;
     check_identity(&db, path, Access::Read)?;
     Ok(db)
 }
 
-/// SQLite's NOFOLLOW refuses links in any part of the path; ours concerns the file itself.
-fn absolute(path: &Path) -> io::Result<std::path::PathBuf> {
+/// Resolves links in the directory: SQLite's NOFOLLOW refuses links in any part of the path, but only the file itself
+/// must not be a link.
+fn absolute(path: &Path) -> io::Result<PathBuf> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok(folder.canonicalize()?.join(path.file_name().unwrap_or_default()))
 }
 
-/// It names people: what others could read so far, they can't from here on.
+/// Restricts the file to its owner, because it contains personal data.
 fn restrict_permissions(path: &Path) -> io::Result<()> {
     let mut permissions = path.metadata()?.permissions();
     if permissions.mode() & 0o077 != 0 {
-        tracing::warn!(checkpoint = %path.display(), "others could read or write the checkpoint: it is for its owner alone now");
+        tracing::warn!(checkpoint = %path.display(), "tightened checkpoint permissions to 0600");
         permissions.set_mode(0o600);
         std::fs::set_permissions(path, permissions)?;
     }
@@ -182,9 +183,9 @@ fn restrict_permissions(path: &Path) -> io::Result<()> {
 
 #[cfg(target_os = "linux")]
 fn check_file_system(path: &Path) -> Result<(), StoreError> {
-    // linux/magic.h: NFS, SMB, SMB2, CIFS, 9P, AFS, Ceph, FUSE is left out: it is local as often as not.
+    // linux/magic.h: NFS, SMB, SMB2, CIFS, 9P, AFS, Ceph. FUSE is not listed, because it is often local.
     const NETWORK: [u64; 7] = [0x6969, 0x517B, 0xFE53_4D42, 0xFF53_4D42, 0x0102_1997, 0x5346_414F, 0x00C3_6400];
-    // The magic numbers have 32 bits; the field's type differs between platforms.
+    // The magic numbers have 32 bits; the type of the field differs between platforms.
     let kind = rustix::fs::statfs(path).map(|found| found.f_type as u64 & 0xFFFF_FFFF);
     if kind.is_ok_and(|kind| NETWORK.contains(&kind)) {
         return Err(StoreError::NetworkFileSystem { path: path.to_owned() });
@@ -210,7 +211,7 @@ fn check_identity(db: &Connection, path: &Path, access: Access) -> Result<(), St
         Ok((number("application_id")?, number("user_version")?, tables))
     };
     let (application, version, tables) = read().map_err(StoreError::sqlite("reading its header"))?;
-    // A run that was killed while it made the file leaves one with nothing in it, named as ours or not.
+    // A run that was killed while it created the file leaves an empty database, with or without our application id.
     let is_blank = version == 0 && tables == 0 && (application == 0 || application == APPLICATION_ID);
     if is_blank && access == Access::Read {
         return Err(StoreError::Missing { path: path.to_owned() });
@@ -226,7 +227,7 @@ fn check_identity(db: &Connection, path: &Path, access: Access) -> Result<(), St
 }
 
 fn set_up(db: &Connection) -> rusqlite::Result<()> {
-    // FULL: a commit that has returned survives the loss of power. NORMAL would lose acknowledged intents.
+    // FULL: a returned commit survives a power loss. NORMAL could lose acknowledged intents.
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", true)?;
@@ -289,11 +290,11 @@ mod tests {
     #[test]
     fn older_schema_is_read_without_migration() {
         let dir = tempfile::tempdir().unwrap();
-        for shape in 1..SCHEMA.len() {
-            let path = dir.path().join(format!("{shape}.sqlite"));
+        for version in 1..SCHEMA.len() {
+            let path = dir.path().join(format!("{version}.sqlite"));
             let mut db = Connection::open(&path).unwrap();
             db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-            Migrations::from_slice(&SCHEMA[..shape]).to_latest(&mut db).unwrap();
+            Migrations::from_slice(&SCHEMA[..version]).to_latest(&mut db).unwrap();
             db.execute_batch(
                 "INSERT INTO sources (name, root) VALUES ('m.csv', '/');
                  INSERT INTO face_groups (code) VALUES ('g');
@@ -304,8 +305,8 @@ mod tests {
             let reader = super::super::Reader::open(&path).unwrap();
             assert!(reader.runs(1).unwrap().is_empty() && reader.slowest(1).unwrap().is_empty());
             assert_eq!((reader.not_enrolled(9).unwrap().len(), reader.counts().unwrap().rejected), (1, 1));
-            let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-            assert_eq!(version, shape as i64);
+            let stored: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+            assert_eq!(stored, version as i64);
         }
     }
 
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn checkpoint_that_others_could_read_is_closed_to_them() {
+    fn permissions_of_readable_checkpoint_are_tightened() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.sqlite");
         drop(read_write(&path).unwrap());
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn commits_are_synchronous_and_the_journal_is_a_wal() {
+    fn journal_is_a_synchronous_wal() {
         let dir = tempfile::tempdir().unwrap();
         let Opened { db, file: _file } = read_write(&dir.path().join("c.sqlite")).unwrap();
         let text: String = db.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_newer_linked_and_broken_files_are_refused_untouched() {
+    fn foreign_newer_linked_and_broken_files_stay_untouched() {
         let dir = tempfile::tempdir().unwrap();
         let foreign = dir.path().join("foreign.sqlite");
         Connection::open(&foreign).unwrap().execute("CREATE TABLE theirs (a)", []).unwrap();

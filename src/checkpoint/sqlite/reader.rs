@@ -1,4 +1,4 @@
-//! Looks into a checkpoint, also into that of a live run, and changes nothing.
+//! Reads a checkpoint, also that of a live run, and never changes it.
 
 use std::{
     collections::HashMap,
@@ -6,21 +6,21 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Params, Row};
 
-use super::{open, rows, tally};
+use super::{open, rows, setting, tally};
 use crate::{
     checkpoint::{
         Lock, StoreError,
         store::{ExportRow, RateSample, RunSummaryRow},
     },
-    domain::{Counts, ItemId, ItemState, Latencies},
+    domain::{Counts, ItemId, ItemState, Latencies, RejectedBy},
 };
 
-/// Schema from which on runs say what they did; looking does not migrate.
-const WITH_RUNS: i64 = 3;
+/// First schema that records what runs did; reading does not migrate.
+const SCHEMA_WITH_RUNS: i64 = 3;
 
-/// See the module.
+/// Read-only view of a checkpoint.
 pub struct Reader {
     db: Connection,
     is_live: bool,
@@ -32,17 +32,17 @@ impl Reader {
         Ok(Self { db: open::read_only(path)?, is_live: Lock::is_held(path) })
     }
 
-    /// Is the file marked as a checkpoint? Opens no database.
-    pub fn is_one(path: &Path) -> bool {
+    /// Whether the file is marked as a checkpoint. Opens no database.
+    pub fn is_checkpoint(path: &Path) -> bool {
         open::has_application_id(path)
     }
 
-    /// Does a live run hold it?
+    /// Whether a live run held the checkpoint when it was opened.
     pub fn is_live(&self) -> bool {
         self.is_live
     }
 
-    /// Looks at every page, as SQLite's quick_check does: 2.6 s for 10 million rows (reliability.md, the corrections).
+    /// Checks every page with SQLite's quick_check: 2.6 s for 10 million rows.
     pub fn integrity_check(&self) -> Result<(), StoreError> {
         let detail: String = self
             .db
@@ -51,22 +51,22 @@ impl Reader {
         if detail == "ok" { Ok(()) } else { Err(StoreError::Corrupt { detail }) }
     }
 
-    /// How the rows stand.
+    /// Counts the rows by state.
     pub fn counts(&self) -> Result<Counts, StoreError> {
         tally::counts(&self.db, self.is_live).map_err(StoreError::sqlite("counting"))
     }
 
-    /// The name of the last run.
+    /// Name of the last run.
     pub fn last_run(&self) -> Result<Option<String>, StoreError> {
         self.db
             .query_row("SELECT max(run_id) FROM runs WHERE id = (SELECT max(id) FROM runs)", [], |row| row.get(0))
             .map_err(StoreError::sqlite("reading its runs"))
     }
 
-    /// The last runs, the oldest first; those that sent nothing and never could are left out.
+    /// Last runs, oldest first, without those that could not send anything.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunSummaryRow>, StoreError> {
         let runs = || -> rusqlite::Result<Vec<RunSummaryRow>> {
-            if !self.knows_runs()? {
+            if !self.has_run_columns()? {
                 return Ok(Vec::new());
             }
             let mut select = self.db.prepare(
@@ -103,7 +103,7 @@ impl Reader {
                         throttled: row.get("throttled")?,
                         newly_enrolled: row.get("newly_enrolled")?,
                     },
-                    // Another's hand may have been at it: a curve is no reason to show nothing.
+                    // Someone may have edited the column; a broken chart must not hide the run.
                     latencies: Latencies(serde_json::from_str(&latencies).unwrap_or_default()),
                     paces,
                 })
@@ -113,42 +113,30 @@ impl Reader {
         runs().map_err(StoreError::sqlite("reading its runs"))
     }
 
-    /// The groups that it holds items of, in the order of their codes.
+    /// Codes of the groups with items, sorted.
     pub fn groups(&self) -> Result<Vec<String>, StoreError> {
-        let groups = || -> rusqlite::Result<Vec<String>> {
-            self.db.prepare("SELECT code FROM face_groups ORDER BY code")?.query_map([], |row| row.get(0))?.collect()
-        };
-        groups().map_err(StoreError::sqlite("reading its groups"))
+        self.query("reading its groups", "SELECT code FROM face_groups ORDER BY code", [], |row| row.get(0))
     }
 
-    /// The manifests and directories that it was fed by.
+    /// Manifests and directories that the checkpoint was built from.
     pub fn manifests(&self) -> Result<Vec<PathBuf>, StoreError> {
-        let names = || -> rusqlite::Result<Vec<PathBuf>> {
-            let mut select = self.db.prepare("SELECT name FROM sources ORDER BY name")?;
-            select.query_map([], |row| Ok(PathBuf::from(row.get::<_, String>(0)?)))?.collect()
-        };
-        names().map_err(StoreError::sqlite("reading its sources"))
+        self.query("reading its sources", "SELECT name FROM sources ORDER BY name", [], |row| {
+            Ok(PathBuf::from(row.get::<_, String>(0)?))
+        })
     }
 
-    /// What it belongs to: the region, the custom endpoint or the sandbox.
+    /// Target of the checkpoint: the region, the custom endpoint or the sandbox.
     pub fn binding(&self) -> Result<Option<String>, StoreError> {
-        self.db
-            .query_row("SELECT value FROM settings WHERE name = 'binding'", [], |row| row.get(0))
-            .optional()
-            .map_err(StoreError::sqlite("reading what it belongs to"))
+        setting(&self.db, "binding").map_err(StoreError::sqlite("reading its target"))
     }
 
-    /// The rate that the last run was brought down to, if it was.
+    /// Rate in calls per second that the last run was throttled to, if it was.
     pub fn learned_rate(&self) -> Result<Option<f64>, StoreError> {
-        let text: Option<String> = self
-            .db
-            .query_row("SELECT value FROM settings WHERE name = 'learned_rate'", [], |row| row.get(0))
-            .optional()
-            .map_err(StoreError::sqlite("reading its rate"))?;
+        let text = setting(&self.db, "learned_rate").map_err(StoreError::sqlite("reading its rate"))?;
         Ok(text.and_then(|text| text.parse().ok()))
     }
 
-    /// The item of this id in this group, and its state.
+    /// Item of this user in this group, with its state.
     pub fn find(&self, group: &str, user: &str) -> Result<Option<(ItemId, ItemState)>, StoreError> {
         let find = || -> rusqlite::Result<Option<(ItemId, ItemState)>> {
             self.db
@@ -159,10 +147,10 @@ impl Reader {
                 .query_row([user, group], |row| Ok((ItemId(row.get(0)?), rows::state(row.get(1)?)?)))
                 .optional()
         };
-        find().map_err(StoreError::sqlite("looking for an item"))
+        find().map_err(StoreError::sqlite("reading an item"))
     }
 
-    /// Enrolled items of a group behind `after`, in the order of their numbers.
+    /// Enrolled items of a group after `after`, in the order of their numbers.
     pub fn enrolled(&self, group: &str, after: ItemId, limit: usize) -> Result<Vec<(ItemId, String)>, StoreError> {
         self.users(
             "SELECT id, user FROM items WHERE state = 3 AND id > ?2
@@ -171,7 +159,7 @@ impl Reader {
         )
     }
 
-    /// So many enrolled items of a group, drawn by lot.
+    /// Random sample of up to `limit` enrolled items of a group.
     pub fn sample(&self, group: &str, limit: usize) -> Result<Vec<(ItemId, String)>, StoreError> {
         self.users(
             "SELECT id, user FROM items WHERE state = 3
@@ -180,17 +168,11 @@ impl Reader {
         )
     }
 
-    fn users(&self, select: &str, parameters: impl rusqlite::Params) -> Result<Vec<(ItemId, String)>, StoreError> {
-        let users = || -> rusqlite::Result<Vec<(ItemId, String)>> {
-            self.db
-                .prepare_cached(select)?
-                .query_map(parameters, |row| Ok((ItemId(row.get(0)?), row.get(1)?)))?
-                .collect()
-        };
-        users().map_err(StoreError::sqlite("reading its items"))
+    fn users(&self, select: &str, parameters: impl Params) -> Result<Vec<(ItemId, String)>, StoreError> {
+        self.query("reading its items", select, parameters, |row| Ok((ItemId(row.get(0)?), row.get(1)?)))
     }
 
-    /// Gives every item, then every row that could not become one, to `each`, until it fails.
+    /// Passes every item, then every invalid row, to `each` until that fails.
     pub fn export<E: From<StoreError>>(&self, each: &mut dyn FnMut(ExportRow) -> Result<(), E>) -> Result<(), E> {
         let failed = || StoreError::sqlite("reading its items");
         let sources = self.sources().map_err(failed())?;
@@ -212,77 +194,64 @@ impl Reader {
         Ok(())
     }
 
-    /// Rows by state and code, the most frequent first; no code: an empty one.
+    /// Rows by state and code, the most frequent first. Rows without a code have an empty one.
     pub fn reasons(&self) -> Result<Vec<(ItemState, String, u64)>, StoreError> {
-        let reasons = || -> rusqlite::Result<Vec<(ItemState, String, u64)>> {
-            self.db
-                .prepare("SELECT state, code, n FROM tally WHERE n > 0 ORDER BY n DESC, state, code")?
-                .query_map([], |row| Ok((self.seen_state(row.get(0)?)?, row.get(1)?, row.get(2)?)))?
-                .collect()
-        };
-        reasons().map_err(StoreError::sqlite("counting"))
+        let select = "SELECT state, code, n FROM tally WHERE n > 0 ORDER BY n DESC, state, code";
+        self.query("counting", select, [], |row| {
+            Ok((visible_state(row.get(0)?, self.is_live)?, row.get(1)?, row.get(2)?))
+        })
     }
 
-    /// Enrolled items by the quality that the service told of, where it did.
+    /// Enrolled items by the quality that the service returned. Items without a quality have an empty one.
     pub fn qualities(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        let qualities = || -> rusqlite::Result<Vec<(String, u64)>> {
-            self.db
-                .prepare("SELECT coalesce(quality, ''), count(*) AS n FROM items WHERE state = 3 GROUP BY 1 ORDER BY n DESC, 1")?
-                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect()
-        };
-        qualities().map_err(StoreError::sqlite("counting"))
+        let select =
+            "SELECT coalesce(quality, ''), count(*) AS n FROM items WHERE state = 3 GROUP BY 1 ORDER BY n DESC, 1";
+        self.query("counting", select, [], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
-    /// Items that came to no good end: failed, in doubt, then rejected; then rows that could not become one.
+    /// Items that are not enrolled: failed and in doubt, then rejected, then invalid rows.
     pub fn not_enrolled(&self, limit: usize) -> Result<Vec<ExportRow>, StoreError> {
-        // What a live run is sending is on its best way.
-        let which = if self.is_live { "2, 4, 5" } else { "1, 2, 4, 5" };
+        // Items that a live run is sending are not a problem yet.
+        let states = if self.is_live { "2, 4, 5" } else { "1, 2, 4, 5" };
         let mut found =
-            self.items(&format!("WHERE i.state IN ({which}) ORDER BY i.state = 4, i.id LIMIT ?1"), limit)?;
-        let faults = || -> rusqlite::Result<Vec<ExportRow>> {
-            let sources = self.sources()?;
-            self.db
-                .prepare("SELECT * FROM row_faults ORDER BY source_id, row LIMIT ?1")?
-                .query_map([limit.saturating_sub(found.len()) as i64], |row| fault(row, &sources))?
-                .collect()
-        };
-        let faults = faults().map_err(StoreError::sqlite("reading its rows"))?;
-        found.extend(faults);
+            self.items(&format!("WHERE i.state IN ({states}) ORDER BY i.state = 4, i.id LIMIT ?1"), limit)?;
+        let sources = self.sources().map_err(StoreError::sqlite("reading its sources"))?;
+        let select = "SELECT * FROM row_faults ORDER BY source_id, row LIMIT ?1";
+        let left = limit.saturating_sub(found.len()) as i64;
+        found.extend(self.query("reading its rows", select, [left], |row| fault(row, &sources))?);
         Ok(found)
     }
 
-    /// Items whose last answer took longest.
+    /// Items with the longest response times.
     pub fn slowest(&self, limit: usize) -> Result<Vec<ExportRow>, StoreError> {
-        if !self.knows_runs().map_err(StoreError::sqlite("reading its header"))? {
+        if !self.has_run_columns().map_err(StoreError::sqlite("reading its header"))? {
             return Ok(Vec::new());
         }
         self.items("WHERE i.latency_ms IS NOT NULL ORDER BY i.latency_ms DESC, i.id LIMIT ?1", limit)
     }
 
-    fn items(&self, which: &str, limit: usize) -> Result<Vec<ExportRow>, StoreError> {
-        let items = || -> rusqlite::Result<Vec<ExportRow>> {
-            let sources = self.sources()?;
-            self.db
-                .prepare(&format!(
-                    "SELECT i.*, g.code AS group_code FROM items AS i JOIN face_groups AS g ON g.id = i.group_id {which}"
-                ))?
-                .query_map([limit as i64], |row| item(row, &sources, self.is_live))?
-                .collect()
-        };
-        items().map_err(StoreError::sqlite("reading its items"))
+    fn items(&self, clauses: &str, limit: usize) -> Result<Vec<ExportRow>, StoreError> {
+        let sources = self.sources().map_err(StoreError::sqlite("reading its sources"))?;
+        let select = format!(
+            "SELECT i.*, g.code AS group_code FROM items AS i JOIN face_groups AS g ON g.id = i.group_id {clauses}"
+        );
+        self.query("reading its items", &select, [limit as i64], |row| item(row, &sources, self.is_live))
     }
 
-    fn knows_runs(&self) -> rusqlite::Result<bool> {
-        self.db.pragma_query_value(None, "user_version", |row| Ok(row.get::<_, i64>(0)? >= WITH_RUNS))
+    fn query<T>(
+        &self,
+        doing: &'static str,
+        select: &str,
+        parameters: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let query =
+            || -> rusqlite::Result<Vec<T>> { self.db.prepare_cached(select)?.query_map(parameters, read)?.collect() };
+        query().map_err(StoreError::sqlite(doing))
     }
 
-    /// What is being sent by nobody any more is in doubt.
-    fn seen_state(&self, stored: i64) -> rusqlite::Result<ItemState> {
-        Ok(match rows::state(stored)? {
-            ItemState::Sending if !self.is_live => ItemState::InDoubt,
-            state => state,
-        })
+    fn has_run_columns(&self) -> rusqlite::Result<bool> {
+        self.db.pragma_query_value(None, "user_version", |row| Ok(row.get::<_, i64>(0)? >= SCHEMA_WITH_RUNS))
     }
 
     fn sources(&self) -> rusqlite::Result<Sources> {
@@ -294,15 +263,19 @@ impl Reader {
     }
 }
 
+/// State as a reader sees it: an item that no live run is sending any more is in doubt.
+fn visible_state(stored: i64, is_live: bool) -> rusqlite::Result<ItemState> {
+    Ok(match rows::state(stored)? {
+        ItemState::Sending if !is_live => ItemState::InDoubt,
+        state => state,
+    })
+}
+
+/// Names and roots of the sources by id.
 type Sources = HashMap<i64, (Arc<str>, PathBuf)>;
 
 fn item(row: &Row<'_>, sources: &Sources, is_live: bool) -> rusqlite::Result<ExportRow> {
     let (source, root) = source(row, sources)?;
-    let state = match rows::state(row.get("state")?)? {
-        // Nobody is left to hear the answer.
-        ItemState::Sending if !is_live => ItemState::InDoubt,
-        state => state,
-    };
     Ok(ExportRow {
         row: row.get("row")?,
         source,
@@ -310,7 +283,7 @@ fn item(row: &Row<'_>, sources: &Sources, is_live: bool) -> rusqlite::Result<Exp
         url: row.get("url")?,
         user: row.get("user")?,
         group: row.get("group_code")?,
-        state,
+        state: visible_state(row.get("state")?, is_live)?,
         stage: rows::stage(row.get("stage")?)?,
         code: row.get("code")?,
         message: row.get("message")?,
@@ -319,7 +292,7 @@ fn item(row: &Row<'_>, sources: &Sources, is_live: bool) -> rusqlite::Result<Exp
         quality: row.get("quality")?,
         digest: rows::digest(row)?,
         enrolled_ms: row.get("enrolled_at")?,
-        // A checkpoint of an older shape has none; looking does not migrate it.
+        // An older schema has no such column; reading does not migrate it.
         latency_ms: row.get("latency_ms").or_else(|error| match error {
             rusqlite::Error::InvalidColumnName(_) => Ok(None),
             other => Err(other),
@@ -339,7 +312,7 @@ fn fault(row: &Row<'_>, sources: &Sources) -> rusqlite::Result<ExportRow> {
         user: row.get("user")?,
         group: row.get("group_code")?,
         state: ItemState::Rejected,
-        stage: Some(crate::domain::RejectedBy::Local),
+        stage: Some(RejectedBy::Local),
         code: row.get("code")?,
         message: row.get("message")?,
         request_id: None,

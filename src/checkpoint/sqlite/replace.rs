@@ -1,8 +1,8 @@
-//! Photos of enrolled items that are others now, and the records that theirs take the place of.
+//! Changed photos of enrolled items and the records that they supersede.
 
 use rusqlite::Result;
 
-use super::{SqliteStore, claimed_columns, reopened};
+use super::{SqliteStore, requeued_columns, select_claimed};
 use crate::{
     checkpoint::{
         StoreError,
@@ -12,8 +12,8 @@ use crate::{
 };
 
 impl SqliteStore {
-    pub(super) fn record_photo_checks_rows(&mut self, looks: &[PhotoCheck]) -> Result<()> {
-        for &PhotoCheck { item, seen } in looks {
+    pub(super) fn write_photo_checks(&mut self, checks: &[PhotoCheck]) -> Result<()> {
+        for &PhotoCheck { item, seen } in checks {
             match seen {
                 PhotoChange::Same(stamp) => {
                     self.db
@@ -27,15 +27,15 @@ impl SqliteStore {
                         .prepare_cached("UPDATE items SET changed = 1 WHERE id = ?1 AND state = 3")?
                         .execute([item.0])?;
                 }
-                PhotoChange::Replacement => self.open_for_replacement(item)?,
+                PhotoChange::Replacement => self.requeue_for_replacement(item)?,
             }
         }
         Ok(())
     }
 
-    /// It is to be sent again. What it is to replace is asked for before that; what an earlier replacement left over is
-    /// still known, and stays so.
-    fn open_for_replacement(&mut self, item: ItemId) -> Result<()> {
+    /// Requeues an item so that its new photo is sent. The records to supersede are queried before that; records left over
+    /// from an earlier replacement are among them.
+    fn requeue_for_replacement(&mut self, item: ItemId) -> Result<()> {
         let code: Option<String> = self
             .db
             .prepare_cached("SELECT code FROM items WHERE id = ?1 AND state = 3")?
@@ -43,7 +43,7 @@ impl SqliteStore {
         self.db
             .prepare_cached(concat!(
                 "UPDATE items SET ",
-                reopened!(),
+                requeued_columns!(),
                 ", changed = 1, replaces = 'null', enrolled_at = NULL, confirmed_by = NULL, quality = NULL,
                  first_intent_at = NULL WHERE id = ?1 AND state = 3"
             ))?
@@ -53,7 +53,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    pub(super) fn write_replaced(&mut self, item: ItemId, records: &[i64]) -> Result<()> {
+    pub(super) fn write_superseded(&mut self, item: ItemId, records: &[i64]) -> Result<()> {
         let records = serde_json::to_string(records).expect("numbers are JSON");
         self.db
             .prepare_cached("UPDATE items SET replaces = ?2 WHERE id = ?1 AND state = 0 AND replaces IS NOT NULL")?
@@ -61,30 +61,30 @@ impl SqliteStore {
             .map(drop)
     }
 
-    pub(super) fn find_removals(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>> {
+    pub(super) fn find_pending_deletes(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>> {
         self.db
             .prepare_cached(concat!(
-                claimed_columns!(),
+                select_claimed!(),
                 "WHERE i.replaces IS NOT NULL AND i.state = 3 AND i.id > ?1 ORDER BY i.id LIMIT ?2"
             ))?
             .query_map((after.0, limit as i64), |row| Claimed::try_from(row))?
             .collect()
     }
 
-    /// Only a record that was there before the new photo was sent, and only once the new photo is enrolled.
-    pub(super) fn write_removal(&mut self, removal: &DeleteIntent) -> Result<(), StoreError> {
+    /// Accepts only a record that existed before the new photo was sent, and only after the new photo is enrolled.
+    pub(super) fn write_delete_intent(&mut self, delete: &DeleteIntent) -> Result<(), StoreError> {
         let changed = self
             .db
             .prepare_cached(
                 "UPDATE items SET removing = ?2 WHERE id = ?1 AND state = 3
                  AND EXISTS (SELECT 1 FROM json_each(items.replaces) AS old WHERE old.value = ?2)",
             )
-            .and_then(|mut update| update.execute((removal.item.0, removal.record)))
-            .map_err(StoreError::sqlite("writing a removal"))?;
-        if changed == 1 { Ok(()) } else { Err(StoreError::IllegalRemoval { removal: removal.clone() }) }
+            .and_then(|mut update| update.execute((delete.item.0, delete.record)))
+            .map_err(StoreError::sqlite("writing a delete intent"))?;
+        if changed == 1 { Ok(()) } else { Err(StoreError::IllegalRemoval { removal: delete.clone() }) }
     }
 
-    pub(super) fn write_removed(&mut self, item: ItemId) -> Result<()> {
+    pub(super) fn write_deleted(&mut self, item: ItemId) -> Result<()> {
         self.db
             .prepare_cached("UPDATE items SET replaces = NULL, removing = NULL WHERE id = ?1 AND state = 3")?
             .execute([item.0])

@@ -1,6 +1,10 @@
-//! Between SQLite's values and the domain's types.
+//! Conversions between SQLite values and domain types.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 use rusqlite::{
     Result, Row,
@@ -65,26 +69,24 @@ pub(super) fn user(row: &Row<'_>, column: &str) -> Result<MerchantUserId> {
     MerchantUserId::parse_recorded(text).map_err(|invalid| unknown(0, format!("user id: {invalid}")))
 }
 
-/// A path as it is stored: beneath the root without the root, and as text where it is text.
+/// Stored form of a path: relative to the root if it lies in it, and as text if it is UTF-8.
 pub(super) fn path_value<'a>(path: &'a Path, root: &Path) -> ValueRef<'a> {
-    use std::os::unix::ffi::OsStrExt;
-    let kept = path.strip_prefix(root).unwrap_or(path);
-    match kept.to_str() {
+    let relative = path.strip_prefix(root).unwrap_or(path);
+    match relative.to_str() {
         Some(text) => ValueRef::Text(text.as_bytes()),
-        None => ValueRef::Blob(kept.as_os_str().as_bytes()),
+        None => ValueRef::Blob(relative.as_os_str().as_bytes()),
     }
 }
 
 pub(super) fn path(row: &Row<'_>, column: &str, root: &Path) -> Result<Option<PathBuf>> {
-    use std::os::unix::ffi::OsStrExt;
     match row.get_ref(column)? {
         ValueRef::Null => Ok(None),
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Ok(Some(root.join(std::ffi::OsStr::from_bytes(bytes)))),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Ok(Some(root.join(OsStr::from_bytes(bytes)))),
         ValueRef::Integer(_) | ValueRef::Real(_) => Err(FromSqlError::InvalidType.into()),
     }
 }
 
-/// The photo of an item: a row has either a path or a link, by the table's own rule.
+/// Photo of an item. A constraint of the table ensures that it has either a path or a URL.
 pub(super) fn picture(row: &Row<'_>, root: &Path) -> Result<PhotoSource> {
     match path(row, "path", root)? {
         Some(path) => Ok(PhotoSource::Path(path)),
@@ -101,7 +103,7 @@ pub(super) fn digest(row: &Row<'_>) -> Result<Option<Digest>> {
     Ok(row.get::<_, Option<[u8; 32]>>("sha256")?.map(Digest))
 }
 
-/// See migrations/0002.
+/// Parses the column `replaces` as described in migrations/0002.
 pub(super) fn replaces(text: Option<String>) -> Result<Option<Supersedes>> {
     let Some(text) = text else { return Ok(None) };
     let records: Option<Vec<i64>> =

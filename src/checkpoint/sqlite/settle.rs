@@ -1,4 +1,4 @@
-//! Intents and outcomes. Every change names the state that it comes from, and changes exactly one row.
+//! Writes intents and outcomes. Every change checks the state that it starts from and changes exactly one row.
 
 use rusqlite::Connection;
 
@@ -11,8 +11,8 @@ use crate::{
     domain::{ErrorCode, Intent, ItemId, ItemState, ItemUpdate, Outcome},
 };
 
-/// An item before it changes.
-struct Before {
+/// State of an item before a change.
+struct PriorState {
     state: ItemState,
     code: Option<String>,
     row: u64,
@@ -20,11 +20,11 @@ struct Before {
 }
 
 impl SqliteStore {
-    fn before(&self, item: ItemId) -> rusqlite::Result<Before> {
+    fn prior_state(&self, item: ItemId) -> rusqlite::Result<PriorState> {
         self.db.prepare_cached("SELECT state, code, row, attempts FROM items WHERE id = ?1")?.query_row(
             [item.0],
             |row| {
-                Ok(Before {
+                Ok(PriorState {
                     state: rows::state(row.get(0)?)?,
                     code: row.get(1)?,
                     row: row.get(2)?,
@@ -36,13 +36,13 @@ impl SqliteStore {
 
     pub(super) fn write_intent(&mut self, intent: &NewIntent) -> Result<Intent, StoreError> {
         let failed = StoreError::sqlite;
-        let before = self.before(intent.item).map_err(failed("reading an item"))?;
+        let before = self.prior_state(intent.item).map_err(failed("reading an item"))?;
         if before.state != ItemState::Pending {
             let (from, to) = (before.state, ItemState::Sending);
             return Err(StoreError::InvalidTransition { item: intent.item, from, to });
         }
         let write = |db: &Connection| -> rusqlite::Result<()> {
-            // The last intent, in spite of the column's name: an earlier one made no record, or there would be no new one.
+            // Despite its name, the column holds the last intent: an earlier one made no record, or there would be no new one.
             db.prepare_cached(
                 "UPDATE items SET state = 1, attempts = attempts + 1, code = NULL, message = NULL, request_id = NULL,
                  sha256 = ?2, sent_sha256 = ?3, size = ?4, mtime_ns = ?5,
@@ -70,14 +70,14 @@ impl SqliteStore {
         })
     }
 
-    pub(super) fn write_outcome(&mut self, settlement: &OutcomeRecord) -> Result<ItemUpdate, StoreError> {
+    pub(super) fn write_outcome(&mut self, record: &OutcomeRecord) -> Result<ItemUpdate, StoreError> {
         let failed = StoreError::sqlite;
-        let before = self.before(settlement.item).map_err(failed("reading an item"))?;
-        if before.state != settlement.before || !settlement.outcome.can_follow(before.state) {
-            let (item, to) = (settlement.item, settlement.outcome.state());
+        let before = self.prior_state(record.item).map_err(failed("reading an item"))?;
+        if before.state != record.before || !record.outcome.can_follow(before.state) {
+            let (item, to) = (record.item, record.outcome.state());
             return Err(StoreError::InvalidTransition { item, from: before.state, to });
         }
-        let attempts = match &settlement.outcome {
+        let attempts = match &record.outcome {
             Outcome::Requeue { counts: false } => before.attempts.saturating_sub(1),
             Outcome::Requeue { counts: true }
             | Outcome::Enrolled { .. }
@@ -85,7 +85,7 @@ impl SqliteStore {
             | Outcome::Failed { .. }
             | Outcome::InDoubt { .. } => before.attempts,
         };
-        let columns = Columns::of(&settlement.outcome);
+        let columns = Columns::of(&record.outcome);
         let write = |db: &Connection| {
             db.prepare_cached(
                 "UPDATE items SET state = ?2, attempts = ?3, stage = ?4, code = ?5, message = ?6, request_id = ?7,
@@ -95,8 +95,8 @@ impl SqliteStore {
                  WHERE id = ?1",
             )?
             .execute(rusqlite::params![
-                settlement.item.0,
-                settlement.outcome.state() as i64,
+                record.item.0,
+                record.outcome.state() as i64,
                 attempts,
                 columns.stage,
                 columns.code.map(|code| &code.0),
@@ -105,26 +105,26 @@ impl SqliteStore {
                 columns.quality,
                 columns.enrolled_at,
                 columns.confirmed_by,
-                settlement.stamp.map(|stamp| stamp.size as i64),
-                settlement.stamp.map(|stamp| stamp.mtime_ns),
-                settlement.latency.map(|latency| latency.as_millis() as i64),
+                record.stamp.map(|stamp| stamp.size as i64),
+                record.stamp.map(|stamp| stamp.mtime_ns),
+                record.latency.map(|latency| latency.as_millis() as i64),
             ])
         };
         write(&self.db).map_err(failed("writing an outcome"))?;
         self.tally.add(before.state, before.code.as_deref(), -1);
-        self.tally.add(settlement.outcome.state(), columns.code.map(|code| code.0.as_str()), 1);
+        self.tally.add(record.outcome.state(), columns.code.map(|code| code.0.as_str()), 1);
         Ok(ItemUpdate {
-            item: settlement.item,
+            item: record.item,
             row: before.row,
             attempts,
             before: before.state,
-            outcome: settlement.outcome.clone(),
-            latency: settlement.latency,
+            outcome: record.outcome.clone(),
+            latency: record.latency,
         })
     }
 }
 
-/// An outcome as columns.
+/// Column values of an outcome.
 #[derive(Default)]
 struct Columns<'a> {
     stage: Option<i64>,

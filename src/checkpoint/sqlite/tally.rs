@@ -1,4 +1,4 @@
-//! Rows by state and code, gathered during a transaction and written with it.
+//! Counts rows by state and code. Changes are collected during a transaction and written with it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,12 +6,12 @@ use rusqlite::Connection;
 
 use crate::domain::{Counts, ItemState};
 
-/// Schema that knows of changed photos; looking does not migrate.
-const WITH_CHANGES: i64 = 2;
-/// Schema that knows of skipped files.
-const WITH_SKIPPED: i64 = 6;
+/// First schema with changed photos; reading does not migrate.
+const SCHEMA_WITH_CHANGES: i64 = 2;
+/// First schema with skipped files.
+const SCHEMA_WITH_SKIPPED: i64 = 6;
 
-/// What this transaction changes in the tally.
+/// Changes of the tally in this transaction.
 #[derive(Debug, Default)]
 pub(super) struct CountsDelta(HashMap<(ItemState, String), i64>);
 
@@ -32,7 +32,7 @@ impl CountsDelta {
     }
 }
 
-/// Counts from the tally. A live run's items that are being sent are pending; a dead one's are in doubt.
+/// Reads the counts from the tally. Items being sent are pending in a live run, otherwise in doubt.
 pub(super) fn counts(db: &Connection, is_live: bool) -> rusqlite::Result<Counts> {
     let mut counts = Counts::default();
     let mut by_code = BTreeMap::new();
@@ -61,13 +61,13 @@ pub(super) fn counts(db: &Connection, is_live: bool) -> rusqlite::Result<Counts>
         .unwrap_or(0);
     let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version < WITH_CHANGES {
+    if version < SCHEMA_WITH_CHANGES {
         return Ok(counts);
     }
-    // Each of few rows, by an index of their own.
+    // Each uses a partial index of few rows.
     counts.changed = count("SELECT count(*) FROM items WHERE changed = 1")?;
     counts.to_remove = count("SELECT count(*) FROM items WHERE replaces IS NOT NULL AND state = 3")?;
-    if version >= WITH_SKIPPED {
+    if version >= SCHEMA_WITH_SKIPPED {
         counts.skipped = count("SELECT coalesce(sum(skipped), 0) FROM sources")?;
     }
     Ok(counts)

@@ -1,69 +1,73 @@
-//! The rate of a quota that is ours alone.
+//! Rate for a dedicated quota.
 //!
-//! Replies are judged in windows. A window with more throttles than chance explains cuts the rate; half of the last ten
-//! cut it at once. Two things look like a lower quota and are none:
+//! Responses are evaluated in windows. A window with more throttling than chance explains cuts the rate; throttling of
+//! half of the last ten responses cuts it at once. Two effects look like a lower quota but are not:
 //!
-//! - The network squeezes evenly spaced calls together, so that a pace just below the quota is refused now and then. A
-//!   few refusals near the ceiling only trim the pace to [`TRIM_FACTOR`] of it.
-//! - A service of several limiters may throttle a share of the calls at any rate. When the share has stayed although the
-//!   rate has fallen, it does not answer to the rate: it is put up with, and the rate returns.
+//! - The network bunches evenly spaced calls, so that a rate just below the quota is throttled now and then. A little
+//!   throttling near the ceiling only trims the rate to [`TRIM_FACTOR`] of the ceiling.
+//! - A service with several limiters may throttle a share of the calls at any rate. If that share stays while the rate
+//!   falls, it does not depend on the rate: it is tolerated, and the rate returns.
 
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Change, FLOOR, REMEMBERED, Refused, qps, rise_per_second};
+use super::{MIN_RATE, RateChange, THROTTLE_MEMORY, Throttle, qps, rise_per_second};
 
-/// Replies are judged over at least this long ...
+/// Shortest window.
 const WINDOW: Duration = Duration::from_secs(2);
-/// ... and at least this many.
-const WINDOW_REPLIES: u32 = 20;
-/// What a window with too many throttles leaves of the rate. Two more than expected are too many.
-const CUT: f64 = 0.7;
-const TOO_MANY: f64 = 2.0;
-/// A window with fewer holds the rate; where they are as many as this the rate just touches a limit, and steps back.
-const TOUCHES_FROM: f64 = 0.03;
-const STEP_BACK: f64 = 0.95;
-/// This many of the last [`RECENT`] replies throttled: no need to wait for the window.
-const FAST_CUT_AT: usize = 5;
+/// Fewest responses in a window.
+const WINDOW_RESPONSES: u32 = 20;
+/// Throttled responses in a window, beyond those that chance explains, that cut the rate.
+const CUT_EXCESS: f64 = 2.0;
+/// Factor of such a cut.
+const CUT_FACTOR: f64 = 0.7;
+/// Share of throttled responses with a smaller excess at which the rate just touches a limit and steps back.
+const STEP_BACK_SHARE: f64 = 0.03;
+/// Factor of a step back.
+const STEP_BACK_FACTOR: f64 = 0.95;
+/// Number of last responses that may cut the rate before the window ends.
 const RECENT: usize = 10;
-const FAST_CUT: f64 = 0.5;
-/// Fast cuts come at most this often: replies to what had left before the last cut say nothing about the new rate.
-const FAST_CUT_EVERY: Duration = Duration::from_millis(250);
-/// Share of the calls that chance may refuse at a pace that is right: jitter squeezes calls together.
-const CHANCE: f64 = 0.005;
-/// What a trim leaves of the ceiling. The ceiling is 98 % of the quota, so this is 96 %: at that pace 40 ms of jitter
-/// have 0.35 % refused, at 99 % 2.3 % (reference, issue of performance).
+/// Throttled responses among them that do so.
+const FAST_CUT_THROTTLED: usize = 5;
+/// Factor of a fast cut.
+const FAST_CUT_FACTOR: f64 = 0.5;
+/// Least time between fast cuts: responses to calls sent before the last cut say nothing about the new rate.
+const FAST_CUT_INTERVAL: Duration = Duration::from_millis(250);
+/// Share of the calls that is throttled by chance at a correct rate, because jitter bunches calls.
+const CHANCE_SHARE: f64 = 0.005;
+/// Trimmed rate as a share of the ceiling. The ceiling is 98 % of the quota, so this is 96 %: there 40 ms of jitter
+/// cause 0.35 % throttling, but 2.3 % at 99 % (reference, issue of performance).
 const TRIM_FACTOR: f64 = 0.98;
-/// A window with at most this share of throttles near the ceiling trims and does not cut.
-const TRIMS_UP_TO: f64 = 0.06;
-/// Throttles that stay while the rate falls are judged once it has fallen to this share of where it began to fall ...
-const FALLEN: f64 = 0.6;
-/// ... over so many replies ...
-const TRIAL: u32 = 80;
-/// ... and have stayed if a quarter of the first share is still there, and it is no more than this (reliability.md, the
+/// Highest share of throttled responses near the ceiling that trims the rate instead of cutting it.
+const MAX_TRIM_SHARE: f64 = 0.06;
+/// A decrease is evaluated once the rate has fallen to this share of where the decrease began.
+const TRIAL_RATE_SHARE: f64 = 0.6;
+/// Responses over which a decrease is evaluated.
+const TRIAL_RESPONSES: u32 = 80;
+/// Throttling is independent of the rate if at least this part of its first share remains (reliability.md, the
 /// corrections to 4.4).
-const STAYED: f64 = 0.25;
-const MOST_TOLERATED: f64 = 0.12;
-/// Calls a second that a second adds on the way back from a fall that did not help.
-const RETURN: f64 = 2.0;
+const REMAINING_SHARE: f64 = 0.25;
+/// Highest share of throttled responses that is tolerated (same source).
+const MAX_TOLERATED_SHARE: f64 = 0.12;
+/// Rise in calls a second per second after a decrease that did not help.
+const RETURN_PER_SECOND: f64 = 2.0;
+/// Largest rise as a share of the rate; at low rates a window is long.
+const MAX_STEP_SHARE: f64 = 0.5;
 
-/// At low rates a window is long: one step up is no more than this share of the rate.
-const LONGEST_STEP: f64 = 0.5;
-
-/// See the module.
+/// Adaptive rate for a dedicated quota.
 #[derive(Debug)]
 pub struct Dedicated {
     ceiling: f64,
     rate: f64,
-    refused: Option<Refused>,
+    last_throttle: Option<Throttle>,
     trimmed_until: Option<Instant>,
     window: Option<Window>,
     recent: VecDeque<bool>,
     last_cut: Option<Instant>,
     last_rise: Option<Instant>,
-    fall: Option<Decrease>,
-    tolerated: Option<Tolerated>,
+    decrease: Option<Decrease>,
+    tolerated: Option<BaselineThrottling>,
 }
 
 #[derive(Debug)]
@@ -74,51 +78,51 @@ struct Window {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
-    replies: u32,
+    responses: u32,
     throttled: u32,
 }
 
 impl Tally {
     fn add(&mut self, throttled: bool) {
-        self.replies += 1;
+        self.responses += 1;
         self.throttled += u32::from(throttled);
     }
 
     fn share(self) -> f64 {
-        f64::from(self.throttled) / f64::from(self.replies.max(1))
+        f64::from(self.throttled) / f64::from(self.responses.max(1))
     }
 }
 
-/// The rate falls: does the throttling follow it?
+/// Ongoing decrease of the rate, to see whether the throttling follows it.
 #[derive(Debug)]
 struct Decrease {
     from: f64,
     share: f64,
-    /// Of the replies since it has fallen far enough.
+    /// Responses since the rate has fallen far enough.
     since: Tally,
 }
 
-/// Throttling that does not follow the rate.
+/// Throttling that does not depend on the rate.
 #[derive(Debug)]
-struct Tolerated {
+struct BaselineThrottling {
     tally: Tally,
     until: Instant,
-    /// Where the rate returns to.
-    back_to: f64,
+    /// Rate to return to.
+    return_to: f64,
 }
 
 impl Dedicated {
     pub(super) fn new(ceiling: f64, learned: Option<f64>) -> Self {
         Self {
             ceiling,
-            rate: learned.map_or(ceiling, |learned| learned.clamp(FLOOR.min(ceiling), ceiling)),
-            refused: None,
+            rate: learned.map_or(ceiling, |learned| learned.clamp(MIN_RATE.min(ceiling), ceiling)),
+            last_throttle: None,
             trimmed_until: None,
             window: None,
             recent: VecDeque::with_capacity(RECENT),
             last_cut: None,
             last_rise: None,
-            fall: None,
+            decrease: None,
             tolerated: None,
         }
     }
@@ -131,101 +135,102 @@ impl Dedicated {
         self.rate < self.ceiling
     }
 
-    pub(super) fn observe(&mut self, throttled: bool, now: Instant) -> Option<Change> {
+    pub(super) fn observe(&mut self, throttled: bool, now: Instant) -> Option<RateChange> {
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
         self.recent.push_back(throttled);
         let window = self.window.get_or_insert(Window { since: now, tally: Tally::default() });
         window.tally.add(throttled);
-        let (is_over, tally) = (now >= window.since + WINDOW && window.tally.replies >= WINDOW_REPLIES, window.tally);
+        let (is_over, tally) =
+            (now >= window.since + WINDOW && window.tally.responses >= WINDOW_RESPONSES, window.tally);
 
-        let may_cut_again = self.last_cut.is_none_or(|cut| now >= cut + FAST_CUT_EVERY);
+        let may_cut_again = self.last_cut.is_none_or(|cut| now >= cut + FAST_CUT_INTERVAL);
         let recent = self.recent.iter().filter(|&&throttled| throttled).count();
-        if throttled && may_cut_again && recent >= FAST_CUT_AT {
-            return Some(self.cut(FAST_CUT, tally.share(), now));
+        if throttled && may_cut_again && recent >= FAST_CUT_THROTTLED {
+            return Some(self.cut(FAST_CUT_FACTOR, tally.share(), now));
         }
-        if let Some(change) = self.judge_fall(throttled, now) {
+        if let Some(change) = self.evaluate_decrease(throttled, now) {
             return Some(change);
         }
         if is_over {
             self.window = None;
-            return self.judge_window(tally, now);
+            return self.evaluate_window(tally, now);
         }
         None
     }
 
-    fn judge_window(&mut self, tally: Tally, now: Instant) -> Option<Change> {
+    fn evaluate_window(&mut self, tally: Tally, now: Instant) -> Option<RateChange> {
         if self.tolerated.as_ref().is_some_and(|tolerated| now > tolerated.until) {
             self.tolerated = None;
         }
-        let share = self.tolerated.as_ref().map_or(CHANCE, |tolerated| tolerated.tally.share().max(CHANCE));
-        let expected = share * f64::from(tally.replies);
+        let share = self.tolerated.as_ref().map_or(CHANCE_SHARE, |tolerated| tolerated.tally.share().max(CHANCE_SHARE));
+        let expected = share * f64::from(tally.responses);
         let excess = f64::from(tally.throttled) - expected - 2.0 * expected.sqrt();
         if excess <= 0.0 {
             if let Some(tolerated) = &mut self.tolerated {
-                tolerated.tally.replies += tally.replies;
+                tolerated.tally.responses += tally.responses;
                 tolerated.tally.throttled += tally.throttled;
             }
             return self.rise(now);
         }
         let trimmed = self.ceiling * TRIM_FACTOR;
-        if self.rate > trimmed && tally.share() <= TRIMS_UP_TO {
+        if self.rate > trimmed && tally.share() <= MAX_TRIM_SHARE {
             self.rate = trimmed;
-            self.trimmed_until = Some(now + REMEMBERED);
+            self.trimmed_until = Some(now + THROTTLE_MEMORY);
             self.last_rise = Some(now);
-            return Some(Change::Cut(qps(self.rate)));
+            return Some(RateChange::Cut(qps(self.rate)));
         }
-        if excess >= TOO_MANY {
-            return Some(self.cut(CUT, tally.share(), now));
+        if excess >= CUT_EXCESS {
+            return Some(self.cut(CUT_FACTOR, tally.share(), now));
         }
         self.last_rise = Some(now);
-        if tally.share() >= TOUCHES_FROM {
-            self.refused = Some(Refused { rate: self.rate, at: now });
-            self.rate = (self.rate * STEP_BACK).max(FLOOR.min(self.ceiling));
+        if tally.share() >= STEP_BACK_SHARE {
+            self.last_throttle = Some(Throttle { rate: self.rate, at: now });
+            self.rate = (self.rate * STEP_BACK_FACTOR).max(MIN_RATE.min(self.ceiling));
         }
         None
     }
 
-    /// Has the throttling stayed although the rate has fallen?
-    fn judge_fall(&mut self, throttled: bool, now: Instant) -> Option<Change> {
+    /// Tolerates throttling that remains although the rate has fallen.
+    fn evaluate_decrease(&mut self, throttled: bool, now: Instant) -> Option<RateChange> {
         let rate = self.rate;
-        let fall = self.fall.as_mut()?;
-        if rate > fall.from * FALLEN {
+        let decrease = self.decrease.as_mut()?;
+        if rate > decrease.from * TRIAL_RATE_SHARE {
             return None;
         }
-        fall.since.add(throttled);
-        if fall.since.replies < TRIAL {
+        decrease.since.add(throttled);
+        if decrease.since.responses < TRIAL_RESPONSES {
             return None;
         }
-        let share = fall.since.share();
-        if share > MOST_TOLERATED {
-            fall.since = Tally::default();
+        let share = decrease.since.share();
+        if share > MAX_TOLERATED_SHARE {
+            decrease.since = Tally::default();
             return None;
         }
-        let has_stayed = share > 0.0 && share >= fall.share * STAYED;
-        let Decrease { from, since, .. } = self.fall.take()?;
-        has_stayed.then(|| {
-            self.tolerated = Some(Tolerated { tally: since, until: now + REMEMBERED, back_to: from });
-            self.refused = None;
+        let remains = share > 0.0 && share >= decrease.share * REMAINING_SHARE;
+        let Decrease { from, since, .. } = self.decrease.take()?;
+        remains.then(|| {
+            self.tolerated = Some(BaselineThrottling { tally: since, until: now + THROTTLE_MEMORY, return_to: from });
+            self.last_throttle = None;
             self.window = None;
             self.last_rise = Some(now);
-            Change::Tolerated(share)
+            RateChange::Tolerated(share)
         })
     }
 
-    fn cut(&mut self, factor: f64, share: f64, now: Instant) -> Change {
-        self.fall.get_or_insert(Decrease { from: self.rate, share, since: Tally::default() });
-        self.refused = Some(Refused { rate: self.rate, at: now });
-        self.rate = (self.rate * factor).max(FLOOR.min(self.ceiling));
+    fn cut(&mut self, factor: f64, share: f64, now: Instant) -> RateChange {
+        self.decrease.get_or_insert(Decrease { from: self.rate, share, since: Tally::default() });
+        self.last_throttle = Some(Throttle { rate: self.rate, at: now });
+        self.rate = (self.rate * factor).max(MIN_RATE.min(self.ceiling));
         self.window = None;
         self.recent.clear();
         self.last_cut = Some(now);
         self.last_rise = Some(now);
-        Change::Cut(qps(self.rate))
+        RateChange::Cut(qps(self.rate))
     }
 
-    fn rise(&mut self, now: Instant) -> Option<Change> {
+    fn rise(&mut self, now: Instant) -> Option<RateChange> {
         if self.trimmed_until.is_some_and(|until| now > until) {
             self.trimmed_until = None;
         }
@@ -235,14 +240,14 @@ impl Dedicated {
         if self.rate >= highest {
             return None;
         }
-        let returns = self.tolerated.as_ref().is_some_and(|tolerated| self.rate < tolerated.back_to);
-        let per_second = if returns { RETURN } else { rise_per_second(self.rate, self.refused, now) };
-        let step = (per_second * quiet.as_secs_f64()).min(self.rate * LONGEST_STEP);
+        let returns = self.tolerated.as_ref().is_some_and(|tolerated| self.rate < tolerated.return_to);
+        let per_second = if returns { RETURN_PER_SECOND } else { rise_per_second(self.rate, self.last_throttle, now) };
+        let step = (per_second * quiet.as_secs_f64()).min(self.rate * MAX_STEP_SHARE);
         self.rate = (self.rate + step).min(highest);
-        if self.fall.as_ref().is_some_and(|fall| self.rate >= fall.from) {
-            self.fall = None;
+        if self.decrease.as_ref().is_some_and(|decrease| self.rate >= decrease.from) {
+            self.decrease = None;
         }
-        (self.rate >= highest).then(|| Change::Recovered(qps(self.rate)))
+        (self.rate >= highest).then(|| RateChange::Recovered(qps(self.rate)))
     }
 }
 
@@ -251,18 +256,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rate_has_a_floor() {
+    fn rate_never_falls_below_minimum() {
         let mut rate = Dedicated::new(49.5, None);
         let mut now = Instant::now();
         for _ in 0..500 {
             rate.observe(true, now);
             now += Duration::from_secs(1);
         }
-        assert_eq!(rate.current(), FLOOR);
+        assert_eq!(rate.current(), MIN_RATE);
     }
 
     #[test]
-    fn one_throttle_now_and_then_changes_nothing() {
+    fn occasional_throttling_does_not_change_rate() {
         let mut rate = Dedicated::new(49.5, None);
         let start = Instant::now();
         for reply in 0..3_000_u32 {
@@ -272,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn learned_rate_is_where_the_next_run_begins() {
+    fn rate_starts_at_learned_rate() {
         assert_eq!(Dedicated::new(49.5, Some(10.0)).current(), 10.0);
         assert_eq!(Dedicated::new(3.0, Some(10.0)).current(), 3.0);
     }

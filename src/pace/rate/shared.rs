@@ -1,30 +1,31 @@
-//! The rate of a quota that production traffic uses too: any throttle halves it, at most once a second, and it rises again
-//! slowly, after a while.
+//! Rate for a quota that production traffic uses too: throttling halves it, at most once a second, and it rises slowly
+//! after a hold time.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Change, FLOOR, Refused, qps, rise_per_second};
+use super::{MIN_RATE, RateChange, Throttle, qps, rise_per_second};
 
-/// Calls a second at the start; each second without a throttle doubles them.
+/// Initial rate in calls a second; it doubles until the first throttling.
 const START: f64 = 5.0;
-const DOUBLES_EVERY: Duration = Duration::from_secs(1);
-/// What a throttle leaves of the rate.
-const CUT: f64 = 0.5;
-/// Throttles of one second are one.
-const CUTS_EVERY: Duration = Duration::from_secs(1);
-/// No rise so soon after a cut.
+/// Time without throttling after which the rate rises.
+const RISE_INTERVAL: Duration = Duration::from_secs(1);
+/// Factor of a cut.
+const CUT_FACTOR: f64 = 0.5;
+/// Least time between two cuts.
+const CUT_INTERVAL: Duration = Duration::from_secs(1);
+/// Time without a rise after a cut.
 const HOLD: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// Adaptive rate for a shared quota.
 #[derive(Debug)]
 pub struct Shared {
     ceiling: f64,
     rate: f64,
-    /// Doubling, until the first throttle.
+    /// Whether the rate doubles; ends with the first throttling.
     is_starting: bool,
-    refused: Option<Refused>,
+    last_throttle: Option<Throttle>,
     last_change: Option<Instant>,
 }
 
@@ -33,10 +34,10 @@ impl Shared {
         let start = START.min(ceiling);
         Self {
             ceiling,
-            rate: learned.map_or(start, |learned| learned.clamp(FLOOR.min(start), start)),
-            // What an earlier run was brought down to is no rate to double from.
+            rate: learned.map_or(start, |learned| learned.clamp(MIN_RATE.min(start), start)),
+            // A reduced rate of an earlier run must not be doubled.
             is_starting: learned.is_none(),
-            refused: None,
+            last_throttle: None,
             last_change: None,
         }
     }
@@ -49,32 +50,32 @@ impl Shared {
         !self.is_starting && self.rate < self.ceiling
     }
 
-    pub(super) fn observe(&mut self, throttled: bool, now: Instant) -> Option<Change> {
+    pub(super) fn observe(&mut self, throttled: bool, now: Instant) -> Option<RateChange> {
         let last = *self.last_change.get_or_insert(now);
         if throttled {
-            let is_another = self.refused.is_none_or(|refused| now >= refused.at + CUTS_EVERY);
-            return is_another.then(|| {
+            let may_cut = self.last_throttle.is_none_or(|last_throttle| now >= last_throttle.at + CUT_INTERVAL);
+            return may_cut.then(|| {
                 self.is_starting = false;
-                self.refused = Some(Refused { rate: self.rate, at: now });
-                self.rate = (self.rate * CUT).max(FLOOR.min(self.ceiling));
+                self.last_throttle = Some(Throttle { rate: self.rate, at: now });
+                self.rate = (self.rate * CUT_FACTOR).max(MIN_RATE.min(self.ceiling));
                 self.last_change = Some(now + HOLD);
-                Change::Cut(qps(self.rate))
+                RateChange::Cut(qps(self.rate))
             });
         }
         let quiet = now.saturating_duration_since(last);
-        if self.rate >= self.ceiling || quiet < DOUBLES_EVERY {
+        if self.rate >= self.ceiling || quiet < RISE_INTERVAL {
             return None;
         }
         let rate = if self.is_starting {
             self.rate * 2.0
         } else {
-            self.rate + rise_per_second(self.rate, self.refused, now) * quiet.as_secs_f64()
+            self.rate + rise_per_second(self.rate, self.last_throttle, now) * quiet.as_secs_f64()
         };
         self.rate = rate.min(self.ceiling);
         self.last_change = Some(now);
         (self.rate >= self.ceiling).then(|| {
             self.is_starting = false;
-            Change::Recovered(qps(self.rate))
+            RateChange::Recovered(qps(self.rate))
         })
     }
 }
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shared_rate_doubles_until_first_throttle() {
+    fn rate_doubles_until_first_throttling() {
         let mut rate = Shared::new(49.5, None);
         let start = Instant::now();
         let mut seen = Vec::new();
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn throttles_in_one_second_halve_rate_once() {
+    fn throttling_within_a_second_halves_rate_once() {
         let mut rate = Shared::new(49.5, Some(4.0));
         let start = Instant::now();
         for tenth in 0..10 {

@@ -1,19 +1,12 @@
-//! JPEGs that libjpeg takes are taken, and cut ones never pass for whole.
+//! JPEGs that libjpeg accepts are accepted, and truncated ones are always rejected.
 
 use std::fs;
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::picture::{Fit, Landscape, Limits};
+use super::{tests::AUTO, *};
+use crate::picture::Fit;
 
-const AUTO: Rules = Rules {
-    fit: Fit::Auto,
-    landscape: Landscape::Reject,
-    poor: QualityPolicy::Allow,
-    has_stream: false,
-    limits: Limits::PAGE,
-};
 const NAMES: [&str; 6] = ["plain.jpg", "progressive.jpg", "restarts.jpg", "grey.jpg", "cmyk.jpg", "sampled-422.jpg"];
 
 fn archived(name: &str) -> Vec<u8> {
@@ -22,51 +15,51 @@ fn archived(name: &str) -> Vec<u8> {
 
 fn render(bytes: Vec<u8>, fit: Fit) -> Result<Picture, Defect> {
     let rules = Rules { fit, ..AUTO };
-    let original = Original::of(bytes, &rules)?;
+    let original = Original::from_bytes(bytes, &rules)?;
     let plan = original.plan(&rules)?;
     original.render(&plan, &rules)
 }
 
-/// Where the markers of the header stand, that of the first scan included.
+/// Offsets of the header's markers, including that of the first scan.
 fn markers(jpeg: &[u8]) -> Vec<usize> {
-    let mut places = vec![2];
-    while jpeg[places[places.len() - 1] + 1] != 0xDA {
-        let at = places[places.len() - 1];
-        places.push(at + 2 + usize::from(u16::from_be_bytes([jpeg[at + 2], jpeg[at + 3]])));
+    let mut offsets = vec![2];
+    while jpeg[offsets[offsets.len() - 1] + 1] != 0xDA {
+        let at = offsets[offsets.len() - 1];
+        offsets.push(at + 2 + usize::from(u16::from_be_bytes([jpeg[at + 2], jpeg[at + 3]])));
     }
-    places
+    offsets
 }
 
-/// With this in front of each marker of the header but the first, by which a JPEG is known.
-fn strewn(jpeg: &[u8], with: &[u8]) -> Vec<u8> {
-    let mut strewn = jpeg.to_vec();
+/// Inserts `junk` before each marker of the header except the first, which identifies a JPEG.
+fn insert_junk(jpeg: &[u8], junk: &[u8]) -> Vec<u8> {
+    let mut result = jpeg.to_vec();
     for at in markers(jpeg).into_iter().skip(1).rev() {
-        strewn.splice(at..at, with.iter().copied());
+        result.splice(at..at, junk.iter().copied());
     }
-    strewn
+    result
 }
 
 #[test]
-fn jpeg_that_libjpeg_takes_is_taken_with_every_pixel() {
+fn jpeg_accepted_by_libjpeg_is_decoded_completely() {
     let all = (u32::MAX, u32::MAX);
     for name in NAMES {
         let whole = archived(name);
         let endless = &whole[..whole.len() - 2];
         let pixels = decode::decode(&whole, Kind::Jpeg, all).unwrap();
         for (what, odd) in [
-            ("bytes between segments", strewn(&whole, b"\0\x01junk")),
-            ("FF 00 between segments", strewn(&whole, b"\xFF\0")),
-            ("no end", endless.to_vec()),
-            ("no end, and a trailer", [endless, b"\0\0MotionPhoto_Data\0\0\0\x18ftypmp42"].concat()),
-            ("no end, and a second picture", [endless, &whole[..]].concat()),
+            ("bytes between segments", insert_junk(&whole, b"\0\x01junk")),
+            ("FF 00 between segments", insert_junk(&whole, b"\xFF\0")),
+            ("no end marker", endless.to_vec()),
+            ("no end marker, and a trailer", [endless, b"\0\0MotionPhoto_Data\0\0\0\x18ftypmp42"].concat()),
+            ("no end marker, and a second picture", [endless, &whole[..]].concat()),
         ] {
             assert!(decode::decode(&odd, Kind::Jpeg, all).as_ref() == Ok(&pixels), "{name}, {what}");
-            let anew = render(odd.clone(), Fit::Auto).unwrap();
-            assert_eq!(jpeg::probe(&anew.bytes).unwrap().structure, Structure::Standard, "{name}, {what}");
+            let fitted = render(odd.clone(), Fit::Auto).unwrap();
+            assert_eq!(jpeg::probe(&fitted.bytes).unwrap().structure, Structure::Standard, "{name}, {what}");
             assert_eq!(render(odd.clone(), Fit::Never).unwrap().bytes, odd, "{name}, {what}");
         }
         for (what, sound) in [
-            ("fill bytes", strewn(&whole, b"\xFF\xFF")),
+            ("fill bytes", insert_junk(&whole, b"\xFF\xFF")),
             ("trailer", [&whole[..], b"\0\0\0\x18ftypmp42", &[0xFF, 0xDA, 0x11].repeat(300)].concat()),
         ] {
             assert_eq!(render(sound.clone(), Fit::Auto).unwrap().bytes, sound, "{name}, {what}");
@@ -78,7 +71,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn cut_jpeg_never_passes_for_whole(
+    fn truncated_jpeg_is_always_rejected(
         name in prop::sample::select(&NAMES[..]),
         share in 0.0_f64..0.95,
         trailer in prop::sample::select(vec![&b""[..], b"\xFF\xD9tail", b"\0\0SEFT trailer\xFF\xD9tail", b"\0\0\0\0", b"second"]),
@@ -94,16 +87,16 @@ proptest! {
         }
     }
 
-    /// Whatever is decoded, to be fitted, has all of its rows.
+    /// A photo that is decoded for fitting has all of its rows.
     #[test]
-    fn cut_jpeg_with_an_end_marker_is_not_fitted(
+    fn truncated_jpeg_with_end_marker_is_not_fitted(
         name in prop::sample::select(vec!["plain.jpg", "restarts.jpg", "grey.jpg", "cmyk.jpg", "sampled-422.jpg"]),
         share in 0.0_f64..0.95,
     ) {
         let whole = archived(name);
         let scan = *markers(&whole).last().unwrap() + 20;
         let cut = scan + ((whole.len() - 2 - scan) as f64 * share) as usize;
-        let refused = render([&whole[..cut], b"\xFF\xD9"].concat(), Fit::Always).map(|_| ());
-        prop_assert_eq!(refused.map_err(|defect| defect.code().0), Err("Truncated".to_owned()));
+        let result = render([&whole[..cut], b"\xFF\xD9"].concat(), Fit::Always).map(|_| ());
+        prop_assert_eq!(result.map_err(|defect| defect.code().0), Err("Truncated".to_owned()));
     }
 }

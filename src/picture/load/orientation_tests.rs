@@ -1,29 +1,21 @@
-//! Orientation, proven on pixels: each container, each place in it, each field type, both byte orders.
+//! Orientation of decoded pixels in every container, place, field type and byte order.
 
 use std::{fs, io::Cursor};
 
 use image::{ImageFormat, RgbImage};
 
-use super::*;
+use super::{tests::ALWAYS, *};
 use crate::picture::{
-    Fit, Rules,
     decode::Pixels,
     exif::tests::{SHORT, TYPES, block, value},
-    upright::upright,
+    orientation::apply_orientation,
 };
 
-const ALWAYS: Rules = Rules {
-    fit: Fit::Always,
-    landscape: crate::picture::Landscape::Reject,
-    poor: QualityPolicy::Allow,
-    has_stream: false,
-    limits: crate::picture::Limits::PAGE,
-};
 const SIZE: (u32, u32) = (32, 48);
-/// Top left, top right, bottom left, bottom right.
+/// Colours of the quarters: top left, top right, bottom left, bottom right.
 const COLOURS: [[u8; 3]; 4] = [[230, 20, 20], [20, 200, 20], [20, 20, 230], [240, 240, 240]];
 
-/// The four colours, as a camera stores them that says this of how it was held.
+/// The four colours as a camera stores them with this orientation.
 fn stored(orientation: u8) -> RgbImage {
     let (width, height) = SIZE;
     let seen = RgbImage::from_fn(width, height, |x, y| {
@@ -34,7 +26,7 @@ fn stored(orientation: u8) -> RgbImage {
         8 => 6,
         other => other,
     };
-    let stored = upright(Pixels { width, height, rgb: seen.into_raw() }, back);
+    let stored = apply_orientation(Pixels { width, height, rgb: seen.into_raw() }, back);
     RgbImage::from_raw(stored.width, stored.height, stored.rgb).unwrap()
 }
 
@@ -45,7 +37,7 @@ fn encoded(picture: &RgbImage, format: ImageFormat) -> Vec<u8> {
 }
 
 fn fitted(bytes: Vec<u8>) -> Pixels {
-    let original = Original::of(bytes, &ALWAYS).unwrap();
+    let original = Original::from_bytes(bytes, &ALWAYS).unwrap();
     let plan = original.plan(&ALWAYS).unwrap();
     decode::decode(&original.render(&plan, &ALWAYS).unwrap().bytes, Kind::Jpeg, (u32::MAX, u32::MAX)).unwrap()
 }
@@ -85,7 +77,7 @@ fn png(picture: &RgbImage, before: &str, kind: &[u8; 4], content: &[u8]) -> Vec<
     [&png[..at], &length, kind, content, &sum.sum().to_be_bytes(), &png[at..]].concat()
 }
 
-/// A WebP of one chunk, with an EXIF chunk beside it.
+/// A simple WebP with an EXIF chunk added.
 fn webp(simple: &[u8], (width, height): (u32, u32), exif: &[u8]) -> Vec<u8> {
     let chunk = |kind: &[u8], content: &[u8]| {
         let length = u32::try_from(content.len()).unwrap().to_le_bytes();
@@ -98,7 +90,7 @@ fn webp(simple: &[u8], (width, height): (u32, u32), exif: &[u8]) -> Vec<u8> {
     chunk(b"RIFF", &[b"WEBP", &chunks[..]].concat())
 }
 
-/// Uncompressed, with the orientation in its own directory.
+/// An uncompressed TIFF with the orientation in its main directory.
 fn tiff(picture: &RgbImage, orientation: u8, kind: u16, is_little: bool) -> Vec<u8> {
     let (width, height) = picture.dimensions();
     let short = |number: u16| if is_little { number.to_le_bytes() } else { number.to_be_bytes() };
@@ -140,7 +132,7 @@ fn deflated(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn every_container_is_turned_by_every_type_of_field() {
+fn every_container_and_field_type_is_turned() {
     for (orientation, kind, is_little) in (1..=8)
         .flat_map(|o| TYPES.into_iter().flat_map(move |kind| [true, false].map(|is_little| (o, kind, is_little))))
     {
@@ -155,7 +147,7 @@ fn every_container_is_turned_by_every_type_of_field() {
 }
 
 #[test]
-fn orientation_is_found_in_every_place() {
+fn orientation_is_found_in_every_place_of_a_container() {
     for orientation in 1..=8 {
         let (picture, block) = (stored(orientation), block(orientation, SHORT, false));
         let what = |place: &str| format!("{place}, orientation {orientation}");
@@ -165,7 +157,7 @@ fn orientation_is_found_in_every_place() {
         let lossless = encoded(&picture, ImageFormat::WebP);
         assert_upright(webp(&lossless, picture.dimensions(), &prefixed(&block)), &what("EXIF chunk with a prefix"));
         assert_upright(png(&picture, "IDAT", b"eXIf", &prefixed(&block)), &what("eXIf with a prefix"));
-        assert_upright(png(&picture, "IEND", b"eXIf", &block), &what("eXIf behind IDAT"));
+        assert_upright(png(&picture, "IEND", b"eXIf", &block), &what("eXIf after IDAT"));
         let text = raw_profile(&block);
         for name in ["Raw profile type exif\0", "Raw profile type APP1\0"] {
             let plain = [name.as_bytes(), text.as_bytes()].concat();
@@ -187,15 +179,15 @@ fn lossy_webp_is_turned() {
     let plain = fitted(simple.clone());
     for orientation in 1..=4 {
         let turned = fitted(webp(&simple, (plain.width, plain.height), &block(orientation, SHORT, true)));
-        let expected = upright(fitted(simple.clone()), orientation);
+        let expected = apply_orientation(fitted(simple.clone()), orientation);
         let differences = turned.rgb.iter().zip(&expected.rgb).map(|(a, b)| u64::from(a.abs_diff(*b)));
         assert!(differences.sum::<u64>() < 4 * turned.rgb.len() as u64, "orientation {orientation}");
     }
 }
 
-/// As browsers, libvips and ImageMagick do; tools that turn the pixels and drop the EXIF data leave XMP as it was.
+/// As in browsers, libvips and ImageMagick: tools that turn the pixels and drop the EXIF data leave the XMP unchanged.
 #[test]
-fn xmp_alone_turns_nothing() {
+fn xmp_orientation_is_ignored() {
     let xmp = b"http://ns.adobe.com/xap/1.0/\0<rdf:Description tiff:Orientation=\"3\"/>";
     assert_upright(jpeg(&stored(1), &app1(xmp)), "XMP");
 }

@@ -1,22 +1,22 @@
-//! Tests of a photo's whole way, on real files.
+//! Loading of real files, end to end.
 
 use std::{fs, path::PathBuf};
 
 use super::*;
-use crate::picture::{Fit, Landscape, Limits, decode::Pixels};
+use crate::picture::{Fit, Landscape, SizeLimits, decode::Pixels};
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/");
 const ARCHIVE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/archive/photos/");
 
-const AUTO: Rules = Rules {
+pub(super) const AUTO: Rules = Rules {
     fit: Fit::Auto,
     landscape: Landscape::Reject,
-    poor: QualityPolicy::Allow,
-    has_stream: false,
-    limits: Limits::PAGE,
+    quality: QualityPolicy::Allow,
+    allows_upload: false,
+    limits: SizeLimits::DOCUMENTED,
 };
 const NEVER: Rules = Rules { fit: Fit::Never, ..AUTO };
-const ALWAYS: Rules = Rules { fit: Fit::Always, ..AUTO };
+pub(super) const ALWAYS: Rules = Rules { fit: Fit::Always, ..AUTO };
 
 fn code(path: &Path, rules: &Rules) -> String {
     match load(path, rules) {
@@ -34,7 +34,7 @@ fn pixels(jpeg: &[u8]) -> Pixels {
     decode::decode(jpeg, Kind::Jpeg, (u32::MAX, u32::MAX)).unwrap()
 }
 
-/// How much two pictures differ, of 255; the second is scaled to the first.
+/// Mean difference of two pictures in channel values (0 to 255); the second is scaled to the first.
 fn difference(one: &Pixels, other: &Pixels) -> f64 {
     let at = |of: &Pixels, x: f64, y: f64| {
         let (x, y) = ((x * f64::from(of.width)) as usize, (y * f64::from(of.height)) as usize);
@@ -44,7 +44,7 @@ fn difference(one: &Pixels, other: &Pixels) -> f64 {
     let grid = (0..80).flat_map(|y| (0..60).map(move |x| ((f64::from(x) + 0.5) / 60.0, (f64::from(y) + 0.5) / 80.0)));
     let differ = |(x, y)| {
         let (a, b) = (at(one, x, y), at(other, x, y));
-        (0..3).map(|of| f64::from(a[of].abs_diff(b[of]))).sum::<f64>() / 3.0
+        (0..3).map(|channel| f64::from(a[channel].abs_diff(b[channel]))).sum::<f64>() / 3.0
     };
     grid.map(differ).sum::<f64>() / 4_800.0
 }
@@ -79,10 +79,10 @@ fn eight_orientations_are_turned_upright() {
 }
 
 #[test]
-fn formats_and_colours_become_the_same_picture() {
+fn every_format_decodes_to_the_same_picture() {
     let plain = pixels(&load(&archived("plain.jpg"), &ALWAYS).unwrap().bytes);
     let grey = pixels(&load(&archived("grey.jpg"), &ALWAYS).unwrap().bytes);
-    for (name, most) in [
+    for (name, max) in [
         ("progressive.jpg", 2.0),
         ("sampled-444.jpg", 3.0),
         ("cmyk.jpg", 5.0),
@@ -100,33 +100,33 @@ fn formats_and_colours_become_the_same_picture() {
     ] {
         let fitted = pixels(&load(&archived(name), &ALWAYS).unwrap().bytes);
         let difference = difference(&plain, &fitted);
-        assert!(difference < most, "{name} differs by {difference}");
+        assert!(difference < max, "{name} differs by {difference}");
     }
     for name in ["grey-lying.jpg", "png-grey16.png"] {
         let difference = difference(&grey, &pixels(&load(&archived(name), &ALWAYS).unwrap().bytes));
         assert!(difference < 9.0, "{name} differs by {difference}");
     }
-    // What is not turned upright differs by far more.
+    // A picture that is not turned upright differs far more.
     let lying = pixels(&fs::read(archived("orientation-3.jpg")).unwrap());
     assert!(difference(&plain, &lying) > 30.0);
 }
 
 #[test]
-fn what_can_be_seen_through_lies_on_white() {
+fn transparency_is_blended_onto_white() {
     for name in ["png-alpha.png", "webp-alpha.webp"] {
         let fitted = pixels(&load(&archived(name), &AUTO).unwrap().bytes);
-        // The portrait's brightness is its alpha: dark hair and clothes have become white.
+        // The alpha of these files is the portrait's brightness: dark hair and clothes become white.
         let plain = pixels(&load(&archived("plain.jpg"), &ALWAYS).unwrap().bytes);
-        assert!(quality_mean(&fitted) > quality_mean(&plain) + 20.0, "{name}");
+        assert!(mean_brightness(&fitted) > mean_brightness(&plain) + 20.0, "{name}");
     }
 }
 
-fn quality_mean(pixels: &Pixels) -> f64 {
+fn mean_brightness(pixels: &Pixels) -> f64 {
     pixels.rgb.iter().map(|&value| f64::from(value)).sum::<f64>() / pixels.rgb.len() as f64
 }
 
 #[test]
-fn nothing_but_the_picture_is_in_a_fitted_photo() {
+fn fitted_photo_has_no_metadata() {
     let before = fs::read(archived("gps-lying.jpg")).unwrap();
     let fitted = load(&archived("gps-lying.jpg"), &AUTO).unwrap().bytes;
     for canary in [&b"Exif"[..], b"CANARY-CAMERA"] {
@@ -155,8 +155,8 @@ fn landscape_is_cropped_or_padded() {
 
 #[test]
 fn quality_thresholds_pass_only_the_good_portrait() {
-    let warn = Rules { poor: QualityPolicy::Warn, ..AUTO };
-    let reject = Rules { poor: QualityPolicy::Reject, ..AUTO };
+    let warn = Rules { quality: QualityPolicy::Warn, ..AUTO };
+    let reject = Rules { quality: QualityPolicy::Reject, ..AUTO };
     for (name, expected) in [
         ("plain.jpg", "fine"),
         ("grey.jpg", "fine"),
@@ -171,7 +171,7 @@ fn quality_thresholds_pass_only_the_good_portrait() {
         let names: Vec<&str> = warnings.iter().map(|warning| warning.name()).collect();
         let expected = if expected == "fine" { vec!["Small"] } else { vec!["Small", expected] };
         assert_eq!(names, expected, "{name}");
-        assert_eq!(code(&archived(name), &AUTO), "fine", "{name}: a run does not look for it");
+        assert_eq!(code(&archived(name), &AUTO), "fine", "{name}: the default rules do not check it");
     }
     for n in 1..=12 {
         let path = Path::new(SAMPLES).join(format!("photos/collins-{n:02}.jpg"));
@@ -180,7 +180,7 @@ fn quality_thresholds_pass_only_the_good_portrait() {
 }
 
 #[test]
-fn size_is_judged_before_anything_is_read() {
+fn file_size_is_checked_before_reading() {
     let dir = tempfile::tempdir().unwrap();
     let sparse = dir.path().join("sparse.jpg");
     File::create(&sparse).unwrap().set_len(10 << 30).unwrap();
@@ -192,7 +192,7 @@ fn size_is_judged_before_anything_is_read() {
         (10_000_001, "TooLarge", "fine"),
         (64_000_001, "TooLarge", "TooLarge"),
     ] {
-        // What follows the end marker does not matter to a decoder, and counts in the size.
+        // Bytes after the end marker count towards the size; decoders ignore them.
         large.resize(size, 0);
         let path = dir.path().join("large.jpg");
         fs::write(&path, &large).unwrap();
@@ -204,7 +204,7 @@ fn size_is_judged_before_anything_is_read() {
 }
 
 #[test]
-fn pipe_and_device_are_refused_and_never_waited_for() {
+fn pipes_and_devices_are_rejected_without_blocking() {
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join("pipe.jpg");
     rustix::fs::mknodat(
@@ -220,7 +220,7 @@ fn pipe_and_device_are_refused_and_never_waited_for() {
     let socket = dir.path().join("socket.jpg");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     assert_eq!(code(&socket, &AUTO), "NotAFile");
-    let turning = dir.path().join("turning.jpg");
-    std::os::unix::fs::symlink(&turning, &turning).unwrap();
-    assert_eq!(code(&turning, &AUTO), "NotFound");
+    let looped = dir.path().join("loop.jpg");
+    std::os::unix::fs::symlink(&looped, &looped).unwrap();
+    assert_eq!(code(&looped, &AUTO), "NotFound");
 }

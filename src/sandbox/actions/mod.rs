@@ -1,4 +1,4 @@
-//! What the service can be asked to do: each action reads its parameters first, all of them, and acts afterwards.
+//! Actions of the API. Each action parses all of its parameters before it executes.
 
 mod add;
 mod delete;
@@ -7,40 +7,39 @@ mod page;
 mod records;
 mod upload;
 
-pub(super) use add::{JPEG_MAGIC, verdict};
+pub(super) use add::{JPEG_MAGIC, enrollment_result};
 pub(super) use upload::File;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::{
     Groups,
-    answer::Refusal,
     form::{Params, invalid},
-    ledger::Ledger,
-    objects::Objects,
+    object_store::ObjectStore,
+    records::RecordStore,
+    response::{ApiError, Fields},
 };
 use crate::domain::Digest;
 
-/// An action of the API that the sandbox plays. Its names are those of `x-acs-action`.
+/// An action that the sandbox supports, named as in `x-acs-action`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Action {
-    /// Makes a face record.
+    /// Creates a face record.
     AddFaceRecord,
     /// Lists the records of a group.
     QueryFaceRecord,
-    /// Lists groups.
+    /// Lists face groups.
     QueryFaceGroup,
-    /// Deletes a record by its number.
+    /// Deletes a record by its id.
     DeleteFaceRecord,
-    /// Deletes the records of a user, in one group or in all.
+    /// Deletes the records of a user in one group or in all groups.
     DeleteFaceRecordV2,
-    /// Gives leave to upload a file (open platform, 2019-12-19).
+    /// Authorizes a file upload (open platform, 2019-12-19).
     AuthorizeFileUpload,
-    /// Takes a file (object store; not signed, and not named by `x-acs-action`).
+    /// Uploads a file to the object store; has no signed headers and no `x-acs-action`.
     PostObject,
 }
 
@@ -56,7 +55,7 @@ impl Action {
         Self::PostObject,
     ];
 
-    /// As in `x-acs-action`.
+    /// Name in `x-acs-action`.
     pub fn name(self) -> &'static str {
         match self {
             Self::AddFaceRecord => "AddFaceRecord",
@@ -69,11 +68,11 @@ impl Action {
         }
     }
 
-    pub(super) fn named(name: &str) -> Option<Self> {
+    pub(super) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|&action| action.name() == name && action != Self::PostObject)
     }
 
-    /// `x-acs-version`
+    /// API version in `x-acs-version`.
     pub(super) fn version(self) -> &'static str {
         match self {
             Self::AddFaceRecord
@@ -86,7 +85,7 @@ impl Action {
         }
     }
 
-    /// Does this action read its parameters from the form in the body, and not from the query string?
+    /// Whether the parameters are in the form body rather than in the query string.
     pub(super) fn reads_form(self) -> bool {
         match self {
             Self::AddFaceRecord | Self::DeleteFaceRecord | Self::PostObject => true,
@@ -96,7 +95,7 @@ impl Action {
         }
     }
 
-    /// May it be called by GET too? The documents allow it for the queries alone.
+    /// Whether GET is allowed too. The documents allow it for queries only.
     pub(super) fn allows_get(self) -> bool {
         match self {
             Self::QueryFaceRecord | Self::QueryFaceGroup | Self::AuthorizeFileUpload => true,
@@ -105,32 +104,34 @@ impl Action {
     }
 }
 
-/// An action with its parameters, read and found good.
+/// An action with its validated parameters.
 #[derive(Debug)]
-pub(super) enum Ask {
+pub(super) enum ActionRequest {
     AddFaceRecord(add::Face),
     QueryFaceRecord(records::Query),
     QueryFaceGroup(groups::Query),
     DeleteFaceRecord(delete::ById),
-    DeleteFaceRecordV2(delete::OfUser),
+    DeleteFaceRecordV2(delete::ByUser),
     AuthorizeFileUpload(upload::UploadAuthorization),
     PostObject(upload::File),
 }
 
-impl Ask {
-    pub(super) fn read(action: Action, params: &Params<'_>, groups: &Groups) -> Result<Self, Refusal> {
+impl ActionRequest {
+    pub(super) fn parse(action: Action, params: &Params<'_>, groups: &Groups) -> Result<Self, ApiError> {
         match action {
-            Action::AddFaceRecord => add::Face::read(params, groups).map(Self::AddFaceRecord),
-            Action::QueryFaceRecord => records::Query::read(params, groups).map(Self::QueryFaceRecord),
-            Action::QueryFaceGroup => groups::Query::read(params).map(Self::QueryFaceGroup),
-            Action::DeleteFaceRecord => delete::ById::read(params).map(Self::DeleteFaceRecord),
-            Action::DeleteFaceRecordV2 => delete::OfUser::read(params, groups).map(Self::DeleteFaceRecordV2),
-            Action::AuthorizeFileUpload => upload::UploadAuthorization::read(params).map(Self::AuthorizeFileUpload),
-            Action::PostObject => Err(invalid("x-acs-action", "a file is not sent to the gateway")),
+            Action::AddFaceRecord => add::Face::parse(params, groups).map(Self::AddFaceRecord),
+            Action::QueryFaceRecord => records::Query::parse(params, groups).map(Self::QueryFaceRecord),
+            Action::QueryFaceGroup => groups::Query::parse(params).map(Self::QueryFaceGroup),
+            Action::DeleteFaceRecord => delete::ById::parse(params).map(Self::DeleteFaceRecord),
+            Action::DeleteFaceRecordV2 => delete::ByUser::parse(params, groups).map(Self::DeleteFaceRecordV2),
+            Action::AuthorizeFileUpload => upload::UploadAuthorization::parse(params).map(Self::AuthorizeFileUpload),
+            Action::PostObject => {
+                Err(invalid("x-acs-action", "files are uploaded to the object store, not to the gateway"))
+            }
         }
     }
 
-    /// The picture that came with it.
+    /// Digest of the photo in the request.
     pub(super) fn picture(&self) -> Option<Digest> {
         match self {
             Self::AddFaceRecord(face) => face.picture,
@@ -143,54 +144,67 @@ impl Ask {
         }
     }
 
-    pub(super) fn act(self, room: &mut Room<'_>) -> Result<Done, Refusal> {
+    pub(super) fn execute(self, context: &mut ActionContext<'_>) -> Result<ActionResult, ApiError> {
         match self {
-            Self::AddFaceRecord(face) => face.act(room),
-            Self::QueryFaceRecord(query) => Ok(query.act(room)),
-            Self::QueryFaceGroup(query) => Ok(query.act(room)),
-            Self::DeleteFaceRecord(by_id) => by_id.act(room),
-            Self::DeleteFaceRecordV2(of_user) => of_user.act(room),
-            Self::AuthorizeFileUpload(leave) => Ok(leave.act(room)),
-            Self::PostObject(file) => file.act(room),
+            Self::AddFaceRecord(face) => face.execute(context),
+            Self::QueryFaceRecord(query) => Ok(query.execute(context)),
+            Self::QueryFaceGroup(query) => Ok(query.execute(context)),
+            Self::DeleteFaceRecord(by_id) => by_id.execute(context),
+            Self::DeleteFaceRecordV2(by_user) => by_user.execute(context),
+            Self::AuthorizeFileUpload(authorization) => Ok(authorization.execute(context)),
+            Self::PostObject(file) => file.execute(context),
         }
     }
 }
 
-/// What an action acts upon.
+/// State that an action works on.
 #[derive(Debug)]
-pub(super) struct Room<'a> {
-    pub(super) ledger: &'a mut Ledger,
-    pub(super) objects: &'a mut Objects,
+pub(super) struct ActionContext<'a> {
+    pub(super) records: &'a mut RecordStore,
+    pub(super) objects: &'a mut ObjectStore,
     pub(super) groups: &'a Groups,
-    /// By the sandbox's clock on the wall.
+    /// Wall-clock time of the sandbox.
     pub(super) now: Timestamp,
-    /// Since the sandbox opened.
+    /// Time since the sandbox started.
     pub(super) at: Duration,
-    /// How far a query is behind.
+    /// Age below which a query does not see records yet.
     pub(super) lag: Option<Duration>,
 }
 
-/// What an action did.
-#[derive(Debug, Default)]
-pub(super) struct Done {
-    /// The fields of its answer beside RequestId, Code and Message.
-    pub(super) fields: Vec<(&'static str, Value)>,
-    /// Are these all its fields, but for the RequestId?
-    pub(super) is_bare: bool,
-    /// Instead of fields: a status and XML.
-    pub(super) page: Option<(u16, String)>,
-    /// The record that it made.
+/// Body of a successful response.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// JSON with RequestId, Code, Message and these fields.
+    Coded(Fields),
+    /// JSON with RequestId and these fields.
+    Bare(Fields),
+    /// Status and XML.
+    Xml(u16, String),
+}
+
+/// Result of an action.
+#[derive(Debug)]
+pub(super) struct ActionResult {
+    pub(super) body: Body,
+    /// Id of the record that was created.
     pub(super) record: Option<i64>,
-    /// The picture that it took.
+    /// Digest of the photo that was stored.
     pub(super) picture: Option<Digest>,
 }
 
-fn check_group(groups: &Groups, code: &str) -> Result<(), Refusal> {
-    if groups.contains(code) { Ok(()) } else { Err(invalid("FaceGroupCode", "there is no such face group")) }
+impl ActionResult {
+    /// A result that created no record and stored no photo.
+    fn new(body: Body) -> Self {
+        Self { body, record: None, picture: None }
+    }
 }
 
-/// The ledger's file can't be written: nothing was done.
-fn not_stored(error: &std::io::Error) -> Refusal {
-    tracing::error!(%error, "the sandbox's records can't be written");
-    Refusal::internal_error()
+fn check_group(groups: &Groups, code: &str) -> Result<(), ApiError> {
+    if groups.contains(code) { Ok(()) } else { Err(invalid("FaceGroupCode", "no such face group")) }
+}
+
+/// Reports that the records file cannot be written and that nothing was done.
+fn storage_error(error: &std::io::Error) -> ApiError {
+    tracing::error!(%error, "cannot write the records of the sandbox");
+    ApiError::internal_error()
 }

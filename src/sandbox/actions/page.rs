@@ -1,14 +1,15 @@
-//! Paging, alike for both queries: pages count from 1, both numbers are required.
+//! Paging of both queries. Pages start at 1; number and size are required.
 
 use serde_json::{Value, json};
 
+use super::{ActionResult, Body};
 use crate::sandbox::{
-    answer::Refusal,
     form::{Params, invalid},
+    response::ApiError,
 };
 
-/// Most items of a page. No document gives one; 100 is what most of Alibaba Cloud's lists allow, and a client that asks for
-/// more should learn here that it may be refused there.
+/// Largest page size. No document states it; 100 is what most lists of Alibaba Cloud allow, and a client that asks for more
+/// should find out here that the service may refuse it.
 const PAGE_MAX_ITEMS: i64 = 100;
 
 #[derive(Debug, Clone, Copy)]
@@ -18,12 +19,12 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub(super) fn read(params: &Params<'_>) -> Result<Self, Refusal> {
+    pub(super) fn parse(params: &Params<'_>) -> Result<Self, ApiError> {
         let (number, size) = (params.number("CurrentPage")?, params.number("PageSize")?);
         let number = usize::try_from(number).ok().filter(|&number| number > 0);
-        let number = number.ok_or_else(|| invalid("CurrentPage", "pages count from 1"))?;
+        let number = number.ok_or_else(|| invalid("CurrentPage", "must be 1 or more"))?;
         let size = usize::try_from(size).ok().filter(|_| (1..=PAGE_MAX_ITEMS).contains(&size));
-        let size = size.ok_or_else(|| invalid("PageSize", "it must be 1 to 100"))?;
+        let size = size.ok_or_else(|| invalid("PageSize", "must be 1 to 100"))?;
         Ok(Self { number, size })
     }
 
@@ -35,14 +36,14 @@ impl Page {
         self.size
     }
 
-    /// The fields of the answer.
-    pub(super) fn fields(self, items: Vec<Value>, total: usize) -> Vec<(&'static str, Value)> {
-        vec![
+    /// Result with the items of this page and the totals.
+    pub(super) fn result(self, items: Vec<Value>, total: usize) -> ActionResult {
+        ActionResult::new(Body::Coded(vec![
             ("CurrentPage", json!(self.number)),
             ("PageSize", json!(self.size)),
             ("TotalCount", json!(total)),
             ("TotalPage", json!(total.div_ceil(self.size))),
             ("Items", Value::Array(items)),
-        ]
+        ]))
     }
 }

@@ -2,43 +2,43 @@
 
 use serde_json::{Value, json};
 
-use super::{Done, Room, check_group, page::Page};
+use super::{ActionContext, ActionResult, check_group, page::Page};
 use crate::sandbox::{
     Groups,
-    answer::Refusal,
     form::Params,
-    ledger::{Filter, Record},
+    records::{Filter, Record},
+    response::ApiError,
 };
 
-/// How the records of this sandbox came to be, as the service calls it.
+/// `RegistrationType` of all records of the sandbox.
 const REGISTRATION_TYPE: &str = "MANUAL";
 
 #[derive(Debug)]
 pub(in crate::sandbox) struct Query {
     page: Page,
     filter: Filter,
-    /// Is anything left once `RegistrationType` is obeyed?
-    has_any: bool,
+    /// Whether the `RegistrationType` filter matches any record.
+    matches_type: bool,
 }
 
 impl Query {
-    pub(super) fn read(params: &Params<'_>, groups: &Groups) -> Result<Self, Refusal> {
-        let page = Page::read(params)?;
+    pub(super) fn parse(params: &Params<'_>, groups: &Groups) -> Result<Self, ApiError> {
+        let page = Page::parse(params)?;
         let group = params.required("FaceGroupCode")?;
         check_group(groups, &group)?;
         let (user, face_id) = (params.text("MerchantUserId")?, params.text("FaceId")?);
-        let has_any = params.text("RegistrationType")?.is_none_or(|kind| kind == REGISTRATION_TYPE);
-        Ok(Self { page, filter: Filter { group, user, face_id, made_until: None }, has_any })
+        let matches_type = params.text("RegistrationType")?.is_none_or(|kind| kind == REGISTRATION_TYPE);
+        Ok(Self { page, filter: Filter { group, user, face_id, created_until: None }, matches_type })
     }
 
-    pub(super) fn act(self, room: &Room<'_>) -> Done {
-        // Nothing is that young where the sandbox is younger than the lag: then only what it began with is seen.
-        let filter = Filter { made_until: room.lag.map(|lag| room.at.saturating_sub(lag)), ..self.filter };
-        let (records, total) = match self.has_any {
-            true => room.ledger.find(&filter, self.page.offset(), self.page.size()),
+    pub(super) fn execute(self, context: &ActionContext<'_>) -> ActionResult {
+        // If the sandbox is younger than the lag, only the records that it started with are visible.
+        let filter = Filter { created_until: context.lag.map(|lag| context.at.saturating_sub(lag)), ..self.filter };
+        let (records, total) = match self.matches_type {
+            true => context.records.find(&filter, self.page.offset(), self.page.size()),
             false => (Vec::new(), 0),
         };
-        Done { fields: self.page.fields(records.into_iter().map(item).collect(), total), ..Done::default() }
+        self.page.result(records.into_iter().map(item).collect(), total)
     }
 }
 

@@ -1,47 +1,47 @@
-//! The file upload: AuthorizeFileUpload of the open platform, and PostObject of the object store.
+//! File upload: AuthorizeFileUpload of the open platform and PostObject of the object store.
 
 use serde_json::json;
 
-use super::{Done, Room};
+use super::{ActionContext, ActionResult, Body};
 use crate::sandbox::{
-    answer::Refusal,
     form::{Params, invalid},
     multipart::Form,
-    objects::Authorisation,
+    object_store::UploadGrant,
+    response::ApiError,
 };
 
-/// The product whose files may be uploaded (official SDK, `add_face_record_advance`).
+/// Product whose files may be uploaded (official SDK, `add_face_record_advance`).
 const PRODUCT: &str = "Cloudauth-intl";
 
-/// A request for leave to upload.
+/// A request to authorize an upload.
 #[derive(Debug)]
 pub(in crate::sandbox) struct UploadAuthorization;
 
 impl UploadAuthorization {
-    pub(super) fn read(params: &Params<'_>) -> Result<Self, Refusal> {
+    pub(super) fn parse(params: &Params<'_>) -> Result<Self, ApiError> {
         if params.required("Product")? != PRODUCT {
-            return Err(invalid("Product", "it must be Cloudauth-intl"));
+            return Err(invalid("Product", "must be Cloudauth-intl"));
         }
         Ok(Self)
     }
 
-    /// At the top level, and without `Code`: so the open platform answers.
-    pub(super) fn act(self, room: &mut Room<'_>) -> Done {
-        let Authorisation { key, policy, signature } = room.objects.authorise(room.now);
+    /// The open platform responds with top-level fields and without `Code`.
+    pub(super) fn execute(self, context: &mut ActionContext<'_>) -> ActionResult {
+        let UploadGrant { key, policy, signature } = context.objects.authorize(context.now);
         let fields = vec![
-            ("AccessKeyId", json!(Authorisation::ACCESS_KEY_ID)),
-            ("Bucket", json!(Authorisation::BUCKET)),
+            ("AccessKeyId", json!(UploadGrant::ACCESS_KEY_ID)),
+            ("Bucket", json!(UploadGrant::BUCKET)),
             ("EncodedPolicy", json!(policy)),
-            ("Endpoint", json!(Authorisation::ENDPOINT)),
+            ("Endpoint", json!(UploadGrant::ENDPOINT)),
             ("ObjectKey", json!(key)),
             ("Signature", json!(signature)),
             ("UseAccelerate", json!(false)),
         ];
-        Done { fields, is_bare: true, ..Done::default() }
+        ActionResult::new(Body::Bare(fields))
     }
 }
 
-/// A file.
+/// An uploaded form with its file.
 #[derive(Debug)]
 pub(in crate::sandbox) struct File {
     body: bytes::Bytes,
@@ -53,20 +53,20 @@ impl File {
         Self { body, content_type }
     }
 
-    pub(super) fn act(self, room: &mut Room<'_>) -> Result<Done, Refusal> {
+    pub(super) fn execute(self, context: &mut ActionContext<'_>) -> Result<ActionResult, ApiError> {
         let form = Form::parse(&self.content_type, &self.body)?;
-        let object = room.objects.put(&form, room.now)?;
+        let object = context.objects.put(&form, context.now)?;
         let key = form.field("key").unwrap_or_default();
-        let xml = format!(
+        let created = format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<PostResponse><Bucket>{bucket}</Bucket>\
              <Location>http://{bucket}.{endpoint}/{key}</Location><Key>{key}</Key><ETag>\"{tag}\"</ETag></PostResponse>",
-            bucket = Authorisation::BUCKET,
-            endpoint = Authorisation::ENDPOINT,
+            bucket = UploadGrant::BUCKET,
+            endpoint = UploadGrant::ENDPOINT,
             tag = object.digest,
         );
-        // What else is asked for, or nothing, is 204 without a body.
+        // Any other status, or none, gives 204 without a body.
         let is_created = form.field("success_action_status") == Some("201");
-        let page = if is_created { (201, xml) } else { (204, String::new()) };
-        Ok(Done { page: Some(page), picture: Some(object.digest), ..Done::default() })
+        let body = if is_created { Body::Xml(201, created) } else { Body::Xml(204, String::new()) };
+        Ok(ActionResult { picture: Some(object.digest), ..ActionResult::new(body) })
     }
 }

@@ -1,9 +1,9 @@
-//! What goes wrong, and when: the ways in which a network or a service fails, played on demand.
+//! Fault injection: the ways in which a network or a service fails, on demand.
 //!
-//! A script is a JSON array of rules, or the rules one after the other (JSON Lines). The first rule that matches a call is
-//! played; a rule without conditions matches every call of its action, and where several conditions are given, all must
-//! hold. Calls that the gateway or the quota refuses are not counted and meet no fault. An unknown key, a key that does not
-//! belong to its fault, and one that is missing are errors.
+//! A script is a JSON array of rules, or one rule after the other (JSON Lines). The first rule that matches a call applies.
+//! All conditions of a rule must hold; a rule without conditions matches every call of its action. Calls rejected by the
+//! gateway or the quota are not counted and get no fault. An unknown key, a key that does not belong to its fault, and a
+//! missing key are errors.
 //!
 //! ```json
 //! {"calls": [3, 7], "fault": "reset_after"}
@@ -14,31 +14,31 @@
 //! {"fault": "query_lag", "for_ms": 2000}
 //! ```
 //!
-//! | condition | holds for |
+//! | condition | matches |
 //! |---|---|
-//! | `action` | calls of this action; AddFaceRecord where none is given, QueryFaceRecord for `query_lag` |
-//! | `calls` | the k-th calls of the action since the script was set, the first being 1 |
-//! | `from`, `to` | the calls from the k-th to the k-th, both included; either may be left out |
-//! | `chance` | each call with this probability (0 to 1), drawn from the sandbox's seed |
+//! | `action` | calls of this action; the default is AddFaceRecord, or QueryFaceRecord for `query_lag` |
+//! | `calls` | the k-th calls of the action since the script was set, starting at 1 |
+//! | `from`, `to` | a range of calls, both ends included; either may be omitted |
+//! | `chance` | each call with this probability (0 to 1), by the sandbox's seed |
 //! | `user` | calls with this `MerchantUserId` |
-//! | `times` | the first so many calls that meet the rest |
+//! | `times` | at most this many calls that match the rest |
 //!
-//! | `fault` | what the caller meets | is the action executed? |
+//! | `fault` | what the client gets | whether the action is executed |
 //! |---|---|---|
-//! | `throttle` | 403 `Throttling.Api`, with `x-acs-retry-after` if `retry_after_ms` is given | no; it takes nothing of the quota |
+//! | `throttle` | 403 `Throttling.Api`, with `x-acs-retry-after` if `retry_after_ms` is given | no; it does not count against the quota |
 //! | `internal_error` | 500 `InternalError` | `executed` (default false) |
 //! | `unavailable` | 503 `ServiceUnavailable` | `executed` (default false) |
-//! | `html` | an HTML page with `status` (default 502), as a proxy on the way answers in the service's place; with `Retry-After` if `retry_after_s` is given | `executed` (default false) |
+//! | `html` | an HTML page with `status` (default 502), as from a proxy; with `Retry-After` if `retry_after_s` is given | `executed` (default false) |
 //! | `reset_before`, `reset_after` | the connection is reset (RST) | no; yes, before the reset |
-//! | `stall` | no answer, ever | `executed` (default false) |
-//! | `truncated` | 200, half of the body that `Content-Length` promises, end of connection | yes |
-//! | `unreadable` | 200 and a body that is no JSON | yes |
+//! | `stall` | no response, ever | `executed` (default false) |
+//! | `truncated` | 200, half of the body that `Content-Length` announces, end of connection | yes |
+//! | `unreadable` | 200 and a body that is not JSON | yes |
 //! | `not_passed` | 200 `Success`, `Passed: N` (AddFaceRecord only) | no |
 //! | `permission` | 403 `Forbidden.RAMUserAccessDenied` | no |
-//! | `code` | `status`, `code`, `message` (all required) as the gateway writes them, and `retry_after_ms`; `status` may be 200 | no |
-//! | `slow` | the answer, `delay_ms` late | yes, before the delay |
-//! | `late` | the answer, `delay_ms` late | yes, after the delay, even if the caller is gone |
-//! | `query_lag` | an answer without the records of the last `for_ms` (QueryFaceRecord only) | yes |
+//! | `code` | `status`, `code`, `message` (all required) in the format of the gateway, and `retry_after_ms`; `status` may be 200 | no |
+//! | `slow` | the response, `delay_ms` late | yes, before the delay |
+//! | `late` | the response, `delay_ms` late | yes, after the delay, even if the client has disconnected |
+//! | `query_lag` | a response without the records of the last `for_ms` (QueryFaceRecord only) | yes |
 
 mod player;
 mod script;
@@ -50,79 +50,79 @@ pub use script::{Script, ScriptError};
 
 use super::Action;
 
-/// When something goes wrong, and what. Of the conditions, those that are given must all hold.
+/// A fault and the calls that get it. All given conditions must hold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
-    /// Calls of this action.
+    /// Action whose calls match.
     pub action: Action,
-    /// Which of them.
-    pub when: When,
-    /// At most so often.
+    /// Calls of the action that match.
+    pub condition: Condition,
+    /// Largest number of times that the rule applies.
     pub times: Option<u64>,
-    /// What goes wrong.
+    /// Fault to inject.
     pub fault: Fault,
 }
 
-/// Which calls of an action.
+/// Condition on the calls of an action.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct When {
-    /// The k-th ones, the first being 1.
+pub struct Condition {
+    /// Numbers of the calls, starting at 1.
     pub calls: Option<Vec<u64>>,
-    /// From the k-th on.
+    /// First call that matches.
     pub from: Option<u64>,
-    /// Up to the k-th.
+    /// Last call that matches.
     pub to: Option<u64>,
-    /// Each with this probability.
+    /// Probability of each call.
     pub chance: Option<f64>,
-    /// Those with this `MerchantUserId`.
+    /// `MerchantUserId` of the call.
     pub user: Option<String>,
 }
 
-/// What goes wrong. `executed` says whether the action is executed all the same.
+/// A fault. `executed` says whether the action is executed despite the fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// 403 `Throttling.Api`; it takes nothing of the quota.
+    /// 403 `Throttling.Api`; does not count against the quota.
     Throttle {
         /// `x-acs-retry-after`.
         retry_after: Option<Duration>,
     },
     /// 500 `InternalError`.
     InternalError {
-        /// Is the record made all the same?
+        /// Whether the action is executed despite the fault.
         executed: bool,
     },
     /// 503 `ServiceUnavailable`.
     Unavailable {
-        /// Is the record made all the same?
+        /// Whether the action is executed despite the fault.
         executed: bool,
     },
-    /// An HTML page, from a proxy on the way.
+    /// HTML page of a proxy.
     Html {
-        /// Is the record made all the same?
+        /// Whether the action is executed despite the fault.
         executed: bool,
         /// HTTP status.
         status: u16,
         /// `Retry-After`, in whole seconds.
         retry_after: Option<Duration>,
     },
-    /// The connection is reset, and nothing was done.
+    /// Connection reset; the action is not executed.
     ResetBefore,
-    /// The connection is reset once the action is done.
+    /// Connection reset after the action was executed.
     ResetAfter,
-    /// No answer, ever.
+    /// No response, ever.
     Stall {
-        /// Is the record made all the same?
+        /// Whether the action is executed despite the fault.
         executed: bool,
     },
-    /// Done, but the answer breaks off.
+    /// The action is executed, but the response is truncated.
     Truncated,
-    /// Done, but the answer is no JSON.
+    /// The action is executed, but the response is not JSON.
     Unreadable,
-    /// `Success`, but `Passed: N`.
+    /// `Success` with `Passed: N`.
     NotPassed,
     /// 403 `Forbidden.RAMUserAccessDenied`.
     Permission,
-    /// Any answer with a `Code`.
+    /// Any response with a `Code`.
     Code {
         /// HTTP status.
         status: u16,
@@ -130,22 +130,22 @@ pub enum Fault {
         code: String,
         /// `Message`.
         message: String,
-        /// `x-acs-retry-after`: the official SDKs obey it beside any code.
+        /// `x-acs-retry-after`, which the official SDKs obey for any code.
         retry_after: Option<Duration>,
     },
-    /// Done at once, answered late.
+    /// The action is executed at once, but the response is late.
     Slow {
-        /// How late.
+        /// Length of the delay.
         delay: Duration,
     },
-    /// Done late, and answered then.
+    /// The action is executed late, and the response follows.
     Late {
-        /// How late.
+        /// Length of the delay.
         delay: Duration,
     },
-    /// A query that does not see the youngest records.
+    /// A query that does not see the newest records.
     QueryLag {
-        /// How old a record has to be.
+        /// Smallest age of a record that the query sees.
         age: Duration,
     },
 }

@@ -1,4 +1,4 @@
-//! A script of faults as it is written, read into rules.
+//! Parser of fault scripts.
 
 use std::{fs, io, path::Path, time::Duration};
 
@@ -6,63 +6,63 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Action, Fault, Rule, When};
+use super::{Action, Condition, Fault, Rule};
 use crate::domain::decode_text;
 
-/// The rules, in the order in which they are tried. How they are written: [the module](super).
+/// Rules in the order in which they are tried. The syntax is described in [the module](super).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Script(pub Vec<Rule>);
 
-/// Why a script is not one. Rules are counted from 1.
+/// Why a script is invalid. Rules are numbered from 1.
 #[derive(Debug, thiserror::Error)]
 pub enum ScriptError {
-    /// The file can't be read.
-    #[error("can't read the script")]
+    /// Reading the file failed.
+    #[error("cannot read the fault script")]
     Read(#[source] io::Error),
-    /// Not JSON, or a key that no rule has.
-    #[error("rule {rule} can't be read")]
+    /// A rule is not JSON, or has an unknown key.
+    #[error("rule {rule} is invalid")]
     Syntax {
-        /// Which.
+        /// Number of the rule.
         rule: usize,
-        /// Why.
+        /// Cause.
         #[source]
         source: serde_json::Error,
     },
-    /// A key that its fault does not take.
-    #[error("rule {rule}: '{key}' means nothing for this fault")]
-    ForeignKey {
-        /// Which.
+    /// A key does not apply to its fault.
+    #[error("rule {rule}: '{key}' does not apply to this fault")]
+    UnexpectedKey {
+        /// Number of the rule.
         rule: usize,
-        /// The key.
+        /// Name of the key.
         key: &'static str,
     },
-    /// A key that its fault can't do without.
-    #[error("rule {rule}: this fault needs '{key}'")]
+    /// A key that the fault requires is missing.
+    #[error("rule {rule}: '{key}' is required for this fault")]
     MissingKey {
-        /// Which.
+        /// Number of the rule.
         rule: usize,
-        /// The key.
+        /// Name of the key.
         key: &'static str,
     },
-    /// A value out of its bounds.
-    #[error("rule {rule}: '{key}' must be {wanted}")]
-    OutOfBounds {
-        /// Which.
+    /// A value is out of range.
+    #[error("rule {rule}: '{key}' must be {allowed}")]
+    OutOfRange {
+        /// Number of the rule.
         rule: usize,
-        /// The key.
+        /// Name of the key.
         key: &'static str,
-        /// What it must be.
-        wanted: &'static str,
+        /// Allowed values.
+        allowed: &'static str,
     },
 }
 
 impl Script {
-    /// Reads the file.
+    /// Reads and parses a file.
     pub fn read(path: &Path) -> Result<Self, ScriptError> {
         Self::parse(&fs::read(path).and_then(|bytes| Ok(decode_text(bytes)?)).map_err(ScriptError::Read)?)
     }
 
-    /// Reads an array of rules, or rules one after the other.
+    /// Parses an array of rules, or one rule after the other.
     pub fn parse(text: &str) -> Result<Self, ScriptError> {
         let mut rules = Vec::new();
         for value in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
@@ -74,14 +74,14 @@ impl Script {
                 let rule = rules.len() + 1;
                 let raw: RawRule =
                     serde_json::from_value(value).map_err(|source| ScriptError::Syntax { rule, source })?;
-                rules.push(raw.check(rule)?);
+                rules.push(raw.validate(rule)?);
             }
         }
         Ok(Self(rules))
     }
 }
 
-/// A rule as written.
+/// A rule before validation.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRule {
@@ -92,7 +92,7 @@ struct RawRule {
     chance: Option<f64>,
     user: Option<String>,
     times: Option<u64>,
-    fault: Kind,
+    fault: FaultKind,
     executed: Option<bool>,
     retry_after_ms: Option<u64>,
     retry_after_s: Option<u64>,
@@ -105,7 +105,7 @@ struct RawRule {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Kind {
+enum FaultKind {
     Throttle,
     InternalError,
     Unavailable,
@@ -123,8 +123,8 @@ enum Kind {
     QueryLag,
 }
 
-impl Kind {
-    /// The keys that belong to this fault.
+impl FaultKind {
+    /// Keys that apply to this fault.
     fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Throttle => &["retry_after_ms"],
@@ -142,7 +142,7 @@ impl Kind {
         }
     }
 
-    /// The one action that can fail so, where there is only one.
+    /// The only action to which this fault applies, if there is just one.
     fn only_action(self) -> Option<Action> {
         match self {
             Self::NotPassed => Some(Action::AddFaceRecord),
@@ -165,7 +165,7 @@ impl Kind {
 }
 
 impl RawRule {
-    fn check(self, rule: usize) -> Result<Rule, ScriptError> {
+    fn validate(self, rule: usize) -> Result<Rule, ScriptError> {
         let given = [
             ("executed", self.executed.is_some()),
             ("retry_after_ms", self.retry_after_ms.is_some()),
@@ -176,65 +176,66 @@ impl RawRule {
             ("for_ms", self.for_ms.is_some()),
             ("delay_ms", self.delay_ms.is_some()),
         ];
-        let belongs = self.fault.keys();
-        if let Some((key, _)) = given.into_iter().find(|(key, is_given)| *is_given && !belongs.contains(key)) {
-            return Err(ScriptError::ForeignKey { rule, key });
+        let keys = self.fault.keys();
+        if let Some((key, _)) = given.into_iter().find(|(key, is_given)| *is_given && !keys.contains(key)) {
+            return Err(ScriptError::UnexpectedKey { rule, key });
         }
-        let out_of_bounds = |key, wanted| Err(ScriptError::OutOfBounds { rule, key, wanted });
+        let out_of_range = |key, allowed| Err(ScriptError::OutOfRange { rule, key, allowed });
         let only = self.fault.only_action();
         if only.is_some() && self.action.is_some() && self.action != only {
-            return out_of_bounds("action", "the one that can fail so");
+            return out_of_range("action", "the action that this fault applies to");
         }
         if self.chance.is_some_and(|chance| !(0.0..=1.0).contains(&chance)) {
-            return out_of_bounds("chance", "0 to 1");
+            return out_of_range("chance", "0 to 1");
         }
         if self.from == Some(0) || self.to == Some(0) || self.calls.iter().flatten().any(|&call| call == 0) {
-            return out_of_bounds("calls, from, to", "1 or more: the first call is 1");
+            return out_of_range("calls, from, to", "1 or more");
         }
         let action = self.action.or(only).unwrap_or(Action::AddFaceRecord);
         let times = self.times;
         let fault = self.fault(rule)?;
-        let when = When { calls: self.calls, from: self.from, to: self.to, chance: self.chance, user: self.user };
-        Ok(Rule { action, when, times, fault })
+        let condition =
+            Condition { calls: self.calls, from: self.from, to: self.to, chance: self.chance, user: self.user };
+        Ok(Rule { action, condition, times, fault })
     }
 
     fn fault(&self, rule: usize) -> Result<Fault, ScriptError> {
         let executed = self.executed.unwrap_or(false);
         let retry_after = self.retry_after_ms.map(Duration::from_millis);
-        let needed =
+        let required =
             |key, millis: Option<u64>| millis.map(Duration::from_millis).ok_or(ScriptError::MissingKey { rule, key });
         let text = |key, text: &Option<String>| text.clone().ok_or(ScriptError::MissingKey { rule, key });
         Ok(match self.fault {
-            Kind::Throttle => Fault::Throttle { retry_after },
-            Kind::InternalError => Fault::InternalError { executed },
-            Kind::Unavailable => Fault::Unavailable { executed },
-            Kind::Html => {
+            FaultKind::Throttle => Fault::Throttle { retry_after },
+            FaultKind::InternalError => Fault::InternalError { executed },
+            FaultKind::Unavailable => Fault::Unavailable { executed },
+            FaultKind::Html => {
                 let retry_after = self.retry_after_s.map(Duration::from_secs);
                 Fault::Html { executed, status: final_status(self.status.unwrap_or(502), rule)?, retry_after }
             }
-            Kind::ResetBefore => Fault::ResetBefore,
-            Kind::ResetAfter => Fault::ResetAfter,
-            Kind::Stall => Fault::Stall { executed },
-            Kind::Truncated => Fault::Truncated,
-            Kind::Unreadable => Fault::Unreadable,
-            Kind::NotPassed => Fault::NotPassed,
-            Kind::Permission => Fault::Permission,
-            Kind::Code => {
+            FaultKind::ResetBefore => Fault::ResetBefore,
+            FaultKind::ResetAfter => Fault::ResetAfter,
+            FaultKind::Stall => Fault::Stall { executed },
+            FaultKind::Truncated => Fault::Truncated,
+            FaultKind::Unreadable => Fault::Unreadable,
+            FaultKind::NotPassed => Fault::NotPassed,
+            FaultKind::Permission => Fault::Permission,
+            FaultKind::Code => {
                 let status = final_status(self.status.ok_or(ScriptError::MissingKey { rule, key: "status" })?, rule)?;
                 let (code, message) = (text("code", &self.code)?, text("message", &self.message)?);
                 Fault::Code { status, code, message, retry_after }
             }
-            Kind::Slow => Fault::Slow { delay: needed("delay_ms", self.delay_ms)? },
-            Kind::Late => Fault::Late { delay: needed("delay_ms", self.delay_ms)? },
-            Kind::QueryLag => Fault::QueryLag { age: needed("for_ms", self.for_ms)? },
+            FaultKind::Slow => Fault::Slow { delay: required("delay_ms", self.delay_ms)? },
+            FaultKind::Late => Fault::Late { delay: required("delay_ms", self.delay_ms)? },
+            FaultKind::QueryLag => Fault::QueryLag { age: required("for_ms", self.for_ms)? },
         })
     }
 }
 
-/// An interim answer (1xx) is none: the caller would go on waiting.
+/// Rejects interim statuses (1xx): the client would keep waiting for the response.
 fn final_status(status: u16, rule: usize) -> Result<u16, ScriptError> {
     let is_final = status >= 200 && StatusCode::from_u16(status).is_ok();
-    is_final.then_some(status).ok_or(ScriptError::OutOfBounds { rule, key: "status", wanted: "200 to 999" })
+    is_final.then_some(status).ok_or(ScriptError::OutOfRange { rule, key: "status", allowed: "200 to 999" })
 }
 
 #[cfg(test)]
@@ -242,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn array_and_lines_are_the_same_script() {
+    fn array_and_json_lines_parse_alike() {
         let rules = [r#"{"calls":[3],"fault":"reset_after"}"#, r#"{"fault":"query_lag","for_ms":5}"#];
         let lines = Script::parse(&rules.join("\n")).unwrap();
         assert_eq!(lines, Script::parse(&format!("[{}]", rules.join(","))).unwrap());
@@ -255,22 +256,22 @@ mod tests {
     }
 
     #[test]
-    fn contradictory_fault_rule_is_an_error() {
+    fn invalid_rule_is_rejected_with_reason() {
         let table = [
-            (r#"{"fault":"stall","chanse":1}"#, "rule 1 can't be read"),
-            (r#"{"fault":"explode"}"#, "rule 1 can't be read"),
-            (r#"{"calls":[1]}"#, "rule 1 can't be read"),
-            (r#"{"fault":"stall"} {"fault":"#, "rule 2 can't be read"),
-            (r#"{"fault":"reset_before","executed":true}"#, "rule 1: 'executed' means nothing for this fault"),
-            (r#"{"fault":"slow"}"#, "rule 1: this fault needs 'delay_ms'"),
-            (r#"{"fault":"code","status":400,"code":"X"}"#, "rule 1: this fault needs 'message'"),
+            (r#"{"fault":"stall","chanse":1}"#, "rule 1 is invalid"),
+            (r#"{"fault":"explode"}"#, "rule 1 is invalid"),
+            (r#"{"calls":[1]}"#, "rule 1 is invalid"),
+            (r#"{"fault":"stall"} {"fault":"#, "rule 2 is invalid"),
+            (r#"{"fault":"reset_before","executed":true}"#, "rule 1: 'executed' does not apply to this fault"),
+            (r#"{"fault":"slow"}"#, "rule 1: 'delay_ms' is required for this fault"),
+            (r#"{"fault":"code","status":400,"code":"X"}"#, "rule 1: 'message' is required for this fault"),
             (r#"{"fault":"code","status":99,"code":"X","message":"m"}"#, "rule 1: 'status' must be 200 to 999"),
             (r#"{"fault":"html","status":100}"#, "rule 1: 'status' must be 200 to 999"),
             (r#"{"fault":"stall","chance":1.5}"#, "rule 1: 'chance' must be 0 to 1"),
-            (r#"{"fault":"stall","calls":[0]}"#, "rule 1: 'calls, from, to' must be 1 or more: the first call is 1"),
+            (r#"{"fault":"stall","calls":[0]}"#, "rule 1: 'calls, from, to' must be 1 or more"),
             (
                 r#"{"fault":"query_lag","for_ms":1,"action":"AddFaceRecord"}"#,
-                "rule 1: 'action' must be the one that can fail so",
+                "rule 1: 'action' must be the action that this fault applies to",
             ),
         ];
         for (text, message) in table {
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rule_in_the_documentation_is_one() {
+    fn documented_example_parses() {
         let doc = include_str!("mod.rs");
         let example = doc.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
         assert_eq!(Script::parse(&example.replace("//!", "")).unwrap().0.len(), 6);

@@ -1,4 +1,4 @@
-//! The official SDKs' own signatures are accepted, and nothing that is one bit away from them.
+//! Signatures of the official SDKs are accepted; any single flipped bit is rejected.
 
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
@@ -8,10 +8,10 @@ use super::*;
 const MINIMAL: &str = include_str!("../../../tests/vectors/min_vectors.json");
 const PYTHON: &str = include_str!("../../../tests/vectors/py_vectors.json");
 const TYPESCRIPT: &str = include_str!("../../../tests/vectors/ts_vectors.txt");
-/// Of the TypeScript vectors, whose file does not repeat it.
+/// Secret of the TypeScript vectors, whose file does not contain it.
 const SECRET: &str = "TestVectorSecret/0123456789+abc";
 
-/// One request that an official SDK has signed.
+/// One request signed by an official SDK.
 #[derive(Debug, Clone)]
 struct Vector {
     name: String,
@@ -23,17 +23,17 @@ struct Vector {
 }
 
 impl Vector {
-    fn check(&self) -> Result<(), Refusal> {
+    fn check(&self) -> Result<(), ApiError> {
         let request =
             Request { method: &self.method, path: "/", query: &self.query, headers: &self.headers, body: &self.body };
-        Authorization::of(&self.headers)?.verify(&request, &self.secret)
+        Authorization::parse(&self.headers)?.verify(&request, &self.secret)
     }
 
-    /// The same with one bit of a header's value turned; nothing where no header may have such a value.
+    /// A copy with one bit of a header flipped; `None` if the result is not a valid header value.
     fn with_header_bit(&self, name: &HeaderName, bit: usize) -> Option<Self> {
-        let turned = turn(self.headers[name].as_bytes(), bit);
+        let flipped = flip(self.headers[name].as_bytes(), bit);
         let mut other = self.clone();
-        other.headers.insert(name.clone(), HeaderValue::from_bytes(&turned).ok()?);
+        other.headers.insert(name.clone(), HeaderValue::from_bytes(&flipped).ok()?);
         Some(other)
     }
 
@@ -98,27 +98,28 @@ fn vectors() -> Vec<Vector> {
     all
 }
 
-fn turn(bytes: &[u8], bit: usize) -> Vec<u8> {
+fn flip(bytes: &[u8], bit: usize) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes[bit / 8] ^= 1 << (bit % 8);
     bytes
 }
 
 #[test]
-fn every_official_vector_is_accepted() {
+fn official_vectors_are_accepted() {
     for vector in vectors() {
         assert_eq!(vector.check(), Ok(()), "{}", vector.name);
     }
 }
 
 #[test]
-fn any_flipped_header_bit_is_refused() {
+fn flipped_header_bit_is_rejected() {
     for vector in vectors() {
         for name in vector.signed_headers().into_iter().chain([HeaderName::from_static("authorization")]) {
             for bit in 0..vector.headers[&name].len() * 8 {
                 let Some(other) = vector.with_header_bit(&name, bit) else { continue };
-                // The key is looked up before, and is no part of what is signed.
-                let key = |of: &Vector| Authorization::of(&of.headers).map(|parts| parts.key.to_owned()).ok();
+                // The key id is not signed; an unknown one is rejected earlier, when the secret is looked up.
+                let key =
+                    |vector: &Vector| Authorization::parse(&vector.headers).map(|parts| parts.key.to_owned()).ok();
                 let is_unknown_key = key(&other).is_some_and(|other| Some(other) != key(&vector));
                 assert!(is_unknown_key || other.check().is_err(), "{}: bit {bit} of {name}", vector.name);
             }
@@ -127,39 +128,39 @@ fn any_flipped_header_bit_is_refused() {
 }
 
 #[test]
-fn any_flipped_body_or_secret_bit_is_refused() {
+fn flipped_body_or_secret_bit_is_rejected() {
     for vector in vectors() {
         for bit in 0..vector.body.len() * 8 {
-            let other = Vector { body: turn(&vector.body, bit), ..vector.clone() };
+            let other = Vector { body: flip(&vector.body, bit), ..vector.clone() };
             assert!(other.check().is_err(), "{}: bit {bit} of the body", vector.name);
         }
         for bit in 0..vector.secret.len() * 8 {
-            let Ok(secret) = String::from_utf8(turn(vector.secret.as_bytes(), bit)) else { continue };
+            let Ok(secret) = String::from_utf8(flip(vector.secret.as_bytes(), bit)) else { continue };
             assert!(Vector { secret, ..vector.clone() }.check().is_err(), "{}: bit {bit} of the secret", vector.name);
         }
     }
 }
 
 #[test]
-fn any_flipped_query_bit_is_refused() {
+fn flipped_query_bit_is_rejected() {
     for vector in vectors() {
         for bit in 0..vector.query.len() * 8 {
-            let Ok(query) = String::from_utf8(turn(vector.query.as_bytes(), bit)) else { continue };
+            let Ok(query) = String::from_utf8(flip(vector.query.as_bytes(), bit)) else { continue };
             let other = Vector { query, ..vector.clone() };
-            let said = |query: &str| {
+            let decoded = |query: &str| {
                 form::split(query)
                     .map(|(name, value)| Some((form::decode(name)?.into_owned(), form::decode(value)?.into_owned())))
                     .collect::<Option<Vec<_>>>()
             };
-            // `%e5` is `%E5`.
-            let says_the_same = said(&other.query) == said(&vector.query);
-            assert_eq!(other.check().is_ok(), says_the_same, "{}: bit {bit} of the query", vector.name);
+            // `%e5` and `%E5` are the same byte.
+            let is_equivalent = decoded(&other.query) == decoded(&vector.query);
+            assert_eq!(other.check().is_ok(), is_equivalent, "{}: bit {bit} of the query", vector.name);
         }
     }
 }
 
 #[test]
-fn unsigned_required_header_is_refused() {
+fn unsigned_required_header_is_rejected() {
     let vector = &vectors()[0];
     for name in ["x-acs-added", "x-acs-security-token"] {
         let mut other = vector.clone();
@@ -168,11 +169,11 @@ fn unsigned_required_header_is_refused() {
     }
     let mut unsigned = vector.clone();
     unsigned.headers.insert("accept", HeaderValue::from_static("text/html"));
-    assert_eq!(unsigned.check(), Ok(()), "what is not signed may be changed on the way");
+    assert_eq!(unsigned.check(), Ok(()), "an unsigned header may change in transit");
 }
 
 #[test]
-fn authorization_that_lacks_a_part_is_refused() {
+fn incomplete_authorization_is_rejected() {
     let vector = &vectors()[0];
     let table = [
         ("", "IncompleteSignature"),

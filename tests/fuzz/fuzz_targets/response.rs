@@ -2,7 +2,7 @@
 #![no_main]
 
 use face_enroll::{
-    api::{Meaning, RawResponse, classify},
+    api::{Classification, RawResponse, classify},
     domain::Verdict,
 };
 use libfuzzer_sys::fuzz_target;
@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|input: (u16, &[u8])| {
     let (status, body) = input;
     let answer = RawResponse { status, body: Some(bytes::Bytes::copy_from_slice(body)), ..RawResponse::default() };
-    if let Meaning::Verdict(Verdict::Enrolled(_)) = classify(&answer) {
+    if let Classification::Verdict(Verdict::Enrolled(_)) = classify(&answer) {
         let text = std::str::from_utf8(body).expect("JSON is UTF-8");
         assert!((200..300).contains(&status) && text.contains("Success") && text.contains('Y'));
     }

@@ -39,7 +39,7 @@ fn dns_lookup_is_not_starved_by_large_photos() {
     let archive = Archive::of(150, 900_000);
     let service = Service::new();
     let named = service.sandbox.endpoint().replace("127.0.0.1", "localhost");
-    let ended = service.run(&archive).args(["--endpoint", &named, "--give-up-after", "20s"]).end();
+    let ended = service.run(&archive).args(["--endpoint", &named, "--give-up-after", "20s", "--settle", "20s"]).end();
     // A starved lookup would never end, and the run would give up.
     ended.is(0, &[("enrolled", 150)]);
     service.holds_exactly(&archive);
@@ -79,7 +79,7 @@ fn checkpoint_of_one_target_is_refused_for_another() {
     service.run(&archive).end().is(0, &[("enrolled", 3)]);
     let refused = other.run(&archive).end();
     assert_eq!(refused.code, Some(2), "{refused:#?}");
-    assert!(refused.stderr.contains("belongs to"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("checkpoint is for"), "{}", refused.stderr);
     let rehearsal =
         Enroll::new("run").arg(archive.manifest()).arg("--sandbox").arg("--checkpoint").arg(archive.checkpoint()).end();
     assert_eq!(rehearsal.code, Some(2), "{rehearsal:#?}");

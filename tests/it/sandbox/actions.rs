@@ -1,4 +1,4 @@
-//! The actions, as their pages describe them.
+//! Actions as described by their API pages.
 
 use std::collections::BTreeSet;
 
@@ -6,19 +6,19 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use face_enroll::sandbox::{Groups, Sandbox, Settings};
 use sha2::{Digest, Sha256};
 
-use super::client::{Ask, GROUP, JPEG};
+use super::client::{GROUP, JPEG, Request};
 
 async fn open() -> Sandbox {
     Sandbox::start(Settings::default()).await.unwrap()
 }
 
 #[tokio::test]
-async fn sandbox_returns_record_with_digest() {
+async fn added_record_has_digest_and_is_queryable() {
     let sandbox = open().await;
-    let answer = Ask::add(&sandbox, "u1").answer(&sandbox).await;
-    let json = answer.json();
+    let response = Request::add(&sandbox, "u1").send(&sandbox).await;
+    let json = response.json();
     assert_eq!(
-        (answer.status, json["Code"].as_str(), json["Message"].as_str()),
+        (response.status, json["Code"].as_str(), json["Message"].as_str()),
         (200, Some("Success"), Some("success"))
     );
     assert_eq!(json["Result"]["Passed"], "Y");
@@ -28,7 +28,7 @@ async fn sandbox_returns_record_with_digest() {
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].picture.unwrap().to_string(), hex::encode(Sha256::digest(JPEG)));
     assert_eq!(records[0].picture_bytes, Some(JPEG.len() as u64));
-    let found = Ask::find(&sandbox, "u1").answer(&sandbox).await.json();
+    let found = Request::find(&sandbox, "u1").send(&sandbox).await.json();
     let item = &found["Items"][0];
     assert_eq!(
         (&found["TotalCount"], &item["Id"], &item["MerchantUserId"]),
@@ -40,52 +40,53 @@ async fn sandbox_returns_record_with_digest() {
 }
 
 #[tokio::test]
-async fn real_portrait_arrives_byte_for_byte() {
+async fn portrait_arrives_byte_for_byte() {
     let sandbox = open().await;
     let portrait = include_bytes!("../../photos/portrait.jpg");
-    let ask = Ask::add(&sandbox, "u1").form("FacePicture", &STANDARD.encode(portrait));
-    assert_eq!(ask.answer(&sandbox).await.status, 200);
+    let request = Request::add(&sandbox, "u1").form("FacePicture", &STANDARD.encode(portrait));
+    assert_eq!(request.send(&sandbox).await.status, 200);
     assert_eq!(sandbox.records()[0].picture.unwrap().to_string(), hex::encode(Sha256::digest(portrait)));
     assert_eq!(sandbox.journal()[0].picture, sandbox.records()[0].picture);
 }
 
 #[tokio::test]
-async fn second_call_makes_a_second_record() {
+async fn second_call_creates_a_second_record() {
     let sandbox = open().await;
     for _ in 0..2 {
-        assert_eq!(Ask::add(&sandbox, "u1").answer(&sandbox).await.code(), "Success");
+        assert_eq!(Request::add(&sandbox, "u1").send(&sandbox).await.code(), "Success");
     }
-    assert_eq!(Ask::find(&sandbox, "u1").answer(&sandbox).await.total(), 2);
+    assert_eq!(Request::find(&sandbox, "u1").send(&sandbox).await.total(), 2);
 }
 
 #[tokio::test]
 async fn ids_of_any_script_round_trip() {
     let sandbox = open().await;
     for user in ["张 三", "a+b/c=~*&%", "é!'()", "x  y", &"张".repeat(32)] {
-        assert_eq!(Ask::add(&sandbox, user).answer(&sandbox).await.status, 200, "{user}");
-        let found = Ask::find(&sandbox, user).answer(&sandbox).await.json();
+        assert_eq!(Request::add(&sandbox, user).send(&sandbox).await.status, 200, "{user}");
+        let found = Request::find(&sandbox, user).send(&sandbox).await.json();
         assert_eq!(found["Items"][0]["MerchantUserId"], user);
         assert_eq!(found["TotalCount"], 1, "{user}");
     }
 }
 
 #[tokio::test]
-async fn link_is_recorded_and_never_fetched() {
+async fn photo_url_is_recorded_but_not_fetched() {
     let sandbox = open().await;
-    let ask = Ask::add(&sandbox, "u1").form("FacePicture", "").form("FacePictureUrl", "http://127.0.0.1:1/a.jpg?x=1");
-    assert_eq!(ask.answer(&sandbox).await.status, 200);
+    let request =
+        Request::add(&sandbox, "u1").form("FacePicture", "").form("FacePictureUrl", "http://127.0.0.1:1/a.jpg?x=1");
+    assert_eq!(request.send(&sandbox).await.status, 200);
     assert_eq!((sandbox.records()[0].picture, sandbox.records()[0].picture_bytes), (None, None));
 }
 
 #[tokio::test]
-async fn pages_together_hold_every_record_once() {
+async fn pages_cover_every_record_once() {
     let sandbox = open().await;
     for n in 0..7 {
         sandbox.insert_record(GROUP, &format!("u{n}"), jiff::Timestamp::UNIX_EPOCH).unwrap();
     }
     let mut seen = Vec::new();
     for number in 1..=4 {
-        let page = Ask::page(&sandbox, number, 3).answer(&sandbox).await.json();
+        let page = Request::page(&sandbox, number, 3).send(&sandbox).await.json();
         assert_eq!((page["TotalCount"].as_u64(), page["TotalPage"].as_u64()), (Some(7), Some(3)));
         assert_eq!((page["CurrentPage"].as_u64(), page["PageSize"].as_u64()), (Some(u64::from(number)), Some(3)));
         seen.extend(page["Items"].as_array().unwrap().iter().map(|item| item["Id"].as_i64().unwrap()));
@@ -95,25 +96,26 @@ async fn pages_together_hold_every_record_once() {
 }
 
 #[tokio::test]
-async fn query_filters_by_face_and_kind() {
+async fn query_filters_by_face_and_registration_type() {
     let sandbox = open().await;
     for user in ["u1", "u2"] {
         sandbox.insert_record(GROUP, user, jiff::Timestamp::UNIX_EPOCH).unwrap();
     }
     let face = sandbox.records()[1].face_id.clone();
-    let mut ask = Ask::page(&sandbox, 1, 10).query("FaceId", &face);
-    ask.method = "GET";
-    let found = ask.answer(&sandbox).await.json();
+    let mut request = Request::page(&sandbox, 1, 10).query("FaceId", &face);
+    request.method = "GET";
+    let found = request.send(&sandbox).await.json();
     assert_eq!((&found["TotalCount"], &found["Items"][0]["MerchantUserId"]), (&1.into(), &"u2".into()));
-    assert_eq!(Ask::page(&sandbox, 1, 10).query("RegistrationType", "MANUAL").answer(&sandbox).await.total(), 2);
-    assert_eq!(Ask::page(&sandbox, 1, 10).query("RegistrationType", "AUTO").answer(&sandbox).await.total(), 0);
+    assert_eq!(Request::page(&sandbox, 1, 10).query("RegistrationType", "MANUAL").send(&sandbox).await.total(), 2);
+    assert_eq!(Request::page(&sandbox, 1, 10).query("RegistrationType", "AUTO").send(&sandbox).await.total(), 0);
 }
 
 #[tokio::test]
-async fn group_query_knows_the_groups_that_there_are() {
+async fn group_query_lists_existing_groups() {
     let settings = Settings { groups: Groups::only(["g1", "g2"]), ..Settings::default() };
     let sandbox = Sandbox::start(settings).await.unwrap();
-    let ask = |sandbox: &Sandbox| Ask::new(sandbox, "QueryFaceGroup").query("CurrentPage", "1").query("PageSize", "10");
+    let request =
+        |sandbox: &Sandbox| Request::new(sandbox, "QueryFaceGroup").query("CurrentPage", "1").query("PageSize", "10");
     let codes = |json: serde_json::Value| {
         json["Items"]
             .as_array()
@@ -122,21 +124,21 @@ async fn group_query_knows_the_groups_that_there_are() {
             .map(|item| item["Code"].as_str().unwrap().to_owned())
             .collect::<BTreeSet<_>>()
     };
-    assert_eq!(codes(ask(&sandbox).answer(&sandbox).await.json()), BTreeSet::from(["g1".into(), "g2".into()]));
-    let one = ask(&sandbox).query("GroupCode", "g2").answer(&sandbox).await.json();
+    assert_eq!(codes(request(&sandbox).send(&sandbox).await.json()), BTreeSet::from(["g1".into(), "g2".into()]));
+    let one = request(&sandbox).query("GroupCode", "g2").send(&sandbox).await.json();
     assert_eq!((&one["TotalCount"], &one["Items"][0]["Code"]), (&1.into(), &"g2".into()));
-    assert_eq!(ask(&sandbox).query("GroupCode", "g3").answer(&sandbox).await.total(), 0);
+    assert_eq!(request(&sandbox).query("GroupCode", "g3").send(&sandbox).await.total(), 0);
     sandbox.set_groups(Groups::only(["g1"]));
-    assert_eq!(ask(&sandbox).query("GroupCode", "g2").answer(&sandbox).await.total(), 0);
+    assert_eq!(request(&sandbox).query("GroupCode", "g2").send(&sandbox).await.total(), 0);
 }
 
 #[tokio::test]
-async fn record_is_deleted_by_its_number_once() {
+async fn record_is_deleted_by_id_once() {
     let sandbox = open().await;
     let id = sandbox.insert_record(GROUP, "u1", jiff::Timestamp::UNIX_EPOCH).unwrap();
     for deleted in [1, 0] {
-        let ask = Ask::new(&sandbox, "DeleteFaceRecord").form("Id", &id.to_string());
-        assert_eq!(ask.answer(&sandbox).await.json()["Data"], deleted);
+        let request = Request::new(&sandbox, "DeleteFaceRecord").form("Id", &id.to_string());
+        assert_eq!(request.send(&sandbox).await.json()["Data"], deleted);
     }
     assert!(sandbox.records().is_empty());
 }
@@ -148,13 +150,13 @@ async fn delete_without_group_deletes_everywhere() {
         sandbox.insert_record(group, user, jiff::Timestamp::UNIX_EPOCH).unwrap();
     }
     let delete = |group: &str| {
-        Ask::new(&sandbox, "DeleteFaceRecordV2").query("MerchantUserId", "u1").query("FaceGroupCode", group)
+        Request::new(&sandbox, "DeleteFaceRecordV2").query("MerchantUserId", "u1").query("FaceGroupCode", group)
     };
-    let result = |answer: super::client::Answer| answer.json()["Result"].clone();
-    let one = result(delete("g1").answer(&sandbox).await);
+    let result = |response: super::client::Response| response.json()["Result"].clone();
+    let one = result(delete("g1").send(&sandbox).await);
     assert_eq!((&one["Deleted"], &one["DeletedGroupCodes"]), (&"Y".into(), &"g1".into()));
-    let rest = result(delete("").answer(&sandbox).await);
+    let rest = result(delete("").send(&sandbox).await);
     assert_eq!((&rest["Deleted"], &rest["DeletedGroupCodes"]), (&"Y".into(), &"g2,g3".into()));
-    assert_eq!(result(delete("").answer(&sandbox).await)["Deleted"], "N");
+    assert_eq!(result(delete("").send(&sandbox).await)["Deleted"], "N");
     assert_eq!(sandbox.records().iter().map(|record| record.user.as_str()).collect::<Vec<_>>(), ["u2"]);
 }

@@ -1,4 +1,4 @@
-//! A client on a bare socket with a signer of its own: a third reading of the protocol beside the client's and the sandbox's.
+//! A client on a bare socket with its own signer: a third reading of the protocol, next to the client's and the sandbox's.
 
 use std::{collections::BTreeMap, io, net::SocketAddr};
 
@@ -12,24 +12,24 @@ use tokio::{
     net::TcpStream,
 };
 
-/// The shortest thing that begins as a JPEG does.
+/// Shortest bytes that start like a JPEG.
 pub(super) const JPEG: &[u8] = &[0xFF, 0xD8, 0xFF, 0xD9];
 pub(super) const GROUP: &str = "sgl0001uc";
 
-/// A request before it is signed. Every part may be bent.
+/// An unsigned request. Tests may change any part of it.
 #[derive(Debug, Clone)]
-pub(super) struct Ask {
+pub(super) struct Request {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
     pub(super) query: Vec<(String, String)>,
     pub(super) form: Vec<(String, String)>,
-    /// In order of their names, as they are signed.
+    /// Signed headers, in order of their names.
     pub(super) headers: BTreeMap<&'static str, String>,
     pub(super) key: String,
     pub(super) secret: String,
 }
 
-impl Ask {
+impl Request {
     pub(super) fn new(sandbox: &Sandbox, action: &str) -> Self {
         let date = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let headers = [
@@ -69,25 +69,25 @@ impl Ask {
             .query("PageSize", &size.to_string())
     }
 
-    /// Sets a field of the body; an empty text takes it away.
+    /// Sets a field of the body; an empty value removes it.
     pub(super) fn form(mut self, name: &str, value: &str) -> Self {
         set(&mut self.form, name, value);
         self
     }
 
-    /// Sets a field of the query string; an empty text takes it away.
+    /// Sets a field of the query string; an empty value removes it.
     pub(super) fn query(mut self, name: &str, value: &str) -> Self {
         set(&mut self.query, name, value);
         self
     }
 
-    /// Sets a header that is signed.
+    /// Sets a signed header.
     pub(super) fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.insert(name, value.to_owned());
         self
     }
 
-    /// The bytes on the wire.
+    /// Signed bytes to send.
     pub(super) fn bytes(&self) -> Vec<u8> {
         let body = encode(&self.form);
         let query = encode(&self.query);
@@ -115,13 +115,13 @@ impl Ask {
         [head.into_bytes(), body.into_bytes()].concat()
     }
 
-    pub(super) async fn send(&self, sandbox: &Sandbox) -> io::Result<Answer> {
+    pub(super) async fn try_send(&self, sandbox: &Sandbox) -> io::Result<Response> {
         exchange(sandbox.address(), &self.bytes()).await
     }
 
-    /// For what must be answered.
-    pub(super) async fn answer(&self, sandbox: &Sandbox) -> Answer {
-        self.send(sandbox).await.unwrap()
+    /// Sends the request and expects a response.
+    pub(super) async fn send(&self, sandbox: &Sandbox) -> Response {
+        self.try_send(sandbox).await.unwrap()
     }
 }
 
@@ -133,7 +133,7 @@ fn set(pairs: &mut Vec<(String, String)>, name: &str, value: &str) {
     }
 }
 
-/// RFC 3986 for both places: valid in a form as well.
+/// RFC 3986 encoding, which is valid in a query and in a form.
 fn encode(pairs: &[(String, String)]) -> String {
     let escape = |text: &str| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
@@ -142,20 +142,20 @@ fn encode(pairs: &[(String, String)]) -> String {
     pairs.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect::<Vec<_>>().join("&")
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) status: u16,
     pub(super) headers: BTreeMap<String, String>,
     pub(super) body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// `Code`; AuthorizeFileUpload has none where it succeeds.
+    /// `Code` of the response; a successful AuthorizeFileUpload has none.
     pub(super) fn code(&self) -> String {
         match self.json()["Code"].as_str() {
             Some(code) => code.to_owned(),
@@ -172,8 +172,8 @@ impl Answer {
     }
 }
 
-/// One request, one answer, one connection. An answer that is not whole is an error.
-pub(super) async fn exchange(address: SocketAddr, request: &[u8]) -> io::Result<Answer> {
+/// Sends one request on its own connection. An incomplete response is an error.
+pub(super) async fn exchange(address: SocketAddr, request: &[u8]) -> io::Result<Response> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(request).await?;
     let mut bytes = Vec::new();
@@ -196,5 +196,5 @@ pub(super) async fn exchange(address: SocketAddr, request: &[u8]) -> io::Result<
     let already = body.len();
     body.resize(headers.get("content-length").map_or("0", String::as_str).parse().unwrap(), 0);
     stream.read_exact(&mut body[already..]).await?;
-    Ok(Answer { status, headers, body })
+    Ok(Response { status, headers, body })
 }

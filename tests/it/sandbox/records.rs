@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use face_enroll::sandbox::{Sandbox, SandboxError, Settings};
 use serde_json::Value;
 
-use super::client::{Ask, GROUP};
+use super::client::{GROUP, Request};
 
 fn settings(dir: &Path) -> Settings {
     Settings {
@@ -20,52 +20,52 @@ fn lines(path: &Path) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn sandbox_record_is_durable_before_its_answer() {
+async fn record_is_in_the_file_before_its_response() {
     let dir = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::start(settings(dir.path())).await.unwrap();
     for (count, user) in ["u1", "张 三"].into_iter().enumerate() {
-        Ask::add(&sandbox, user).answer(&sandbox).await;
+        Request::add(&sandbox, user).send(&sandbox).await;
         assert_eq!(lines(&dir.path().join("records.jsonl")).len(), count + 1);
     }
     let mut before = sandbox.records();
     sandbox.shutdown().await;
 
     let sandbox = Sandbox::start(settings(dir.path())).await.unwrap();
-    before.iter_mut().for_each(|record| record.made_at = None);
+    before.iter_mut().for_each(|record| record.created_after = None);
     assert_eq!(sandbox.records(), before);
-    assert_eq!(Ask::find(&sandbox, "张 三").answer(&sandbox).await.total(), 1);
-    let delete = Ask::new(&sandbox, "DeleteFaceRecord").form("Id", &before[0].id.to_string());
-    delete.answer(&sandbox).await;
+    assert_eq!(Request::find(&sandbox, "张 三").send(&sandbox).await.total(), 1);
+    let delete = Request::new(&sandbox, "DeleteFaceRecord").form("Id", &before[0].id.to_string());
+    delete.send(&sandbox).await;
     sandbox.shutdown().await;
     assert_eq!(Sandbox::start(settings(dir.path())).await.unwrap().records(), before[1..]);
 }
 
 #[tokio::test]
-async fn restarted_sandbox_takes_the_credentials_that_it_took_before() {
+async fn default_credentials_survive_a_restart() {
     let (first, second) =
         (Sandbox::start(Settings::default()).await.unwrap(), Sandbox::start(Settings::default()).await.unwrap());
     assert_eq!(
         (first.access_key_id(), first.access_key_secret()),
         (second.access_key_id(), second.access_key_secret())
     );
-    assert!(!first.access_key_id().starts_with("LTAI"), "nobody must take it for a real one");
+    assert!(!first.access_key_id().starts_with("LTAI"), "must not look like a real key");
 }
 
 #[tokio::test]
-async fn two_sandboxes_never_share_a_file_of_records() {
+async fn two_sandboxes_never_share_a_records_file() {
     let dir = tempfile::tempdir().unwrap();
     let _first = Sandbox::start(settings(dir.path())).await.unwrap();
     assert!(matches!(Sandbox::start(settings(dir.path())).await, Err(SandboxError::InUse(_))));
 }
 
 #[tokio::test]
-async fn journal_has_a_line_for_every_arrival() {
+async fn journal_has_a_line_per_call() {
     let dir = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::start(settings(dir.path())).await.unwrap();
-    Ask::add(&sandbox, "u1").answer(&sandbox).await;
-    let mut refused = Ask::add(&sandbox, "u2");
-    refused.secret = "wrong".into();
-    refused.answer(&sandbox).await;
+    Request::add(&sandbox, "u1").send(&sandbox).await;
+    let mut rejected = Request::add(&sandbox, "u2");
+    rejected.secret = "wrong".into();
+    rejected.send(&sandbox).await;
     let lines = lines(&dir.path().join("journal.jsonl"));
     assert_eq!(lines.len(), 2);
     let (good, bad) = (&lines[0], &lines[1]);

@@ -1,4 +1,4 @@
-//! The official Python SDK against the sandbox: neither of them knows of our client.
+//! The official Python SDK against the sandbox, without the client of this crate.
 
 use std::path::Path;
 
@@ -24,11 +24,11 @@ async fn official_sdk_enrols_and_queries_through_the_sandbox() {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
     assert!(stdout.trim_end().ends_with(" passed, 0 failed"), "{stdout}");
-    assert!(sandbox.records().is_empty(), "the script deletes what it has made");
+    assert!(sandbox.records().is_empty(), "the script deletes what it created");
     let photo = face_enroll::domain::Digest(
         sha2::Sha256::digest(std::fs::read(tests.join("photos/portrait.jpg")).unwrap()).into(),
     );
     let arrivals = sandbox.journal();
-    let by_file = arrivals.iter().find(|arrival| arrival.user.as_deref() == Some("by-file")).unwrap();
+    let by_file = arrivals.iter().find(|call| call.user.as_deref() == Some("by-file")).unwrap();
     assert_eq!(by_file.picture, Some(photo), "the file is the photo, byte for byte");
 }

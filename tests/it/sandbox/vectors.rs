@@ -1,4 +1,4 @@
-//! Requests exactly as the official Python SDK put them on a socket, sent to a sandbox that lives at their time.
+//! Requests exactly as sent by the official Python SDK, to a sandbox whose clock is set to their time.
 
 use face_enroll::sandbox::{Credentials, Sandbox, Settings};
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use super::client::exchange;
 
 const PYTHON: &str = include_str!("../../vectors/py_vectors.json");
 
-/// A sandbox at the time of this vector that knows its key.
+/// A sandbox with the time and the key of this vector.
 async fn open_for(vector: &Value) -> Sandbox {
     let text = |name: &str| vector[name].as_str().unwrap().to_owned();
     let date: Timestamp = text("date").parse().unwrap();
@@ -39,18 +39,18 @@ async fn gateway_accepts_official_requests_once() {
             wire(head, &body.replace("FACE_ENROLL", "FACE_ENROLM")),
         ];
         for copy in damaged.iter().filter(|copy| **copy != wire(head, body)) {
-            let answer = exchange(sandbox.address(), copy.as_bytes()).await.unwrap();
-            assert_eq!(answer.code(), "SignatureDoesNotMatch", "{}: {copy}", vector["name"]);
+            let response = exchange(sandbox.address(), copy.as_bytes()).await.unwrap();
+            assert_eq!(response.code(), "SignatureDoesNotMatch", "{}: {copy}", vector["name"]);
         }
 
-        // The picture of some is the word 'hello': they get past the gateway, and no further.
+        // Some vectors have the text 'hello' as their photo: they pass the gateway, but the action rejects them.
         let expected = match vector["name"].as_str().unwrap().split(' ').next().unwrap() {
             "V1" | "V3" => "UnqualifiedPhoto",
             "V2" => "InvalidParameter",
             _ => "Success",
         };
-        let answer = exchange(sandbox.address(), wire(head, body).as_bytes()).await.unwrap();
-        assert_eq!(answer.code(), expected, "{}", vector["name"]);
+        let response = exchange(sandbox.address(), wire(head, body).as_bytes()).await.unwrap();
+        assert_eq!(response.code(), expected, "{}", vector["name"]);
         let again = exchange(sandbox.address(), wire(head, body).as_bytes()).await.unwrap();
         assert_eq!(again.code(), "SignatureNonceUsed", "{}", vector["name"]);
     }

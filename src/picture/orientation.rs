@@ -1,12 +1,12 @@
-//! The eight EXIF orientations (EXIF 2.32, 4.6.4 A, tag 274), on pixels.
+//! Applies the eight EXIF orientations (EXIF 2.32, 4.6.4 A, tag 274) to pixels.
 
 use super::decode::Pixels;
 
-/// The picture as it is to be seen.
-pub(super) fn upright(stored: Pixels, orientation: u8) -> Pixels {
+/// Turns stored pixels upright.
+pub(super) fn apply_orientation(stored: Pixels, orientation: u8) -> Pixels {
     let (w, h) = (stored.width as usize, stored.height as usize);
-    // Where the pixel that is to be seen at (x, y) is stored.
-    let place: fn(usize, usize, usize, usize) -> (usize, usize) = match orientation {
+    // Maps upright (x, y) to stored coordinates.
+    let to_stored: fn(usize, usize, usize, usize) -> (usize, usize) = match orientation {
         2 => |x, y, w, _| (w - 1 - x, y),
         3 => |x, y, w, h| (w - 1 - x, h - 1 - y),
         4 => |x, y, _, h| (x, h - 1 - y),
@@ -20,7 +20,7 @@ pub(super) fn upright(stored: Pixels, orientation: u8) -> Pixels {
     let mut rgb = Vec::with_capacity(stored.rgb.len());
     for y in 0..height {
         for x in 0..width {
-            let (sx, sy) = place(x, y, w, h);
+            let (sx, sy) = to_stored(x, y, w, h);
             let at = (sy * w + sx) * 3;
             rgb.extend_from_slice(&stored.rgb[at..at + 3]);
         }
@@ -32,13 +32,13 @@ pub(super) fn upright(stored: Pixels, orientation: u8) -> Pixels {
 mod tests {
     use super::*;
 
-    /// `F`, as the specification draws it: which corner of the stored picture is seen at the top left, and which way its
-    /// first row runs.
+    /// The letter `F`, as in the specification: it shows which stored corner is at the top left and which way the first
+    /// row runs.
     #[test]
-    fn eight_orientations_put_the_letter_upright() {
+    fn every_orientation_turns_the_letter_upright() {
         let seen = ["###", "#..", "##.", "#..", "#.."];
         let dark = |rows: &[&str], x: usize, y: usize| rows[y].as_bytes()[x] == b'#';
-        // Each as a camera stores it: the row and the column that the 0th row and column of the stored picture are.
+        // The letter as a camera stores it with each orientation.
         let stored: [(u8, &[&str]); 8] = [
             (1, &["###", "#..", "##.", "#..", "#.."]),
             (2, &["###", "..#", ".##", "..#", "..#"]),
@@ -52,7 +52,7 @@ mod tests {
         for (orientation, rows) in stored {
             let (width, height) = (rows[0].len(), rows.len());
             let rgb = (0..height).flat_map(|y| (0..width).flat_map(move |x| [u8::from(dark(rows, x, y)); 3])).collect();
-            let turned = upright(Pixels { width: width as u32, height: height as u32, rgb }, orientation);
+            let turned = apply_orientation(Pixels { width: width as u32, height: height as u32, rgb }, orientation);
             let shown: Vec<String> = turned
                 .rgb
                 .chunks(turned.width as usize * 3)

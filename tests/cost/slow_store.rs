@@ -1,4 +1,4 @@
-//! A checkpoint whose disk takes its time to sync, and which counts what it commits.
+//! A checkpoint store with slow commits, which it counts.
 
 use std::{
     path::Path,
@@ -19,14 +19,14 @@ use face_enroll::{
 
 type Stored<T> = Result<T, StoreError>;
 
-/// See the module.
-pub struct Slow {
+/// Wraps a SQLite store; each commit takes `sync` longer.
+pub struct SlowStore {
     pub store: SqliteStore,
     pub sync: Duration,
     pub commits: Arc<AtomicUsize>,
 }
 
-impl Store for Slow {
+impl Store for SlowStore {
     fn commit(&mut self) -> Stored<()> {
         self.commits.fetch_add(1, Relaxed);
         std::thread::sleep(self.sync);
@@ -47,11 +47,17 @@ impl Store for Slow {
     fn ingest(&mut self, batch: &Batch) -> Stored<Ingested> {
         self.store.ingest(batch)
     }
+    fn count_items(&mut self, source: SourceId) -> Stored<u64> {
+        self.store.count_items(source)
+    }
+    fn record_skipped(&mut self, source: SourceId, files: u64) -> Stored<()> {
+        self.store.record_skipped(source, files)
+    }
     fn finish_ingest(&mut self) -> Stored<()> {
         self.store.finish_ingest()
     }
-    fn record_photo_checks(&mut self, looks: &[PhotoCheck]) -> Stored<()> {
-        self.store.record_photo_checks(looks)
+    fn record_photo_checks(&mut self, checks: &[PhotoCheck]) -> Stored<()> {
+        self.store.record_photo_checks(checks)
     }
     fn requeue(&mut self, items: &[ItemId]) -> Stored<()> {
         self.store.requeue(items)
@@ -65,8 +71,8 @@ impl Store for Slow {
     fn intend(&mut self, intent: &NewIntent) -> Stored<Intent> {
         self.store.intend(intent)
     }
-    fn settle(&mut self, settlement: &OutcomeRecord) -> Stored<ItemUpdate> {
-        self.store.settle(settlement)
+    fn settle(&mut self, outcome: &OutcomeRecord) -> Stored<ItemUpdate> {
+        self.store.settle(outcome)
     }
     fn record_superseded(&mut self, item: ItemId, records: &[i64]) -> Stored<()> {
         self.store.record_superseded(item, records)
@@ -74,8 +80,8 @@ impl Store for Slow {
     fn pending_deletes(&mut self, after: ItemId, limit: usize) -> Stored<Vec<Claimed>> {
         self.store.pending_deletes(after, limit)
     }
-    fn intend_delete(&mut self, removal: &DeleteIntent) -> Stored<()> {
-        self.store.intend_delete(removal)
+    fn intend_delete(&mut self, intent: &DeleteIntent) -> Stored<()> {
+        self.store.intend_delete(intent)
     }
     fn finish_delete(&mut self, item: ItemId) -> Stored<()> {
         self.store.finish_delete(item)

@@ -1,4 +1,4 @@
-//! Where a photo is, from what a row says.
+//! Paths and links of photos, as rows write them.
 
 use std::{
     path::{Component, Path, PathBuf},
@@ -7,9 +7,9 @@ use std::{
 
 use crate::files::spelling::has_drive;
 
-/// A path joined to the root, without its detours. Links, and other spellings, are not looked at here: see `files`.
-pub(super) fn normal(root: &Path, written: &str) -> PathBuf {
-    // Manifests made on Windows: a backslash is no separator here, but no file name either where there is no slash.
+/// Joins a path to the root and removes `.` and `..`. Links and other spellings are resolved later, in `files`.
+pub(super) fn normalize(root: &Path, written: &str) -> PathBuf {
+    // In a manifest from Windows the backslash is the separator: treat it so if there is no slash.
     let portable;
     let written = if written.contains('\\') && !written.contains('/') {
         portable = written.replace('\\', "/");
@@ -30,24 +30,24 @@ pub(super) fn normal(root: &Path, written: &str) -> PathBuf {
     path
 }
 
-/// The path of a `file:` URL of this machine; none: of another one, or not in UTF-8. Taken as it stands but for what is
-/// percent-encoded: `?` and `#` belong to names that were put into it unencoded.
-pub(super) fn of_file_url(url: &str) -> Option<String> {
+/// Path of a `file:` URL on this machine; `None` for another machine, or if it is not UTF-8. Only percent-encoding is
+/// decoded: `?` and `#` belong to names that were written unencoded.
+pub(super) fn path_of_file_url(url: &str) -> Option<String> {
     let rest = url.get(5..)?;
     let path = match rest.strip_prefix("//") {
         Some(rest) => {
             let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             matches!(host.to_ascii_lowercase().as_str(), "" | "localhost" | "127.0.0.1").then_some(path)?
         }
-        // As Java writes it.
+        // Java writes one slash.
         None => rest,
     };
     let path = percent_encoding::percent_decode_str(path).decode_utf8().ok()?.into_owned();
-    // The slash before a drive letter is the URL's.
+    // The slash before a drive letter belongs to the URL.
     Some(path.strip_prefix('/').filter(|path| has_drive(path)).map(str::to_owned).unwrap_or(path))
 }
 
-/// The scheme of a link, in lower case. A drive letter is none.
+/// Scheme of a link, in lower case. A drive letter is not a scheme.
 pub(super) fn scheme(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once(':')?;
     let is_scheme = scheme.len() > 1
@@ -58,26 +58,26 @@ pub(super) fn scheme(text: &str) -> Option<String> {
     (is_scheme && is_link).then_some(scheme)
 }
 
-/// Does a normal path lie beneath the root?
-pub(super) fn is_beneath(root: &Path, path: &Path) -> bool {
+/// Whether a normalized path is inside the root.
+pub(super) fn is_inside(root: &Path, path: &Path) -> bool {
     path != root && path.starts_with(root)
 }
 
-/// `--id-from`: which part of a photo's path is the id of a row that names none.
+/// The `--id-from` flag: the part of a photo's path that gives the id of a row without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IdFrom {
-    /// The photo's name without its extension.
+    /// File name without its extension.
     #[default]
     Name,
-    /// The name of its folder: `<person>/<photo>.jpg`.
+    /// Name of its directory: `<person>/<photo>.jpg`.
     Parent,
-    /// The whole path beneath the root, without its extension.
+    /// Path relative to the root, without its extension.
     Path,
 }
 
 impl IdFrom {
-    /// None: it gives none.
-    pub(super) fn of_path(self, path: &Path, root: &Path) -> Option<String> {
+    /// The id that a path gives, if any.
+    pub(super) fn id_of(self, path: &Path, root: &Path) -> Option<String> {
         let part = match self {
             Self::Name => PathBuf::from(path.file_stem()?),
             Self::Parent => PathBuf::from(path.parent().filter(|parent| *parent != root)?.file_name()?),
@@ -99,11 +99,11 @@ impl FromStr for IdFrom {
     }
 }
 
-/// The same for a link: the last part of its path.
-pub(super) fn id_of_url(url: &url::Url) -> Option<String> {
+/// The id that a link gives: the name in the last part of its path.
+pub(super) fn id_from_url(url: &url::Url) -> Option<String> {
     let last = url.path_segments()?.next_back().filter(|last| !last.is_empty())?;
     let name = percent_encoding::percent_decode_str(last).decode_utf8().ok()?;
-    IdFrom::Name.of_path(Path::new(&*name), Path::new(""))
+    IdFrom::Name.id_of(Path::new(&*name), Path::new(""))
 }
 
 #[cfg(test)]
@@ -126,13 +126,13 @@ mod tests {
             (r"..\..\a.jpg", None),
             (".", None),
         ] {
-            let path = Some(normal(root, written)).filter(|path| is_beneath(root, path));
+            let path = Some(normalize(root, written)).filter(|path| is_inside(root, path));
             assert_eq!(path.as_deref(), expected.map(Path::new), "{written}");
         }
     }
 
     #[test]
-    fn file_urls_are_paths_of_this_machine() {
+    fn file_url_is_a_local_path() {
         for (url, expected) in [
             ("file:///photos/a%20b.jpg", Some("/photos/a b.jpg")),
             ("FILE://localhost/photos/%E5%BC%A0.jpg", Some("/photos/张.jpg")),
@@ -142,13 +142,13 @@ mod tests {
             ("file://server/photos/a.jpg", None),
             ("file:///photos/%ff.jpg", None),
         ] {
-            assert_eq!(of_file_url(url).as_deref(), expected, "{url}");
+            assert_eq!(path_of_file_url(url).as_deref(), expected, "{url}");
             assert_eq!(scheme(url).as_deref(), Some("file"));
         }
     }
 
     #[test]
-    fn scheme_is_that_of_a_link_and_no_drive() {
+    fn drive_letter_is_not_a_scheme() {
         assert_eq!(scheme("HTTPS://h/a.jpg").as_deref(), Some("https"));
         assert_eq!(scheme("s3://b/a.jpg").as_deref(), Some("s3"));
         for path in ["C:/a.jpg", "C:\\a.jpg", "a:b.jpg", "photo 12:30.jpg", "photos/x://y", "a.jpg"] {
@@ -158,12 +158,12 @@ mod tests {
 
     #[test]
     fn id_comes_from_name_folder_or_path() {
-        let id = |from: IdFrom, path: &str| from.of_path(Path::new(path), Path::new("/a"));
+        let id = |from: IdFrom, path: &str| from.id_of(Path::new(path), Path::new("/a"));
         assert_eq!(id(IdFrom::Name, "/a/b/张三.01.jpg").as_deref(), Some("张三.01"));
         assert_eq!(id(IdFrom::Parent, "/a/张三/IMG_1.jpg").as_deref(), Some("张三"));
-        assert_eq!(id(IdFrom::Parent, "/a/IMG_1.jpg"), None, "the root is nobody's folder");
+        assert_eq!(id(IdFrom::Parent, "/a/IMG_1.jpg"), None, "the root gives no id");
         assert_eq!(id(IdFrom::Path, "/a/b/c.d.jpg").as_deref(), Some("b/c.d"));
-        let url = |text: &str| id_of_url(&text.parse().unwrap());
+        let url = |text: &str| id_from_url(&text.parse().unwrap());
         assert_eq!(url("https://h/b/%E5%BC%A0.jpg?Signature=s").as_deref(), Some("张"));
         assert_eq!(url("https://h/"), None);
     }

@@ -1,10 +1,10 @@
-//! Where calls are counted: first by the quota of their action, then by the script of faults.
+//! Counts calls, first against the quota of their action, then for the fault script.
 //!
-//! One lock for both, because a call that a fault throttles must give its place back before another one is counted.
+//! One lock covers both, because a call throttled by a fault must release its quota slot before the next call is counted.
 
 use std::{num::NonZeroU32, time::Duration};
 
-use super::{Action, Fault, Script, answer::Refusal, faults::FaultPlayer, quota::Quota};
+use super::{Action, Fault, Script, faults::FaultPlayer, quota::Quota, response::ApiError};
 
 #[derive(Debug)]
 pub(super) struct ActionLimiter {
@@ -20,16 +20,21 @@ impl ActionLimiter {
         Self { quotas, faults: FaultPlayer::new(faults, seed), retry_after, seed }
     }
 
-    /// Lets a call through, perhaps to a fault.
-    pub(super) fn pass(&mut self, action: Action, user: Option<&str>, at: Duration) -> Result<Option<Fault>, Refusal> {
+    /// Admits a call and returns the fault to inject, if any.
+    pub(super) fn admit(
+        &mut self,
+        action: Action,
+        user: Option<&str>,
+        at: Duration,
+    ) -> Result<Option<Fault>, ApiError> {
         let quota = &mut self.quotas[action as usize];
         if !quota.admit(at) {
-            return Err(Refusal::throttled(self.retry_after));
+            return Err(ApiError::throttled(self.retry_after));
         }
-        match self.faults.next(action, user) {
+        match self.faults.next_fault(action, user) {
             Some(Fault::Throttle { retry_after }) => {
-                quota.give_back();
-                Err(Refusal::throttled(retry_after))
+                quota.release();
+                Err(ApiError::throttled(retry_after))
             }
             other => Ok(other),
         }

@@ -1,6 +1,6 @@
-//! The face records that there are: what a test counts to see whether anything was lost or made twice.
+//! Face records of the sandbox. Tests count them to see whether anything was lost or duplicated.
 //!
-//! Pure apart from its log, which is written before a change is made: what is not on disk does not exist.
+//! The log is written before a change is applied, so that a record that is not in the file does not exist.
 
 mod log;
 
@@ -15,37 +15,37 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use self::log::{Entry, Log};
-use super::{SandboxError, text};
+use super::{SandboxError, serde_text};
 use crate::domain::Digest;
 
-/// The first `Id`: far from row numbers, so that nobody takes one for the other.
+/// First `Id`, far from row numbers so that the two are not confused.
 const FIRST_ID: i64 = 1_000_001;
 
 /// One face record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// The service's number: what DeleteFaceRecord takes.
+    /// Id of the record, as used by DeleteFaceRecord.
     pub id: i64,
-    /// The service's name of the face.
+    /// `FaceId` of the record.
     pub face_id: String,
-    /// Its group.
+    /// Face group.
     pub group: String,
-    /// Its `MerchantUserId`.
+    /// `MerchantUserId` of the record.
     pub user: String,
-    /// When it was made, by the sandbox's clock.
-    #[serde(with = "text::timestamp")]
+    /// Time of creation by the sandbox's wall clock.
+    #[serde(with = "serde_text::timestamp")]
     pub created: Timestamp,
-    /// SHA-256 of the picture that came; none for a link.
-    #[serde(with = "text::digest")]
+    /// SHA-256 of the photo; `None` for a URL.
+    #[serde(with = "serde_text::digest")]
     pub picture: Option<Digest>,
-    /// Bytes of the picture that came; none for a link.
+    /// Size of the photo in bytes; `None` for a URL.
     pub picture_bytes: Option<u64>,
-    /// When it was made, since the sandbox opened; none if it was there before.
+    /// Time of creation since the sandbox started; `None` if no call of this process created it.
     #[serde(skip)]
-    pub made_at: Option<Duration>,
+    pub created_after: Option<Duration>,
 }
 
-/// A record that is about to be made.
+/// A record to create.
 #[derive(Debug, Clone)]
 pub(super) struct NewRecord {
     pub(super) group: String,
@@ -53,56 +53,56 @@ pub(super) struct NewRecord {
     pub(super) created: Timestamp,
     pub(super) picture: Option<Digest>,
     pub(super) picture_bytes: Option<u64>,
-    pub(super) made_at: Option<Duration>,
+    pub(super) created_after: Option<Duration>,
 }
 
-/// What a query wants to see.
+/// Filter of a query.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Filter {
     pub(super) group: String,
     pub(super) user: Option<String>,
     pub(super) face_id: Option<String>,
-    /// Records made after this are not to be seen yet.
-    pub(super) made_until: Option<Duration>,
+    /// Hides records created after this time since the start.
+    pub(super) created_until: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct RecordStore {
     records: BTreeMap<i64, Record>,
     by_group: HashMap<String, GroupIndex>,
     last_id: i64,
     log: Option<Log>,
 }
 
-/// Ids in the order in which they were made.
+/// Ids in order of creation.
 #[derive(Debug, Default)]
 struct GroupIndex {
     all: Vec<i64>,
     by_user: HashMap<String, Vec<i64>>,
 }
 
-impl Ledger {
-    /// Begins with what the file holds, and keeps it up to date.
+impl RecordStore {
+    /// Loads the records of the file, if one is given, and keeps it up to date.
     pub(super) fn open(path: Option<&Path>) -> Result<Self, SandboxError> {
-        let mut ledger = Self { last_id: FIRST_ID - 1, ..Self::default() };
-        let Some(path) = path else { return Ok(ledger) };
+        let mut store = Self { last_id: FIRST_ID - 1, ..Self::default() };
+        let Some(path) = path else { return Ok(store) };
         let (log, entries) = Log::open(path)?;
         for entry in entries {
             match entry {
-                Entry::Add(record) => ledger.insert(record),
-                Entry::Delete(id) => ledger.remove(id),
+                Entry::Add(record) => store.insert(record),
+                Entry::Delete(id) => store.remove(id),
             }
         }
-        ledger.log = Some(log);
-        Ok(ledger)
+        store.log = Some(log);
+        Ok(store)
     }
 
-    /// Makes a record. An error means that there is none.
+    /// Creates a record and returns its id. After an error no record exists.
     pub(super) fn add(&mut self, new: NewRecord) -> io::Result<i64> {
         let id = self.last_id + 1;
-        let NewRecord { group, user, created, picture, picture_bytes, made_at } = new;
+        let NewRecord { group, user, created, picture, picture_bytes, created_after } = new;
         let face_id = format!("face{id:012}");
-        let record = Record { id, face_id, group, user, created, picture, picture_bytes, made_at };
+        let record = Record { id, face_id, group, user, created, picture, picture_bytes, created_after };
         if let Some(log) = &mut self.log {
             log.append(&Entry::Add(record.clone()))?;
         }
@@ -110,7 +110,7 @@ impl Ledger {
         Ok(id)
     }
 
-    /// Deletes a record. Was there one?
+    /// Deletes a record; returns whether it existed.
     pub(super) fn delete(&mut self, id: i64) -> io::Result<bool> {
         if !self.records.contains_key(&id) {
             return Ok(false);
@@ -122,41 +122,41 @@ impl Ledger {
         Ok(true)
     }
 
-    /// The page of the records asked for, and how many there are of them on all pages.
+    /// One page of the matching records, and the number of matches on all pages.
     pub(super) fn find(&self, filter: &Filter, offset: usize, limit: usize) -> (Vec<&Record>, usize) {
         let ids = self.by_group.get(&filter.group).map_or(&[][..], |group| match &filter.user {
             None => &group.all,
             Some(user) => group.by_user.get(user).map_or(&[][..], Vec::as_slice),
         });
-        let read = |id: &i64| self.records.get(id);
-        if filter.face_id.is_none() && filter.made_until.is_none() {
-            // An audit pages through a million records: no page may cost more than itself.
-            return (ids.iter().skip(offset).take(limit).filter_map(read).collect(), ids.len());
+        let get = |id: &i64| self.records.get(id);
+        if filter.face_id.is_none() && filter.created_until.is_none() {
+            // An audit pages through a million records, so a page must cost no more than its own size.
+            return (ids.iter().skip(offset).take(limit).filter_map(get).collect(), ids.len());
         }
-        let seen = |record: &&Record| {
+        let is_visible = |record: &&Record| {
             filter.face_id.as_ref().is_none_or(|face_id| *face_id == record.face_id)
-                && filter.made_until.is_none_or(|until| record.made_at.is_none_or(|at| at <= until))
+                && filter.created_until.is_none_or(|until| record.created_after.is_none_or(|at| at <= until))
         };
-        let found: Vec<&Record> = ids.iter().filter_map(read).filter(seen).collect();
+        let found: Vec<&Record> = ids.iter().filter_map(get).filter(is_visible).collect();
         let total = found.len();
         (found.into_iter().skip(offset).take(limit).collect(), total)
     }
 
-    /// Every record of a user, in this group or in all.
-    pub(super) fn of_user(&self, user: &str, group: Option<&str>) -> Vec<&Record> {
-        let is_meant = |record: &&Record| group.is_none_or(|group| group == record.group);
+    /// Records of a user in this group, or in all groups.
+    pub(super) fn find_by_user(&self, user: &str, group: Option<&str>) -> Vec<&Record> {
+        let is_in_group = |record: &&Record| group.is_none_or(|group| group == record.group);
         let ids = self.by_group.values().filter_map(|index| index.by_user.get(user)).flatten();
-        ids.filter_map(|id| self.records.get(id)).filter(is_meant).collect()
+        ids.filter_map(|id| self.records.get(id)).filter(is_in_group).collect()
     }
 
-    /// The groups that have, or have had, a record.
+    /// Groups that have or had a record, sorted.
     pub(super) fn groups(&self) -> Vec<String> {
         let mut groups: Vec<String> = self.by_group.keys().cloned().collect();
         groups.sort();
         groups
     }
 
-    /// Every record, in the order in which they were made.
+    /// All records in order of creation.
     pub(super) fn all(&self) -> Vec<Record> {
         self.records.values().cloned().collect()
     }

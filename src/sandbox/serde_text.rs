@@ -1,6 +1,6 @@
-//! Values as the text that every other tool prints, for the sandbox's files.
+//! Text formats for values in the sandbox's files.
 
-/// A time in RFC 3339.
+/// Timestamps as RFC 3339.
 pub(super) mod timestamp {
     use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
@@ -14,7 +14,7 @@ pub(super) mod timestamp {
     }
 }
 
-/// A digest in hexadecimal digits.
+/// Digests as hexadecimal.
 pub(super) mod digest {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 

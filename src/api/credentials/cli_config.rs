@@ -1,5 +1,4 @@
-//! A profile of Alibaba Cloud's CLI, in `~/.aliyun/config.json` (reference, protocol.md section 5): the key that stands
-//! there, or what gives one.
+//! Profiles of Alibaba Cloud's CLI, in `~/.aliyun/config.json` (reference, protocol.md section 5).
 
 use std::path::Path;
 
@@ -8,9 +7,7 @@ use serde::Deserialize;
 use super::{
     environment::Environment,
     file,
-    grant::key,
-    metadata::Metadata,
-    source::Source,
+    provider::Provider,
     sts::{Role, RoleFields},
     uri::CredentialsUri,
 };
@@ -19,7 +16,7 @@ use super::{
 struct Config {
     #[serde(default)]
     current: String,
-    /// Only one of them is of interest: a mistake in another one is not ours.
+    /// Parsed one at a time, so that an error in an unused profile does not matter.
     #[serde(default)]
     profiles: Vec<serde_json::Value>,
 }
@@ -34,7 +31,7 @@ struct Profile {
     ram_role_name: Option<String>,
     ram_role_arn: Option<String>,
     ram_session_name: Option<String>,
-    /// As Python has it; the CLI itself writes the other one.
+    /// Name in the Python package; the CLI writes `ram_session_name`.
     role_session_name: Option<String>,
     expired_seconds: Option<u64>,
     policy: Option<String>,
@@ -48,56 +45,54 @@ struct Profile {
     credentials_uri: Option<String>,
 }
 
-/// The profile that the environment names, or the current one. None: there is no such file.
-pub(super) fn read(file: &Path, environment: &Environment) -> Result<Option<(String, Source)>, String> {
+/// Provider of the profile named by the environment, or of the current one. `None` if the file does not exist.
+pub(super) fn read(file: &Path, environment: &Environment) -> Result<Option<(String, Provider)>, String> {
     let Some(text) = file::read(file)? else { return Ok(None) };
-    // What serde says may quote a secret.
+    // Drop the message of serde, because it may quote a secret.
     let config: Config = serde_json::from_str(&text)
-        .map_err(|error| format!("it can't be read, line {}, column {}", error.line(), error.column()))?;
+        .map_err(|error| format!("invalid JSON at line {}, column {}", error.line(), error.column()))?;
     let name = environment.profile.as_deref().unwrap_or(&config.current);
-    let source = config.source(name, &mut Vec::new(), environment)?;
-    Ok(Some((name.to_owned(), source)))
+    let provider = config.provider(name, &mut Vec::new(), environment)?;
+    Ok(Some((name.to_owned(), provider)))
 }
 
 impl Config {
-    /// `via`: the profiles that led here.
-    fn source<'a>(
+    /// Resolves a profile; `via` holds the profiles that refer to it.
+    fn provider<'a>(
         &'a self,
         name: &'a str,
         via: &mut Vec<&'a str>,
         environment: &Environment,
-    ) -> Result<Source, String> {
+    ) -> Result<Provider, String> {
         if via.contains(&name) {
-            return Err(format!("profile {name:?} leads back to itself by its source_profile"));
+            return Err(format!("profile {name:?} refers to itself through source_profile"));
         }
         via.push(name);
         let profile = self.profiles.iter().find(|profile| profile["name"] == name);
-        let profile = profile.ok_or_else(|| format!("it has no profile {name:?}"))?;
+        let profile = profile.ok_or_else(|| format!("no profile {name:?}"))?;
         let mode = profile["mode"].as_str().unwrap_or_default();
-        let profile = Profile::deserialize(profile)
-            .map_err(|_| format!("a field of profile {name:?} is of another kind than it should be"))?;
+        let profile =
+            Profile::deserialize(profile).map_err(|_| format!("profile {name:?}: a field has the wrong type"))?;
         let found = match mode {
             "AK" => profile.key(false),
             "StsToken" => profile.key(true),
             "RamRoleArn" => profile
                 .key(false)
-                .and_then(|by| Ok(Source::Role { by: Box::new(by), role: profile.role(environment)? })),
+                .and_then(|by| Ok(Provider::Role { by: Box::new(by), role: profile.role(environment)? })),
             "ChainableRamRoleArn" => match self.other(profile.source_profile.as_deref()) {
                 Some(other) => {
-                    let by = Box::new(self.source(other, via, environment)?);
-                    profile.role(environment).map(|role| Source::Role { by, role })
+                    let by = Box::new(self.provider(other, via, environment)?);
+                    profile.role(environment).map(|role| Provider::Role { by, role })
                 }
-                None => Err("it names no source_profile that is there".to_owned()),
+                None => Err("source_profile does not exist".to_owned()),
             },
-            "EcsRamRole" => Metadata::new(profile.ram_role_name, environment)
-                .map(Source::Metadata)
-                .ok_or_else(|| "ALIBABA_CLOUD_ECS_METADATA_DISABLED is set".to_owned()),
+            "EcsRamRole" => file::instance_metadata(profile.ram_role_name, environment),
             "OIDC" => profile.oidc(environment),
-            "External" => Ok(Source::Command(profile.process_command.unwrap_or_default())),
+            "External" => Ok(Provider::Command(profile.process_command.unwrap_or_default())),
             "CredentialsURI" => {
-                CredentialsUri::parse(profile.credentials_uri.as_deref().unwrap_or_default()).map(Source::Uri)
+                CredentialsUri::parse(profile.credentials_uri.as_deref().unwrap_or_default()).map(Provider::Uri)
             }
-            mode => Err(format!("its mode {mode} is not known here; put a temporary key into the environment")),
+            mode => Err(format!("unsupported mode {mode}; set a temporary key in the environment instead")),
         };
         found.map_err(|why| format!("profile {name:?}: {why}"))
     }
@@ -108,12 +103,9 @@ impl Config {
 }
 
 impl Profile {
-    fn key(&self, has_token: bool) -> Result<Source, String> {
-        let text = |field: &Option<String>| field.clone().unwrap_or_default();
-        let token = has_token.then(|| text(&self.sts_token));
-        key(&text(&self.access_key_id), &text(&self.access_key_secret), token.as_deref())
-            .map(Source::Key)
-            .ok_or_else(|| "it lacks a part of its key".to_owned())
+    fn key(&self, has_token: bool) -> Result<Provider, String> {
+        let token = has_token.then(|| self.sts_token.as_deref().unwrap_or_default());
+        file::static_key(self.access_key_id.as_deref(), self.access_key_secret.as_deref(), token)
     }
 
     fn role(&self, environment: &Environment) -> Result<Role, String> {
@@ -129,7 +121,7 @@ impl Profile {
         Role::new(fields, environment)
     }
 
-    fn oidc(self, environment: &Environment) -> Result<Source, String> {
+    fn oidc(self, environment: &Environment) -> Result<Provider, String> {
         let role = self.role(environment)?;
         file::oidc(role, (self.oidc_provider_arn, self.oidc_token_file), environment)
     }
@@ -158,7 +150,7 @@ mod tests {
         {"name": "sso", "mode": "CloudSSO", "access_token": "s1"},
         {"name": "odd", "mode": "AK", "access_key_id": 7, "access_key_secret": "s1"}]}"#;
 
-    fn read_in(text: &str, profile: Option<&str>) -> Result<Option<(String, Source)>, String> {
+    fn read_in(text: &str, profile: Option<&str>) -> Result<Option<(String, Provider)>, String> {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.json");
         std::fs::write(&file, text).unwrap();
@@ -166,14 +158,14 @@ mod tests {
         read(&file, &Environment::read(variable).unwrap())
     }
 
-    fn kind(source: &Source) -> String {
-        match source {
-            Source::Key(key) => key.masked_id(),
-            Source::Oidc { .. } => "oidc".to_owned(),
-            Source::Role { by, .. } => format!("role by {}", kind(by)),
-            Source::Metadata(_) => "metadata".to_owned(),
-            Source::Command(_) => "command".to_owned(),
-            Source::Uri(_) => "uri".to_owned(),
+    fn kind(provider: &Provider) -> String {
+        match provider {
+            Provider::Static(key) => key.masked_id(),
+            Provider::Oidc { .. } => "oidc".to_owned(),
+            Provider::Role { by, .. } => format!("role by {}", kind(by)),
+            Provider::Metadata(_) => "metadata".to_owned(),
+            Provider::Command(_) => "command".to_owned(),
+            Provider::Uri(_) => "uri".to_owned(),
         }
     }
 
@@ -191,17 +183,17 @@ mod tests {
             ("program", "command"),
             ("uri", "uri"),
         ] {
-            let (found, source) = read_in(CONFIG, Some(name)).unwrap().unwrap();
-            assert_eq!((found.as_str(), kind(&source).as_str()), (name, expected));
+            let (found, provider) = read_in(CONFIG, Some(name)).unwrap().unwrap();
+            assert_eq!((found.as_str(), kind(&provider).as_str()), (name, expected));
         }
         let nowhere = Environment::read(|_| None).unwrap();
         assert!(read(Path::new("/nowhere/config.json"), &nowhere).unwrap().is_none());
     }
 
     #[test]
-    fn byte_order_mark_is_no_part_of_the_file() {
+    fn byte_order_mark_and_quotes_are_stripped() {
         for bytes in [format!("\u{feff}{CONFIG}"), CONFIG.replace("\"s1\"", "\" 's1'\\r\"")] {
-            let (_, Source::Key(key)) = read_in(&bytes, None).unwrap().unwrap() else { panic!() };
+            let (_, Provider::Static(key)) = read_in(&bytes, None).unwrap().unwrap() else { panic!() };
             assert_eq!(key.secret(), "s1");
         }
     }
@@ -209,13 +201,13 @@ mod tests {
     #[test]
     fn profile_error_names_missing_key_not_values() {
         for (name, words) in [
-            ("half", "lacks a part"),
-            ("short", "900 s is the shortest"),
-            ("nobody", "names no role"),
-            ("round", "leads back to itself"),
-            ("lost", "no source_profile"),
+            ("half", "incomplete"),
+            ("short", "at least 900 s"),
+            ("nobody", "no role"),
+            ("round", "refers to itself"),
+            ("lost", "source_profile does not exist"),
             ("sso", "CloudSSO"),
-            ("odd", "of another kind"),
+            ("odd", "wrong type"),
             ("none", "no profile \"none\""),
         ] {
             let Err(error) = read_in(CONFIG, Some(name)) else { panic!("{name}") };

@@ -1,43 +1,41 @@
-//! A section of the SDKs' file, `~/.alibabacloud/credentials` (reference, protocol.md section 5): the key that stands
-//! there, or what gives one.
+//! The SDKs' INI file, `~/.alibabacloud/credentials` (reference, protocol.md section 5).
 
 use std::{collections::BTreeMap, path::Path};
 
 use super::{
     environment::Environment,
     file,
-    grant::key,
-    metadata::Metadata,
-    source::Source,
+    provider::Provider,
     sts::{Role, RoleFields},
 };
 use crate::domain::unquoted;
 
-/// The section that the environment names, or `default`. None: there is no such file.
-pub(super) fn read(file: &Path, environment: &Environment) -> Result<Option<(String, Source)>, String> {
+/// Provider of the section named by the environment, or of `default`. `None` if the file does not exist.
+pub(super) fn read(file: &Path, environment: &Environment) -> Result<Option<(String, Provider)>, String> {
     let Some(text) = file::read(file)? else { return Ok(None) };
     let name = environment.profile.as_deref().unwrap_or("default");
-    let fields = fields(&text, name).ok_or_else(|| format!("it has no section [{name}]"))?;
-    let source = source(&fields, environment).map_err(|why| format!("section [{name}]: {why}"))?;
-    Ok(Some((name.to_owned(), source)))
+    let fields = fields(&text, name).ok_or_else(|| format!("no section [{name}]"))?;
+    let provider = provider(&fields, environment).map_err(|why| format!("section [{name}]: {why}"))?;
+    Ok(Some((name.to_owned(), provider)))
 }
 
-/// As the Python package reads it: a value ends at `#`. Quotes, which it would take for a part of the key, are left out, as
-/// Go's does.
+/// Fields of a section. As in the Python package, a value ends at `#`. Unlike there, quotes are not part of a value, as in
+/// the Go package.
 fn fields(text: &str, name: &str) -> Option<BTreeMap<String, String>> {
     let mut found: Option<BTreeMap<String, String>> = None;
-    let mut is_in = false;
+    let mut in_section = false;
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default().trim();
         if line.starts_with(';') {
             continue;
         }
         if let Some(section) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            is_in = unquoted(section) == name;
-            if is_in {
+            in_section = unquoted(section) == name;
+            if in_section {
                 found.get_or_insert_default();
             }
-        } else if let (true, Some(fields), Some((field, value))) = (is_in, found.as_mut(), line.split_once(['=', ':']))
+        } else if let (true, Some(fields), Some((field, value))) =
+            (in_section, found.as_mut(), line.split_once(['=', ':']))
         {
             fields.insert(unquoted(field).to_ascii_lowercase(), unquoted(value).to_owned());
         }
@@ -45,14 +43,10 @@ fn fields(text: &str, name: &str) -> Option<BTreeMap<String, String>> {
     found
 }
 
-fn source(fields: &BTreeMap<String, String>, environment: &Environment) -> Result<Source, String> {
+fn provider(fields: &BTreeMap<String, String>, environment: &Environment) -> Result<Provider, String> {
     let field = |name: &str| fields.get(name).filter(|value| !value.is_empty()).cloned();
-    let stored = || {
-        let text = |name: &str| field(name).unwrap_or_default();
-        key(&text("access_key_id"), &text("access_key_secret"), None)
-            .map(Source::Key)
-            .ok_or_else(|| "it lacks a part of its key".to_owned())
-    };
+    let static_key =
+        || file::static_key(field("access_key_id").as_deref(), field("access_key_secret").as_deref(), None);
     let role = || {
         let fields = RoleFields {
             arn: field("role_arn"),
@@ -63,15 +57,13 @@ fn source(fields: &BTreeMap<String, String>, environment: &Environment) -> Resul
         Role::new(fields, environment)
     };
     match fields.get("type").map_or("", String::as_str) {
-        "access_key" => stored(),
-        "ram_role_arn" => Ok(Source::Role { by: Box::new(stored()?), role: role()? }),
+        "access_key" => static_key(),
+        "ram_role_arn" => Ok(Provider::Role { by: Box::new(static_key()?), role: role()? }),
         "oidc_role_arn" => {
             file::oidc(role()?, (field("oidc_provider_arn"), field("oidc_token_file_path")), environment)
         }
-        "ecs_ram_role" => Metadata::new(field("role_name"), environment)
-            .map(Source::Metadata)
-            .ok_or_else(|| "ALIBABA_CLOUD_ECS_METADATA_DISABLED is set".to_owned()),
-        kind => Err(format!("its type {kind:?} is not known here; put a temporary key into the environment")),
+        "ecs_ram_role" => file::instance_metadata(field("role_name"), environment),
+        kind => Err(format!("unsupported type {kind:?}; set a temporary key in the environment instead")),
     }
 }
 
@@ -86,11 +78,11 @@ mod tests {
         [tokenless]\ntype = oidc_role_arn\nrole_arn = r\noidc_provider_arn = p\n\
         [pair]\ntype = rsa_key_pair\nprivate_key_file = s1\n[half]\ntype = access_key\naccess_key_secret = s1\n";
 
-    fn read_in(section: Option<&str>) -> Result<Source, String> {
+    fn read_in(section: Option<&str>) -> Result<Provider, String> {
         read_bytes(FILE.as_bytes(), section)
     }
 
-    fn read_bytes(bytes: &[u8], section: Option<&str>) -> Result<Source, String> {
+    fn read_bytes(bytes: &[u8], section: Option<&str>) -> Result<Provider, String> {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("credentials");
         std::fs::write(&file, bytes).unwrap();
@@ -99,20 +91,20 @@ mod tests {
     }
 
     #[test]
-    fn section_is_default_or_the_one_that_is_named() {
-        assert!(matches!(read_in(None), Ok(Source::Key(key)) if key.masked_id() == "LTAI****Y001"));
-        assert!(matches!(read_in(Some("ecs")), Ok(Source::Metadata(_))));
-        assert!(matches!(read_in(Some("role")), Ok(Source::Role { .. })));
-        assert!(matches!(read_in(Some("oidc")), Ok(Source::Oidc { .. })));
+    fn section_is_default_or_named() {
+        assert!(matches!(read_in(None), Ok(Provider::Static(key)) if key.masked_id() == "LTAI****Y001"));
+        assert!(matches!(read_in(Some("ecs")), Ok(Provider::Metadata(_))));
+        assert!(matches!(read_in(Some("role")), Ok(Provider::Role { .. })));
+        assert!(matches!(read_in(Some("oidc")), Ok(Provider::Oidc { .. })));
     }
 
     #[test]
-    fn marks_line_ends_and_quotes_of_windows_are_no_part_of_a_key() {
+    fn windows_marks_and_quotes_are_stripped() {
         let quoted = "\u{feff}[\"default\"]\r\n\"type\" = \"access_key\"\r\naccess_key_id='LTAI5tTHEBANKSKEY001' \r\n\
             access_key_secret=\"s1\"\r\n";
         let utf16: Vec<u8> = quoted.encode_utf16().flat_map(u16::to_le_bytes).collect();
         for bytes in [quoted.as_bytes(), &utf16] {
-            let Ok(Source::Key(key)) = read_bytes(bytes, None) else { panic!() };
+            let Ok(Provider::Static(key)) = read_bytes(bytes, None) else { panic!() };
             assert_eq!((key.id(), key.secret()), ("LTAI5tTHEBANKSKEY001", "s1"));
         }
         let Err(error) = read_bytes(b"[default]\ntype = access_key # gr\xfcn s1", None) else { panic!() };
@@ -122,9 +114,9 @@ mod tests {
     #[test]
     fn ini_error_names_missing_key_not_values() {
         for (name, words) in [
-            ("tokenless", "no file of an OIDC token"),
+            ("tokenless", "no OIDC token file"),
             ("pair", "rsa_key_pair"),
-            ("half", "lacks a part"),
+            ("half", "incomplete"),
             ("none", "no section [none]"),
         ] {
             let Err(error) = read_in(Some(name)) else { panic!("{name}") };

@@ -1,4 +1,4 @@
-//! The real binary, with nothing of the environment that could change what it does, against a stub.
+//! Commands that run the real binary against a stub, without environment variables that could change its behaviour.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,13 +9,13 @@ pub const GROUP: &str = "sgl0001uc";
 pub const KEY: &str = "LTAIstub";
 pub const SECRET: &str = "secret-of-the-stub";
 
-/// `face-enroll <subcommand>`, quiet.
+/// `face-enroll SUBCOMMAND -q`.
 pub fn command(subcommand: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_face-enroll"));
     for (name, _) in std::env::vars_os() {
-        let is_ours =
+        let is_config =
             ["FACE_ENROLL_", "ALIBABA_CLOUD_", "XDG_"].iter().any(|it| name.to_string_lossy().starts_with(it));
-        if is_ours {
+        if is_config {
             command.env_remove(name);
         }
     }
@@ -32,7 +32,7 @@ pub fn run(manifest: &Path, checkpoint: &Path, endpoint: &str) -> Command {
     command
 }
 
-/// A checkpoint and all that stands beside it.
+/// Removes a checkpoint and its companion files.
 pub fn remove(checkpoint: &Path) {
     for end in ["", "-wal", "-shm", ".lock"] {
         let _ = std::fs::remove_file(PathBuf::from(format!("{}{end}", checkpoint.display())));
