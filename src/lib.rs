@@ -1,76 +1,93 @@
-//! Moves an archive of face photos into Alibaba Cloud ID Verification face groups, through AddFaceRecord: every photo
-//! ends with a known outcome, nobody is enrolled twice and nobody is lost, whatever crashes, and the run uses the
-//! tenant's quota to the full without stepping over it.
+//! Enrols an archive of face photos into Alibaba Cloud ID Verification face groups, through AddFaceRecord. Every photo
+//! ends with a known outcome, nobody is enrolled twice and nobody is lost, whatever crashes, and a run uses the tenant's
+//! full quota without exceeding it.
 //!
-//! # The house
+//! # Rooms
 //!
 //! ```text
-//! domain       the words as types, and the rules between them: no I/O, no async
-//! files        a file is opened beneath its folder, or found under another spelling
-//! manifest     rows become items
-//! picture      bytes become what the API accepts, or a refusal with its reason
-//! api          one client: signs, sends once, classifies the answer
-//! pace         when the next call may go, and whether there is one
-//! checkpoint   durable truth: one SQLite file, one writer
-//! run          the engine
-//! check        the same reading, rules and fitting, and nothing sent
-//! verify       the checkpoint held against the service; writes nothing
-//! report       progress, summary, exports, the page of HTML
-//! sandbox      a local server of the API; it checks signatures by code of its own
-//! settings     a file of flags, in front of those that were typed
-//! files        the one way to create, replace and open files for writing
-//! commands     one file per subcommand; the only place where things are wired together
+//! main, cli      the binary; the flags, one file per command
+//! commands       one file per subcommand; the only place that wires rooms together. Only main imports it
+//! settings       settings file -> flags, inserted before the typed ones
+//! telemetry      the log on stderr and in --log-file
+//! exit           exit codes
+//!
+//! domain         data types and the rules between them: no I/O, no async, imports nothing
+//! files          creates, replaces and opens files safely; opens photos under a root
+//! secret         access keys that no log can show
+//! crash          failpoints for tests
+//!
+//! manifest       rows -> items: tables, JSON, directories
+//! picture        bytes -> what the API accepts, or a defect with its reason
+//! api            the client: signs, sends once, classifies the answer; finds credentials. Never retries or paces
+//! pace           when the next call may leave, and whether to retry: gate, adaptive rate, backoff, circuit breaker
+//! checkpoint     durable truth: one SQLite file, one writer thread
+//! run            the engine; run::engine is its loop
+//! check          reads, checks and fits like a run; sends nothing
+//! verify         compares the checkpoint with the service; changes nothing
+//! report         progress, summary, export, HTML, metrics
+//! sandbox        a local server of the API with its own signature check
 //! ```
 //!
-//! Imports go one way: `domain` and `files` import nothing; `manifest`, `picture`, `api`, `pace` and `checkpoint` import
-//! these and not one another; `run` imports them, `check` the first two of them, `verify` the last three; `report` imports `domain`, `checkpoint` and
-//! `check`; `sandbox` imports `domain` and never `api`, for a shared signer would hide a shared mistake. A test reads the
-//! source and holds this.
+//! Imports go one way: `domain` <- `manifest`, `picture`, `api`, `pace`, `checkpoint` (none imports another of these) <-
+//! `run`, `check`, `verify` <- `report` <- `commands` <- `main`. `sandbox` never imports `api`, because a shared signer
+//! would hide a shared mistake. `tests/it/house.rs` reads the source and enforces this.
 //!
-//! # How a row becomes an outcome
+//! # From row to outcome
 //!
 //! ```text
-//! manifest::Source        Result<Item, RowError>    a bad row is stored with its reason, the run goes on
-//! checkpoint: ingest      pending                   in batches, beside the sending
-//! checkpoint: claim       the next few items
-//! picture + api::Payload  prepared, or refused      read, plan, fit: on blocking threads, under budgets
-//! run::upload             ObjectUrl               only what does not go inline; before any intent
-//! run::admission          few at a time             one alone until the service has answered conclusively
-//! checkpoint: intend      Committed<Intent>         group commit, on disk BEFORE the wire
+//! manifest::Source        Result<Item, RowError>    a bad row is stored with its reason; the run goes on
+//! run::ingest             pending                   batches, written while the run sends
+//! run::queue              the items that are due next
+//! run::prepare            Payload, or rejected      read, plan, fit: on blocking threads, under a byte budget
+//! run::upload             ObjectUrl                 only photos that do not go inline; before any intent
+//! run::admission          a few at a time           one alone until the service has answered conclusively
+//! checkpoint: intend      Committed<Intent>         group commit, on disk BEFORE the call
 //! pace::Gate              Permit                    one gate per API action
 //! api::Client             Verdict                   signed now, one HTTP exchange
 //!     Enrolled, Refused   -> outcome on disk, then the event
-//!     Throttled, NotSent  -> back to the queue with its time; place and bytes are given back
-//!     MaybeSent           -> in doubt: settled by QueryFaceRecord before anything is sent again
-//!     FatalError               -> the item stays pending, the run drains and says what to do
-//! report                  the checkpoint, asked
+//!     Throttled, NotSent  -> back to the queue; slot and bytes are released
+//!     MaybeSent           -> in doubt: run::reconcile asks QueryFaceRecord before anything is sent again
+//!     Fatal               -> the item stays pending; the run drains and says what to do
+//! report                  reads the checkpoint
 //! ```
 //!
-//! Another photo of someone who is enrolled (`run::replace`): the numbers of the old records on disk, then the way above,
-//! then the new record seen, then the old ones removed by their numbers, each removal on disk first.
+//! A changed photo of an enrolled person (`run::replace`): write the old record ids to disk, enrol as above, wait until
+//! the new record is visible, then delete the old records by id, each deletion on disk first.
 //!
-//! A row that could not become an item is kept with its reason. A row of an export may name one: it removes the refused row
-//! once it can be an item itself (`checkpoint::sqlite::corrections`).
+//! A row that is not an item is kept with its reason. An exported row may name one; it removes that row error once it
+//! parses as an item itself (`checkpoint::sqlite::corrections`).
 //!
-//! # What an old checkpoint does not know
+//! # Stale checkpoints
 //!
-//! Each run that begins or ends takes the checkpoint an epoch further; its lock file and an attribute of its file remember
-//! the last one, and its contents remember which file they were written to. A checkpoint that is behind, that is a copy
-//! without proof (`checkpoint::sqlite::identity`), that was made anew or made to forget people does not know who is at the
-//! service: then everyone is asked about before being sent, which keeps invariant 4 for what nobody here remembers.
+//! Each run advances the checkpoint's epoch at its start and end. The lock file and an attribute of the checkpoint file
+//! keep the last epoch, and the contents keep the identity of the file that they were written to. A checkpoint that is
+//! behind, an unproven copy (`checkpoint::sqlite::identity`), recreated, or purged of people does not know who is at the
+//! service. The run then asks about each person before it sends, which keeps invariant 4.
 //!
 //! # Invariants
 //!
 //! 1. No AddFaceRecord and no DeleteFaceRecord leaves without an intent on disk.
 //! 2. No outcome is reported before it is on disk.
 //! 3. Never more calls of one action leave in any second than the quota, retries and restarts included. Time lost is lost.
-//!    As sent: how the way there bunches them is not ours to say, and the pace leaves 14 ms for it.
-//! 4. A request that may have been executed is never sent again before the service has said that the record is absent. Only
-//!    an answer of the service, with its `Code` and `RequestId`, proves that a request was not executed.
+//!    This counts calls as they leave; the gate allows 14 ms for the network to bunch them.
+//! 4. A request that may have been executed is never sent again before the service has said that the record is absent.
+//!    Only an answer of the service, with its `Code` and `RequestId`, proves that a request was not executed.
 //! 5. Every row ends in exactly one state, and the states add up to the rows.
 //! 6. No secret and no image byte in a log, a report or the checkpoint.
 //! 7. Kill the process at any point, run again: the same outcomes, nobody enrolled twice.
 //! 8. An older binary refuses a newer checkpoint; a newer one migrates an older, and loses nothing.
+//!
+//! # Style
+//!
+//! - Types are nouns of the domain; functions are verbs with an object; predicates are questions (`is_open`).
+//! - A constant names what it limits and its unit or source: `DRAIN_TIMEOUT`. Units live in types (`Duration`, `Qps`).
+//! - Docs of fields and variants are noun phrases ("Path of the photo."); of booleans, "Whether ...".
+//! - A comment gives the reason, or the fact that the code relies on, never what the next line does.
+//! - A module doc says what it is for, what it never does, and which order must not be swapped.
+//! - Help is imperative and short, with default and unit: "Stop after D without an answer from the service".
+//! - A message says what, where and what to do, in one clause each, and names the file or flag.
+//! - Levels: error, someone must act; warn, recovered; info, a phase; debug, an attempt.
+//! - A test name is subject and behavior, under ten words; a test waits for a condition, never for a time.
 
 #![forbid(unsafe_code)]
 

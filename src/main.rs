@@ -1,4 +1,4 @@
-//! The command line: parses, starts logging, dispatches, and ends with the code.
+//! The binary: parses the command line, starts logging, dispatches, and exits with the code.
 
 #![forbid(unsafe_code)]
 
@@ -14,23 +14,23 @@ use face_enroll::{
     settings, telemetry,
 };
 
-/// Threads that prepare photos, and others that must never wait for them: those of the reading, of the look at the
-/// checkpoint's pages, and of two look-ups of names.
+/// Threads that prepare photos, plus four that must never wait for them: ingest, the checkpoint's integrity check, and
+/// two DNS lookups.
 const BLOCKING_THREADS: usize = MAX_PREPARING + 4;
-/// What a thread that hangs on a dead disk is waited for at the end.
-const LAST_WAIT: std::time::Duration = std::time::Duration::from_millis(500);
+/// Wait this long at exit for threads that hang on a dead disk.
+const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// Keys and faces are in this memory: no core file is to hold them.
-fn keep_memory_private() {
+/// Disables core dumps: memory holds keys and faces.
+fn disable_core_dumps() {
     use rustix::process::{Resource, Rlimit, setrlimit};
-    // Where the limit is not ours to set, it is not worse than before.
+    // Ignored: if the limit cannot be set, nothing is worse than before.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
 fn main() -> ExitCode {
-    keep_memory_private();
+    disable_core_dumps();
     let cli = match settings::arguments(&Cli::command(), std::env::args_os().collect(), |name| std::env::var_os(name)) {
         Ok(arguments) => Cli::parse_from(arguments),
         Err(error) => {
@@ -43,30 +43,30 @@ fn main() -> ExitCode {
         return failure.exit().into();
     }
     if let Err(error) = telemetry::start(&cli.log) {
-        telemetry::eprint_plain(&format!("error: the log file can't be written: {error}\n"));
+        telemetry::eprint_plain(&format!("error: --log-file can't be written: {error}\n"));
         return Exit::Usage.into();
     }
-    // One thread does all the waiting: what works for long has threads of its own, and waking another one costs more than
-    // what there is to do.
+    // One thread does all the waiting. Long work has its own threads, and waking another worker costs more than the little
+    // there is to do.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            telemetry::eprint_plain(&format!("error: the runtime can't be started: {error}\n"));
+            telemetry::eprint_plain(&format!("error: can't start the async runtime: {error}\n"));
             return Exit::Internal.into();
         }
     };
-    // What a run did is in its checkpoint, and its code tells of that.
-    let prints_a_result = !matches!(cli.command, Command::Run(_));
+    // A run keeps its result in the checkpoint, so a lost stdout does not change its exit code.
+    let prints_result = !matches!(cli.command, Command::Run(_));
     let ended = runtime.block_on(commands::dispatch(cli));
-    runtime.shutdown_timeout(LAST_WAIT);
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     match ended {
         Ok(exit) => match report::stdout_failure() {
             None => exit.into(),
             Some(error) => {
                 telemetry::error(&format!("stdout can't be written: {error}"));
-                if prints_a_result && exit == Exit::Success { Exit::Internal.into() } else { exit.into() }
+                if prints_result && exit == Exit::Success { Exit::Internal.into() } else { exit.into() }
             }
         },
         Err(failure) => {

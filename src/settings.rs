@@ -1,8 +1,8 @@
-//! The settings file: what would otherwise be typed, or put into the environment, each time.
+//! The settings file: flags that would otherwise be typed, or set in the environment, each time.
 //!
-//! TOML; each key is a long flag without its dashes. `[profile.NAME]` overrides the rest where `--profile NAME` asks for
-//! it. A flag that was typed stands before the environment, that before the file, that before the default. The file's
-//! keys become arguments, so each value is read, and refused, exactly as if it had been typed.
+//! TOML; each key is a long flag without its dashes. `--profile NAME` lets `[profile.NAME]` override the other keys. A
+//! typed flag comes before the environment, the environment before the file, the file before the default. The file's keys
+//! become arguments, so each value is parsed, and refused, exactly as if it had been typed.
 
 use std::{
     ffi::OsString,
@@ -14,73 +14,73 @@ use toml::{Table, Value};
 
 use crate::domain::{closest_match, decode_text};
 
-/// Flags of every command that take a value; what follows one is no subcommand.
-const WITH_VALUE: [&str; 5] = ["--config", "--profile", "--log-format", "--log-file", "--color"];
+/// Global flags that take a value; the word after one is not a subcommand.
+const GLOBAL_FLAGS_WITH_VALUE: [&str; 5] = ["--config", "--profile", "--log-format", "--log-file", "--color"];
 
-/// Why the settings can't be used.
+/// Reason why the settings file can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The file that was named can't be read.
-    #[error("the settings {} can't be read: {source}", path.display())]
+    /// The file can't be read.
+    #[error("can't read the settings file {}: {source}", path.display())]
     Unreadable {
-        /// Which.
+        /// Path of the settings file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         #[source]
         source: std::io::Error,
     },
-    /// No TOML.
-    #[error("the settings {} are no TOML: {detail}", path.display())]
-    NoToml {
-        /// Which.
+    /// The file is not valid TOML.
+    #[error("{} is not valid TOML: {detail}", path.display())]
+    InvalidToml {
+        /// Path of the settings file.
         path: PathBuf,
-        /// With the line and the column.
+        /// Parser message, with line and column.
         detail: String,
     },
-    /// No flag of this name.
-    #[error("the settings {} have a key that is no flag: {key}{}", path.display(), suggestion.as_ref().map(|name| format!(" (did you mean {name}?)")).unwrap_or_default())]
+    /// No flag has the name of the key.
+    #[error("{}: unknown key {key}{}", path.display(), suggestion.as_ref().map(|name| format!(" (did you mean {name}?)")).unwrap_or_default())]
     UnknownKey {
-        /// Which.
+        /// Path of the settings file.
         path: PathBuf,
-        /// The key.
+        /// Key in the file.
         key: String,
-        /// The nearest flag.
+        /// Flag with the most similar name.
         suggestion: Option<String>,
     },
-    /// A flag that takes another kind of value.
-    #[error("the settings {} give {key} a value that no flag takes: {detail}", path.display())]
+    /// The flag takes another type of value.
+    #[error("{}: {key}: {detail}", path.display())]
     WrongValue {
-        /// Which.
+        /// Path of the settings file.
         path: PathBuf,
-        /// The key.
+        /// Key in the file.
         key: String,
-        /// What it takes.
+        /// Type that the flag takes.
         detail: &'static str,
     },
-    /// No such profile.
-    #[error("the settings {} have no profile {name}", path.display())]
-    NoProfile {
-        /// Which.
+    /// The file has no such profile.
+    #[error("{} has no [profile.{name}]", path.display())]
+    UnknownProfile {
+        /// Path of the settings file.
         path: PathBuf,
-        /// The name.
+        /// Name of the profile.
         name: String,
     },
 }
 
-/// The settings file: the one that was named, or the usual one if it is there.
+/// Path of the settings file: the named one, or the default one if it exists.
 pub fn file(typed: &[OsString], variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let named = typed_value(typed, "--config").or_else(|| variable("FACE_ENROLL_CONFIG")).map(PathBuf::from);
-    named.or_else(|| usual_place(&variable).filter(|path| path.exists()))
+    named.or_else(|| default_path(&variable).filter(|path| path.exists()))
 }
 
-/// What was typed, with what the settings add to it.
+/// Adds the flags of the settings file to the typed arguments.
 pub fn arguments(
     cli: &Command,
     typed: Vec<OsString>,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Vec<OsString>, SettingsError> {
     let named = typed_value(&typed, "--config").or_else(|| variable("FACE_ENROLL_CONFIG")).map(PathBuf::from);
-    let Some(path) = named.clone().or_else(|| usual_place(&variable)) else { return Ok(typed) };
+    let Some(path) = named.clone().or_else(|| default_path(&variable)) else { return Ok(typed) };
     let text = match std::fs::read(&path).and_then(|bytes| Ok(decode_text(bytes)?)) {
         Ok(text) => text,
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => return Ok(typed),
@@ -90,17 +90,17 @@ pub fn arguments(
     let profile = profile.map(|name| name.to_string_lossy().into_owned());
     let settings = read(&path, &text, profile.as_deref())?;
     let Some((at, command)) = subcommand(cli, &typed) else { return Ok(typed) };
-    // The server's flags of these names mean something else: its own quota, its own way to count.
+    // Flags of `sandbox` with the same names mean something else: its own quota, its own window.
     let is_server = command.get_name() == "sandbox";
-    // Nor is a rehearsal that is asked for held up by where the real runs go.
+    // A rehearsal ignores the endpoint of the real runs.
     let is_rehearsal = flag(command, "sandbox").is_some_and(|arg| is_typed(&typed, arg) || is_true(arg, &variable));
     let mut added = Vec::new();
     for (key, value) in &settings {
         if flag(cli, key).is_none() && !cli.get_subcommands().any(|command| flag(command, key).is_some()) {
-            let suggestion = nearest(cli, key);
+            let suggestion = closest_flag(cli, key);
             return Err(SettingsError::UnknownKey { path, key: key.clone(), suggestion });
         }
-        // Other commands' flags are theirs.
+        // A key of another command is skipped.
         let own = flag(command, key).filter(|_| !is_server);
         let Some(arg) = own.or_else(|| flag(cli, key)) else { continue };
         if is_set(arg, &variable) || is_typed(&typed, arg) || (is_rehearsal && key == "endpoint") {
@@ -118,9 +118,9 @@ pub fn arguments(
     Ok(all)
 }
 
-/// The file's keys, with the profile's before the others'.
+/// Parses the file; keys of the profile override the others.
 fn read(path: &Path, text: &str, profile: Option<&str>) -> Result<Table, SettingsError> {
-    let mut table: Table = text.parse().map_err(|error: toml::de::Error| SettingsError::NoToml {
+    let mut table: Table = text.parse().map_err(|error: toml::de::Error| SettingsError::InvalidToml {
         path: path.to_owned(),
         detail: error.to_string().trim_end().to_owned(),
     })?;
@@ -128,7 +128,7 @@ fn read(path: &Path, text: &str, profile: Option<&str>) -> Result<Table, Setting
         None => Table::new(),
         Some(Value::Table(profiles)) => profiles,
         Some(_) => {
-            let detail = "profiles are tables: [profile.NAME]";
+            let detail = "expected a table such as [profile.NAME]";
             return Err(SettingsError::WrongValue { path: path.to_owned(), key: "profile".into(), detail });
         }
     };
@@ -136,19 +136,19 @@ fn read(path: &Path, text: &str, profile: Option<&str>) -> Result<Table, Setting
     match profiles.get(name) {
         Some(Value::Table(own)) => table.extend(own.clone()),
         Some(_) | None => {
-            return Err(SettingsError::NoProfile { path: path.to_owned(), name: name.to_owned() });
+            return Err(SettingsError::UnknownProfile { path: path.to_owned(), name: name.to_owned() });
         }
     }
     Ok(table)
 }
 
-fn usual_place(variable: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+fn default_path(variable: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let of = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let folder = of("XDG_CONFIG_HOME").or_else(|| of("HOME").map(|home| home.join(".config")))?;
     Some(folder.join("face-enroll/config.toml"))
 }
 
-/// `--name VALUE` or `--name=VALUE`.
+/// Value of `--name VALUE` or `--name=VALUE`.
 fn typed_value(typed: &[OsString], name: &str) -> Option<OsString> {
     let mut words = typed.iter().take_while(|word| *word != "--");
     while let Some(word) = words.next() {
@@ -163,29 +163,29 @@ fn typed_value(typed: &[OsString], name: &str) -> Option<OsString> {
     None
 }
 
-/// Where it stands, and which it is.
+/// Index and definition of the subcommand.
 fn subcommand<'a>(cli: &'a Command, typed: &[OsString]) -> Option<(usize, &'a Command)> {
     let mut is_value = false;
     for (at, word) in typed.iter().enumerate().skip(1) {
         if !is_value && let Some(found) = cli.get_subcommands().find(|command| word == command.get_name()) {
             return Some((at, found));
         }
-        is_value = WITH_VALUE.iter().any(|flag| word == flag);
+        is_value = GLOBAL_FLAGS_WITH_VALUE.iter().any(|flag| word == flag);
     }
     None
 }
 
 fn flag<'a>(command: &'a Command, key: &str) -> Option<&'a Arg> {
-    // These two say where the settings are.
-    let is_ours = matches!(key, "config" | "profile");
-    command.get_arguments().filter(|_| !is_ours).find(|arg| arg.get_long() == Some(key))
+    // These two locate the settings themselves.
+    let locates_settings = matches!(key, "config" | "profile");
+    command.get_arguments().filter(|_| !locates_settings).find(|arg| arg.get_long() == Some(key))
 }
 
 fn is_set(arg: &Arg, variable: &impl Fn(&str) -> Option<OsString>) -> bool {
     arg.get_env().and_then(|name| name.to_str()).and_then(variable).is_some()
 }
 
-/// As clap's `BoolishValueParser` reads it.
+/// Whether the variable is true, as clap's `BoolishValueParser` reads it.
 fn is_true(arg: &Arg, variable: &impl Fn(&str) -> Option<OsString>) -> bool {
     let value = arg.get_env().and_then(|name| name.to_str()).and_then(variable);
     let value = value.map(|value| value.to_string_lossy().to_lowercase());
@@ -213,20 +213,22 @@ fn as_arguments(arg: &Arg, key: &str, value: &Value) -> Result<Vec<String>, &'st
         Value::Integer(times) if matches!(arg.get_action(), ArgAction::Count) => {
             Ok((0..(*times).clamp(0, 3)).map(|_| format!("--{key}")).collect())
         }
-        _ if takes_none => Err("it takes true or false"),
+        _ if takes_none => Err("expected true or false"),
         Value::String(text) => Ok(vec![format!("--{key}={text}")]),
         Value::Integer(number) => Ok(vec![format!("--{key}={number}")]),
         Value::Float(number) => Ok(vec![format!("--{key}={number}")]),
         Value::Array(values) => {
             let texts: Option<Vec<&str>> = values.iter().map(Value::as_str).collect();
-            let texts = texts.ok_or("a list is one of texts")?;
+            let texts = texts.ok_or("expected a list of strings")?;
             Ok(texts.into_iter().map(|text| format!("--{key}={text}")).collect())
         }
-        Value::Boolean(_) | Value::Datetime(_) | Value::Table(_) => Err("it takes a text, a number or a list of texts"),
+        Value::Boolean(_) | Value::Datetime(_) | Value::Table(_) => {
+            Err("expected a string, a number or a list of strings")
+        }
     }
 }
 
-fn nearest(cli: &Command, key: &str) -> Option<String> {
+fn closest_flag(cli: &Command, key: &str) -> Option<String> {
     let commands = std::iter::once(cli).chain(cli.get_subcommands());
     let names = commands.flat_map(Command::get_arguments).filter_map(Arg::get_long);
     closest_match(key, names).map(str::to_owned)
@@ -264,11 +266,11 @@ mod tests {
             with(settings, "face-enroll -q run m.csv --qps 5", &[("FACE_ENROLL_GROUP", "g2")]).unwrap(),
             "-q run --column=path=photo --sandbox m.csv --qps 5"
         );
-        // Another command takes what it knows.
+        // Another command takes only the keys that it knows.
         assert_eq!(with(settings, "face-enroll status m.csv", &[]).unwrap(), "status --sandbox m.csv");
-        // But for the server, whose flags of these names are others.
+        // The flags of `sandbox` with these names are different ones.
         assert_eq!(with(settings, "face-enroll sandbox", &[]).unwrap(), "sandbox");
-        // A rehearsal has an endpoint of its own.
+        // A rehearsal has its own endpoint.
         let settings = "endpoint = \"https://example.com\"\nqps = 5\n";
         let rehearsal = "run --qps=5 m.csv --sandbox";
         assert_eq!(with(settings, "face-enroll run m.csv --sandbox", &[]).unwrap(), rehearsal);
@@ -278,22 +280,22 @@ mod tests {
     }
 
     #[test]
-    fn profile_stands_before_the_rest() {
+    fn profile_overrides_other_keys() {
         let settings = "qps = 20\n[profile.night]\nqps = 40\nmax-duration = \"8h\"\n";
         assert_eq!(
             with(settings, "face-enroll --profile night run m.csv", &[]).unwrap(),
             "--profile night run --max-duration=8h --qps=40 m.csv"
         );
-        assert!(with(settings, "face-enroll --profile day run m.csv", &[]).unwrap_err().contains("no profile day"));
+        assert!(with(settings, "face-enroll --profile day run m.csv", &[]).unwrap_err().contains("no [profile.day]"));
     }
 
     #[test]
-    fn byte_order_mark_is_no_part_of_the_file() {
+    fn byte_order_mark_is_skipped() {
         assert_eq!(with("\u{feff}qps = 20\r\n", "face-enroll run m.csv", &[]).unwrap(), "run --qps=20 m.csv");
     }
 
     #[test]
-    fn sample_is_one() {
+    fn sample_settings_are_valid() {
         let sample = include_str!("../samples/config.toml");
         let all = with(sample, "face-enroll --profile night run m.csv", &[]).unwrap();
         assert!(all.contains("--region=ap-southeast-1") && all.contains("--exit-on=new"), "{all}");
@@ -306,6 +308,6 @@ mod tests {
         assert!(error("precheck = \"maybe\"").contains("true or false"));
         assert!(error("a = [\nb").contains("line 2"), "{}", error("a = [\nb"));
         assert!(error("qps = 0").contains("a rate is a number"));
-        assert!(error("access_key_secret = \"x\"").contains("no flag"));
+        assert!(error("access_key_secret = \"x\"").contains("unknown key"));
     }
 }

@@ -1,6 +1,6 @@
-//! What the program says on stderr, and in `--log-file`: our own words only.
+//! The log, on stderr and in `--log-file`.
 //!
-//! Other crates are capped at `warn`, whatever is asked for: at finer levels they print headers.
+//! Other crates never log below `warn`, whatever `-v` asks for: at finer levels they print headers.
 
 use std::{
     fs::File,
@@ -28,10 +28,10 @@ use crate::{
     files,
 };
 
-/// The bar that a log line must not tear apart.
+/// Progress bar that log lines must not tear.
 static BAR: OnceLock<ProgressBar> = OnceLock::new();
 
-/// From now on, log lines scroll above this bar.
+/// Makes log lines scroll above the bar from now on.
 pub fn suspend_bar_for(bar: &ProgressBar) {
     let _ = BAR.set(bar.clone());
 }
@@ -54,7 +54,7 @@ pub fn start(log: &LogArgs) -> io::Result<()> {
     let mut layers = vec![layer(log.log_format, has_color, stderr).with_filter(filter(level)).boxed()];
     if let Some(path) = &log.log_file {
         let file = files::open_log(path)?;
-        // Whoever keeps a log wants to find in it when a run began and how it ended, also where nobody is to be woken.
+        // Even with -q, the file records when a run started and how it ended.
         let level = level.max(Level::INFO);
         let log_file = LogFile {
             file: Mutex::new(file),
@@ -65,17 +65,17 @@ pub fn start(log: &LogArgs) -> io::Result<()> {
         };
         layers.push(layer(log.log_format, false, Arc::new(log_file)).with_filter(filter(level)).boxed());
     }
-    // A second start is a test's: the first one stands.
+    // Only tests start twice; the first subscriber stays.
     let _ = tracing_subscriber::registry().with(layers).try_init();
     Ok(())
 }
 
-/// Says something to a person that is no log line: the summary block.
+/// Prints text that is not a log line, such as the summary.
 pub fn eprint_plain(text: &str) {
     print(printable_lines(text).as_bytes());
 }
 
-/// The last word of a program that failed.
+/// Prints the error that ends the program.
 pub fn error(failure: &dyn std::fmt::Display) {
     eprint_plain(&format!("{}\n", printable_message(&format!("error: {failure}"))));
 }
@@ -91,7 +91,7 @@ where
     }
 }
 
-/// Whole seconds in UTC, as the contract has times.
+/// Timestamps in UTC and whole seconds, as in the contract.
 struct Utc;
 
 impl FormatTime for Utc {
@@ -100,7 +100,7 @@ impl FormatTime for Utc {
     }
 }
 
-/// A lost terminal never ends a run.
+/// Prints above the progress bar, and ignores errors: a lost terminal never ends a run.
 fn print(text: &[u8]) {
     let print = || drop(io::stderr().write_all(text));
     match BAR.get() {
@@ -109,8 +109,8 @@ fn print(text: &[u8]) {
     }
 }
 
-/// A line of the log in which nothing from outside steers a terminal, or begins a line of its own. Where lines are colored,
-/// the colors are ours: `tracing` has escaped every other escape character by then.
+/// Escapes everything in a log line that could control a terminal or start another line. Colors in it are our own:
+/// `tracing` has already escaped all other escape characters.
 fn clean(line: &[u8], is_json: bool, has_color: bool) -> Vec<u8> {
     let line = String::from_utf8_lossy(line);
     let line = line.strip_suffix('\n').unwrap_or(&line);
@@ -155,13 +155,13 @@ impl MakeWriter<'_> for Stderr {
     }
 }
 
-/// `--log-file`. A log that can't be written any more, on a full disk for one, never ends a run: it is told once.
+/// Writer of `--log-file`. A write that fails, such as on a full disk, never ends a run; it is reported once.
 struct LogFile {
     file: Mutex<File>,
     path: PathBuf,
     is_json: bool,
     was_warned: AtomicBool,
-    /// Did the last line not arrive whole?
+    /// Whether the last line was written only in part.
     is_torn: AtomicBool,
 }
 
@@ -178,9 +178,7 @@ impl Write for &LogFile {
             && !self.was_warned.swap(true, Ordering::Relaxed)
         {
             let path = self.path.display();
-            eprint_plain(&format!(
-                "warning: the log file {path} can't be written ({error}): lines are missing in it\n"
-            ));
+            eprint_plain(&format!("warning: can't write the log file {path} ({error}): it lacks lines\n"));
         }
         Ok(line.len())
     }
@@ -195,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn log_line_stays_one_line_and_steers_nothing() {
+    fn log_line_cannot_control_terminal_or_start_lines() {
         let clean =
             |line: &str, is_json, has_color| String::from_utf8(clean(line.as_bytes(), is_json, has_color)).unwrap();
         let line = "\u{1b}[32mINFO\u{1b}[0m a\nb\u{202e}c\n";

@@ -1,0 +1,33 @@
+use clap::{ArgAction, Args, ValueEnum, builder::BoolishValueParser};
+
+use crate::picture::{Fit, Landscape};
+
+/// Photo flags.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Photos")]
+pub struct PhotoArgs {
+    /// auto: send compliant photos unchanged and convert others; never: send unchanged or reject; always: re-encode
+    /// every photo
+    #[arg(long, env = "FACE_ENROLL_FIT", default_value = "auto", value_name = "auto|never|always")]
+    pub fit: Fit,
+    /// Photos that are not taller than wide: reject, crop to 3:4, or pad to 3:4 with white
+    #[arg(long, env = "FACE_ENROLL_LANDSCAPE", default_value = "reject", value_name = "reject|crop|pad")]
+    pub landscape: Landscape,
+    /// Reject photos that are far too dark, bright or blurred
+    #[arg(long, env = "FACE_ENROLL_REJECT_POOR", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
+    pub reject_poor: bool,
+    /// How to send photos
+    #[arg(long, env = "FACE_ENROLL_SEND", default_value = "auto", value_name = "auto|inline|upload")]
+    pub send: Send,
+}
+
+/// How to send photos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Send {
+    /// In the call up to 1 MB, as a file above
+    Auto,
+    /// In the call; at most 1 MB
+    Inline,
+    /// As a file, uploaded before the call
+    Upload,
+}
