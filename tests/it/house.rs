@@ -153,3 +153,29 @@ fn proofs_are_made_in_one_place_each() {
         }
     }
 }
+
+/// The guarantees of the README name their tests, so that a reader can run them.
+#[test]
+fn tests_named_in_the_readme_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let guarantees = readme.split("\n## Guarantees\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let code: String = ["src", "tests"].iter().flat_map(|folder| walkdir::WalkDir::new(root.join(folder))).fold(
+        String::new(),
+        |mut code, entry| {
+            let entry = entry.unwrap();
+            if entry.path().extension().is_some_and(|extension| extension == "rs") {
+                code.push_str(&fs::read_to_string(entry.path()).unwrap());
+            }
+            code
+        },
+    );
+    let rows = guarantees.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let tests = rows.flat_map(|row| row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2));
+    let mut named = 0;
+    for test in tests {
+        assert!(code.contains(&format!("fn {test}(")), "the README names {test}, which is not a test");
+        named += 1;
+    }
+    assert!(named > 20, "only {named} tests are named");
+}
