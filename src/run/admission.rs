@@ -1,7 +1,7 @@
-//! Who may write an intent and go to the gate.
+//! Limits the items that may write an intent and wait at the gate.
 //!
-//! Few at a time: what waits at the gate has its intent on disk, and is in doubt if the process dies there. And only one
-//! while it is not known whether the service answers at all: one wrong key must not cost a thousand refused calls.
+//! Only few at a time: an item at the gate has its intent on disk and is in doubt after a crash. Only one while it is
+//! unknown whether the service answers: a wrong key must not cost a thousand refused calls.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -15,66 +15,65 @@ use tokio::{
 
 use crate::pace::{CircuitBreaker, Qps};
 
-/// Time that one group bridges while the next one writes its intents: a commit takes up to about 10 ms, on a slow disk
-/// more.
-const PROBE_GRACE: Duration = Duration::from_millis(60);
-/// Groups before the gate: while one goes through it, the next one's intents are written, in one commit.
-const GROUPS: usize = 2;
+/// Calls of this duration form a batch, which covers the commit of the next one: up to about 10 ms, on a slow disk more.
+const BATCH_DURATION: Duration = Duration::from_millis(60);
+/// Batches at the gate: while one passes, the intents of the next are written in one commit.
+const BATCHES: usize = 2;
 
-/// See the module.
+/// The slots at the gate.
 pub(super) struct Admission {
-    antechamber: Semaphore,
-    /// Places that are let in together.
-    group: usize,
-    /// Places that have been given back, and wait until they are a group.
-    given_back: Mutex<usize>,
+    slots: Semaphore,
+    /// Slots that are released together.
+    batch: usize,
+    /// Slots that are returned and wait until a batch is complete.
+    returned: Mutex<usize>,
     probe: Turn<()>,
     breaker: Mutex<CircuitBreaker>,
 }
 
-/// A place. Given back when it is dropped.
+/// An admitted item. Its slot is returned on drop.
 pub(super) enum Entry<'a> {
-    /// One of several; to be dropped at the gate.
+    /// One of several; to be dropped after the gate.
     Open {
-        /// The place before the gate.
-        place: Slot<'a>,
+        /// The slot at the gate.
+        slot: Slot<'a>,
     },
-    /// The only one; to be kept until the answer is known.
+    /// The only one; to be kept until the answer.
     Probe {
-        /// The turn.
+        /// Lock of the only call.
         turn: MutexGuard<'a, ()>,
     },
 }
 
-/// A place before the gate.
+/// A slot at the gate.
 pub(super) struct Slot<'a>(&'a Admission);
 
 impl Drop for Slot<'_> {
-    /// Whoever holds one comes to the gate without those who wait for one: in the end there is always a group.
+    /// Holders of slots pass the gate without those who wait for one, so every batch completes eventually.
     fn drop(&mut self) {
-        let Admission { antechamber, group, given_back, .. } = self.0;
-        let mut given_back = given_back.lock().unwrap_or_else(PoisonError::into_inner);
-        *given_back += 1;
-        if *given_back == *group {
-            *given_back = 0;
-            antechamber.add_permits(*group);
+        let Admission { slots, batch, returned, .. } = self.0;
+        let mut returned = returned.lock().unwrap_or_else(PoisonError::into_inner);
+        *returned += 1;
+        if *returned == *batch {
+            *returned = 0;
+            slots.add_permits(*batch);
         }
     }
 }
 
 impl Admission {
     pub(super) fn new(quota: Qps) -> Self {
-        let group = (quota.get() * PROBE_GRACE.as_secs_f64()).ceil().max(1.0) as usize;
+        let batch = (quota.get() * BATCH_DURATION.as_secs_f64()).ceil().max(1.0) as usize;
         Self {
-            antechamber: Semaphore::new(GROUPS * group),
-            group,
-            given_back: Mutex::default(),
+            slots: Semaphore::new(BATCHES * batch),
+            batch,
+            returned: Mutex::default(),
             probe: Turn::new(()),
             breaker: Mutex::new(CircuitBreaker::default()),
         }
     }
 
-    /// Waits for a place.
+    /// Waits for a slot.
     pub(super) async fn admit(&self) -> Entry<'_> {
         loop {
             if self.is_probing() {
@@ -83,32 +82,32 @@ impl Admission {
                     return Entry::Probe { turn };
                 }
             } else {
-                self.antechamber.acquire().await.expect("the semaphore is never closed").forget();
-                let place = Slot(self);
+                self.slots.acquire().await.expect("the semaphore is never closed").forget();
+                let slot = Slot(self);
                 if !self.is_probing() {
-                    return Entry::Open { place };
+                    return Entry::Open { slot };
                 }
             }
         }
     }
 
-    /// A conclusive answer. True if it ends an absence that was told of.
+    /// Records a conclusive answer. Returns whether it ends a reported outage.
     pub(super) fn on_response(&self) -> bool {
         self.breaker().on_response()
     }
 
-    /// An answer that says nothing. Some: nobody is to call for this long.
+    /// Records an inconclusive call. Returns the pause before the next call, if any.
     pub(super) fn on_failure(&self, now: Instant) -> Option<Duration> {
         self.breaker().on_failure(now)
     }
 
-    /// Is it not known whether the service answers at all?
+    /// Whether it is unknown if the service answers.
     pub(super) fn is_probing(&self) -> bool {
         self.breaker().is_probing()
     }
 
-    /// How long it has been away.
-    pub(super) fn retry_in(&self, now: Instant) -> Duration {
+    /// Duration of the current outage.
+    pub(super) fn outage(&self, now: Instant) -> Duration {
         self.breaker().outage(now)
     }
 
@@ -124,7 +123,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_goes_first_until_an_answer_is_conclusive() {
+    async fn only_one_call_until_first_conclusive_answer() {
         let admission = Admission::new(Qps::new(50.0).unwrap());
         let first = admission.admit().await;
         assert!(matches!(first, Entry::Probe { .. }));
@@ -134,14 +133,14 @@ mod tests {
         let mut places: Vec<_> = (0..6).map_while(|_| admission.admit().now_or_never()).collect();
         assert_eq!(places.len(), 6);
         assert!(admission.admit().now_or_never().is_none(), "more intents at the gate than 120 ms of calls");
-        // A group goes in together, so that its intents share a commit.
+        // A batch is admitted together, so that its intents share a commit.
         places.truncate(4);
-        assert!(admission.admit().now_or_never().is_none(), "two are no group");
+        assert!(admission.admit().now_or_never().is_none(), "two are no batch");
         places.truncate(3);
         places.extend((0..3).map_while(|_| admission.admit().now_or_never()));
         assert_eq!(places.len(), 6);
         assert!(admission.admit().now_or_never().is_none());
-        // However they leave, nobody waits for ever.
+        // In whatever order slots are returned, no item waits for ever.
         for _ in 0..100 {
             places.remove(0);
             places.extend(std::iter::from_fn(|| admission.admit().now_or_never()));

@@ -1,4 +1,4 @@
-//! One item's way from the queue to its outcome, once.
+//! One attempt to enroll an item, from the queue to its outcome.
 
 use std::{sync::PoisonError, time::Duration};
 
@@ -24,19 +24,19 @@ use crate::{
     picture::Defect,
 };
 
-/// An item on its way, with what it remembers of its earlier tries in this run.
+/// An item in progress, with the state of its earlier attempts in this run.
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) claimed: Claimed,
-    /// Of faults and throttles.
+    /// Backoff after failures and throttled calls.
     pub(super) backoff: Backoff,
-    /// Times that its file could not be read for the machine's sake.
+    /// Failed reads of its file that were the machine's fault.
     pub(super) read_faults: u32,
-    /// Times that its photo could not be uploaded.
+    /// Failed uploads of its photo.
     pub(super) upload_faults: u32,
-    /// Where its photo is, if it has been uploaded.
+    /// The uploaded photo, if any.
     pub(super) uploaded: Option<UploadedPhoto>,
-    /// Has it taken one of `--max-images`?
+    /// Whether it counts against `--max-images` already.
     pub(super) is_counted: bool,
 }
 
@@ -53,49 +53,49 @@ impl Task {
     }
 }
 
-/// Where an item goes from here.
+/// The next step for an item.
 pub(super) enum Next {
-    /// Nowhere: its outcome is on disk.
+    /// Nothing: its outcome is on disk.
     Done,
-    /// Back to the queue.
+    /// Retry at this time.
     Requeue(Task, Instant),
-    /// To be asked about; with the code of its fault.
+    /// Reconcile it; the code is that of its failure.
     InDoubt(Task, ErrorCode),
-    /// Its outcome is on disk; the records that it replaces are to go.
+    /// Delete the records that it replaces; its outcome is on disk.
     CleanUp(Replacement),
-    /// The run drains: it stays pending.
+    /// Leave it pending: the run is draining.
     Cancelled,
-    /// Its photo is missing, and perhaps all are: it stays pending.
+    /// Leave it pending: its photo is missing, and perhaps all photos are.
     Withheld,
-    /// It stays pending, and is not taken again in this run.
+    /// Leave it pending and do not claim it again in this run.
     SetAside,
-    /// `--max-images` are taken: it stays pending, and so does everything behind it.
+    /// Leave it and all later items pending: `--max-images` is reached.
     LimitReached,
 }
 
 impl<T: Transport, S: Store> Engine<T, S> {
-    /// See the module.
-    pub(super) async fn attempt(&self, mut work: Task) -> Result<Next, StoreError> {
-        let item = work.claimed.item;
-        // While the service is away, or wants nobody for long, nothing is read, fitted or uploaded for it.
+    /// Makes one attempt.
+    pub(super) async fn attempt(&self, mut task: Task) -> Result<Next, StoreError> {
+        let item = task.claimed.item;
+        // Prepare and upload nothing while the service is unavailable or asks for a long pause.
         if let Some(deferred) = self.add_gate.deferred(Instant::now()) {
-            return Ok(Next::Requeue(work, deferred.until));
+            return Ok(Next::Requeue(task, deferred.until));
         }
-        if work.claimed.replaces == Some(Supersedes::Unknown) {
-            work = match self.find_superseded_records(work).await? {
-                ReplacementLookup::Known(work) => work,
-                ReplacementLookup::Later(work) => return Ok(self.requeue(work)),
+        if task.claimed.replaces == Some(Supersedes::Unknown) {
+            task = match self.find_superseded_records(task).await? {
+                ReplacementLookup::Known(task) => task,
+                ReplacementLookup::Later(task) => return Ok(self.requeue(task)),
                 ReplacementLookup::Left => return Ok(Next::Cancelled),
             };
         }
-        if self.settings.precheck.applies_to(&work.claimed) {
-            work = match self.adopt(work).await? {
-                Ok(work) => work,
+        if self.settings.precheck.applies_to(&task.claimed) {
+            task = match self.adopt(task).await? {
+                Ok(task) => task,
                 Err(end) => return Ok(end),
             };
         }
         let Prepared { load, file, warnings, _bytes } =
-            match self.in_stage(stages::PipelineStage::Photo, self.prepare(&work)).await {
+            match self.in_stage(stages::PipelineStage::Photo, self.prepare(&task)).await {
                 Ok(prepared) => prepared,
                 Err(PrepareError::Defect(defect, stamp)) => {
                     let (code, message) = (defect.code(), defect.to_string());
@@ -109,7 +109,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     self.settle(refusal).await?;
                     return Ok(Next::Done);
                 }
-                Err(PrepareError::Machine(error)) => return Ok(self.retry_read(work, &error)),
+                Err(PrepareError::Machine(error)) => return Ok(self.retry_read(task, &error)),
             };
         if file.stamp.is_some() {
             self.photo_is_there().await?;
@@ -119,20 +119,20 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let payload = match load {
             Delivery::Inline(payload) => payload,
             Delivery::Upload(photo) => {
-                // An upload is long: it keeps no place, but for the only one there is while the service is not known.
+                // An upload takes long, so it holds no slot, except the probe, which is the only one.
                 let kept = match entry {
-                    Entry::Open { place } => {
-                        drop(place);
+                    Entry::Open { slot } => {
+                        drop(slot);
                         None
                     }
                     probe @ Entry::Probe { .. } => Some(probe),
                 };
-                let address = match self.upload(work, &photo, file).await? {
-                    UploadOutcome::There(there, address) => {
-                        work = there;
+                let address = match self.upload(task, &photo, file).await? {
+                    UploadOutcome::Uploaded(uploaded, address) => {
+                        task = uploaded;
                         address
                     }
-                    UploadOutcome::Ended(end) => return Ok(end),
+                    UploadOutcome::NotUploaded(end) => return Ok(end),
                 };
                 entry = match kept {
                     Some(probe) => probe,
@@ -141,21 +141,21 @@ impl<T: Transport, S: Store> Engine<T, S> {
                         None => return Ok(Next::Cancelled),
                     },
                 };
-                Payload::with_file(&work.claimed.group, &work.claimed.user, &address)
+                Payload::with_file(&task.claimed.group, &task.claimed.user, &address)
             }
         };
         if let Some(deferred) = self.add_gate.deferred(Instant::now()) {
-            return Ok(Next::Requeue(work, deferred.until));
+            return Ok(Next::Requeue(task, deferred.until));
         }
-        if !work.is_counted {
+        if !task.is_counted {
             if !self.images.take() {
                 return Ok(Next::LimitReached);
             }
             self.stats.sent();
             self.stats.warned(&warnings);
-            work.is_counted = true;
+            task.is_counted = true;
         }
-        let Claimed { group, user, .. } = &work.claimed;
+        let Claimed { group, user, .. } = &task.claimed;
         let intent = NewIntent {
             item,
             group: group.clone(),
@@ -165,7 +165,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             stamp: file.stamp,
             at_ms: self.client.service_time().as_millisecond(),
         };
-        work.claimed.intent_ms = Some(intent.at_ms);
+        task.claimed.intent_ms = Some(intent.at_ms);
         let intent = self.in_stage(stages::PipelineStage::Disk, self.checkpoint.intend(intent)).await?;
         let attempts = intent.get().attempt;
         let permit = tokio::select! {
@@ -175,20 +175,20 @@ impl<T: Transport, S: Store> Engine<T, S> {
         };
         let permit = match permit {
             Some(Ok(permit)) => permit,
-            // Not sent: the intent is withdrawn, and the attempt has not been one.
+            // Nothing was sent: withdraw the intent; it does not count as an attempt.
             Some(Err(deferred)) => {
                 self.release_intent(item).await?;
-                return Ok(Next::Requeue(work, deferred.until));
+                return Ok(Next::Requeue(task, deferred.until));
             }
             None => {
                 self.release_intent(item).await?;
                 return Ok(Next::Cancelled);
             }
         };
-        // The place before the gate is free; the only call's turn lasts until its answer.
+        // Free the slot at the gate. A probe holds its turn until its answer.
         let probe = match entry {
-            Entry::Open { place } => {
-                drop(place);
+            Entry::Open { slot } => {
+                drop(slot);
                 None
             }
             Entry::Probe { turn } => Some(turn),
@@ -198,13 +198,13 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let answer =
             self.in_stage(stages::PipelineStage::Answer, self.client.add_face_record(permit, intent, payload)).await;
         crate::crash::point("send.after");
-        work.claimed.attempts = attempts;
-        let end = self.handle_answer(work, answer).await;
+        task.claimed.attempts = attempts;
+        let end = self.handle_answer(task, answer).await;
         drop(probe);
         end
     }
 
-    /// See [`MissingPhotos`](super::guards::MissingPhotos).
+    /// Handles a photo that was not found. See [`MissingPhotos`](super::guards::MissingPhotos).
     async fn photo_is_missing(&self, refusal: OutcomeRecord) -> Result<Next, StoreError> {
         match self.missing_photos.on_failure(refusal) {
             MissingPhoto::Refuse(refusals) => {
@@ -230,13 +230,13 @@ impl<T: Transport, S: Store> Engine<T, S> {
         Ok(())
     }
 
-    /// The item is in this stage until that is done.
-    async fn in_stage<R>(&self, stage: stages::PipelineStage, work: impl Future<Output = R>) -> R {
+    /// Counts the item in this stage until the future completes.
+    async fn in_stage<R>(&self, stage: stages::PipelineStage, future: impl Future<Output = R>) -> R {
         let _in_stage = self.stages.enter(stage);
-        work.await
+        future.await
     }
 
-    /// Waits for a place before the gate. None: the run drains.
+    /// Waits for a slot at the gate. `None` if the run is draining.
     async fn admit(&self) -> Option<Entry<'_>> {
         tokio::select! {
             entry = self.admission.admit() => Some(entry).filter(|_| !self.stop.is_draining()),
@@ -244,23 +244,23 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    /// What the answer means for the run, then for the item.
-    async fn handle_answer(&self, work: Task, answer: Answer) -> Result<Next, StoreError> {
+    /// Applies the answer to the run, then to the item.
+    async fn handle_answer(&self, task: Task, answer: Answer) -> Result<Next, StoreError> {
         let now = Instant::now();
         let Answer { verdict, run_effect, retry_after, latency } = answer;
         if let Some(pause) = retry_after {
             self.add_gate.pause(pause, now);
         }
-        // Of an answer; a call that was given up on had none.
+        // A call without an answer has no latency.
         let latency = matches!(verdict, Verdict::Enrolled(_) | Verdict::Refused(_)).then_some(latency);
-        let item = work.claimed.item;
+        let item = task.claimed.item;
         latency.inspect(|latency| self.stats.on_response(*latency));
         match verdict {
             Verdict::Enrolled(receipt) => {
                 self.stats.sent_is_enrolled();
                 self.on_answer(false).await?;
                 self.retries.lock().unwrap_or_else(PoisonError::into_inner).reward(now);
-                self.streak.broken();
+                self.streak.reset();
                 let outcome = Outcome::Enrolled {
                     confirmed_by: ConfirmedBy::Response,
                     quality: receipt.quality,
@@ -269,30 +269,30 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     request_id: receipt.request_id,
                 };
                 self.settle_sent(item, outcome, latency).await?;
-                Ok(Replacement::of(work.claimed).map_or(Next::Done, Next::CleanUp))
+                Ok(Replacement::of(task.claimed).map_or(Next::Done, Next::CleanUp))
             }
-            Verdict::Refused(refusal) => self.refused(work, refusal, latency).await,
+            Verdict::Refused(refusal) => self.refused(task, refusal, latency).await,
             Verdict::Throttled(_) => {
                 self.slow_down(retry_after).await?;
                 self.release_intent(item).await?;
-                Ok(self.requeue(work))
+                Ok(self.requeue(task))
             }
-            // Nothing left: its key ended while it waited for its turn. No attempt, and nobody's fault.
+            // Nothing was sent: the key expired while the call waited. It is neither an attempt nor a failure.
             Verdict::NotSent(CallFailure { kind: FailureKind::KeyRenewed, .. }) => {
                 self.release_intent(item).await?;
-                Ok(self.requeue(work))
+                Ok(self.requeue(task))
             }
             Verdict::NotSent(fault) => {
                 let is_away = self.on_failure(&fault).await;
-                let next = self.settings.rules.after_failure(work.claimed.attempts, is_away);
+                let next = self.settings.rules.after_failure(task.claimed.attempts, is_away);
                 self.settle_sent(item, self.settings.rules.outcome(&next, &fault), latency).await?;
                 match next {
-                    // While the service is away, one call at a time is all there is.
-                    RetryDecision::Retry { .. } if is_away => Ok(self.requeue(work)),
+                    // During an outage only one call is made at a time, so retries need no tokens.
+                    RetryDecision::Retry { .. } if is_away => Ok(self.requeue(task)),
                     RetryDecision::Retry { .. } => {
                         let affordable = Instant::now() + self.retry_wait();
-                        Ok(match self.requeue(work) {
-                            Next::Requeue(work, at) => Next::Requeue(work, at.max(affordable)),
+                        Ok(match self.requeue(task) {
+                            Next::Requeue(task, at) => Next::Requeue(task, at.max(affordable)),
                             end => end,
                         })
                     }
@@ -309,13 +309,13 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 let code = kind.code();
                 let outcome = Outcome::InDoubt { code: code.clone(), message, request_id };
                 self.settle_sent(item, outcome, latency).await?;
-                Ok(Next::InDoubt(work, code))
+                Ok(Next::InDoubt(task, code))
             }
-            Verdict::Fatal(fatal) => self.abort_with(work, fatal).await,
+            Verdict::Fatal(fatal) => self.abort_with(task, fatal).await,
         }
     }
 
-    /// Too many calls: the rate comes down.
+    /// Handles a throttled call: lowers the rate.
     async fn slow_down(&self, retry_after: Option<Duration>) -> Result<(), StoreError> {
         self.stats.throttled();
         self.on_answer(true).await?;
@@ -324,14 +324,14 @@ impl<T: Transport, S: Store> Engine<T, S> {
         Ok(())
     }
 
-    /// A refusal concerns the photo, unless it concerns everyone's.
-    async fn refused(&self, work: Task, refusal: ApiRejection, latency: Option<Duration>) -> Result<Next, StoreError> {
-        let item = work.claimed.item;
-        if refusal.code.0.starts_with("InvalidParameter") && self.is_group_missing(&work.claimed.group).await {
-            let group = work.claimed.group.clone();
-            return self.abort_with(work, FatalError::UnknownGroup { group }).await;
+    /// Handles a rejection, which concerns this photo or, if it is fatal or repeats, all photos.
+    async fn refused(&self, task: Task, refusal: ApiRejection, latency: Option<Duration>) -> Result<Next, StoreError> {
+        let item = task.claimed.item;
+        if refusal.code.0.starts_with("InvalidParameter") && self.is_group_missing(&task.claimed.group).await {
+            let group = task.claimed.group.clone();
+            return self.abort_with(task, FatalError::UnknownGroup { group }).await;
         }
-        // Only now: until it was known whom the refusal concerns, nobody else was to go.
+        // Not earlier: no other call may go until it is known whether the rejection concerns them all.
         self.on_answer(false).await?;
         let innocent = if self.settings.keep_going { None } else { self.streak.refused(item, &refusal) };
         let ApiRejection { code, message, request_id } = refusal;
@@ -346,26 +346,26 @@ impl<T: Transport, S: Store> Engine<T, S> {
         Ok(Next::Done)
     }
 
-    /// Nothing will go better until a person acts; the item is not to blame.
-    async fn abort_with(&self, work: Task, fatal: FatalError) -> Result<Next, StoreError> {
-        self.release_intent(work.claimed.item).await?;
+    /// Stops the run for an error that only a person can fix; the item stays pending.
+    async fn abort_with(&self, task: Task, fatal: FatalError) -> Result<Next, StoreError> {
+        self.release_intent(task.claimed.item).await?;
         self.drain(DrainReason::Fatal(fatal));
         Ok(Next::Cancelled)
     }
 
-    /// How long a retry has to wait for the budget.
+    /// Time that a retry has to wait for a retry token.
     pub(super) fn retry_wait(&self) -> Duration {
         self.retries.lock().unwrap_or_else(PoisonError::into_inner).try_acquire(Instant::now())
     }
 
-    pub(super) fn requeue(&self, mut work: Task) -> Next {
-        let wait = work.backoff.next(fastrand::f64());
-        Next::Requeue(work, Instant::now() + wait)
+    pub(super) fn requeue(&self, mut task: Task) -> Next {
+        let wait = task.backoff.next(fastrand::f64());
+        Next::Requeue(task, Instant::now() + wait)
     }
 
-    /// The service has answered conclusively.
+    /// Records a conclusive answer of the service.
     async fn on_answer(&self, throttled: bool) -> Result<(), StoreError> {
-        self.proxy_failures.worked();
+        self.proxy_failures.on_success();
         if self.admission.on_response() {
             self.emit(Event::ServiceRecovered).await;
         }
@@ -385,10 +385,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
         Ok(())
     }
 
-    /// The service has not. True if it is taken to be away.
+    /// Records a call without a conclusive answer. Returns whether the service counts as unavailable.
     pub(super) async fn on_failure(&self, fault: &CallFailure) -> bool {
         match fault.kind {
-            // It has answered; only this call was not to its liking.
+            // The service has answered; only this call failed.
             FailureKind::ClockCorrected
             | FailureKind::KeyRenewed
             | FailureKind::NonceUsed
@@ -405,11 +405,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
         let now = Instant::now();
         self.guard_proxy(fault, now);
-        if self.bad_certificates.is_one_too_many(fault) {
+        if self.bad_certificates.is_limit_reached(fault) {
             self.drain(DrainReason::Fatal(FatalError::Certificate { message: fault.message.clone() }));
         }
         let Some(pause) = self.admission.on_failure(now) else { return false };
-        let away = self.admission.retry_in(now);
+        let away = self.admission.outage(now);
         if away > self.settings.give_up_after {
             self.drain(DrainReason::ServiceUnavailable(away));
         }
@@ -418,20 +418,20 @@ impl<T: Transport, S: Store> Engine<T, S> {
         true
     }
 
-    /// An outcome of what was being sent: on disk, then told.
+    /// Settles an item that was being sent.
     async fn settle_sent(&self, item: ItemId, outcome: Outcome, latency: Option<Duration>) -> Result<(), StoreError> {
         let settlement = OutcomeRecord::new(item, ItemState::Sending, outcome);
         self.settle(OutcomeRecord { latency, ..settlement }).await
     }
 
-    /// What was not executed is pending again, and its attempt has not been one. Nothing that anyone needs to be told.
+    /// Makes an item pending again whose call was not executed. It is neither counted as an attempt nor reported.
     async fn release_intent(&self, item: ItemId) -> Result<(), StoreError> {
         let outcome = Outcome::Requeue { counts: false };
         let settlement = OutcomeRecord::new(item, ItemState::Sending, outcome);
         self.checkpoint.settle(settlement).await.map(drop)
     }
 
-    /// On disk, then counted and told.
+    /// Commits an outcome, then counts and reports it.
     pub(super) async fn settle(&self, settlement: OutcomeRecord) -> Result<(), StoreError> {
         let report = self.checkpoint.settle(settlement).await?;
         match report.outcome {

@@ -1,4 +1,4 @@
-//! What a run may hold, or use up: bytes of photos in memory, and images of `--max-images`.
+//! Limits of a run: bytes of photos in memory, decoding, and `--max-images`.
 
 use std::{
     num::NonZeroU64,
@@ -11,43 +11,42 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of photos and bodies held at once. At 80 KB a photo this is more than 128 of them.
-const BYTES: u64 = 64 * 1024 * 1024;
-/// Bytes of decoded pictures held at once: eight of 12 megapixels at full size, or one of the largest.
-const DECODED: u64 = 512 * 1024 * 1024;
-/// A photo and its body: 1 + 4/3 (Base64) x 17/16 (percent-encoding) of the photo's size.
-const PER_BYTE: f64 = 2.42;
-/// Permits are counted in KiB: a semaphore has 2^61 of them at most, and a photo needs at least one.
+const MAX_PHOTO_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of decoded pictures held at once: eight of 12 megapixels at full size, or one of the largest size.
+const MAX_DECODED_BYTES: u64 = 512 * 1024 * 1024;
+/// Memory of a photo and its body, per byte of the photo: 1 + 4/3 (Base64) x 17/16 (percent-encoding).
+const MEMORY_PER_BYTE: f64 = 2.42;
+/// Bytes per permit: a semaphore has at most 2^61 permits, and a photo needs at least one.
 const UNIT: u64 = 1024;
 
-/// Photos that are read and prepared at once, each on a blocking thread: they wait for disks, and for room in memory, more
-/// than they work.
+/// Photos prepared at once, each on a blocking thread, which mostly waits for a disk or for memory.
 pub const MAX_PREPARING: usize = 8;
 
-/// Room in memory for photos.
+/// Budget of memory for photos.
 #[derive(Debug)]
 pub(super) struct ByteBudget(Arc<Semaphore>);
 
-/// A part of the budget, given back when it is dropped.
+/// A share of the budget, released on drop.
 pub(super) struct BytePermit(OwnedSemaphorePermit);
 
 impl Default for ByteBudget {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new((BYTES / UNIT) as usize)))
+        Self(Arc::new(Semaphore::new((MAX_PHOTO_BYTES / UNIT) as usize)))
     }
 }
 
 impl ByteBudget {
-    /// Waits for room for a photo of this many bytes. One that is larger than the whole budget has it to itself.
+    /// Waits for room for a photo of this many bytes. One larger than the whole budget takes all of it.
     pub(super) async fn acquire(&self, photo: u64) -> BytePermit {
-        let permits = permits(photo as f64 * PER_BYTE, BYTES);
+        let permits = permits(photo as f64 * MEMORY_PER_BYTE, MAX_PHOTO_BYTES);
         BytePermit(Arc::clone(&self.0).acquire_many_owned(permits).await.expect("the semaphore is never closed"))
     }
 }
 
 impl BytePermit {
-    /// The photo has become this small: the rest is given back.
+    /// Releases what a photo of this size no longer needs.
     pub(super) fn shrink(&mut self, photo: u64) {
-        let needed = permits(photo as f64 * PER_BYTE, BYTES) as usize;
+        let needed = permits(photo as f64 * MEMORY_PER_BYTE, MAX_PHOTO_BYTES) as usize;
         drop(self.0.split(self.0.num_permits().saturating_sub(needed)));
     }
 }
@@ -57,36 +56,37 @@ fn permits(bytes: f64, budget: u64) -> u32 {
     u32::try_from(needed.min(budget / UNIT)).expect("budgets are below 4 TiB")
 }
 
-/// Where pictures are decoded: as many at once as there are processors, and only so much of them.
+/// Limits decoding to one picture per processor, and to [`MAX_DECODED_BYTES`].
 #[derive(Debug)]
 pub(super) struct DecodeLimiter {
-    places: Arc<Semaphore>,
+    processors: Arc<Semaphore>,
     decoded: Arc<Semaphore>,
 }
 
-/// A place at the workbench, given back when it is dropped.
+/// Permission to decode, released on drop.
 pub(super) struct DecodePermit {
-    _place: OwnedSemaphorePermit,
+    _processor: OwnedSemaphorePermit,
     _decoded: OwnedSemaphorePermit,
 }
 
 impl Default for DecodeLimiter {
     fn default() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
-            places: Arc::new(Semaphore::new(processors)),
-            decoded: Arc::new(Semaphore::new((DECODED / UNIT) as usize)),
+            processors: Arc::new(Semaphore::new(cpus)),
+            decoded: Arc::new(Semaphore::new((MAX_DECODED_BYTES / UNIT) as usize)),
         }
     }
 }
 
 impl DecodeLimiter {
-    /// Waits for a place, and for room for a picture that takes this many bytes.
+    /// Waits for a processor, and for room for a decoded picture of this many bytes.
     pub(super) async fn acquire(&self, cost: u64) -> DecodePermit {
         let closed = "the semaphore is never closed";
-        let place = Arc::clone(&self.places).acquire_owned().await.expect(closed);
-        let decoded = Arc::clone(&self.decoded).acquire_many_owned(permits(cost as f64, DECODED)).await.expect(closed);
-        DecodePermit { _place: place, _decoded: decoded }
+        let processor = Arc::clone(&self.processors).acquire_owned().await.expect(closed);
+        let decoded =
+            Arc::clone(&self.decoded).acquire_many_owned(permits(cost as f64, MAX_DECODED_BYTES)).await.expect(closed);
+        DecodePermit { _processor: processor, _decoded: decoded }
     }
 }
 
@@ -101,7 +101,7 @@ impl ImageLimit {
         Self { left: limit.map(|limit| AtomicU64::new(limit.get())) }
     }
 
-    /// One more, if there is one.
+    /// Takes one image. Returns false if the limit is reached.
     pub(super) fn take(&self) -> bool {
         self.left.as_ref().is_none_or(|left| {
             left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn images_run_out_once() {
+    fn image_limit_is_exact() {
         let images = ImageLimit::new(NonZeroU64::new(2));
         assert_eq!([images.take(), images.take(), images.take(), images.take()], [true, true, false, false]);
         assert!(ImageLimit::new(None).take());

@@ -1,7 +1,7 @@
-//! Finds known items whose photo has changed since it was sent or refused.
+//! Finds known items whose photo has changed since it was sent or rejected.
 //!
-//! Mostly the size and the time of the file tell. Several files are checked at once: each check waits for the disk, or for a
-//! file server. Files that are not checked before `is_stopped` says so are left out.
+//! Usually the size and time of the file decide. Several files are checked at once, because each check waits for a disk
+//! or file server. Once `is_stopped` is true, the remaining files are skipped.
 
 use std::{
     path::Path,
@@ -24,13 +24,13 @@ const MIN_CHECKS_PER_THREAD: usize = 64;
 pub(super) struct PhotoChecker {
     rules: Rules,
     on_change: OnChange,
-    may_lead_out: bool,
+    allow_outside_root: bool,
     has_found: AtomicBool,
 }
 
 impl PhotoChecker {
-    pub(super) fn new(rules: Rules, on_change: OnChange, may_lead_out: bool) -> Self {
-        Self { rules, on_change, may_lead_out, has_found: AtomicBool::new(false) }
+    pub(super) fn new(rules: Rules, on_change: OnChange, allow_outside_root: bool) -> Self {
+        Self { rules, on_change, allow_outside_root, has_found: AtomicBool::new(false) }
     }
 
     /// Whether any photo was found.
@@ -48,7 +48,7 @@ impl PhotoChecker {
         let may_have_changed =
             |before: &'_ EnrolledItem| !is_skipped(&before.photo) && self.may_have_changed(&before.photo);
         let suspect = parallel_filter_map(all, |before| may_have_changed(before).then_some(before));
-        // Few, and one by one: each of these is read, and held in memory.
+        // Few are left; they are read one by one, because each is held in memory.
         let checked = suspect.into_iter().filter(|before| !is_skipped(&before.photo));
         checked.filter_map(|before| self.read(before)).collect()
     }
@@ -64,7 +64,7 @@ impl PhotoChecker {
                 self.has_found.store(true, Relaxed);
                 Some(found) != refused.stamp
             }
-            Err(error) if is_transient(&error) => refused.stamp.is_some(),
+            Err(error) if is_permanent(&error) => refused.stamp.is_some(),
             // A fault of the machine says nothing about the photo.
             Err(_) => false,
         };
@@ -72,7 +72,7 @@ impl PhotoChecker {
     }
 
     fn root<'a>(&self, root: &'a Path) -> Option<&'a Path> {
-        (!self.may_lead_out).then_some(root)
+        (!self.allow_outside_root).then_some(root)
     }
 
     fn stamp(&self, path: &Path, root: &Path) -> Option<FileStamp> {
@@ -81,7 +81,7 @@ impl PhotoChecker {
         Some(stamp)
     }
 
-    /// False if the photo is the one that was sent, as far as can be told without reading it.
+    /// Whether the photo may differ from the one that was sent, judged without reading it.
     fn may_have_changed(&self, photo: &StoredPhoto) -> bool {
         match photo {
             StoredPhoto::Other => true,
@@ -114,26 +114,26 @@ impl PhotoChecker {
     }
 }
 
-/// Whether the file does not exist, or may not be read, whatever the state of the machine.
-fn is_transient(error: &std::io::Error) -> bool {
+/// Whether the file is absent or unreadable independently of the state of the machine.
+fn is_permanent(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied};
     matches!(error.kind(), NotFound | NotADirectory | PermissionDenied | InvalidInput | InvalidFilename)
 }
 
-/// Keeps the order.
-fn parallel_filter_map<'a, T: Sync, R: Send>(all: &'a [T], look: impl Fn(&'a T) -> Option<R> + Sync) -> Vec<R> {
+/// Filters and maps on several threads, keeping the order.
+fn parallel_filter_map<'a, T: Sync, R: Send>(all: &'a [T], check: impl Fn(&'a T) -> Option<R> + Sync) -> Vec<R> {
     let share = all.len().div_ceil(MAX_THREADS).max(MIN_CHECKS_PER_THREAD);
     if all.len() <= share {
-        return all.iter().filter_map(look).collect();
+        return all.iter().filter_map(check).collect();
     }
     std::thread::scope(|scope| {
-        let look_at = |share: &'a [T]| share.iter().filter_map(&look).collect::<Vec<R>>();
-        let begun: Vec<_> = (all.chunks(share))
-            // Where no thread is to be had any more, this one looks.
-            .map(|share| Builder::new().spawn_scoped(scope, move || look_at(share)).map_err(|_| look_at(share)))
+        let check_all = |share: &'a [T]| share.iter().filter_map(&check).collect::<Vec<R>>();
+        let started: Vec<_> = (all.chunks(share))
+            // If no thread can be started, check on this one.
+            .map(|share| Builder::new().spawn_scoped(scope, move || check_all(share)).map_err(|_| check_all(share)))
             .collect();
-        let ended = |looked: ScopedJoinHandle<'_, Vec<R>>| looked.join().expect("looking at a file does not panic");
-        begun.into_iter().flat_map(|share| share.map_or_else(|looked| looked, ended)).collect()
+        let join = |thread: ScopedJoinHandle<'_, Vec<R>>| thread.join().expect("checking a file does not panic");
+        started.into_iter().flat_map(|share| share.map_or_else(|checked| checked, join)).collect()
     })
 }
 

@@ -1,6 +1,6 @@
-//! What stops a run: signals, deadlines, limits, and what only a person can mend.
+//! Stops a run: signals, deadlines, limits, and errors that only a person can fix.
 //!
-//! The first reason drains: no new sends, what is in flight is heard out. A second signal leaves at once.
+//! The first reason drains the run: nothing new is sent, and calls in flight are awaited. A second signal quits at once.
 
 use std::{
     num::NonZeroU64,
@@ -12,19 +12,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::DrainReason;
 
-/// How a run is told to stop. Cheap to clone.
+/// Stop signal of a run. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
     drain: CancellationToken,
-    leave: CancellationToken,
+    force_quit: CancellationToken,
     signalled: CancellationToken,
     reading: CancellationToken,
     reason: Arc<OnceLock<DrainReason>>,
 }
 
 impl Stop {
-    /// No new sends from here on. The first reason stands; true if this was it. A run that has sent as much as it may still
-    /// reads its sources to the end; for any other reason the reading ends too.
+    /// Starts draining. Returns whether this is the first reason, which is the one that is kept. At a sending limit the
+    /// sources are still read to the end; any other reason ends the reading too.
     pub fn drain(&self, reason: DrainReason) -> bool {
         if !matches!(reason, DrainReason::MaxImages | DrainReason::MaxErrors) {
             self.end_reading();
@@ -34,81 +34,81 @@ impl Stop {
         first
     }
 
-    /// A signal has come: drains, whatever else it drains for already.
+    /// Drains for a signal, even if the run is draining already.
     pub fn on_signal(&self, number: u8) {
         self.signalled.cancel();
         self.drain(DrainReason::Signal(number));
     }
 
-    /// No more rows are to be read.
+    /// Ends the reading of the sources.
     pub fn end_reading(&self) {
         self.reading.cancel();
     }
 
-    /// Is the reading to end?
+    /// Whether the reading has to end.
     pub fn is_reading_ended(&self) -> bool {
         self.reading.is_cancelled()
     }
 
-    /// Returns when the reading is to end.
+    /// Waits until the reading has to end.
     pub async fn reading_ended(&self) {
         self.reading.cancelled().await;
     }
 
-    /// Has a signal come before?
+    /// Whether a signal has been received.
     pub fn is_signalled(&self) -> bool {
         self.signalled.is_cancelled()
     }
 
-    /// UploadAuthorization now; what is in flight is in doubt.
+    /// Quits at once; items in flight are in doubt.
     pub fn force_quit(&self) {
-        self.leave.cancel();
+        self.force_quit.cancel();
     }
 
-    /// Why the run drains, if it does.
+    /// Reason for draining, if the run is draining.
     pub fn reason(&self) -> Option<&DrainReason> {
         self.reason.get()
     }
 
-    /// Is it draining?
+    /// Whether the run is draining.
     pub fn is_draining(&self) -> bool {
         self.drain.is_cancelled()
     }
 
-    /// Is it to leave at once?
+    /// Whether the run has to quit at once.
     pub fn is_forced(&self) -> bool {
-        self.leave.is_cancelled()
+        self.force_quit.is_cancelled()
     }
 
-    /// Returns when the run is to drain.
+    /// Waits until the run is draining.
     pub async fn draining(&self) {
         self.drain.cancelled().await;
     }
 
-    /// Returns when the run is to leave at once.
+    /// Waits until the run has to quit at once.
     pub async fn forced(&self) {
-        self.leave.cancelled().await;
+        self.force_quit.cancelled().await;
     }
 }
 
 /// `--max-errors`: a number, or a share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MaxErrors {
-    /// So many rows.
+    /// Number of rows.
     Count(NonZeroU64),
-    /// So many percent of the rows that came to an end in this run.
+    /// Percentage of the rows that reached a final state in this run.
     Percent(f64),
 }
 
-/// A share is not judged before so many rows have come to an end: one bad row in two is no trend.
-const SHARE_FROM: u64 = 20;
+/// A percentage applies only after this many rows: one bad row in two is no trend.
+const MIN_ROWS_FOR_PERCENT: u64 = 20;
 
 impl MaxErrors {
-    /// Have there been too many?
+    /// Whether the limit is reached.
     pub(super) fn is_reached(self, errors: u64, ended: u64) -> bool {
         match self {
             Self::Count(limit) => errors >= limit.get(),
-            Self::Percent(limit) => ended >= SHARE_FROM && errors as f64 * 100.0 >= limit * ended as f64,
+            Self::Percent(limit) => ended >= MIN_ROWS_FOR_PERCENT && errors as f64 * 100.0 >= limit * ended as f64,
         }
     }
 }
@@ -127,7 +127,7 @@ impl std::str::FromStr for MaxErrors {
     }
 }
 
-/// What a run may use up before it drains.
+/// Limits at which a run drains.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Limits {
     /// `--max-duration`.
@@ -138,9 +138,9 @@ pub struct Limits {
     pub errors: Option<MaxErrors>,
 }
 
-/// Was this signal ignored when the process began, as SIGHUP is under nohup? Then it is to stay so.
+/// Whether the process started with this signal ignored, as SIGHUP is under nohup. It must then stay ignored.
 pub fn is_ignored(signal: u8) -> bool {
-    // The kernel tells without unsafe code; where there is no /proc, nothing is taken as ignored.
+    // /proc answers without unsafe code; without /proc no signal counts as ignored.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_reason_stands() {
+    fn first_reason_is_kept() {
         let stop = Stop::default();
         assert!(stop.drain(DrainReason::MaxImages));
         assert!(!stop.drain(DrainReason::MaxDuration));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_goes_on_behind_a_limit_and_ends_with_a_signal() {
+    fn reading_continues_after_limit_and_ends_on_signal() {
         let stop = Stop::default();
         stop.drain(DrainReason::MaxImages);
         assert!(!stop.is_reading_ended());
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_limited_by_number_or_by_share() {
+    fn errors_are_limited_by_count_or_percentage() {
         let three: MaxErrors = "3".parse().unwrap();
         assert!(!three.is_reached(2, 2) && three.is_reached(3, 1_000));
         let tenth: MaxErrors = "10%".parse().unwrap();

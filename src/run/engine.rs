@@ -1,4 +1,4 @@
-//! The loop: keeps enough units on their way, and knows when there is nothing left.
+//! The engine's loop: keeps enough tasks in progress and ends when nothing is left to do.
 
 use std::{
     any::Any,
@@ -42,37 +42,37 @@ use crate::{
     picture::Rules,
 };
 
-/// What is in flight when a run drains is heard out for so long; Kubernetes and systemd kill after 30 s.
+/// A draining run waits this long for calls in flight; Kubernetes and systemd kill after 30 s.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
-/// Items fetched from the checkpoint at once.
-const CLAIM: usize = 256;
-/// How often the clock is looked at while `--window` is closed.
+/// Items claimed from the checkpoint at once.
+const CLAIM_BATCH: usize = 256;
+/// How often the clock is read while `--window` is closed.
 const CLOCK_POLL_INTERVAL: Duration = Duration::from_secs(60);
-/// Units are begun so many at once that the room for them is filled in as many bursts: their photos are read one after the
-/// other, while what that takes is at hand.
+/// Tasks start in bursts of 1/16 of the room for them: their photos are read one after the other, while caches are
+/// warm.
 const REFILL_DIVISOR: usize = 16;
-/// Questions under way at once.
+/// Reconciliations in progress at once.
 const MAX_CONCURRENT_QUERIES: usize = 16;
 
-/// Who is asked about before being sent.
+/// Items that are looked up at the service before they are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precheck {
-    /// Nobody.
+    /// None.
     Off,
-    /// Whom we have never tried to send: another tool may have.
+    /// Items never sent by this checkpoint: another tool may have sent them.
     FirstSends,
-    /// Everyone: the checkpoint does not know all that it once knew.
+    /// All: the checkpoint has lost some of its history.
     EverySend,
 }
 
 impl Precheck {
     pub(super) fn applies_to(self, claimed: &Claimed) -> bool {
-        let asks = match self {
+        let applies = match self {
             Self::Off => false,
             Self::FirstSends => claimed.intent_ms.is_none(),
             Self::EverySend => true,
         };
-        asks && claimed.replaces.is_none()
+        applies && claimed.replaces.is_none()
     }
 }
 
@@ -91,56 +91,56 @@ pub struct Settings {
     pub settle: Duration,
     /// `--max-…`.
     pub limits: Limits,
-    /// How long the service may stay away.
+    /// `--give-up-after`: longest outage of the service.
     pub give_up_after: Duration,
-    /// `--keep-going`: never stop for the same refusal again and again.
+    /// `--keep-going`: do not stop for repeated rejections.
     pub keep_going: bool,
-    /// What a photo may be, and what may be done to it.
+    /// Requirements on photos and permitted conversions.
     pub photo: Rules,
     /// `--precheck`.
     pub precheck: Precheck,
-    /// `--send upload`: also what could go inline is uploaded.
+    /// `--send upload`: also upload photos that could go inline.
     pub always_upload: bool,
-    /// May a photo lie elsewhere than beneath its source's root?
+    /// Whether a photo may lie outside its source's root.
     pub allow_outside_root: bool,
-    /// `--window`: the hours in which it sends.
+    /// `--window`: hours in which photos are sent.
     pub window: Option<Window>,
 }
 
-/// What a run works with.
+/// Dependencies of a run.
 pub struct Deps<T, S> {
-    /// Sends.
+    /// API client.
     pub client: Client<T>,
-    /// Remembers.
+    /// Checkpoint of the run.
     pub checkpoint: Checkpoint<S>,
-    /// AddFaceRecord's.
+    /// Gate of AddFaceRecord.
     pub add_gate: Gate,
-    /// That of the queries.
+    /// Gate of the queries.
     pub query_gate: Gate,
-    /// DeleteFaceRecord's.
+    /// Gate of DeleteFaceRecord.
     pub delete_gate: Gate,
-    /// AuthorizeFileUpload's.
+    /// Gate of AuthorizeFileUpload.
     pub authorize_gate: Gate,
-    /// That of the object store.
+    /// Gate of the object store.
     pub upload_gate: Gate,
-    /// Whoever watches.
+    /// Receiver of events.
     pub events: mpsc::Sender<Event>,
-    /// What stops it.
+    /// Stop signal.
     pub stop: Stop,
 }
 
-/// What ended a run that should not have.
+/// Error that ends a run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The checkpoint broke: nothing more may be sent.
+    /// The checkpoint failed: nothing more may be sent.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A bug. The item that it happened to is in doubt.
-    #[error("internal error while an item was on its way: {0}")]
+    /// A task panic_to_error (a bug); its item is in doubt.
+    #[error("internal error while processing an item: {0}")]
     Panic(String),
 }
 
-/// See the module.
+/// A run of the program.
 pub struct Engine<T, S> {
     pub(super) client: Client<T>,
     pub(super) checkpoint: Checkpoint<S>,
@@ -156,7 +156,7 @@ pub struct Engine<T, S> {
     pub(super) in_flight: Semaphore,
     pub(super) preparing: Semaphore,
     pub(super) bytes: Arc<ByteBudget>,
-    pub(super) workbench: Arc<DecodeLimiter>,
+    pub(super) decode_limiter: Arc<DecodeLimiter>,
     pub(super) images: ImageLimit,
     pub(super) streak: RepeatedRefusal,
     pub(super) groups: GroupCache,
@@ -166,7 +166,7 @@ pub struct Engine<T, S> {
     pub(super) missing_photos: MissingPhotos,
     pub(super) unread: UnreadPhotos,
     pub(super) retries: Mutex<RetryTokens>,
-    /// Since when no query has been answered.
+    /// Start of the current outage of the queries.
     pub(super) query_outage_since: Mutex<Option<Instant>>,
     pub(super) stats: Stats,
     pub(super) stages: StageGauges,
@@ -174,7 +174,7 @@ pub struct Engine<T, S> {
 }
 
 impl<T: Transport, S: Store> Engine<T, S> {
-    /// Ready to run.
+    /// Engine that is ready to run.
     pub fn new(deps: Deps<T, S>, settings: Settings) -> Self {
         let Deps { client, checkpoint, add_gate, query_gate, delete_gate, authorize_gate, upload_gate, events, stop } =
             deps;
@@ -192,7 +192,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             in_flight: Semaphore::new(settings.concurrency.get()),
             preparing: Semaphore::new(MAX_PREPARING),
             bytes: Arc::default(),
-            workbench: Arc::default(),
+            decode_limiter: Arc::default(),
             images: ImageLimit::new(settings.limits.images),
             streak: RepeatedRefusal::default(),
             groups: GroupCache::default(),
@@ -210,71 +210,72 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    /// What has been done so far.
+    /// Statistics of the run so far.
     pub fn totals(&self) -> RunTotals {
         self.stats.totals(Instant::now())
     }
 
-    /// Calls a second, as they may go now.
+    /// Current rate in calls per second.
     pub fn rate(&self) -> Qps {
         self.add_gate.rate()
     }
 
-    /// What keeps it from going faster.
+    /// Factor that limits the speed now.
     pub fn binding(&self) -> Bottleneck {
-        if self.admission.is_probing() && !self.admission.retry_in(Instant::now()).is_zero() {
+        if self.admission.is_probing() && !self.admission.outage(Instant::now()).is_zero() {
             return Bottleneck::Away;
         }
         if self.is_closed.load(Ordering::Relaxed) {
             return Bottleneck::Window;
         }
-        self.stages.binding(self.add_gate.reduced_rate().is_some())
+        self.stages.bottleneck(self.add_gate.reduced_rate().is_some())
     }
 
-    /// The rate that the next run is to begin with, where the service has brought it down.
+    /// Starting rate for the next run, if throttling has reduced it.
     pub fn learned_rate(&self) -> Option<Qps> {
         self.add_gate.reduced_rate()
     }
 
-    /// Sends what is pending and settles what is in doubt, until there is nothing left or it is told to stop.
+    /// Sends pending items and reconciles items in doubt until nothing is left or the run is stopped.
     pub async fn run(&self, mut feed: watch::Receiver<IngestProgress>) -> Result<(), RunError> {
-        let mut leftover = self.leftover_doubts().await?;
+        let mut leftover = self.leftover_in_doubt().await?;
         leftover.extend(self.leftover_replacements().await?);
         let mut queue = Queue::new(leftover);
-        let mut units = FuturesUnordered::new();
-        let mut asks = FuturesUnordered::new();
-        let mut search = OptionFuture::default();
-        let mut is_searching = false;
+        let mut tasks = FuturesUnordered::new();
+        let mut queries = FuturesUnordered::new();
+        let mut scan = OptionFuture::default();
+        let mut is_scanning = false;
         let room = 2 * self.settings.concurrency.get();
         let burst = (room / REFILL_DIVISOR).max(1);
         let deadline = self.settings.limits.duration.map(|limit| Instant::now() + limit);
         while !self.stop.is_draining() {
             let now = Instant::now();
-            let opens_at = self.keep_to_window(now);
-            // What is to be done is looked for all the same, so that a run with nothing to do ends.
+            let opens_at = self.apply_send_window(now);
+            // The scan continues while the window is closed, so that a run with nothing to do ends.
             let work_room = if opens_at.is_some() { 0 } else { room };
-            if units.len() + burst <= work_room {
-                while units.len() < work_room
-                    && let Some(work) = queue.next_task(now)
+            if tasks.len() + burst <= work_room {
+                while tasks.len() < work_room
+                    && let Some(task) = queue.next_task(now)
                 {
-                    units.push(self.unit(work));
+                    tasks.push(self.run_task(task));
                 }
             }
-            while asks.len() < MAX_CONCURRENT_QUERIES
+            while queries.len() < MAX_CONCURRENT_QUERIES
                 && let Some(case) = queue.next_reconciliation(now)
             {
                 let item = case.item();
-                let looking = async move { self.look_at(case).await.map(|end| (item, end)) };
-                asks.push(AssertUnwindSafe(looking).catch_unwind());
+                let reconciling = async move { self.reconcile(case).await.map(|end| (item, end)) };
+                queries.push(AssertUnwindSafe(reconciling).catch_unwind());
             }
-            if !is_searching
-                && units.len() < room
+            if !is_scanning
+                && tasks.len() < room
                 && let Some(from) = queue.next_scan()
             {
-                search = Some(Box::pin(async move { (from, self.checkpoint.claim(from.after, CLAIM).await) })).into();
-                is_searching = true;
+                scan =
+                    Some(Box::pin(async move { (from, self.checkpoint.claim(from.after, CLAIM_BATCH).await) })).into();
+                is_scanning = true;
             }
-            if units.is_empty() && asks.is_empty() && !is_searching && queue.is_over() {
+            if tasks.is_empty() && queries.is_empty() && !is_scanning && queue.is_over() {
                 if queue.is_closed() {
                     self.drain(DrainReason::MaxImages);
                 } else {
@@ -283,19 +284,19 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 self.drain_unread();
                 return Ok(());
             }
-            // What is due and finds no room waits for room, not for its time: a time that has passed would spin.
-            let work_due = queue.task_due().filter(|_| units.len() + burst <= work_room);
-            let case_due = queue.reconciliation_due().filter(|_| asks.len() < MAX_CONCURRENT_QUERIES);
+            // An item that is due but has no slot waits for a slot; waiting for its past due time would spin.
+            let work_due = queue.task_due().filter(|_| tasks.len() + burst <= work_room);
+            let case_due = queue.reconciliation_due().filter(|_| queries.len() < MAX_CONCURRENT_QUERIES);
             let wake_at = work_due.into_iter().chain(case_due).chain(deadline).chain(opens_at).min();
             tokio::select! {
-                Some(end) = units.next(), if !units.is_empty() => self.route(end.map_err(panicked)??, &mut queue),
-                Some(end) = asks.next(), if !asks.is_empty() => {
-                    let (item, end) = end.map_err(panicked)??;
+                Some(end) = tasks.next(), if !tasks.is_empty() => self.route(end.map_err(panic_to_error)??, &mut queue),
+                Some(end) = queries.next(), if !queries.is_empty() => {
+                    let (item, end) = end.map_err(panic_to_error)??;
                     queue.on_reconcile_step(item, end);
                 }
-                Some((from, claimed)) = &mut search, if is_searching => {
-                    is_searching = false;
-                    queue.found(from, claimed?);
+                Some((from, claimed)) = &mut scan, if is_scanning => {
+                    is_scanning = false;
+                    queue.on_claimed(from, claimed?);
                 }
                 Ok(()) = feed.changed() => {
                     let feed = feed.borrow_and_update();
@@ -312,32 +313,32 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 () = self.stop.draining() => {}
             }
         }
-        self.drain_in_flight(&mut units).await
+        self.drain_in_flight(&mut tasks).await
     }
 
-    /// Settles what is in doubt and sends nothing: what is absent is pending again, for the next run.
+    /// Reconciles items in doubt and sends nothing. Absent items are pending again, for the next run.
     pub async fn reconcile_leftovers(&self) -> Result<(), RunError> {
-        let mut queue = Queue::new(self.leftover_doubts().await?);
-        let mut asks = FuturesUnordered::new();
+        let mut queue = Queue::new(self.leftover_in_doubt().await?);
+        let mut queries = FuturesUnordered::new();
         while !self.stop.is_draining() {
             let now = Instant::now();
-            while asks.len() < MAX_CONCURRENT_QUERIES
+            while queries.len() < MAX_CONCURRENT_QUERIES
                 && let Some(case) = queue.next_reconciliation(now)
             {
                 let item = case.item();
-                let looking = async move { self.look_at(case).await.map(|end| (item, end)) };
-                asks.push(AssertUnwindSafe(looking).catch_unwind());
+                let reconciling = async move { self.reconcile(case).await.map(|end| (item, end)) };
+                queries.push(AssertUnwindSafe(reconciling).catch_unwind());
             }
-            let wake_at = queue.reconciliation_due().filter(|_| asks.len() < MAX_CONCURRENT_QUERIES);
-            if asks.is_empty() && wake_at.is_none() {
+            let wake_at = queue.reconciliation_due().filter(|_| queries.len() < MAX_CONCURRENT_QUERIES);
+            if queries.is_empty() && wake_at.is_none() {
                 return Ok(());
             }
             tokio::select! {
-                Some(end) = asks.next(), if !asks.is_empty() => match end.map_err(panicked)?? {
+                Some(end) = queries.next(), if !queries.is_empty() => match end.map_err(panic_to_error)?? {
                     (item, ReconcileStep::AskAgain(case @ Reconciliation::InDoubt(_), at)) => {
                         queue.on_reconcile_step(item, ReconcileStep::AskAgain(case, at));
                     }
-                    // An old record that is to go is the next run's to remove.
+                    // The next run deletes replaced records.
                     (_, ReconcileStep::Settled | ReconcileStep::Left | ReconcileStep::Resend(..) | ReconcileStep::AskAgain(Reconciliation::Replacement(_), _)) => {}
                 },
                 () = tokio::time::sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => {}
@@ -347,7 +348,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         Ok(())
     }
 
-    /// All rows have been looked at.
+    /// Decides on missing photos after the last row.
     async fn conclude_missing_photos(&self) -> Result<(), StoreError> {
         match self.missing_photos.end() {
             Some(MissingPhoto::Stop(reason)) => self.drain(reason),
@@ -357,17 +358,17 @@ impl<T: Transport, S: Store> Engine<T, S> {
         Ok(())
     }
 
-    /// Draining: what is on its way comes to its end, within its time.
+    /// Waits for the tasks in flight, at most [`DRAIN_TIMEOUT`].
     async fn drain_in_flight(
         &self,
-        units: &mut FuturesUnordered<impl Future<Output = UnitEnd>>,
+        tasks: &mut FuturesUnordered<impl Future<Output = TaskResult>>,
     ) -> Result<(), RunError> {
         let until = Instant::now() + DRAIN_TIMEOUT;
-        while !units.is_empty() {
+        while !tasks.is_empty() {
             tokio::select! {
-                Some(end) = units.next() => drop(end.map_err(panicked)??),
+                Some(end) = tasks.next() => drop(end.map_err(panic_to_error)??),
                 () = tokio::time::sleep_until(until) => {
-                    tracing::warn!(in_flight = units.len(), "some answers did not come in time: they are in doubt");
+                    tracing::warn!(in_flight = tasks.len(), "stopped waiting for answers: these items are in doubt");
                     return Ok(());
                 }
                 () = self.stop.forced() => return Ok(()),
@@ -376,15 +377,15 @@ impl<T: Transport, S: Store> Engine<T, S> {
         Ok(())
     }
 
-    /// One item's way. A panic concerns that item, and ends the run in order.
-    fn unit(&self, work: Task) -> impl Future<Output = UnitEnd> {
-        let item = work.claimed.item;
-        AssertUnwindSafe(async move { self.attempt(work).await.map(|end| (item, end)) }).catch_unwind()
+    /// One attempt. A panic in it ends the run in an orderly way.
+    fn run_task(&self, task: Task) -> impl Future<Output = TaskResult> {
+        let item = task.claimed.item;
+        AssertUnwindSafe(async move { self.attempt(task).await.map(|end| (item, end)) }).catch_unwind()
     }
 
     fn route(&self, (item, end): (ItemId, Next), queue: &mut Queue) {
         if matches!(end, Next::Withheld) {
-            // Held on to: it is pending still, and is not to be looked for again.
+            // The item is still pending; without a release no scan claims it again.
             return;
         }
         queue.release(item);
@@ -392,24 +393,26 @@ impl<T: Transport, S: Store> Engine<T, S> {
             Next::Done | Next::Cancelled | Next::Withheld => {}
             Next::SetAside => queue.set_aside(item),
             Next::LimitReached => queue.close(),
-            Next::Requeue(work, at) => queue.wait(work, at),
-            Next::InDoubt(work, code) => self.doubt(InDoubtItem::new(work, code), queue),
-            Next::CleanUp(replacement) => queue.ask(Reconciliation::Replacement(replacement), Instant::now()),
+            Next::Requeue(task, at) => queue.schedule_task(task, at),
+            Next::InDoubt(task, code) => self.enqueue_in_doubt(InDoubtItem::new(task, code), queue),
+            Next::CleanUp(replacement) => {
+                queue.schedule_reconciliation(Reconciliation::Replacement(replacement), Instant::now())
+            }
         }
     }
 
-    fn doubt(&self, mut doubt: InDoubtItem, queue: &mut Queue) {
+    fn enqueue_in_doubt(&self, mut doubt: InDoubtItem, queue: &mut Queue) {
         if let Some(at) = self.schedule(&mut doubt, Instant::now()) {
-            queue.ask(Reconciliation::InDoubt(doubt), at);
+            queue.schedule_reconciliation(Reconciliation::InDoubt(doubt), at);
         }
     }
 
-    /// Old records that earlier runs left behind.
+    /// Deletions of replaced records that earlier runs left unfinished.
     async fn leftover_replacements(&self) -> Result<Vec<(Reconciliation, Instant)>, StoreError> {
         let mut cases = Vec::new();
         let mut after = ItemId(0);
         loop {
-            let page = self.checkpoint.pending_deletes(after, CLAIM).await?;
+            let page = self.checkpoint.pending_deletes(after, CLAIM_BATCH).await?;
             let Some(last) = page.last() else { return Ok(cases) };
             after = last.item;
             let replacements = page.into_iter().filter_map(Replacement::of);
@@ -417,12 +420,12 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    /// What earlier runs left in doubt. `--settle` counts from now: no clock needs to be trusted.
-    async fn leftover_doubts(&self) -> Result<Vec<(Reconciliation, Instant)>, StoreError> {
+    /// Items that earlier runs left in doubt. `--settle` counts from now, so no clock needs to be trusted.
+    async fn leftover_in_doubt(&self) -> Result<Vec<(Reconciliation, Instant)>, StoreError> {
         let mut doubts = Vec::new();
         let mut after = ItemId(0);
         loop {
-            let page = self.checkpoint.in_doubt_items(after, CLAIM).await?;
+            let page = self.checkpoint.in_doubt_items(after, CLAIM_BATCH).await?;
             let Some(last) = page.last() else { return Ok(doubts) };
             after = last.claimed.item;
             for doubt in page {
@@ -434,8 +437,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    /// Outside the hours of `--window` nobody goes, and nobody is fetched to wait. Some: until then.
-    fn keep_to_window(&self, now: Instant) -> Option<Instant> {
+    /// Applies `--window`: outside its hours nothing is sent or claimed. Returns when to look again if it is closed.
+    fn apply_send_window(&self, now: Instant) -> Option<Instant> {
         let closed = self.settings.window?.time_until_open(jiff::Zoned::now().time());
         let was_closed = self.is_closed.swap(closed.is_some(), Ordering::Relaxed);
         let event = match closed {
@@ -443,42 +446,42 @@ impl<T: Transport, S: Store> Engine<T, S> {
             None if was_closed => Some(Event::WindowOpened),
             Some(_) | None => None,
         };
-        // As with the end: the queue may be full, and nobody waits for it.
+        // The event queue may be full; the loop does not wait for it.
         if let Some(event) = event {
             let _ = self.events.try_send(event);
         }
-        // A clock that is set meanwhile is noticed within the minute. The gate stays shut a little longer than it takes to look.
+        // A clock change is noticed within a minute. The gate stays closed slightly longer than the poll interval.
         let look_in = closed?.min(CLOCK_POLL_INTERVAL);
         self.add_gate.pause(look_in + Duration::from_secs(1), now);
         Some(now + look_in)
     }
 
-    /// A proxy that has never led to the service in this run stops it.
+    /// Stops the run if the proxy has never reached the service.
     pub(super) fn guard_proxy(&self, fault: &CallFailure, now: Instant) {
-        if self.proxy_failures.is_one_too_many(fault, now) {
-            let message = format!("the proxy has not led to the service once: {}", fault.message);
+        if self.proxy_failures.is_limit_reached(fault, now) {
+            let message = format!("the proxy has never reached the service: {}", fault.message);
             self.drain(DrainReason::Fatal(FatalError::Proxy { message }));
         }
     }
 
-    /// No new sends from here on. Told once.
+    /// Starts draining: no new sends. Only the first reason is reported.
     pub(super) fn drain(&self, reason: DrainReason) {
         if self.stop.drain(reason.clone()) {
-            // The queue of events may be full; the reason is kept in `stop` all the same.
+            // The event queue may be full; `stop` keeps the reason in any case.
             let _ = self.events.try_send(Event::Draining(reason));
         }
     }
 
-    /// A lost watcher never ends a run.
+    /// Sends an event. A closed receiver never ends a run.
     pub(super) async fn emit(&self, event: Event) {
         let _ = self.events.send(event).await;
     }
 }
 
-/// How a unit's future ends: as data, by the checkpoint's failure, or by a panic.
-type UnitEnd = Result<Result<(ItemId, Next), StoreError>, Box<dyn Any + Send>>;
+/// Result of a task's future: the next step, a checkpoint error, or a panic.
+type TaskResult = Result<Result<(ItemId, Next), StoreError>, Box<dyn Any + Send>>;
 
-fn panicked(payload: Box<dyn Any + Send>) -> RunError {
+fn panic_to_error(payload: Box<dyn Any + Send>) -> RunError {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     RunError::Panic(text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default())
 }

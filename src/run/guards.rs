@@ -1,4 +1,4 @@
-//! Keeps a mistake of the operator's from turning a million rows to `rejected`.
+//! Safeguards that keep an operator's mistake from turning a million rows to `rejected`.
 
 use std::{
     collections::HashMap,
@@ -17,35 +17,38 @@ use crate::{
     pace::Qps,
 };
 
-/// The same refusal so often in a row has a cause that is not in the photos (reliability.md 4.3).
+/// This many equal rejections in a row have a cause other than the photos (reliability.md 4.3).
 const MAX_REPEATED_REFUSALS: usize = 20;
-/// Refused certificates in a row that stop the run (reliability.md 4.1).
+/// Rejected certificates in a row that stop the run (reliability.md 4.1).
 const MAX_CERTIFICATE_FAILURES: u32 = 3;
-/// A proxy that has failed so often, and for so long, before it first led to the service is set up wrongly.
-const PROXY_FAILURES: u32 = 5;
-const PROXY_PATIENCE: Duration = Duration::from_secs(10);
-/// A group that was there is taken to be there for so long: it may be deleted while a run lasts.
+/// A proxy that fails this often before it first reaches the service is misconfigured ...
+const MAX_PROXY_FAILURES: u32 = 5;
+/// ... if it has also failed for this long.
+const MIN_PROXY_OUTAGE: Duration = Duration::from_secs(10);
+/// How long a group is assumed to exist: it may be deleted during a run.
 const GROUP_CACHE_TTL: Duration = Duration::from_secs(60);
 
-/// So many photos in a row are not there, and none was: their folder is not mounted, or is another one.
+/// If this many photos are missing and none was found, their folder is not mounted or is the wrong one.
 const MAX_MISSING: usize = 100;
-/// A run that looked for fewer photos tells more by naming them.
+/// With fewer missing photos, their names tell more than a stopped run.
 const MIN_MISSING: usize = 2;
 
-/// The rate below which none goes (pace::rate), and how long throttles are put up with there (reliability.md 4.3).
+/// The lowest rate (`pace::rate`).
 const LOWEST_RATE: f64 = 0.5;
+/// Longest time of nearly only throttled calls at the lowest rate (reliability.md 4.3).
 const MAX_ONLY_THROTTLED: Duration = Duration::from_secs(600);
+/// Share of throttled calls that counts as nearly all.
 const NEARLY_ALL: f64 = 0.9;
 
-/// Refusals by the service, in a row, with one code. `Passed=N` is not one: that is a photo which was looked at.
+/// Consecutive rejections by the service with the same code. `Passed=N` does not count: that photo was examined.
 #[derive(Debug, Default)]
 pub(super) struct RepeatedRefusal(Mutex<Option<(ErrorCode, Vec<ItemId>)>>);
 
 impl RepeatedRefusal {
-    /// Takes in a refusal. Some: it is one too many, and these items are not to blame.
+    /// Records a rejection. Returns the rejected items once there are too many: the photos are not at fault.
     pub(super) fn refused(&self, item: ItemId, refusal: &ApiRejection) -> Option<Vec<ItemId>> {
         if refusal.code.0 == ErrorCode::NOT_PASSED {
-            self.broken();
+            self.reset();
             return None;
         }
         let mut streak = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,13 +60,13 @@ impl RepeatedRefusal {
         (items.len() >= MAX_REPEATED_REFUSALS).then(|| std::mem::take(items))
     }
 
-    /// Something else happened.
-    pub(super) fn broken(&self) {
+    /// Ends the streak.
+    pub(super) fn reset(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-/// Which groups are known to be there.
+/// Groups that were seen to exist recently.
 #[derive(Debug, Default)]
 pub(super) struct GroupCache(Mutex<HashMap<FaceGroupCode, Instant>>);
 
@@ -78,13 +81,14 @@ impl GroupCache {
     }
 }
 
-/// Certificates that were refused, in a row.
+/// Consecutive calls that failed for the server's certificate.
 #[derive(Debug, Default)]
 pub(super) struct CertificateFailures(AtomicU32);
 
 impl CertificateFailures {
-    /// A certificate that is refused once may be one bad host of several; three times is the configuration.
-    pub(super) fn is_one_too_many(&self, fault: &CallFailure) -> bool {
+    /// Records a failure. Returns whether the limit is reached: one may be a bad host among several, three are the
+    /// configuration.
+    pub(super) fn is_limit_reached(&self, fault: &CallFailure) -> bool {
         if fault.kind == FailureKind::CertificateRefused {
             self.0.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_CERTIFICATE_FAILURES
         } else {
@@ -94,7 +98,7 @@ impl CertificateFailures {
     }
 }
 
-/// Photos that were not found. As long as no photo was, it may be the folder of all that is missing, so their refusals are
+/// Photos that were not found. Until a photo is found, the whole folder may be missing, so their rejections are
 /// withheld and the items stay pending.
 #[derive(Debug, Default)]
 pub(super) struct MissingPhotos(Mutex<Missing>);
@@ -105,31 +109,31 @@ struct Missing {
     withheld: Vec<OutcomeRecord>,
 }
 
-/// What is to be done about a missing photo.
+/// What to do about a missing photo.
 #[derive(Debug)]
 pub(super) enum MissingPhoto {
-    /// These are refused.
+    /// Reject these items.
     Refuse(Vec<OutcomeRecord>),
-    /// Its refusal is withheld.
+    /// Leave the item pending.
     Withhold,
-    /// It is one too many.
+    /// Stop the run: too many are missing.
     Stop(DrainReason),
 }
 
 impl MissingPhotos {
-    /// A photo was found: those that were not are missing themselves. They are to be refused.
+    /// Records that a photo was found. Returns the withheld rejections, which are now certain.
     pub(super) fn found(&self) -> Vec<OutcomeRecord> {
         let mut missing = self.lock();
         missing.has_found = true;
         std::mem::take(&mut missing.withheld)
     }
 
-    /// The same; those that are missing are refused with the next one, or at the end.
+    /// Records that a photo was found; withheld rejections wait for the next missing photo or the end.
     pub(super) fn note_found(&self) {
         self.lock().has_found = true;
     }
 
-    /// A photo was not found.
+    /// Records that a photo was not found.
     pub(super) fn on_failure(&self, refusal: OutcomeRecord) -> MissingPhoto {
         let mut missing = self.lock();
         missing.withheld.push(refusal);
@@ -142,7 +146,7 @@ impl MissingPhotos {
         }
     }
 
-    /// Nothing is left to be looked for. None: no refusal is withheld.
+    /// Decides on the withheld rejections at the end of a run. `None` if there are none.
     pub(super) fn end(&self) -> Option<MissingPhoto> {
         let mut missing = self.lock();
         match missing.withheld.len() {
@@ -158,17 +162,17 @@ impl MissingPhotos {
 }
 
 impl Missing {
-    /// Names one of them here: how the run ended is told to more people than its log is.
+    /// Logs the first missing photo here, because the end of the run is reported to more people than the log is.
     fn stop(&self) -> MissingPhoto {
         if let Some(Outcome::Rejected { message, .. }) = self.withheld.first().map(|refusal| &refusal.outcome) {
-            tracing::warn!(first = message, "no photo that was looked for is there");
+            tracing::warn!(first = message, "no photo was found");
         }
         MissingPhoto::Stop(DrainReason::NoPhotoFound { looked_for: self.withheld.len() as u64 })
     }
 }
 
-/// Failures of the proxy before it has led to the service once: no outage, but a wrong address or a proxy that does not
-/// lead there.
+/// Failures of a proxy that has never reached the service: not an outage, but a wrong address or a proxy without a route
+/// to it.
 #[derive(Debug, Default)]
 pub(super) struct ProxyFailures {
     has_worked: AtomicBool,
@@ -177,21 +181,21 @@ pub(super) struct ProxyFailures {
 }
 
 impl ProxyFailures {
-    /// An answer has come through.
-    pub(super) fn worked(&self) {
+    /// Records an answer through the proxy.
+    pub(super) fn on_success(&self) {
         self.has_worked.store(true, Ordering::Relaxed);
     }
 
-    /// Takes in a fault. True: the proxy has failed too often by now.
-    pub(super) fn is_one_too_many(&self, fault: &CallFailure, now: Instant) -> bool {
+    /// Records a failure. Returns whether the proxy has failed too often.
+    pub(super) fn is_limit_reached(&self, fault: &CallFailure, now: Instant) -> bool {
         match fault.kind {
             FailureKind::ProxyFailed => {}
-            // Bytes have left: it led there.
+            // Bytes were sent, so the proxy reached the service.
             FailureKind::Timeout
             | FailureKind::ConnectionLost
             | FailureKind::UnreadableAnswer
             | FailureKind::Service(_) => {
-                self.worked();
+                self.on_success();
                 return false;
             }
             FailureKind::ConnectFailed
@@ -205,13 +209,13 @@ impl ProxyFailures {
         }
         let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(now);
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        let has_lasted = now.saturating_duration_since(since) >= PROXY_PATIENCE;
-        failures >= PROXY_FAILURES && has_lasted && !self.has_worked.load(Ordering::Relaxed)
+        let has_lasted = now.saturating_duration_since(since) >= MIN_PROXY_OUTAGE;
+        failures >= MAX_PROXY_FAILURES && has_lasted && !self.has_worked.load(Ordering::Relaxed)
     }
 }
 
-/// Photos in a row that the machine could not read in all their tries: then it reads no other one either.
-const UNREAD_PHOTOS: u32 = 20;
+/// After this many consecutive photos that failed all their reads, the machine can read no others either.
+const MAX_UNREAD_PHOTOS: u32 = 20;
 
 /// Photos that are left pending because the machine could not read them.
 #[derive(Debug, Default)]
@@ -221,53 +225,53 @@ pub(super) struct UnreadPhotos {
 }
 
 impl UnreadPhotos {
-    /// One more, after its last try. True: there have been too many in a row.
+    /// Records a photo after its last read. Returns whether there are too many in a row.
     pub(super) fn set_aside(&self, error: &std::io::Error) -> bool {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         *all = Some((all.as_ref().map_or(0, |(photos, _)| *photos) + 1, error.to_string()));
-        self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= UNREAD_PHOTOS
+        self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_UNREAD_PHOTOS
     }
 
-    /// A photo was read.
-    pub(super) fn broken(&self) {
+    /// Records that a photo was read.
+    pub(super) fn reset(&self) {
         self.in_a_row.store(0, Ordering::Relaxed);
     }
 
-    /// How many there are, and the last error.
+    /// Number of such photos and the last error, if any.
     pub(super) fn so_far(&self) -> Option<(u64, String)> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Throttled and nothing else, at the lowest rate there is: waiting longer in this run is of no use.
+/// Detects that nearly every call is throttled at the lowest rate, so that this run need not wait any longer.
 #[derive(Debug, Default)]
-pub(super) struct ThrottleFloor(Mutex<Option<OnlyThrottled>>);
+pub(super) struct ThrottleFloor(Mutex<Option<FloorPeriod>>);
 
-/// A time of drought.
+/// A period at the lowest rate.
 #[derive(Debug)]
-struct OnlyThrottled {
+struct FloorPeriod {
     since: Instant,
     replies: u32,
     throttled: u32,
 }
 
 impl ThrottleFloor {
-    /// Takes in a reply. Some: it has been so for this long, and that is too long.
+    /// Records an answer. Returns how long the throttling has lasted once that is too long.
     pub(super) fn on_answer(&self, throttled: bool, rate: Qps, now: Instant) -> Option<Duration> {
-        let mut dry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut period = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if rate.get() > LOWEST_RATE {
-            *dry = None;
+            *period = None;
             return None;
         }
-        let dry = dry.get_or_insert(OnlyThrottled { since: now, replies: 0, throttled: 0 });
-        dry.replies += 1;
-        dry.throttled += u32::from(throttled);
-        let lasted = now.saturating_duration_since(dry.since);
-        let is_nearly_all = f64::from(dry.throttled) >= NEARLY_ALL * f64::from(dry.replies);
+        let period = period.get_or_insert(FloorPeriod { since: now, replies: 0, throttled: 0 });
+        period.replies += 1;
+        period.throttled += u32::from(throttled);
+        let lasted = now.saturating_duration_since(period.since);
+        let is_nearly_all = f64::from(period.throttled) >= NEARLY_ALL * f64::from(period.replies);
         if lasted < MAX_ONLY_THROTTLED {
             return None;
         }
-        (dry.since, dry.replies, dry.throttled) = (now, 0, 0);
+        (period.since, period.replies, period.throttled) = (now, 0, 0);
         is_nearly_all.then_some(lasted)
     }
 }
@@ -278,7 +282,7 @@ mod tests {
     use crate::domain::{ItemState, RejectedBy};
 
     #[test]
-    fn ten_minutes_of_throttles_at_floor_are_enough() {
+    fn ten_minutes_of_throttling_at_lowest_rate_stop_run() {
         let (guard, start) = (ThrottleFloor::default(), Instant::now());
         let (lowest, low) = (Qps::new(0.5).unwrap(), Qps::new(0.6).unwrap());
         let at = |second: u64| start + Duration::from_secs(second);
@@ -286,7 +290,7 @@ mod tests {
             assert_eq!(guard.on_answer(true, lowest, at(second)), None);
         }
         assert_eq!(guard.on_answer(true, lowest, at(600)), Some(Duration::from_secs(600)));
-        // One that gets through in five is something; and so is a rate that rises.
+        // One success in five calls, or a higher rate, resets it.
         for second in 601..1_300 {
             assert_eq!(guard.on_answer(second % 5 != 0, lowest, at(second)), None);
         }
@@ -311,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn hundredth_missing_photo_in_a_row_stops_and_refuses_nobody() {
+    fn hundredth_missing_photo_stops_run_and_rejects_nobody() {
         let guard = MissingPhotos::default();
         for item in 1..MAX_MISSING {
             assert!(matches!(guard.on_failure(missing(item)), MissingPhoto::Withhold), "{item}");
@@ -321,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn photo_that_is_found_refuses_all_that_are_missing() {
+    fn found_photo_releases_withheld_rejections() {
         let guard = MissingPhotos::default();
         for item in 1..MAX_MISSING {
             guard.on_failure(missing(item));
@@ -334,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn few_missing_photos_stop_the_run_unless_another_was_found() {
+    fn two_missing_photos_stop_run_unless_one_was_found() {
         let end = |items: usize, has_found: bool| {
             let guard = MissingPhotos::default();
             (0..items).for_each(|item| drop(guard.on_failure(missing(item))));
@@ -350,34 +354,35 @@ mod tests {
     }
 
     #[test]
-    fn photos_that_can_t_be_read_stop_the_run_where_none_can() {
+    fn twenty_unreadable_photos_in_a_row_stop_run() {
         let (guard, error) = (UnreadPhotos::default(), std::io::Error::from_raw_os_error(24));
         for photo in 0..200 {
             if photo % 19 == 0 {
-                guard.broken();
+                guard.reset();
             }
             assert!(!guard.set_aside(&error));
         }
-        guard.broken();
+        guard.reset();
         assert_eq!((0..20).filter(|_| guard.set_aside(&error)).count(), 1);
         assert_eq!(guard.so_far().map(|(photos, _)| photos), Some(220));
     }
 
     #[test]
-    fn proxy_that_never_led_anywhere_is_a_mistake_and_one_that_did_is_away() {
+    fn only_proxy_that_never_worked_stops_run() {
         let fault = |kind| CallFailure { kind, message: String::new(), request_id: None };
         let failed = fault(FailureKind::ProxyFailed);
         let (guard, start) = (ProxyFailures::default(), Instant::now());
         let at = |second: u64| start + Duration::from_secs(second);
-        let told: Vec<bool> = [0, 0, 0, 0, 0, 9, 10].map(|second| guard.is_one_too_many(&failed, at(second))).into();
-        assert_eq!(told, [false, false, false, false, false, false, true]);
+        let results: Vec<bool> =
+            [0, 0, 0, 0, 0, 9, 10].map(|second| guard.is_limit_reached(&failed, at(second))).into();
+        assert_eq!(results, [false, false, false, false, false, false, true]);
         for proof in [None, Some(FailureKind::Timeout)] {
             let guard = ProxyFailures::default();
             match proof {
-                None => guard.worked(),
-                Some(kind) => assert!(!guard.is_one_too_many(&fault(kind), start)),
+                None => guard.on_success(),
+                Some(kind) => assert!(!guard.is_limit_reached(&fault(kind), start)),
             }
-            assert!((0..1_000).all(|second| !guard.is_one_too_many(&failed, at(second))));
+            assert!((0..1_000).all(|second| !guard.is_limit_reached(&failed, at(second))));
         }
     }
 

@@ -1,9 +1,9 @@
-//! Reads the sources into the checkpoint, beside the sending.
+//! Reads the sources into the checkpoint while items are sent.
 //!
-//! Each source is read by a thread of its own, which may hang in a read for good: a silent pipe, a dead file server. The
-//! rows go through a queue to the thread that commits them, in batches: as many rows as have come, so that a slow source
-//! waits for nothing. Told to stop, the committing side ends within a moment and leaves the reading thread behind; what was
-//! not read is read by the next run.
+//! Each source is read by its own thread, which may hang in a read for ever: a silent pipe, a dead file server. A queue
+//! hands the rows to the thread that commits them in batches of the rows that have arrived, so that a slow source waits
+//! for nothing. On stop the committing side ends within a moment and abandons the reading thread; the next run reads the
+//! rest.
 
 use std::{
     panic::resume_unwind,
@@ -26,79 +26,79 @@ use crate::{
     picture::Rules,
 };
 
-/// Rows in the first batch, and the fewest that a batch may be limited to.
+/// Limit of the first batch, and the lowest limit of a batch, in rows.
 const MIN_BATCH_ROWS: usize = 256;
-/// Most rows of a batch. Its bytes are limited by the queue.
+/// Highest limit of a batch, in rows. The queue limits its bytes.
 const MAX_BATCH_ROWS: usize = 4_096;
-/// Take at most this share of the rows read so far from the queue at once. More than a batch of them are sorted by id: rows
-/// in no order touch a page of the id index each, sorted ones share pages. The share grows with the index, and costs a short
-/// manifest no memory.
-const WINDOW_SHARE: u64 = 16;
-/// Most rows that are taken at once.
+/// Take at most 1/16 of the rows read so far from the queue at once. More than a batch of them are sorted by id: each
+/// unsorted row touches a page of the id index, sorted ones share pages. The window grows with the index and costs a
+/// short manifest no memory.
+const WINDOW_DIVISOR: u64 = 16;
+/// Most rows taken at once.
 const MAX_WINDOW_ROWS: usize = 131_072;
-/// No intent is written while a batch is committed, and few wait to be: at 50 calls a second, those of 120 ms
-/// (`run::admission`). A batch that took less than half of this is followed by a larger one.
+/// Longest commit of a batch. Intents wait for it, and only 120 ms of calls may wait (`run::admission`). After a commit of
+/// less than half of this the batches grow.
 const MAX_BATCH_TIME: Duration = Duration::from_millis(40);
-/// How often the reading looks whether it is to stop while no rows come.
+/// How often to check for a stop while no rows arrive.
 const STOP_POLL: Duration = Duration::from_millis(100);
-/// Told to stop, the reading still takes in what comes within this time, so that a short manifest is read whole.
+/// After a stop, rows are still read for this long, so that a short manifest is read completely.
 const STOP_GRACE: Duration = Duration::from_millis(500);
-/// A run that has sent as much as it may reads on to the end, unless its source is silent for so long.
-const SILENCE: Duration = Duration::from_secs(1);
+/// At a sending limit the sources are read to the end, unless one is silent for this long.
+const MAX_SILENCE: Duration = Duration::from_secs(1);
 
 type Row = Result<Item, RowError>;
 
-/// How far the reading has come.
+/// Progress of the reading.
 #[derive(Debug, Clone, Default)]
 pub struct IngestProgress {
     /// Rows read.
     pub rows: u64,
-    /// Of them, those that could be items.
+    /// Rows that could be parsed as items.
     pub parsed: u64,
-    /// Has every source been read to its end?
+    /// Whether every source has been read to its end.
     pub is_done: bool,
     /// Whether a photo of a known person was found.
     pub has_found_photos: bool,
 }
 
-/// See the module.
+/// The reading of the sources.
 pub struct Ingest<S> {
-    /// In their order.
+    /// Sources in order.
     pub sources: Vec<Source>,
-    /// Where the rows go.
+    /// Checkpoint that receives the rows.
     pub checkpoint: Checkpoint<S>,
-    /// For checking whether the photos of known people have changed.
+    /// Photo rules, to check whether the photos of known people have changed.
     pub rules: Rules,
-    /// What becomes of those that have.
+    /// Handling of changed photos.
     pub on_change: OnChange,
     /// Whether a photo may lie outside its source's root.
     pub allow_outside_root: bool,
-    /// Told after each batch.
+    /// Sender of the progress after each batch.
     pub progress: watch::Sender<IngestProgress>,
-    /// Told after each batch.
+    /// Sender of an event after each batch.
     pub events: mpsc::Sender<Event>,
-    /// What stops it.
+    /// Stop signal.
     pub stop: Stop,
 }
 
-/// Why the reading ended before its end.
+/// Why the reading failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    /// The source broke.
+    /// The source failed.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The checkpoint broke.
+    /// The checkpoint failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// A batch that is being committed, and the progress once it is.
+/// A batch that is being committed, and the progress after the commit.
 struct PendingBatch {
     commit: PendingCommit<Ingested>,
     progress: IngestProgress,
 }
 
-/// A source that is being read, by a thread that ends with it or with the process.
+/// A source with its reading thread, which ends with the source or with the process.
 struct SourceReader {
     queue: Arc<RowQueue<Row, SourceError>>,
     thread: Option<JoinHandle<()>>,
@@ -113,10 +113,10 @@ impl SourceReader {
         Ok(Self { queue, thread: Some(thread) })
     }
 
-    /// See [`RowQueue::take`].
-    fn take(&mut self, enough: usize, most: usize, patience: Duration) -> Taken<Row, SourceError> {
-        let taken = self.queue.take(enough, most, patience);
-        // A bug in a parser ends the run, rather than letting it wait for rows for ever.
+    /// Takes rows as [`RowQueue::take`] does. Panics if the reading thread has panicked.
+    fn take(&mut self, enough: usize, most: usize, timeout: Duration) -> Taken<Row, SourceError> {
+        let taken = self.queue.take(enough, most, timeout);
+        // A panic in a parser ends the run; otherwise it would wait for rows for ever.
         if let Taken::Nothing = &taken
             && let Some(thread) = self.thread.take_if(|thread| thread.is_finished())
             && let Err(panic) = thread.join()
@@ -147,7 +147,7 @@ fn read_into(queue: &RowQueue<Row, SourceError>, source: Source) {
     queue.end(Ok(()));
 }
 
-/// About what a row takes of the memory.
+/// Approximate memory of a row in bytes.
 fn size_of_row(row: &Row) -> usize {
     let (texts, extra) = match row {
         Ok(Item { user, picture, extra, .. }) => {
@@ -167,7 +167,7 @@ fn size_of_row(row: &Row) -> usize {
     size_of::<Row>() + texts + extra
 }
 
-/// Stable: of two rows with one id the first stays the first. Rows that are no items have none, and come first.
+/// Sorts stably, so that the first of two rows with one id stays first. Invalid rows have no id and come first.
 fn sort_by_id(rows: &mut [Weighed<Row>]) {
     fn id(row: &Weighed<Row>) -> Option<&str> {
         row.row.as_ref().ok().map(|item| item.user.as_str())
@@ -175,7 +175,7 @@ fn sort_by_id(rows: &mut [Weighed<Row>]) {
     rows.sort_by(|a, b| id(a).cmp(&id(b)));
 }
 
-/// Most rows of the batch after one that took so long.
+/// Row limit of the next batch, given the limit and commit time of the last one.
 fn next_batch_rows(rows: usize, took: Duration) -> usize {
     if took > MAX_BATCH_TIME {
         (rows / 2).max(MIN_BATCH_ROWS)
@@ -187,10 +187,10 @@ fn next_batch_rows(rows: usize, took: Duration) -> usize {
 }
 
 impl<S: Store> Ingest<S> {
-    /// Reads everything, or until it is told to stop. Blocks.
+    /// Reads all sources, or until it is stopped. Blocks.
     pub fn run(mut self) -> Result<IngestProgress, IngestError> {
         let sources = std::mem::take(&mut self.sources);
-        // All of them, before anything is claimed: an item that a later source named before waits until it names it again.
+        // Open all sources before anything is claimed: an item of a later source waits until that source names it again.
         let mut ids = Vec::with_capacity(sources.len());
         for source in &sources {
             ids.push(self.checkpoint.open_source(source.name().to_owned(), source.root().to_owned())?);
@@ -202,7 +202,7 @@ impl<S: Store> Ingest<S> {
         reading.ingest.progress.send_replace(IngestProgress::default());
         for (source, id) in sources.into_iter().zip(ids) {
             if !reading.read_source(source, id)? {
-                tracing::info!(rows = reading.progress.rows, "stopped reading: the next run reads the rest");
+                tracing::info!(rows = reading.progress.rows, "stopped reading; the next run reads the rest");
                 return Ok(reading.progress);
             }
         }
@@ -215,12 +215,12 @@ impl<S: Store> Ingest<S> {
 
     fn emit(&self, progress: &IngestProgress) {
         self.progress.send_replace(progress.clone());
-        // A lost watcher never ends a run.
+        // A closed receiver never ends a run.
         let _ = self.events.blocking_send(Event::Ingested { rows: progress.rows, done: progress.is_done });
     }
 }
 
-/// Ends the reading a while after it was told to stop.
+/// Ends the reading [`STOP_GRACE`] after a stop.
 struct StopClock {
     stop: Stop,
     ends_at: OnceLock<Instant>,
@@ -242,7 +242,7 @@ struct Reading<S> {
 }
 
 impl<S: Store> Reading<S> {
-    /// False: it was told to stop before the end of the source.
+    /// Reads a source. Returns false if it was stopped before the end.
     fn read_source(&mut self, source: Source, id: SourceId) -> Result<bool, IngestError> {
         let (name, may_be_empty) = (source.name().to_owned(), source.may_be_empty());
         let (skipped, parsed_before) = (source.skipped_counter(), self.progress.parsed);
@@ -266,8 +266,8 @@ impl<S: Store> Reading<S> {
                 before.map_or(Ok(()), |before| self.finish_batch(before))?;
                 continue;
             }
-            let patience = if pending.is_some() { Duration::ZERO } else { STOP_POLL };
-            match reader.take(self.batch_rows, self.window_rows(), patience) {
+            let timeout = if pending.is_some() { Duration::ZERO } else { STOP_POLL };
+            match reader.take(self.batch_rows, self.window_rows(), timeout) {
                 Taken::Rows(mut rows) => {
                     last_row = Instant::now();
                     if rows.len() > MAX_BATCH_ROWS {
@@ -278,10 +278,10 @@ impl<S: Store> Reading<S> {
                 Taken::Nothing => match pending.take() {
                     Some(last) => self.finish_batch(last)?,
                     None if self.ingest.stop.is_reading_ended() => break None,
-                    None if self.ingest.stop.is_draining() && last_row.elapsed() >= SILENCE => break None,
+                    None if self.ingest.stop.is_draining() && last_row.elapsed() >= MAX_SILENCE => break None,
                     None => {}
                 },
-                Taken::Next(end) => break Some(end),
+                Taken::End(end) => break Some(end),
             }
         };
         pending.map_or(Ok(()), |last| self.finish_batch(last))?;
@@ -303,7 +303,7 @@ impl<S: Store> Reading<S> {
     }
 
     fn window_rows(&self) -> usize {
-        let share = usize::try_from(self.progress.rows / WINDOW_SHARE).unwrap_or(MAX_WINDOW_ROWS);
+        let share = usize::try_from(self.progress.rows / WINDOW_DIVISOR).unwrap_or(MAX_WINDOW_ROWS);
         share.clamp(self.batch_rows, MAX_WINDOW_ROWS)
     }
 
@@ -316,8 +316,7 @@ impl<S: Store> Reading<S> {
         Ok(())
     }
 
-    /// A rejected item is pending again if its photo has changed. What is not checked for lack of time is checked by the next
-    /// run.
+    /// Makes rejected items pending again whose photo has changed. The next run checks what is skipped after a stop.
     fn check_photos(&self, ingested: &Ingested) -> Result<(), StoreError> {
         let checkpoint = &self.ingest.checkpoint;
         let clock = &self.clock;
@@ -362,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_grow_while_they_are_quick_and_shrink_when_they_are_slow() {
+    fn batches_grow_when_quick_and_shrink_when_slow() {
         assert_eq!(next_batch_rows(512, Duration::ZERO), 1_024);
         assert_eq!(next_batch_rows(512, MAX_BATCH_TIME * 3 / 4), 512);
         assert_eq!(next_batch_rows(512, MAX_BATCH_TIME * 2), 256);

@@ -1,18 +1,18 @@
-//! The engine: takes rows in, sends what is pending, settles what is in doubt, and stops when it is told to.
+//! The engine: ingests rows, sends pending items, reconciles items in doubt, and stops on request.
 //!
-//! # One item's way
+//! # Life of one item
 //!
 //! claim → prepare (blocking threads, under the byte budget) → admission → intent on disk → gate → send → outcome on
-//! disk → event. A unit (`unit.rs`) walks it once; whatever is to be tried again goes back to the queue with its time, and
-//! its bytes and places are given back.
+//! disk → event. One attempt (`attempt.rs`) takes these steps once. An item that needs a retry goes back to the queue
+//! with a due time and releases its bytes and slots.
 //!
-//! # What must not be swapped
+//! # Order of steps
 //!
-//! The intent is committed before the gate, because the gate's permit is for *now*; admission comes before the intent,
-//! so that few intents wait at the gate and a crash leaves few rows in doubt; the outcome is committed before anyone
-//! hears of it.
+//! The intent is committed before the gate, because the gate's permit is valid *now*. Admission comes before the
+//! intent, so that few intents wait at the gate and a crash leaves few rows in doubt. The outcome is committed before
+//! it is reported.
 //!
-//! The engine's loop awaits nothing but its select: a unit that is woken is never kept waiting by a commit of another.
+//! The engine's loop awaits only its `select!`, so one task's commit never delays another task that is ready.
 
 mod admission;
 mod attempt;

@@ -1,4 +1,4 @@
-//! A photo from its file to what is sent: read, checked, fitted and encoded on a blocking thread, under the budgets.
+//! Reads, checks, fits and encodes a photo on a blocking thread, within the memory budgets.
 
 use std::sync::Arc;
 
@@ -16,46 +16,46 @@ use crate::{
     picture::{self, Defect, LoadError, Warning},
 };
 
-/// A photo, ready to go.
+/// A photo that is ready to be sent.
 pub(super) struct Prepared {
     pub(super) load: Delivery,
     pub(super) file: PhotoFile,
     pub(super) warnings: Vec<Warning>,
-    /// Of the budget; given back with the bytes.
+    /// Share of the byte budget, released with the bytes.
     pub(super) _bytes: Option<BytePermit>,
 }
 
-/// What goes.
+/// How the photo is sent.
 pub(super) enum Delivery {
-    /// The call.
+    /// In the call itself.
     Inline(Payload),
-    /// The photo, which is to be uploaded first.
+    /// By an upload before the call.
     Upload(Vec<u8>),
 }
 
-/// The file that a photo came from; nothing, for a link.
+/// The file that a photo came from; empty for a URL.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct PhotoFile {
-    /// Of its bytes.
+    /// Digest of its bytes.
     pub(super) digest: Option<Digest>,
-    /// Of what is sent, where that is something else.
+    /// Digest of what is sent, if it differs from the file.
     pub(super) sent: Option<Digest>,
     pub(super) stamp: Option<FileStamp>,
 }
 
-/// Why a photo is not ready.
+/// Why a photo cannot be sent.
 pub(super) enum PrepareError {
-    /// It will never pass as it is.
+    /// The photo is unusable as it is.
     Defect(Defect, Option<FileStamp>),
-    /// The machine's trouble, not the photo's.
+    /// The machine failed, not the photo.
     Machine(std::io::Error),
 }
 
 impl<T: Transport, S: Store> Engine<T, S> {
-    /// Reads, checks and encodes, on a blocking thread, once the byte budget has room.
-    pub(super) async fn prepare(&self, work: &Task) -> Result<Prepared, PrepareError> {
-        let claimed = &work.claimed;
-        if let Some(uploaded) = work.uploaded.as_ref().filter(|uploaded| uploaded.is_fresh(Instant::now())) {
+    /// Reads, checks and encodes the photo on a blocking thread, once the byte budget has room.
+    pub(super) async fn prepare(&self, task: &Task) -> Result<Prepared, PrepareError> {
+        let claimed = &task.claimed;
+        if let Some(uploaded) = task.uploaded.as_ref().filter(|uploaded| uploaded.is_fresh(Instant::now())) {
             let payload = Payload::with_file(&claimed.group, &claimed.user, &uploaded.address);
             return Ok(Prepared {
                 load: Delivery::Inline(payload),
@@ -77,11 +77,12 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 });
             }
         };
-        let (budget, workbench, rules) = (Arc::clone(&self.bytes), Arc::clone(&self.workbench), self.settings.photo);
+        let (budget, decode_limiter, rules) =
+            (Arc::clone(&self.bytes), Arc::clone(&self.decode_limiter), self.settings.photo);
         let root = (!self.settings.allow_outside_root).then(|| claimed.root.clone());
         let always_upload = self.settings.always_upload;
         let runtime = tokio::runtime::Handle::current();
-        let work = move || {
+        let prepare = move || {
             let stamp = picture::stamp(&path, root.as_deref()).ok();
             let not_ready = |defect| PrepareError::Defect(defect, stamp);
             let mut bytes = runtime.block_on(budget.acquire(stamp.map_or(0, |stamp| stamp.size)));
@@ -91,7 +92,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             })?;
             let plan = original.plan(&rules).map_err(not_ready)?;
             let cost = original.cost(&plan, &rules);
-            let _at_work = (cost > 0).then(|| runtime.block_on(workbench.acquire(cost)));
+            let _decoding = (cost > 0).then(|| runtime.block_on(decode_limiter.acquire(cost)));
             let picture = original.render(&plan, &rules).map_err(not_ready)?;
             let size = picture.bytes.len() as u64;
             bytes.shrink(size);
@@ -107,43 +108,43 @@ impl<T: Transport, S: Store> Engine<T, S> {
             };
             Ok(Prepared { load, file, warnings: picture.warnings, _bytes: Some(bytes) })
         };
-        // Not more than have a thread: those that wait for one would wait in front of whoever looks up the service's name.
+        // At most as many as there are threads: photos queued for one would delay DNS lookups, which use the same pool.
         let _thread = self.preparing.acquire().await.expect("the semaphore is never closed");
-        match tokio::task::spawn_blocking(work).await {
+        match tokio::task::spawn_blocking(prepare).await {
             Ok(prepared) => {
                 if !matches!(prepared, Err(PrepareError::Machine(_))) {
-                    self.unread.broken();
+                    self.unread.reset();
                 }
                 prepared
             }
-            // A bug, and at this photo: it would come again with each try.
+            // A panic is a bug that this photo triggers; every retry would hit it again.
             Err(stopped) if stopped.is_panic() => {
-                let why = "reading it failed with an internal error; please report this".to_owned();
+                let why = "internal error while reading the photo; please report this".to_owned();
                 Err(PrepareError::Defect(Defect::Undecodable { why }, None))
             }
             Err(stopped) => Err(PrepareError::Machine(std::io::Error::other(stopped))),
         }
     }
 
-    /// The machine could not read the file now. It is tried again, then left pending: the photo is not to blame.
-    pub(super) fn retry_read(&self, mut work: Task, error: &std::io::Error) -> Next {
-        let (row, is_first) = (work.claimed.row, work.read_faults == 0);
-        work.read_faults += 1;
-        if work.read_faults < self.settings.rules.attempts {
+    /// Retries a file that the machine could not read, then leaves it pending: the photo is not at fault.
+    pub(super) fn retry_read(&self, mut task: Task, error: &std::io::Error) -> Next {
+        let (row, is_first) = (task.claimed.row, task.read_faults == 0);
+        task.read_faults += 1;
+        if task.read_faults < self.settings.rules.attempts {
             if is_first {
-                tracing::warn!(row, %error, "this machine can't read a photo now: trying again");
+                tracing::warn!(row, %error, "cannot read a photo on this machine; retrying");
             }
-            let wait = work.backoff.next(fastrand::f64());
-            return Next::Requeue(work, Instant::now() + wait);
+            let wait = task.backoff.next(fastrand::f64());
+            return Next::Requeue(task, Instant::now() + wait);
         }
-        tracing::warn!(row, %error, tries = work.read_faults, "this machine could not read a photo: it stays pending");
+        tracing::warn!(row, %error, tries = task.read_faults, "cannot read a photo on this machine; it stays pending");
         if self.unread.set_aside(error) {
             self.drain_unread();
         }
         Next::SetAside
     }
 
-    /// Photos that the machine could not read are left to the next run.
+    /// Drains if there are photos that the machine could not read; the next run tries them.
     pub(super) fn drain_unread(&self) {
         if let Some((photos, error)) = self.unread.so_far() {
             self.drain(DrainReason::Unread { photos, error });

@@ -1,4 +1,4 @@
-//! What is to be done next: items ready to go, items that wait for their time, doubts that wait for theirs.
+//! Queue of the engine: items ready to be sent, items with a due time, and pending reconciliations.
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -14,88 +14,88 @@ use super::{
 };
 use crate::{checkpoint::Claimed, domain::ItemId};
 
-/// New doubts in one run beyond which nothing new is sent until some are settled: the service is not well.
+/// Stop sending new items while a run has this many new items in doubt: the service is failing.
 const MAX_NEW_IN_DOUBT: usize = 1_000;
 
-/// How far the search for pending items has come.
+/// Phase of the scan for pending items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScanPhase {
-    /// Rows are still coming in; what has come is being sent.
+    /// Rows are still being ingested, and items are sent as they arrive.
     Streaming {
-        /// Have rows come in since the search last came to their end?
+        /// Whether rows have arrived since the scan last reached the end.
         has_more: bool,
     },
-    /// All rows are in: once more from the beginning, for what was opened again or left out.
+    /// All rows are ingested: scan once more from the start, for requeued or skipped items.
     Final,
-    /// There is nothing more.
+    /// No pending items are left.
     Exhausted,
-    /// There may be more, and it is not wanted.
+    /// No more items are wanted, although some may be pending.
     Closed,
 }
 
-/// Where a search for pending items begins.
+/// A scan for pending items.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scan {
     pub(super) after: ItemId,
-    pass: ScanPhase,
+    phase: ScanPhase,
 }
 
-/// See the module. Everything in it is bounded: by the room for units, by one claim, by [`MAX_NEW_IN_DOUBT`].
+/// The queue. Its size is bounded by the number of tasks, by one claim and by [`MAX_NEW_IN_DOUBT`].
 #[derive(Debug)]
 pub(super) struct Queue {
     ready: VecDeque<Task>,
     waiting: BinaryHeap<Timed<Task>>,
-    doubts: BinaryHeap<Timed<Reconciliation>>,
-    /// Doubts that the run began with: they do not count against [`MAX_NEW_IN_DOUBT`].
+    reconciliations: BinaryHeap<Timed<Reconciliation>>,
+    /// Reconciliations left by earlier runs, which do not count against [`MAX_NEW_IN_DOUBT`].
     leftover: usize,
-    /// Items that are in here or on their way: the search finds those that are pending, or become it, again.
+    /// Items queued or in progress, which a scan must not claim again.
     in_progress: HashSet<ItemId>,
-    /// Items let go since the search began: it may have seen them pending before that.
+    /// Items released since the scan started, which it may have read as pending before that.
     released_since_scan: HashSet<ItemId>,
     cursor: ItemId,
-    pass: ScanPhase,
+    phase: ScanPhase,
 }
 
 impl Queue {
-    /// Begins with what is in doubt from earlier runs.
-    pub(super) fn new(doubts: Vec<(Reconciliation, Instant)>) -> Self {
+    /// Queue with the reconciliations that earlier runs left.
+    pub(super) fn new(reconciliations: Vec<(Reconciliation, Instant)>) -> Self {
         Self {
             ready: VecDeque::new(),
             waiting: BinaryHeap::new(),
-            leftover: doubts.len(),
-            in_progress: doubts.iter().map(|(case, _)| case.item()).collect(),
-            doubts: doubts.into_iter().map(|(what, at)| Timed { at, what }).collect(),
+            leftover: reconciliations.len(),
+            in_progress: reconciliations.iter().map(|(case, _)| case.item()).collect(),
+            reconciliations: reconciliations.into_iter().map(|(entry, at)| Timed { at, entry }).collect(),
             released_since_scan: HashSet::new(),
             cursor: ItemId(0),
-            // Until it is known what the sources name, nothing is claimed: what they no longer name is not to go.
-            pass: ScanPhase::Streaming { has_more: false },
+            // Nothing is claimed before the sources are open: items that they no longer name must not be sent.
+            phase: ScanPhase::Streaming { has_more: false },
         }
     }
 
-    /// The next item whose time has come; those that have waited go first.
+    /// Takes the next item that is due; delayed items go first.
     pub(super) fn next_task(&mut self, now: Instant) -> Option<Task> {
         pop_due(&mut self.waiting, now)
             .or_else(|| if self.is_reconcile_backlog_full() { None } else { self.ready.pop_front() })
     }
 
-    /// The next doubt whose time has come.
+    /// Takes the next reconciliation that is due.
     pub(super) fn next_reconciliation(&mut self, now: Instant) -> Option<Reconciliation> {
-        pop_due(&mut self.doubts, now)
+        pop_due(&mut self.reconciliations, now)
     }
 
-    /// When the next item that waits is due.
+    /// Due time of the next delayed item.
     pub(super) fn task_due(&self) -> Option<Instant> {
         self.waiting.peek().map(|due| due.at)
     }
 
-    /// When the next doubt is due.
+    /// Due time of the next reconciliation.
     pub(super) fn reconciliation_due(&self) -> Option<Instant> {
-        self.doubts.peek().map(|due| due.at)
+        self.reconciliations.peek().map(|due| due.at)
     }
 
-    /// Where to search for more, if it makes sense now. One search at a time.
+    /// Starts a scan if items are needed and may exist. Only one scan may run at a time.
     pub(super) fn next_scan(&mut self) -> Option<Scan> {
-        let may_find = match self.pass {
+        let may_find = match self.phase {
             ScanPhase::Streaming { has_more } => has_more,
             ScanPhase::Final => true,
             ScanPhase::Exhausted | ScanPhase::Closed => false,
@@ -104,18 +104,18 @@ impl Queue {
             return None;
         }
         self.released_since_scan.clear();
-        Some(Scan { after: self.cursor, pass: self.pass })
+        Some(Scan { after: self.cursor, phase: self.phase })
     }
 
-    /// What a search has found.
-    pub(super) fn found(&mut self, search: Scan, claimed: Vec<Claimed>) {
-        // All rows may have come in meanwhile; then the final pass is still to begin.
-        if search.pass == self.pass {
+    /// Adds the items that a scan has claimed.
+    pub(super) fn on_claimed(&mut self, scan: Scan, claimed: Vec<Claimed>) {
+        // If ingestion ended during this scan, the final scan has yet to start.
+        if scan.phase == self.phase {
             match claimed.last() {
                 Some(last) => self.cursor = last.item,
-                None => match self.pass {
-                    ScanPhase::Streaming { .. } => self.pass = ScanPhase::Streaming { has_more: false },
-                    ScanPhase::Final => self.pass = ScanPhase::Exhausted,
+                None => match self.phase {
+                    ScanPhase::Streaming { .. } => self.phase = ScanPhase::Streaming { has_more: false },
+                    ScanPhase::Final => self.phase = ScanPhase::Exhausted,
                     ScanPhase::Exhausted | ScanPhase::Closed => {}
                 },
             }
@@ -130,77 +130,77 @@ impl Queue {
         }
     }
 
-    /// Nothing new is wanted; what has been begun goes on to its end.
+    /// Drops items that are not started; started ones continue.
     pub(super) fn close(&mut self) {
-        self.pass = ScanPhase::Closed;
+        self.phase = ScanPhase::Closed;
         self.ready.clear();
     }
 
-    /// Has it been closed?
+    /// Whether the queue is closed.
     pub(super) fn is_closed(&self) -> bool {
-        self.pass == ScanPhase::Closed
+        self.phase == ScanPhase::Closed
     }
 
-    /// Rows have come in.
+    /// Updates the scan phase after a batch of rows.
     pub(super) fn on_ingest_progress(&mut self, progress: &IngestProgress) {
-        if let ScanPhase::Streaming { .. } = self.pass {
+        if let ScanPhase::Streaming { .. } = self.phase {
             if progress.is_done {
-                (self.pass, self.cursor) = (ScanPhase::Final, ItemId(0));
+                (self.phase, self.cursor) = (ScanPhase::Final, ItemId(0));
             } else {
-                self.pass = ScanPhase::Streaming { has_more: true };
+                self.phase = ScanPhase::Streaming { has_more: true };
             }
         }
     }
 
-    /// An item is not in here any more.
+    /// Removes an item from those in progress.
     pub(super) fn release(&mut self, item: ItemId) {
         self.in_progress.remove(&item);
         self.released_since_scan.insert(item);
     }
 
-    /// An item is not to be taken again in this run, although it is pending.
+    /// Excludes a pending item for the rest of the run.
     pub(super) fn set_aside(&mut self, item: ItemId) {
         self.in_progress.insert(item);
     }
 
-    /// An item is to be sent when its time comes.
-    pub(super) fn wait(&mut self, work: Task, at: Instant) {
-        self.in_progress.insert(work.claimed.item);
-        self.waiting.push(Timed { at, what: work });
+    /// Schedules an item to be sent.
+    pub(super) fn schedule_task(&mut self, task: Task, at: Instant) {
+        self.in_progress.insert(task.claimed.item);
+        self.waiting.push(Timed { at, entry: task });
     }
 
-    /// The service is to be asked when the time comes.
-    pub(super) fn ask(&mut self, case: Reconciliation, at: Instant) {
+    /// Schedules a reconciliation.
+    pub(super) fn schedule_reconciliation(&mut self, case: Reconciliation, at: Instant) {
         self.in_progress.insert(case.item());
-        self.doubts.push(Timed { at, what: case });
+        self.reconciliations.push(Timed { at, entry: case });
     }
 
-    /// What became of a doubt.
+    /// Applies the next step of a reconciliation.
     pub(super) fn on_reconcile_step(&mut self, item: ItemId, end: ReconcileStep) {
         self.release(item);
         match end {
             ReconcileStep::Settled | ReconcileStep::Left => {}
-            ReconcileStep::AskAgain(case, at) => self.ask(case, at),
-            ReconcileStep::Resend(work, at) => self.wait(work, at),
+            ReconcileStep::AskAgain(case, at) => self.schedule_reconciliation(case, at),
+            ReconcileStep::Resend(task, at) => self.schedule_task(task, at),
         }
     }
 
-    /// Is there nothing left to wait for?
+    /// Whether nothing is left to do.
     pub(super) fn is_over(&self) -> bool {
-        let is_searched = matches!(self.pass, ScanPhase::Exhausted | ScanPhase::Closed);
-        is_searched && self.ready.is_empty() && self.waiting.is_empty() && self.doubts.is_empty()
+        let is_scanned = matches!(self.phase, ScanPhase::Exhausted | ScanPhase::Closed);
+        is_scanned && self.ready.is_empty() && self.waiting.is_empty() && self.reconciliations.is_empty()
     }
 
     fn is_reconcile_backlog_full(&self) -> bool {
-        self.doubts.len() >= self.leftover + MAX_NEW_IN_DOUBT
+        self.reconciliations.len() >= self.leftover + MAX_NEW_IN_DOUBT
     }
 }
 
-/// Something that waits for its time; the earliest is the greatest, for the heap.
+/// An entry with a due time. The earliest is the greatest, because the heap is a max-heap.
 #[derive(Debug)]
 struct Timed<W> {
     at: Instant,
-    what: W,
+    entry: W,
 }
 
 impl<W> PartialEq for Timed<W> {
@@ -224,7 +224,7 @@ impl<W> Ord for Timed<W> {
 }
 
 fn pop_due<W>(heap: &mut BinaryHeap<Timed<W>>, now: Instant) -> Option<W> {
-    if heap.peek()?.at <= now { heap.pop().map(|due| due.what) } else { None }
+    if heap.peek()?.at <= now { heap.pop().map(|due| due.entry) } else { None }
 }
 
 #[cfg(test)]
@@ -249,9 +249,9 @@ mod tests {
         }
     }
 
-    /// The sources have been opened, and rows are coming in.
-    fn begun(doubts: Vec<(Reconciliation, Instant)>) -> Queue {
-        let mut queue = Queue::new(doubts);
+    /// A queue whose sources are open.
+    fn streaming(reconciliations: Vec<(Reconciliation, Instant)>) -> Queue {
+        let mut queue = Queue::new(reconciliations);
         queue.on_ingest_progress(&IngestProgress::default());
         queue
     }
@@ -261,80 +261,80 @@ mod tests {
     }
 
     fn take(queue: &mut Queue) -> Vec<i64> {
-        std::iter::from_fn(|| queue.next_task(Instant::now())).map(|work| work.claimed.item.0).collect()
+        std::iter::from_fn(|| queue.next_task(Instant::now())).map(|task| task.claimed.item.0).collect()
     }
 
     #[test]
     fn nothing_is_claimed_before_sources_are_open() {
         assert!(Queue::new(Vec::new()).next_scan().is_none());
-        assert!(begun(Vec::new()).next_scan().is_some());
+        assert!(streaming(Vec::new()).next_scan().is_some());
     }
 
     #[test]
     fn item_in_progress_is_not_claimed_twice() {
-        let mut queue = begun(Vec::new());
-        let search = queue.next_scan().unwrap();
-        queue.found(search, vec![claimed(1), claimed(2)]);
+        let mut queue = streaming(Vec::new());
+        let scan = queue.next_scan().unwrap();
+        queue.on_claimed(scan, vec![claimed(1), claimed(2)]);
         assert_eq!(take(&mut queue), [1, 2]);
         queue.on_ingest_progress(&all_in());
         let again = queue.next_scan().unwrap();
-        assert_eq!(again.after, ItemId(0), "the final pass begins at the beginning");
-        queue.found(again, vec![claimed(1), claimed(2), claimed(3)]);
+        assert_eq!(again.after, ItemId(0), "the final scan starts from the beginning");
+        queue.on_claimed(again, vec![claimed(1), claimed(2), claimed(3)]);
         assert_eq!(take(&mut queue), [3]);
     }
 
     #[test]
     fn item_finished_during_scan_is_not_claimed_again() {
-        let mut queue = begun(Vec::new());
-        let search = queue.next_scan().unwrap();
-        queue.found(search, vec![claimed(1)]);
+        let mut queue = streaming(Vec::new());
+        let scan = queue.next_scan().unwrap();
+        queue.on_claimed(scan, vec![claimed(1)]);
         assert_eq!(take(&mut queue), [1]);
         queue.on_ingest_progress(&all_in());
-        let search = queue.next_scan().unwrap();
-        // The search has seen it pending; then its outcome was stored.
+        let scan = queue.next_scan().unwrap();
+        // The scan has read the item as pending; then its outcome was stored.
         queue.release(ItemId(1));
-        queue.found(search, vec![claimed(1)]);
+        queue.on_claimed(scan, vec![claimed(1)]);
         assert_eq!(take(&mut queue), [0_i64; 0]);
     }
 
     #[test]
     fn item_that_is_set_aside_is_not_taken_again() {
-        let mut queue = begun(Vec::new());
-        let search = queue.next_scan().unwrap();
-        queue.found(search, vec![claimed(1)]);
+        let mut queue = streaming(Vec::new());
+        let scan = queue.next_scan().unwrap();
+        queue.on_claimed(scan, vec![claimed(1)]);
         assert_eq!(take(&mut queue), [1]);
         queue.release(ItemId(1));
         queue.set_aside(ItemId(1));
         queue.on_ingest_progress(&all_in());
-        let search = queue.next_scan().unwrap();
-        queue.found(search, vec![claimed(1)]);
+        let scan = queue.next_scan().unwrap();
+        queue.on_claimed(scan, vec![claimed(1)]);
         assert_eq!(take(&mut queue), [0_i64; 0]);
-        let search = queue.next_scan().unwrap();
-        queue.found(search, Vec::new());
+        let scan = queue.next_scan().unwrap();
+        queue.on_claimed(scan, Vec::new());
         assert!(queue.is_over());
     }
 
     #[test]
     fn resent_in_doubt_item_is_not_claimed_by_a_scan() {
         let doubt = Reconciliation::InDoubt(InDoubtItem::new(Task::new(claimed(1)), "Timeout".into()));
-        let mut queue = begun(vec![(doubt, Instant::now())]);
+        let mut queue = streaming(vec![(doubt, Instant::now())]);
         queue.next_reconciliation(Instant::now()).unwrap();
-        let search = queue.next_scan().unwrap();
-        // Found to be absent, and pending on disk; the search sees that before we hear of it.
-        queue.found(search, vec![claimed(1)]);
+        let scan = queue.next_scan().unwrap();
+        // The item is absent and pending on disk; the scan reads that before the step arrives.
+        queue.on_claimed(scan, vec![claimed(1)]);
         queue.on_reconcile_step(ItemId(1), ReconcileStep::Resend(Task::new(claimed(1)), Instant::now()));
         assert_eq!(take(&mut queue), [1]);
     }
 
     #[test]
     fn early_scan_does_not_end_final_scan() {
-        let mut queue = begun(Vec::new());
+        let mut queue = streaming(Vec::new());
         let early = queue.next_scan().unwrap();
         queue.on_ingest_progress(&all_in());
-        queue.found(early, Vec::new());
+        queue.on_claimed(early, Vec::new());
         assert!(!queue.is_over());
         let last = queue.next_scan().unwrap();
-        queue.found(last, Vec::new());
+        queue.on_claimed(last, Vec::new());
         assert!(queue.is_over());
     }
 }

@@ -1,7 +1,7 @@
-//! Settles what is in doubt, by asking the service for the record (reference, reliability.md 4.6).
+//! Reconciles items in doubt by querying their records (reference, reliability.md 4.6).
 //!
-//! A late execution can come after our question, so "absent" must be heard twice, `--settle` apart, before anything is
-//! sent again. A question that is not answered settles nothing and uses nothing up.
+//! The service may execute a call after our query, so an item is sent again only after two "absent" answers, `--settle`
+//! apart. A query without an answer settles nothing and counts as nothing.
 
 use std::{sync::PoisonError, time::Duration};
 
@@ -13,75 +13,75 @@ use super::{
     replace::{Replacement, records},
 };
 use crate::{
-    api::{FaceRecord, Lookup, LookupPages, Transport},
+    api::{FaceRecord, GroupLookup, Lookup, LookupPages, Transport},
     checkpoint::{Claimed, OutcomeRecord, Store, StoreError},
     domain::{ConfirmedBy, DrainReason, ErrorCode, FaceGroupCode, ItemId, ItemState, Outcome},
     pace::{Backoff, InDoubtPolicy},
 };
 
-/// A record older than our intent by more than this is not ours (contract.md): clocks differ, and the gateway itself
-/// tolerates 15 minutes. A clock that is further off is refused by it, then corrected, and the intent is made anew.
-const CLOCKS_MAY_DIFFER: Duration = Duration::from_secs(15 * 60);
-/// The code of an id of which the service has more than one record.
+/// A record older than our intent by more than this is not ours (contract.md). Clocks differ, and the gateway tolerates
+/// 15 minutes; it refuses a larger skew, which is then corrected and the intent made again.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(15 * 60);
+/// Code for an id with more than one record.
 const SEVERAL_RECORDS: &str = "SeveralRecords";
 
-/// Something that the service is to be asked about.
+/// An open question to the service.
 #[derive(Debug)]
 pub(super) enum Reconciliation {
-    /// Was it enrolled?
+    /// Whether an item in doubt was enrolled.
     InDoubt(InDoubtItem),
-    /// Is the new record there, and are the old ones gone?
+    /// Whether the new record is visible and the old ones are deleted.
     Replacement(Replacement),
 }
 
 impl Reconciliation {
     pub(super) fn item(&self) -> ItemId {
         match self {
-            Self::InDoubt(doubt) => doubt.work.claimed.item,
+            Self::InDoubt(doubt) => doubt.task.claimed.item,
             Self::Replacement(replacement) => replacement.item(),
         }
     }
 }
 
-/// An item in doubt, and how far the asking has come.
+/// An item in doubt and the state of its reconciliation.
 #[derive(Debug)]
 pub(super) struct InDoubtItem {
-    work: Task,
-    /// Of the fault that raised it.
+    task: Task,
+    /// Code of the failure that put it in doubt.
     code: ErrorCode,
-    /// Has "absent" been heard once?
+    /// Whether "absent" has been answered once.
     was_absent: bool,
-    /// Does an earlier process owe it? Then sending it again is no retry of this run's.
+    /// Whether an earlier run left it in doubt. Sending it again is then no retry of this run.
     is_leftover: bool,
     backoff: Backoff,
 }
 
-/// Where a case goes from here.
+/// The next step of a reconciliation.
 pub(super) enum ReconcileStep {
-    /// Nowhere: it is settled.
+    /// Nothing: it is settled.
     Settled,
-    /// To be asked again.
+    /// Query again at this time.
     AskAgain(Reconciliation, Instant),
-    /// Absent: to be sent again, then.
+    /// Send the item again at this time: it is absent.
     Resend(Task, Instant),
-    /// The run drains: it stays in doubt.
+    /// Leave it to the next run.
     Left,
 }
 
 impl InDoubtItem {
-    /// Raised in this run.
-    pub(super) fn new(work: Task, code: ErrorCode) -> Self {
-        Self { work, code, was_absent: false, is_leftover: false, backoff: Backoff::default() }
+    /// Item put in doubt by this run.
+    pub(super) fn new(task: Task, code: ErrorCode) -> Self {
+        Self { task, code, was_absent: false, is_leftover: false, backoff: Backoff::default() }
     }
 
-    /// Left over from an earlier run.
-    pub(super) fn leftover(work: Task, code: ErrorCode) -> Self {
-        Self { is_leftover: true, ..Self::new(work, code) }
+    /// Item left in doubt by an earlier run.
+    pub(super) fn leftover(task: Task, code: ErrorCode) -> Self {
+        Self { is_leftover: true, ..Self::new(task, code) }
     }
 }
 
 impl<T: Transport, S: Store> Engine<T, S> {
-    /// When a case that has just come up is to be looked at. None: never, in this run.
+    /// Time of the first query for an item in doubt. `None` if this run makes none.
     pub(super) fn schedule(&self, case: &mut InDoubtItem, now: Instant) -> Option<Instant> {
         match self.settings.in_doubt {
             InDoubtPolicy::Reconcile => Some(now + self.settings.settle),
@@ -90,15 +90,15 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    /// Asks about it.
-    pub(super) async fn look_at(&self, case: Reconciliation) -> Result<ReconcileStep, StoreError> {
+    /// Takes the next step of a reconciliation.
+    pub(super) async fn reconcile(&self, case: Reconciliation) -> Result<ReconcileStep, StoreError> {
         match case {
             Reconciliation::InDoubt(doubt) => self.query_record(doubt).await,
             Reconciliation::Replacement(replacement) => self.clean_up(replacement).await,
         }
     }
 
-    /// QueryFaceRecord, each page in its turn. None: the run drains.
+    /// Queries all pages of the records of an id. `None` if the run is draining.
     pub(super) async fn query(&self, claimed: &Claimed) -> Option<Lookup> {
         let mut pages = LookupPages::default();
         loop {
@@ -124,7 +124,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             match &lookup {
                 Some(Lookup::Unanswered(fault)) => self.guard_proxy(fault, now),
                 None | Some(Lookup::Present { .. } | Lookup::Absent | Lookup::Throttled { .. } | Lookup::Fatal(_)) => {
-                    self.proxy_failures.worked();
+                    self.proxy_failures.on_success();
                 }
             }
             match &lookup {
@@ -143,7 +143,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    /// A service that answers no query for too long is away: asking is given up, and nothing is lost by it.
+    /// Stops the run if no query is answered for too long. Items stay in doubt, so nothing is lost.
     fn note_query(&self, is_unanswered: bool, now: Instant) {
         let mut since = self.query_outage_since.lock().unwrap_or_else(PoisonError::into_inner);
         if !is_unanswered {
@@ -156,20 +156,20 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    /// Asks, or does without asking where that is the policy.
+    /// Reconciles an item in doubt by a query, or as the policy says without one.
     async fn query_record(&self, mut case: InDoubtItem) -> Result<ReconcileStep, StoreError> {
         match self.settings.in_doubt {
             InDoubtPolicy::Reconcile => {}
-            InDoubtPolicy::Retry if case.work.claimed.attempts < self.settings.rules.attempts => {
+            InDoubtPolicy::Retry if case.task.claimed.attempts < self.settings.rules.attempts => {
                 return self.resend(case).await;
             }
-            // The last attempt may have been executed: that is not `failed`.
+            // The last attempt may have been executed, so the item is not `failed`.
             InDoubtPolicy::Retry | InDoubtPolicy::Hold => return Ok(ReconcileStep::Left),
         }
-        let Some(lookup) = self.query(&case.work.claimed).await else { return Ok(ReconcileStep::Left) };
+        let Some(lookup) = self.query(&case.task.claimed).await else { return Ok(ReconcileStep::Left) };
         crate::crash::point("query.after");
-        // What was there before is no answer to what became of the request.
-        let replaced = records(&case.work.claimed);
+        // Records from before the call do not show whether it was executed.
+        let replaced = records(&case.task.claimed);
         let lookup = match lookup {
             Lookup::Present { records } => {
                 let new: Vec<FaceRecord> =
@@ -180,26 +180,26 @@ impl<T: Transport, S: Store> Engine<T, S> {
         };
         match lookup {
             Lookup::Present { records } => {
-                let outcome = found(&records, case.work.claimed.intent_ms);
-                self.settle_doubt(&case, outcome).await?;
-                Ok(self.after_enrolment(case.work.claimed))
+                let outcome = outcome_of_records(&records, case.task.claimed.intent_ms);
+                self.settle_in_doubt(&case, outcome).await?;
+                Ok(self.after_enrolment(case.task.claimed))
             }
             Lookup::Absent if !case.was_absent => {
                 case.was_absent = true;
                 Ok(ReconcileStep::AskAgain(Reconciliation::InDoubt(case), Instant::now() + self.settings.settle))
             }
             Lookup::Absent => {
-                if case.work.claimed.attempts < self.settings.rules.attempts {
+                if case.task.claimed.attempts < self.settings.rules.attempts {
                     return self.resend(case).await;
                 }
                 let outcome =
-                    self.settings.rules.after_confirmed_absence(case.work.claimed.attempts, case.code.clone());
-                self.settle_doubt(&case, outcome).await?;
+                    self.settings.rules.after_confirmed_absence(case.task.claimed.attempts, case.code.clone());
+                self.settle_in_doubt(&case, outcome).await?;
                 Ok(ReconcileStep::Settled)
             }
             Lookup::Throttled { .. } => Ok(self.requeue_query(case)),
             Lookup::Unanswered(fault) => {
-                tracing::debug!(fault = fault.message, "a query was not answered");
+                tracing::debug!(fault = fault.message, "query not answered");
                 Ok(self.requeue_query(case))
             }
             Lookup::Fatal(fatal) => {
@@ -209,7 +209,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    /// Someone is enrolled: what the new record replaces is to go.
+    /// Goes on to delete the records that an enrolled item replaces.
     fn after_enrolment(&self, claimed: Claimed) -> ReconcileStep {
         match Replacement::of(claimed) {
             None => ReconcileStep::Settled,
@@ -217,13 +217,13 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    /// `--precheck`: what the service has already is adopted, and not sent. Ok: it has nothing of this id.
-    pub(super) async fn adopt(&self, work: Task) -> Result<Result<Task, Next>, StoreError> {
-        let Some(lookup) = self.query(&work.claimed).await else { return Ok(Err(Next::Cancelled)) };
+    /// `--precheck`: marks an item as enrolled if the service already has its id. `Ok` if the id is absent.
+    pub(super) async fn adopt(&self, task: Task) -> Result<Result<Task, Next>, StoreError> {
+        let Some(lookup) = self.query(&task.claimed).await else { return Ok(Err(Next::Cancelled)) };
         Ok(match lookup {
-            Lookup::Absent => Ok(work),
+            Lookup::Absent => Ok(task),
             Lookup::Present { .. } => {
-                let item = work.claimed.item;
+                let item = task.claimed.item;
                 let outcome = Outcome::Enrolled {
                     confirmed_by: ConfirmedBy::Query,
                     quality: None,
@@ -234,10 +234,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 self.settle(OutcomeRecord::new(item, ItemState::Pending, outcome)).await?;
                 Err(Next::Done)
             }
-            Lookup::Throttled { .. } => Err(self.requeue(work)),
+            Lookup::Throttled { .. } => Err(self.requeue(task)),
             Lookup::Unanswered(fault) => {
-                tracing::debug!(fault = fault.message, "a query was not answered");
-                Err(self.requeue(work))
+                tracing::debug!(fault = fault.message, "query not answered");
+                Err(self.requeue(task))
             }
             Lookup::Fatal(fatal) => {
                 self.drain(DrainReason::Fatal(fatal));
@@ -252,19 +252,19 @@ impl<T: Transport, S: Store> Engine<T, S> {
     }
 
     async fn resend(&self, case: InDoubtItem) -> Result<ReconcileStep, StoreError> {
-        self.settle_doubt(&case, Outcome::Requeue { counts: true }).await?;
+        self.settle_in_doubt(&case, Outcome::Requeue { counts: true }).await?;
         let wait = if case.is_leftover { Duration::ZERO } else { self.retry_wait() };
-        Ok(ReconcileStep::Resend(case.work, Instant::now() + wait))
+        Ok(ReconcileStep::Resend(case.task, Instant::now() + wait))
     }
 
-    async fn settle_doubt(&self, case: &InDoubtItem, outcome: Outcome) -> Result<(), StoreError> {
-        if case.work.is_counted && matches!(outcome, Outcome::Enrolled { .. }) {
+    async fn settle_in_doubt(&self, case: &InDoubtItem, outcome: Outcome) -> Result<(), StoreError> {
+        if case.task.is_counted && matches!(outcome, Outcome::Enrolled { .. }) {
             self.stats.sent_is_enrolled();
         }
-        self.settle(OutcomeRecord::new(case.work.claimed.item, ItemState::InDoubt, outcome)).await
+        self.settle(OutcomeRecord::new(case.task.claimed.item, ItemState::InDoubt, outcome)).await
     }
 
-    /// Is it this group that the service does not know? ReplacementLookup once a minute at most; no answer is no.
+    /// Whether the service does not know this group. Asks at most once a minute; without an answer, false.
     pub(super) async fn is_group_missing(&self, group: &FaceGroupCode) -> bool {
         if self.groups.is_known(group, Instant::now()) {
             return false;
@@ -272,21 +272,19 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let Ok(permit) = self.query_gate.permit().await else { return false };
         self.stats.queried();
         match self.client.query_face_group(permit, group).await {
-            crate::api::GroupLookup::Missing => true,
-            crate::api::GroupLookup::Exists => {
+            GroupLookup::Missing => true,
+            GroupLookup::Exists => {
                 self.groups.exists(group, Instant::now());
                 false
             }
-            crate::api::GroupLookup::Throttled { .. }
-            | crate::api::GroupLookup::Unanswered(_)
-            | crate::api::GroupLookup::Fatal(_) => false,
+            GroupLookup::Throttled { .. } | GroupLookup::Unanswered(_) | GroupLookup::Fatal(_) => false,
         }
     }
 }
 
-/// The record is there. Is it ours?
-fn found(records: &[FaceRecord], intent_ms: Option<i64>) -> Outcome {
-    let horizon = intent_ms.map_or(i64::MIN, |ms| ms - CLOCKS_MAY_DIFFER.as_millis() as i64);
+/// Outcome for an item whose records were found, which may be older than our intent.
+fn outcome_of_records(records: &[FaceRecord], intent_ms: Option<i64>) -> Outcome {
+    let horizon = intent_ms.map_or(i64::MIN, |ms| ms - MAX_CLOCK_SKEW.as_millis() as i64);
     let is_ours = |record: &FaceRecord| record.created.is_none_or(|created| created.as_millisecond() >= horizon);
     let (code, message) = if !records.iter().any(is_ours) {
         let text = "the service had this id in this group before our first attempt; its photo may be another one";
@@ -310,7 +308,7 @@ mod tests {
 
     fn code(records: &[FaceRecord]) -> Option<String> {
         let intent: jiff::Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
-        match found(records, Some(intent.as_millisecond())) {
+        match outcome_of_records(records, Some(intent.as_millisecond())) {
             Outcome::Enrolled { code, confirmed_by: ConfirmedBy::Query, .. } => code.map(|code| code.0),
             other => panic!("{other:?}"),
         }

@@ -1,8 +1,8 @@
-//! Another photo of someone who is enrolled takes the old one's place (`--on-change replace`).
+//! Replaces the records of an enrolled person with one for the new photo (`--on-change replace`).
 //!
-//! The order must not be swapped: the old records' numbers are read and on disk before the new photo is sent; the new
-//! record is seen before an old one is removed; each removal is on disk before it is sent, and names a record by its
-//! number. Killed in between, there may be two records of one person for a while, and never none.
+//! The order must not be swapped: the ids of the old records are committed before the new photo is sent; the new
+//! record is visible before an old one is deleted; each deletion is committed before it is sent, and names a record by
+//! its id. After a kill in between, a person may have two records for a while, and never none.
 
 use std::time::Duration;
 
@@ -20,17 +20,17 @@ use crate::{
     pace::Backoff,
 };
 
-/// How long to leave the service with a removal before it is asked what is there.
-const REMOVAL_SETTLES: Duration = Duration::from_millis(500);
+/// Wait between a deletion and the query that checks it.
+const DELETE_SETTLE: Duration = Duration::from_millis(500);
 
-/// Someone who is enrolled anew, and whose old records are still to be removed.
+/// A person enrolled with a new photo whose old records still have to be deleted.
 #[derive(Debug)]
 pub(super) struct Replacement {
     claimed: Claimed,
-    /// Looks that did not show the new record.
+    /// Queries that did not show the new record.
     unseen: u32,
-    /// Removals, and looks that were not answered.
-    tries: u32,
+    /// Deletions and queries that failed.
+    failures: u32,
     backoff: Backoff,
 }
 
@@ -40,24 +40,24 @@ impl Replacement {
     }
 }
 
-/// What a question before the sending has shown.
+/// Result of the query for the records to replace.
 pub(super) enum ReplacementLookup {
-    /// It may be sent: this is what it replaces.
+    /// The records are known, and the item may be sent.
     Known(Task),
-    /// To be asked later.
+    /// The query has to be repeated later.
     Later(Task),
-    /// The run drains.
+    /// The run is draining.
     Left,
 }
 
 impl Replacement {
-    /// None: it replaces nothing.
+    /// `None` if the item replaces nothing.
     pub(super) fn of(claimed: Claimed) -> Option<Self> {
         match &claimed.replaces {
             None => None,
             Some(Supersedes::Records(records)) if records.is_empty() => None,
             Some(Supersedes::Records(_) | Supersedes::Unknown) => {
-                Some(Self { claimed, unseen: 0, tries: 0, backoff: Backoff::default() })
+                Some(Self { claimed, unseen: 0, failures: 0, backoff: Backoff::default() })
             }
         }
     }
@@ -76,31 +76,31 @@ pub(super) fn records(claimed: &Claimed) -> &[i64] {
 }
 
 impl<T: Transport, S: Store> Engine<T, S> {
-    /// What a new photo is to replace, on disk, before the photo is sent.
-    pub(super) async fn find_superseded_records(&self, mut work: Task) -> Result<ReplacementLookup, StoreError> {
-        let lookup = match self.query(&work.claimed).await {
+    /// Finds the records that the item replaces and commits their ids, before its photo is sent.
+    pub(super) async fn find_superseded_records(&self, mut task: Task) -> Result<ReplacementLookup, StoreError> {
+        let lookup = match self.query(&task.claimed).await {
             Some(lookup) => lookup,
             None => return Ok(ReplacementLookup::Left),
         };
         let records: Vec<i64> = match lookup {
             Lookup::Present { records } => records.iter().map(|record| record.id).collect(),
             Lookup::Absent => Vec::new(),
-            Lookup::Throttled { .. } => return Ok(ReplacementLookup::Later(work)),
+            Lookup::Throttled { .. } => return Ok(ReplacementLookup::Later(task)),
             Lookup::Unanswered(fault) => {
-                tracing::debug!(fault = fault.message, "a query was not answered");
-                return Ok(ReplacementLookup::Later(work));
+                tracing::debug!(fault = fault.message, "query not answered");
+                return Ok(ReplacementLookup::Later(task));
             }
             Lookup::Fatal(fatal) => {
                 self.drain(DrainReason::Fatal(fatal));
                 return Ok(ReplacementLookup::Left);
             }
         };
-        self.checkpoint.record_superseded(work.claimed.item, records.clone()).await?;
-        work.claimed.replaces = Some(Supersedes::Records(records));
-        Ok(ReplacementLookup::Known(work))
+        self.checkpoint.record_superseded(task.claimed.item, records.clone()).await?;
+        task.claimed.replaces = Some(Supersedes::Records(records));
+        Ok(ReplacementLookup::Known(task))
     }
 
-    /// Asks what is there, and removes what is to go.
+    /// Queries the records and deletes one of the replaced ones.
     pub(super) async fn clean_up(&self, mut replacement: Replacement) -> Result<ReconcileStep, StoreError> {
         let Some(lookup) = self.query(&replacement.claimed).await else { return Ok(ReconcileStep::Left) };
         let found = match lookup {
@@ -124,11 +124,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 self.checkpoint.finish_delete(replacement.claimed.item).await?;
                 Ok(ReconcileStep::Settled)
             }
-            Some(record) => self.remove(replacement, record).await,
+            Some(record) => self.delete(replacement, record).await,
         }
     }
 
-    /// The new record is not there, or not yet; then nothing is removed. "Absent" is heard twice, as of any doubt.
+    /// Deletes nothing while the new record is not visible. As for any item in doubt, "absent" has to be answered twice.
     fn wait_until_visible(&self, replacement: Replacement) -> ReconcileStep {
         if replacement.unseen < 2 {
             return ReconcileStep::AskAgain(
@@ -138,12 +138,12 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
         tracing::warn!(
             row = replacement.claimed.row,
-            "the new photo is enrolled, but the service shows no new record: the old one is kept, and looked at again by the next run"
+            "the new photo is enrolled, but the service shows no new record: keeping the old one; the next run checks again"
         );
         ReconcileStep::Left
     }
 
-    async fn remove(&self, mut replacement: Replacement, record: i64) -> Result<ReconcileStep, StoreError> {
+    async fn delete(&self, mut replacement: Replacement, record: i64) -> Result<ReconcileStep, StoreError> {
         let permit = tokio::select! {
             biased;
             () = self.stop.draining() => return Ok(ReconcileStep::Left),
@@ -162,10 +162,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
         match removed {
             Removed::Done => {
                 self.delete_gate.observe(false, Instant::now());
-                replacement.tries = 0;
+                replacement.failures = 0;
                 Ok(ReconcileStep::AskAgain(
                     Reconciliation::Replacement(replacement),
-                    Instant::now() + REMOVAL_SETTLES.min(self.settings.settle),
+                    Instant::now() + DELETE_SETTLE.min(self.settings.settle),
                 ))
             }
             Removed::Throttled { retry_after } => {
@@ -184,15 +184,15 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    /// A throttle uses nothing up; faults do, and then the rest is the next run's.
+    /// Tries again later. Throttling is not counted; after too many failures the next run continues.
     fn requeue_cleanup(&self, mut replacement: Replacement, fault: Option<&CallFailure>) -> ReconcileStep {
         if let Some(fault) = fault {
-            replacement.tries += 1;
-            if replacement.tries >= self.settings.rules.attempts {
+            replacement.failures += 1;
+            if replacement.failures >= self.settings.rules.attempts {
                 tracing::warn!(
                     row = replacement.claimed.row,
                     fault = fault.message,
-                    "the old record could not be removed: it is left to the next run"
+                    "cannot delete the old record; the next run tries again"
                 );
                 return ReconcileStep::Left;
             }

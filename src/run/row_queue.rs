@@ -1,8 +1,8 @@
 //! Hands rows from the thread that reads a source to the thread that commits them.
 //!
-//! What is held (it waits here, or was taken and is not released yet) is bounded by rows and by bytes: a fast source waits
-//! for the checkpoint. The committing side never waits for the reading side for longer than it says: a read from a silent
-//! pipe or a dead file server may never return.
+//! Rows are held while they wait here and, once taken, until they are released. Held rows and bytes are bounded, so a fast
+//! source waits for the checkpoint. The committing side waits with a timeout: a read from a silent pipe or a dead file
+//! server may never return.
 
 use std::{
     collections::VecDeque,
@@ -11,50 +11,50 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Most bytes that are held. A row that is larger is held alone.
+/// Most bytes held at once. A larger row is held alone.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
-/// A batch is taken at the latest this long after its first row came.
+/// Longest wait for a full batch after its first row.
 const MAX_BATCH_DELAY: Duration = Duration::from_millis(20);
 
-/// See the module.
+/// The queue between the two threads.
 pub(super) struct RowQueue<T, E> {
     state: Mutex<State<T, E>>,
-    /// Told when as many rows wait as the taker asked for, or no more can come.
+    /// Notified when enough rows wait for the taker, or no more can come.
     filled: Condvar,
-    /// Told when there is room again, or no more rows are wanted.
+    /// Notified when there is room again, or no more rows are wanted.
     emptied: Condvar,
 }
 
 struct State<T, E> {
     rows: VecDeque<Weighed<T>>,
-    /// Of those that wait, and those that were taken and not released.
+    /// Rows that wait, and rows that are taken but not released.
     held_rows: usize,
     held_bytes: usize,
     max_rows: usize,
-    /// How the source ended.
+    /// Result of the source once it has ended.
     end: Option<Result<(), E>>,
     is_closed: bool,
-    /// How many rows the taker waits for; none: it does not wait.
+    /// Number of rows that the taker waits for. `None` if it does not wait.
     wanted: Option<usize>,
     is_pusher_waiting: bool,
 }
 
-/// A row, and about how many bytes it takes.
+/// A row and its approximate size in bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Weighed<T> {
     pub(super) row: T,
     pub(super) bytes: usize,
 }
 
-/// What has come.
+/// Result of [`RowQueue::take`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken<T, E> {
-    /// Rows, in their order. Each is to be released.
+    /// Rows in order. Each has to be released.
     Rows(Vec<Weighed<T>>),
-    /// Nothing, for as long as was waited.
+    /// No row within the timeout.
     Nothing,
-    /// The source has ended, and all its rows have been taken.
-    Next(Result<(), E>),
+    /// The source has ended, and all its rows are taken.
+    End(Result<(), E>),
 }
 
 impl<T, E> RowQueue<T, E> {
@@ -72,7 +72,7 @@ impl<T, E> RowQueue<T, E> {
         Self { state: Mutex::new(state), filled: Condvar::new(), emptied: Condvar::new() }
     }
 
-    /// Waits for room. False: no more rows are wanted.
+    /// Waits for room and adds a row. Returns false if no more rows are wanted.
     pub(super) fn push(&self, row: T, bytes: usize) -> bool {
         let mut state = self.lock();
         while !state.is_closed && state.is_full(bytes) {
@@ -94,37 +94,37 @@ impl<T, E> RowQueue<T, E> {
         true
     }
 
-    /// No more rows come.
+    /// Marks the end of the source.
     pub(super) fn end(&self, end: Result<(), E>) {
         self.lock().end = Some(end);
         self.filled.notify_one();
     }
 
-    /// No more rows are wanted.
+    /// Refuses further rows.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.emptied.notify_one();
     }
 
-    /// At most `most` rows. Waits at most `patience` for the first one, and then a moment for `enough` of them.
-    pub(super) fn take(&self, enough: usize, most: usize, patience: Duration) -> Taken<T, E> {
+    /// Takes at most `most` rows. Waits up to `timeout` for the first one, then [`MAX_BATCH_DELAY`] for `enough` of them.
+    pub(super) fn take(&self, enough: usize, most: usize, timeout: Duration) -> Taken<T, E> {
         let mut state = self.lock();
         if state.max_rows < most {
             state.max_rows = most;
             self.make_room(&mut state);
         }
-        state = self.wait_for(state, 1, patience);
+        state = self.wait_for(state, 1, timeout);
         if !state.rows.is_empty() {
             state = self.wait_for(state, enough, MAX_BATCH_DELAY);
         }
         if state.rows.is_empty() {
-            return state.end.take().map_or(Taken::Nothing, Taken::Next);
+            return state.end.take().map_or(Taken::Nothing, Taken::End);
         }
         let taken = state.rows.len().min(most);
         Taken::Rows(state.rows.drain(..taken).collect())
     }
 
-    /// Rows that were taken are not held any more.
+    /// Frees the room of taken rows.
     pub(super) fn release(&self, rows: usize, bytes: usize) {
         let mut state = self.lock();
         state.held_rows -= rows;
@@ -138,14 +138,14 @@ impl<T, E> RowQueue<T, E> {
         }
     }
 
-    /// Until so many rows wait, no more can come, or the time has passed.
+    /// Waits until this many rows are there, no more can come, or the timeout has passed.
     fn wait_for<'a>(
         &self,
         mut state: MutexGuard<'a, State<T, E>>,
         rows: usize,
-        patience: Duration,
+        timeout: Duration,
     ) -> MutexGuard<'a, State<T, E>> {
-        let until = Instant::now() + patience;
+        let until = Instant::now() + timeout;
         while state.rows.len() < rows && state.end.is_none() && !state.is_pusher_waiting {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -183,7 +183,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn rows_come_out_once_and_in_order_within_both_bounds(
+        fn rows_come_out_once_in_order_within_bounds(
             sizes in proptest::collection::vec(0..MAX_BYTES * 3 / 2, 0..200), most in 1_usize..40,
         ) {
             let queue = Queue::new();
@@ -202,7 +202,7 @@ mod tests {
                             rows.extend(batch.into_iter().map(|row| row.row));
                         }
                         Taken::Nothing => {}
-                        Taken::Next(how) => end = Some(how),
+                        Taken::End(how) => end = Some(how),
                     }
                 }
             });
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn row_is_taken_while_the_next_one_has_not_come() {
+    fn row_is_taken_before_the_next_arrives() {
         let queue = Queue::new();
         assert_eq!(queue.take(10, 10, SOON), Taken::Nothing);
         assert!(queue.push(1, 0));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_frees_a_source_that_waits_for_room() {
+    fn closing_wakes_a_waiting_source() {
         let queue = Queue::new();
         std::thread::scope(|scope| {
             let pushing = scope.spawn(|| (0..).take_while(|row| queue.push(*row, 0)).count());

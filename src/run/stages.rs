@@ -1,4 +1,4 @@
-//! Where the items on their way are, to tell what binds.
+//! Counts the items in each stage, to find the bottleneck.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -7,17 +7,17 @@ use crate::domain::Bottleneck;
 /// A stage in which items wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum PipelineStage {
-    /// A photo is read, fitted and encoded, or waits for that.
+    /// Reading, fitting and encoding a photo, or waiting for that.
     Photo,
-    /// An intent is on its way to the disk.
+    /// Committing an intent.
     Disk,
-    /// Waiting for the gate.
+    /// Waiting at the gate.
     Gate,
     /// Waiting for the answer.
     Answer,
 }
 
-/// See the module.
+/// Number of items in each stage.
 #[derive(Debug, Default)]
 pub(super) struct StageGauges {
     photo: AtomicUsize,
@@ -26,7 +26,7 @@ pub(super) struct StageGauges {
     answer: AtomicUsize,
 }
 
-/// An item in a stage, until it is dropped.
+/// Keeps an item counted in a stage until it is dropped.
 pub(super) struct StageGuard<'a>(&'a AtomicUsize);
 
 impl Drop for StageGuard<'_> {
@@ -47,15 +47,15 @@ impl StageGauges {
         StageGuard(gauge)
     }
 
-    /// What binds, where the service answers: the gate if anyone waits there, else wherever most are.
-    pub(super) fn binding(&self, is_throttled: bool) -> Bottleneck {
+    /// Bottleneck while the service answers: the gate if any item waits there, otherwise the fullest stage.
+    pub(super) fn bottleneck(&self, is_throttled: bool) -> Bottleneck {
         if self.gate.load(Relaxed) > 0 {
             return if is_throttled { Bottleneck::Throttled } else { Bottleneck::Quota };
         }
         let waiting =
             [(&self.photo, Bottleneck::Photos), (&self.disk, Bottleneck::Disk), (&self.answer, Bottleneck::Answers)];
         let fullest = waiting.into_iter().max_by_key(|(gauge, _)| gauge.load(Relaxed));
-        fullest.filter(|(gauge, _)| gauge.load(Relaxed) > 0).map_or(Bottleneck::Rows, |(_, binding)| binding)
+        fullest.filter(|(gauge, _)| gauge.load(Relaxed) > 0).map_or(Bottleneck::Rows, |(_, bottleneck)| bottleneck)
     }
 }
 
@@ -66,13 +66,13 @@ mod tests {
     #[test]
     fn bottleneck_is_gate_or_fullest_stage() {
         let stages = StageGauges::default();
-        assert_eq!(stages.binding(false), Bottleneck::Rows);
+        assert_eq!(stages.bottleneck(false), Bottleneck::Rows);
         let photos = [stages.enter(PipelineStage::Photo), stages.enter(PipelineStage::Photo)];
         let _answer = stages.enter(PipelineStage::Answer);
-        assert_eq!(stages.binding(false), Bottleneck::Photos);
+        assert_eq!(stages.bottleneck(false), Bottleneck::Photos);
         let gate = stages.enter(PipelineStage::Gate);
-        assert_eq!([stages.binding(false), stages.binding(true)], [Bottleneck::Quota, Bottleneck::Throttled]);
+        assert_eq!([stages.bottleneck(false), stages.bottleneck(true)], [Bottleneck::Quota, Bottleneck::Throttled]);
         drop((photos, gate));
-        assert_eq!(stages.binding(true), Bottleneck::Answers);
+        assert_eq!(stages.bottleneck(true), Bottleneck::Answers);
     }
 }

@@ -1,4 +1,4 @@
-//! What a run has done so far.
+//! Statistics of a run.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use crate::{
     picture::Warning,
 };
 
-/// See the module. Shared by all units.
+/// Counters shared by all tasks.
 #[derive(Debug)]
 pub(super) struct Stats {
     started: Instant,
@@ -28,7 +28,7 @@ pub(super) struct Stats {
     sent: AtomicU64,
     sent_enrolled: AtomicU64,
     rejected: AtomicU64,
-    /// Rows of this run that came to an end, and of them those that did not end well.
+    /// Rows that reached a final state in this run; `errors` counts those rejected or failed.
     ended: AtomicU64,
     errors: AtomicU64,
     span: Mutex<Option<(Instant, Instant)>>,
@@ -60,18 +60,18 @@ impl Stats {
         *span = Some((span.map_or(now, |(first, _)| first), now));
     }
 
-    /// A conclusive answer has taken so long.
+    /// Records the latency of a conclusive answer.
     pub(super) fn on_response(&self, latency: Duration) {
         let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
         *latencies.entry(two_digits(latency.as_millis() as u64)).or_default() += 1;
     }
 
-    /// An item goes for the first time in this run.
+    /// Counts an item that is sent for the first time in this run.
     pub(super) fn sent(&self) {
         self.sent.fetch_add(1, Relaxed);
     }
 
-    /// One of them is enrolled.
+    /// Counts an enrolled item among those sent in this run.
     pub(super) fn sent_is_enrolled(&self) {
         self.sent_enrolled.fetch_add(1, Relaxed);
     }
@@ -84,7 +84,7 @@ impl Stats {
         self.queries.fetch_add(1, Relaxed);
     }
 
-    /// A photo that goes all the same.
+    /// Counts the warnings about a photo that is sent all the same.
     pub(super) fn warned(&self, warnings: &[Warning]) {
         let small = warnings.iter().filter(|warning| **warning == Warning::Small).count();
         self.small.fetch_add(small as u64, Relaxed);
@@ -95,12 +95,12 @@ impl Stats {
         self.ended.fetch_add(1, Relaxed);
     }
 
-    /// An item was refused.
+    /// Counts a rejected item.
     pub(super) fn rejected(&self) {
         self.rejected.fetch_add(1, Relaxed);
     }
 
-    /// An item was refused or has failed; gives (errors, rows ended) of this run.
+    /// Counts a rejected or failed item. Returns (errors, ended rows) of this run.
     pub(super) fn erred(&self) -> (u64, u64) {
         (self.errors.fetch_add(1, Relaxed) + 1, self.ended.fetch_add(1, Relaxed) + 1)
     }
@@ -119,16 +119,17 @@ impl Stats {
             small: self.small.load(Relaxed),
             newly_rejected: self.rejected.load(Relaxed),
             elapsed_s: (now - self.started).as_secs_f64(),
-            // The gaps between the calls, not the calls: two calls a second apart are one a second.
+
             latencies: Latencies(
                 self.latencies.lock().unwrap_or_else(PoisonError::into_inner).clone().into_iter().collect(),
             ),
+            // Count the gaps between calls: two calls a second apart are one per second.
             rate: if seconds > 0.0 { calls.saturating_sub(1) as f64 / seconds } else { 0.0 },
         }
     }
 }
 
-/// To two significant digits: a few hundred values hold every latency there is.
+/// Rounds down to two significant digits, so that a few hundred distinct values cover all latencies.
 fn two_digits(ms: u64) -> u64 {
     let unit = 10_u64.pow(ms.checked_ilog10().unwrap_or(0).saturating_sub(1));
     ms / unit * unit

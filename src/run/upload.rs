@@ -1,5 +1,5 @@
-//! Photos that don't go inline are uploaded first, before any intent: an upload enrols nobody, so whatever goes wrong
-//! with it leaves the item pending, and the next try begins with a new leave.
+//! Uploads photos that do not go inline, before any intent: an upload enrolls nobody, so a failed one leaves the item
+//! pending, and the next attempt starts with a new authorization.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::{
     pace::{Gate, RetryDecision},
 };
 
-/// How long an uploaded file is named again, by a retry: no document says how long it is kept.
+/// Retries reuse an uploaded file for this long: its retention is not documented.
 const UPLOAD_REUSE_TTL: Duration = Duration::from_secs(10 * 60);
 
-/// A photo that is there already.
+/// A photo that has been uploaded.
 #[derive(Debug, Clone)]
 pub(super) struct UploadedPhoto {
     pub(super) address: ObjectUrl,
@@ -34,55 +34,55 @@ impl UploadedPhoto {
     }
 }
 
-/// How an upload ends.
+/// Result of an upload.
 pub(super) enum UploadOutcome {
-    /// The photo is there, and the item knows where.
-    There(Task, ObjectUrl),
-    /// It is not, and this becomes of the item.
-    Ended(Next),
+    /// The photo is uploaded, and its URL is kept in the task.
+    Uploaded(Task, ObjectUrl),
+    /// The photo is not uploaded; the next step for the item.
+    NotUploaded(Next),
 }
 
 impl<T: Transport, S: Store> Engine<T, S> {
-    /// UploadAuthorization, then the file.
+    /// Gets an authorization, then uploads the photo.
     pub(super) async fn upload(
         &self,
-        mut work: Task,
+        mut task: Task,
         photo: &[u8],
         file: PhotoFile,
     ) -> Result<UploadOutcome, StoreError> {
         match self.try_upload(photo).await {
             Some(Ok(address)) => {
-                work.uploaded = Some(UploadedPhoto { address: address.clone(), file, at: Instant::now() });
-                Ok(UploadOutcome::There(work, address))
+                task.uploaded = Some(UploadedPhoto { address: address.clone(), file, at: Instant::now() });
+                Ok(UploadOutcome::Uploaded(task, address))
             }
-            Some(Err(error)) => self.upload_failed(work, error, file).await.map(UploadOutcome::Ended),
-            None => Ok(UploadOutcome::Ended(Next::Cancelled)),
+            Some(Err(error)) => self.upload_failed(task, error, file).await.map(UploadOutcome::NotUploaded),
+            None => Ok(UploadOutcome::NotUploaded(Next::Cancelled)),
         }
     }
 
-    /// None: the run drains.
+    /// `None` if the run is draining.
     async fn try_upload(&self, file: &[u8]) -> Option<Result<ObjectUrl, UploadError>> {
-        let (leave, permit) = loop {
+        let (authorization, permit) = loop {
             let permit = self.permit(&self.authorize_gate).await?;
-            let leave: UploadAuthorization =
-                match self.observed(&self.authorize_gate, self.client.authorize_file_upload(permit).await) {
-                    Ok(leave) => leave,
+            let authorization: UploadAuthorization =
+                match self.record(&self.authorize_gate, self.client.authorize_file_upload(permit).await) {
+                    Ok(authorization) => authorization,
                     Err(error) => return Some(Err(error)),
                 };
-            let given_at = Instant::now();
+            let issued_at = Instant::now();
             let permit = self.permit(&self.upload_gate).await?;
-            // It may have run out while the file waited for its turn.
-            if given_at.elapsed() < leave.life {
-                break (leave, permit);
+            // The authorization may have expired while the file waited at the gate.
+            if issued_at.elapsed() < authorization.life {
+                break (authorization, permit);
             }
         };
         crate::crash::point("upload.before");
-        let stored = self.client.post_object(permit, &leave, file).await;
+        let stored = self.client.post_object(permit, &authorization, file).await;
         crate::crash::point("upload.after");
-        Some(self.observed(&self.upload_gate, stored))
+        Some(self.record(&self.upload_gate, stored))
     }
 
-    /// A permit of a gate, however long it takes. None: the run drains.
+    /// Waits for a permit of the gate. `None` if the run is draining.
     async fn permit(&self, gate: &Gate) -> Option<Permit> {
         loop {
             let permit = tokio::select! {
@@ -100,7 +100,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    fn observed<R>(&self, gate: &Gate, result: Result<R, UploadError>) -> Result<R, UploadError> {
+    fn record<R>(&self, gate: &Gate, result: Result<R, UploadError>) -> Result<R, UploadError> {
         let now = Instant::now();
         match &result {
             Ok(_) | Err(UploadError::Refused(_)) => drop(gate.observe(false, now)),
@@ -115,9 +115,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
         result
     }
 
-    async fn upload_failed(&self, mut work: Task, error: UploadError, file: PhotoFile) -> Result<Next, StoreError> {
+    async fn upload_failed(&self, mut task: Task, error: UploadError, file: PhotoFile) -> Result<Next, StoreError> {
         let outcome = match error {
-            UploadError::Throttled { .. } => return Ok(self.requeue(work)),
+            UploadError::Throttled { .. } => return Ok(self.requeue(task)),
             UploadError::Fatal(fatal) => {
                 self.drain(DrainReason::Fatal(fatal));
                 return Ok(Next::Cancelled);
@@ -130,16 +130,16 @@ impl<T: Transport, S: Store> Engine<T, S> {
             },
             UploadError::CallFailure(fault) => {
                 let is_away = self.on_failure(&fault).await;
-                work.upload_faults += u32::from(!is_away);
-                tracing::debug!(row = work.claimed.row, fault = fault.message, "a photo could not be uploaded");
-                let next = self.settings.rules.after_failure(work.upload_faults, is_away);
+                task.upload_faults += u32::from(!is_away);
+                tracing::debug!(row = task.claimed.row, fault = fault.message, "photo not uploaded");
+                let next = self.settings.rules.after_failure(task.upload_faults, is_away);
                 match next {
-                    RetryDecision::Retry { .. } => return Ok(self.requeue(work)),
+                    RetryDecision::Retry { .. } => return Ok(self.requeue(task)),
                     RetryDecision::GiveUp => self.settings.rules.outcome(&next, &fault),
                 }
             }
         };
-        let item = work.claimed.item;
+        let item = task.claimed.item;
         let settlement = OutcomeRecord::new(item, ItemState::Pending, outcome);
         self.settle(OutcomeRecord { stamp: file.stamp, ..settlement }).await?;
         Ok(Next::Done)

@@ -1,10 +1,10 @@
-//! `--window`: the hours in which photos are sent, by the clock on this machine's wall.
+//! `--window`: hours in which photos are sent, in local time.
 
 use std::{str::FromStr, time::Duration};
 
 use jiff::civil::Time;
 
-/// From an hour to an hour, over midnight too.
+/// Time range of a day, which may span midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     from: Time,
@@ -12,7 +12,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// How long it is still closed; none: it is open. Where the clocks are changed meanwhile, ask again then.
+    /// Time until the window opens. `None` if it is open. Ask again after a clock change.
     pub fn time_until_open(&self, now: Time) -> Option<Duration> {
         let is_open =
             if self.from < self.to { self.from <= now && now < self.to } else { now >= self.from || now < self.to };

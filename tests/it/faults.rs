@@ -1,4 +1,4 @@
-//! Faults of the machine and of the account while a run goes on. Those of network and service are in `run.rs` and
+//! Faults of the machine and of the account during a run. Those of network and service are in `run.rs` and
 //! `api.rs`, kills and disks in the binary `crash`.
 
 use std::{
@@ -16,9 +16,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Archive, Ended, Enroll, GROUP, Service, export};
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+fn wait_until(what: &str, is_true: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
+    while !is_true() {
         assert!(Instant::now() < deadline, "{what}");
         thread::sleep(Duration::from_millis(5));
     }
@@ -28,7 +28,7 @@ fn wait_for_calls(service: &Service, calls: usize) {
     wait_until("the calls did not come", || service.calls(Action::AddFaceRecord) >= calls);
 }
 
-/// The same program with the same arguments and environment, begun by a shell that sets limits first.
+/// Runs the same command from a shell that sets limits first.
 fn under(shell: &str, run: &mut Enroll) -> Command {
     let run = run.command();
     let mut command = Command::new("bash");
@@ -146,9 +146,9 @@ fn lost_permission_or_group_stops_run_with_rows_pending() {
     }
 }
 
-/// The record is made or not, then something on the way answers in the service's place.
+/// A proxy answers in the service's place, whether or not the record was made.
 #[test]
-fn answer_of_a_proxy_enrols_nobody_twice_and_rejects_nobody() {
+fn proxy_answer_causes_no_duplicate_and_no_rejection() {
     let stopping = [401, 403, 407, 301, 307, 308].map(|status| (status, 7));
     let passing = [302, 413, 429, 503, 404, 200].map(|status| (status, 0));
     for (status, code) in stopping.into_iter().chain(passing) {
@@ -164,7 +164,7 @@ fn answer_of_a_proxy_enrols_nobody_twice_and_rejects_nobody() {
                 assert!(ended.stderr.contains(&format!("HTTP {status}")), "{faults}: {}", ended.stderr);
                 let (records, rows) = (service.records(), export(&archive.checkpoint(), &["--status", "pending"]));
                 let sent = rows.iter().filter(|row| records.contains_key(row["merchant_user_id"].as_str().unwrap()));
-                assert_eq!(sent.count(), 0, "{faults}: on record, and pending as if never sent");
+                assert_eq!(sent.count(), 0, "{faults}: record exists, but the row is pending as if never sent");
             }
             service.sandbox.set_faults(Script::default());
             service.run(&archive).end().is(0, &[("enrolled", 30), ("in_doubt", 0)]);
@@ -174,7 +174,7 @@ fn answer_of_a_proxy_enrols_nobody_twice_and_rejects_nobody() {
 }
 
 #[test]
-fn retry_after_of_a_proxy_is_waited_for() {
+fn run_waits_for_retry_after_of_proxy() {
     let archive = Archive::of(4, 0);
     let faults = r#"{"calls": [2], "fault": "html", "executed": true, "status": 503, "retry_after_s": 1}"#;
     let service = Service::failing(faults);
@@ -186,9 +186,9 @@ fn retry_after_of_a_proxy_is_waited_for() {
     assert!(waited >= Duration::from_secs(1), "{waited:?}");
 }
 
-/// The clock is wrong by more than the gateway allows, in a process that makes the record and in the one that asks.
+/// The clock is wrong by more than the gateway allows, both when the record is made and when it is queried.
 #[test]
-fn clock_that_is_20_minutes_off_mistakes_nobodys_record() {
+fn clock_20_minutes_off_mistakes_no_record() {
     for minutes in [-20, 20] {
         let archive = Archive::of(12, 0);
         let faults = r#"[{"user": "u00001", "times": 1, "fault": "reset_after"},
@@ -197,7 +197,7 @@ fn clock_that_is_20_minutes_off_mistakes_nobodys_record() {
         let clock_offset = jiff::SignedDuration::from_mins(minutes);
         let faults = Script::parse(faults).unwrap();
         let service = Service::with(Settings { clock_offset, faults, ..Settings::default() });
-        // By another tool, shortly before, by the service's clock.
+        // Another tool made this record shortly before, by the service's clock.
         let before = jiff::Timestamp::now() + clock_offset - jiff::SignedDuration::from_mins(20);
         service.sandbox.insert_record(GROUP, "u00005", before).unwrap();
         service.run(&archive).args(["--in-doubt", "hold"]).end().is(12, &[("enrolled", 9), ("in_doubt", 3)]);
@@ -214,7 +214,7 @@ fn clock_that_is_20_minutes_off_mistakes_nobodys_record() {
 }
 
 #[test]
-fn locked_checkpoint_is_waited_for_then_refused() {
+fn locked_checkpoint_is_refused_after_a_wait() {
     let archive = Archive::of(3, 0);
     let service = Service::new();
     service.run(&archive).args(["--max-images", "1"]).end().is(8, &[("enrolled", 1)]);
@@ -245,7 +245,7 @@ fn removed_checkpoint_ends_run_without_duplicates() {
 }
 
 #[test]
-fn removed_lock_file_ends_the_run_and_lets_no_other_begin() {
+fn removed_lock_file_ends_run_and_blocks_others() {
     let archive = Archive::of(400, 0);
     let service = Service::with_quota(0, Duration::from_millis(10));
     let mut child = service.run(&archive).args(["--qps", "40"]).spawn();
@@ -278,7 +278,7 @@ fn checkpoint_without_its_wal_is_refused() {
     fs::remove_file(wal).unwrap();
     let refused = service.run(&archive).end();
     assert_eq!(refused.code, Some(13));
-    // No summary, no run: what still arrived at the service had left before the kill.
+    // No summary means no run: calls that still arrived were sent before the kill.
     assert_eq!(refused.stdout, "");
     service.run(&archive).arg("--after-restore").end().is(0, &[("enrolled", 100)]);
     service.holds_exactly(&archive);

@@ -1,4 +1,4 @@
-//! Trouble of the machine: no file descriptor left, a full disk under the log. Nobody is rejected for it.
+//! Machine failures: no free file descriptors, a full disk for the log. They reject nobody.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -13,14 +13,14 @@ use crate::support::{Archive, Ended, Service, photo};
 
 const TICK: Duration = Duration::from_millis(10);
 
-/// From now on this process may open so many files at once; more that are open stay open.
+/// Limits the files that the process may open; files above the limit stay open.
 fn limit_files(child: &Child, files: u64) {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     let maximum = getrlimit(Resource::Nofile).maximum;
     prlimit(pid, Resource::Nofile, Rlimit { current: Some(files), maximum }).unwrap();
 }
 
-/// A run that has enrolled a few of its people, and reads one photo after the other.
+/// A run that has enrolled a few people and reads its photos one by one.
 fn under_way(archive: &Archive, service: &Service, args: &[&str]) -> Child {
     let mut run = service.run(archive);
     let child = run.args(["--qps", "20", "--concurrency", "1"]).args(args).spawn();
@@ -43,7 +43,11 @@ fn run_goes_on_when_descriptors_are_free_again() {
     let mut run = under_way(&archive, &service, &[]);
     limit_files(&run, 3);
     let mut said = BufReader::new(run.stderr.take().unwrap()).lines().map(Result::unwrap);
-    assert!(said.by_ref().any(|line| line.contains("can't read a photo now")), "{:?}", run.wait());
+    assert!(
+        said.by_ref().any(|line| line.contains("cannot read a photo on this machine; retrying")),
+        "{:?}",
+        run.wait()
+    );
     limit_files(&run, 1_024);
     let rest = said.collect::<Vec<_>>().join("\n");
     ended(run, rest).is(0, &[("enrolled", 40), ("rejected", 0)]);
@@ -51,7 +55,7 @@ fn run_goes_on_when_descriptors_are_free_again() {
 }
 
 #[test]
-fn photos_that_no_descriptor_is_left_for_stay_pending() {
+fn photos_stay_pending_without_free_descriptors() {
     let archive = Archive::of(60, 0);
     let service = Service::new();
     let mut run = under_way(&archive, &service, &["--retries", "2"]);
@@ -69,7 +73,7 @@ fn photos_that_no_descriptor_is_left_for_stay_pending() {
 #[test]
 fn check_without_descriptors_calls_no_photo_faulty() {
     let archive = Archive::of(20, 0);
-    // So many rows that the manifest is still open when the first photos are.
+    // Enough rows to keep the manifest open while the first photos are read.
     let row = |n: usize| format!("photos/u{:05}.jpg,{n}\n", n % 20 + 1);
     archive.write(&(0..400).map(row).fold("path,merchant_user_id\n".to_owned(), |all, row| all + &row));
     let mut unread = 0;
@@ -78,7 +82,7 @@ fn check_without_descriptors_calls_no_photo_faulty() {
         let mut check = std::process::Command::new("sh");
         check.args(["-c", &script, env!("CARGO_BIN_EXE_face-enroll")]).arg(archive.manifest());
         let ended = Ended::from(check.output().unwrap());
-        // Where not even the source can be opened, that is said.
+        // If not even the source can be opened, the error says so.
         assert!(matches!(ended.code, Some(0 | 1 | 3 | 10)), "{files}: {ended:#?}");
         let Some(10) = ended.code else { continue };
         unread += 1;
@@ -119,7 +123,7 @@ fn directory_without_descriptors_rejects_nobody() {
 }
 
 #[test]
-fn full_disk_under_the_log_is_told_once_and_ends_nothing() {
+fn full_log_disk_is_reported_once_and_ends_nothing() {
     let archive = Archive::of(10, 0);
     let service = Service::new();
     let ended = service.run(&archive).args(["--log-file", "/dev/full", "-vv"]).end();
@@ -128,7 +132,7 @@ fn full_disk_under_the_log_is_told_once_and_ends_nothing() {
 }
 
 #[test]
-fn idle_connections_to_the_metrics_take_few_descriptors() {
+fn idle_metrics_connections_take_few_descriptors() {
     let archive = Archive::of(100, 0);
     let service = Service::new();
     let mut run = service.run(&archive);
@@ -142,7 +146,7 @@ fn idle_connections_to_the_metrics_take_few_descriptors() {
     let files = || std::fs::read_dir(format!("/proc/{}/fd", run.id())).unwrap().count();
     let before = files();
     let idle: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(&address).unwrap()).collect();
-    // Each of the first is closed in its time, for the next.
+    // Old connections are closed to make room for new ones.
     let mut closed = 0;
     for mut stream in idle.iter().take(32) {
         assert!(files() <= before + 16 + 2, "{} of {before}", files());

@@ -1,10 +1,10 @@
-//! Photos that are not there: one, or all of them.
+//! Missing photos: one or all of them.
 
 use std::fs;
 
 use crate::support::{Archive, Service, codes, export};
 
-/// The archive with its photos moved away, as where a share is not mounted.
+/// An archive whose photos are moved away, as if a share were not mounted.
 fn unmounted(people: usize) -> Archive {
     let archive = Archive::of(people, 0);
     fs::rename(archive.path().join("photos"), archive.path().join("share")).unwrap();
@@ -16,7 +16,7 @@ fn mount(archive: &Archive) {
 }
 
 #[test]
-fn hundred_missing_photos_in_a_row_stop_the_run_with_everything_pending() {
+fn hundred_missing_photos_stop_run_and_stay_pending() {
     let archive = unmounted(400);
     let service = Service::new();
     let ended = service.run(&archive).end();
@@ -30,7 +30,7 @@ fn hundred_missing_photos_in_a_row_stop_the_run_with_everything_pending() {
 }
 
 #[test]
-fn few_missing_photos_stop_the_run_where_no_other_was_found() {
+fn few_missing_photos_stop_run_if_none_was_found() {
     let archive = unmounted(2);
     let service = Service::new();
     service.run(&archive).end().is(3, &[("pending", 2), ("rejected", 0)]);
@@ -41,7 +41,7 @@ fn few_missing_photos_stop_the_run_where_no_other_was_found() {
 }
 
 #[test]
-fn missing_photos_are_refused_where_another_was_found() {
+fn missing_photos_are_rejected_if_one_was_found() {
     let archive = Archive::of(300, 0);
     for user in &archive.users[1..] {
         fs::remove_file(archive.path().join(format!("photos/{user}.jpg"))).unwrap();
@@ -52,7 +52,7 @@ fn missing_photos_are_refused_where_another_was_found() {
 }
 
 #[test]
-fn photos_of_enrolled_people_show_that_the_folder_is_there() {
+fn photos_of_enrolled_people_prove_the_folder_exists() {
     let archive = Archive::of(20, 0);
     let service = Service::new();
     service.run(&archive).end().is(0, &[("enrolled", 20)]);
@@ -60,7 +60,7 @@ fn photos_of_enrolled_people_show_that_the_folder_is_there() {
     let new: String = (0..5).map(|n| format!("photos/new{n}.jpg,new{n}\n")).collect();
     archive.write(&(manifest + &new));
     service.run(&archive).end().is(6, &[("enrolled", 20), ("rejected", 5)]);
-    // The same where the share went: those who are known stay as they are.
+    // If the share disappears later, known people stay as they are.
     let manifest = fs::read_to_string(archive.manifest()).unwrap();
     archive.write(&(manifest + "photos/late1.jpg,late1\nphotos/late2.jpg,late2\n"));
     fs::rename(archive.path().join("photos"), archive.path().join("share")).unwrap();

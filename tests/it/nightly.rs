@@ -1,5 +1,5 @@
-//! The same archive again, night after night: what is unchanged costs nothing, what is new is added, and another photo of
-//! someone who is enrolled is counted, or takes the old one's place.
+//! Repeated runs of one archive: unchanged rows cost nothing, new rows are added, and a new photo of an enrolled person is
+//! counted or replaces the old one.
 
 use std::{collections::BTreeSet, fs, process::Stdio, time::Duration};
 
@@ -7,12 +7,12 @@ use face_enroll::sandbox::{Action, Record, Script};
 
 use crate::support::{Archive, GROUP, Service, export, photo};
 
-/// The records of a user: their numbers and photos.
+/// Records of a user: ids and photos.
 fn records(service: &Service, user: &str) -> Vec<Record> {
     service.sandbox.records().into_iter().filter(|record| record.user == user).collect()
 }
 
-/// Another photo under the same name.
+/// Writes another photo under the same name.
 fn change(archive: &Archive, user: &str) -> String {
     let another = photo(&format!("{user} a year later"), 0);
     fs::write(archive.path().join(format!("photos/{user}.jpg")), &another).unwrap();
@@ -24,7 +24,7 @@ fn unchanged_archive_costs_nothing() {
     let archive = Archive::of(10, 0);
     let service = Service::new();
     service.run(&archive).end().is(0, &[("enrolled", 10), ("calls", 10)]);
-    // What can't be read was not read: the size and the time of a file are known without.
+    // Unreadable files prove that none is read: size and time are known without reading.
     for user in &archive.users {
         let path = archive.path().join(format!("photos/{user}.jpg"));
         let before = path.metadata().unwrap();
@@ -68,7 +68,7 @@ fn changed_new_and_vanished_rows_are_counted() {
         ended.is(0, &[("total", 5), ("enrolled", 5), ("calls", calls), ("changed", 1), ("vanished", 1)]);
         assert!(ended.stderr.contains("1 enrolled with another photo"), "{}", ended.stderr);
     }
-    // The old photo is back.
+    // Restore the old photo.
     fs::write(archive.path().join("photos/u00002.jpg"), photo("u00002", 0)).unwrap();
     service.run(&archive).end().is(0, &[("calls", 0), ("changed", 0)]);
 }
@@ -101,7 +101,7 @@ fn new_photo_replaces_old_record() {
     assert_eq!(new.len(), 1, "{new:?}");
     assert_ne!(new[0].id, old[0].id);
     assert_eq!(new[0].picture.unwrap().to_string(), digest);
-    // In this order, and by the record's number: never the call that takes a user out of every group.
+    // In this order, and by record id: never the call that deletes a user from every group.
     let actions: Vec<String> = service.sandbox.journal().iter().filter_map(|arrival| arrival.action.clone()).collect();
     let expected = ["QueryFaceRecord", "AddFaceRecord", "QueryFaceRecord", "DeleteFaceRecord", "QueryFaceRecord"];
     assert_eq!(actions[5..], expected);
@@ -109,7 +109,7 @@ fn new_photo_replaces_old_record() {
 }
 
 #[test]
-fn new_photo_replaces_all_records_of_someone_who_has_more_than_a_page() {
+fn new_photo_replaces_more_than_a_page_of_records() {
     let archive = Archive::of(2, 0);
     let service = Service::new();
     service.run(&archive).end().is(0, &[("calls", 2)]);
@@ -134,7 +134,7 @@ fn rejected_replacement_keeps_old_record() {
     service.run(&archive).args(["--on-change", "replace"]).end().is(6, &[("rejected", 1), ("changed", 1)]);
     service.run(&archive).args(["--on-change", "replace"]).end().is(6, &[("calls", 0)]);
     assert_eq!(records(&service, "u00001"), old);
-    // A better one, the next night.
+    // A better photo in the next run.
     service.sandbox.set_faults(Script::default());
     fs::write(archive.path().join("photos/u00001.jpg"), photo("u00001, well lit", 0)).unwrap();
     service.run(&archive).args(["--on-change", "replace"]).end().is(0, &[("enrolled", 2), ("changed", 0)]);
@@ -227,7 +227,7 @@ fn vanished_row_is_not_sent_by_later_runs() {
     let archive = Archive::of(4, 0);
     let service = Service::new();
     service.run(&archive).args(["--max-images", "1"]).end().is(8, &[("enrolled", 1)]);
-    // Photos are made ready beside one another: which of them went first is not known beforehand.
+    // Photos are prepared concurrently, so the order of sending is not known.
     let sent = service.records();
     let gone = archive.users.iter().find(|user| !sent.contains_key(*user)).unwrap();
     let manifest = fs::read_to_string(archive.manifest()).unwrap();
@@ -240,7 +240,7 @@ fn vanished_row_is_not_sent_by_later_runs() {
 }
 
 #[test]
-fn kill_while_a_manifest_is_read_again_loses_nothing() {
+fn kill_while_rereading_manifest_loses_nothing() {
     let archive = Archive::of(4, 0);
     let service = Service::new();
     service.run(&archive).args(["--max-images", "3"]).end().is(8, &[("enrolled", 3)]);

@@ -1,5 +1,5 @@
-//! Worlds in which the service allows less than it was said to, end to end. The same ones, simulated and with bands for
-//! each, are in `src/pace/rate/simulation.rs`.
+//! End-to-end tests of a service that allows less than its stated quota. `src/pace/rate/simulation.rs` simulates the
+//! same cases with tolerance bands.
 
 use std::{
     num::NonZeroU32,

@@ -1,4 +1,4 @@
-//! Sources that are slow, silent or endless: rows go as they come, and a run that is told to stop ends.
+//! Slow, silent and endless sources: rows are sent as they arrive, and a stopped run ends.
 
 use std::{
     fs::{self, File},
@@ -15,7 +15,7 @@ use rustix::{
 
 use crate::support::{Archive, Ended, Enroll, Service};
 
-/// A run that hangs is ended after so long, so that a test fails instead of hanging with it.
+/// Kill a hanging run after this long, so that the test fails instead of hanging.
 const HANGS_AFTER: Duration = Duration::from_secs(120);
 
 /// A run that reads a manifest from standard input.
@@ -72,7 +72,7 @@ fn rows_of_a_pipe_are_sent_before_more_come() {
 }
 
 #[test]
-fn signal_ends_the_reading_of_a_silent_or_endless_source() {
+fn signal_ends_silent_or_endless_source() {
     let csv = "path,merchant_user_id\nphotos/u00001.jpg,u00001\n";
     let jsonl = "{\"path\":\"photos/u00001.jpg\",\"merchant_user_id\":\"u00001\"}\n";
     for (format, first, endless) in [
@@ -102,7 +102,7 @@ fn signal_ends_the_reading_of_a_silent_or_endless_source() {
 }
 
 #[test]
-fn limit_ends_the_reading_of_a_silent_source() {
+fn limit_ends_silent_source() {
     for (limit, code, enrolled) in [(["--max-duration", "2s"], 10, 2), (["--max-images", "1"], 8, 1)] {
         let (archive, service) = (Archive::of(2, 0), Service::new());
         let (child, mut input) = start(piped(&service, &archive, "csv").args(limit));
@@ -111,14 +111,14 @@ fn limit_ends_the_reading_of_a_silent_source() {
     }
 }
 
-/// A manifest that is a pipe with a name, and so the same source for each run.
+/// A named pipe as manifest, which is the same source for each run.
 fn named_pipe(archive: &Archive) -> PathBuf {
     let source = archive.path().join("people.csv");
     mknodat(CWD, &source, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     source
 }
 
-/// A run, and the open end of the pipe into which these lines have been written.
+/// Starts a run and writes these lines to the pipe. Returns the run and the open end of the pipe.
 fn run_named_pipe(service: &Service, source: &Path, lines: &[&str], args: &[&str]) -> (Child, File) {
     let child = service.run_source(source).args(args).spawn();
     let mut input = File::options().write(true).open(source).unwrap();
@@ -127,7 +127,7 @@ fn run_named_pipe(service: &Service, source: &Path, lines: &[&str], args: &[&str
 }
 
 #[test]
-fn resumed_run_sends_what_is_pending_before_its_source_ends() {
+fn resumed_run_sends_pending_rows_before_source_ends() {
     let (archive, service) = (Archive::of(3, 0), Service::new());
     let manifest = fs::read_to_string(archive.manifest()).unwrap();
     let lines: Vec<&str> = manifest.lines().collect();
@@ -142,7 +142,7 @@ fn resumed_run_sends_what_is_pending_before_its_source_ends() {
 }
 
 #[test]
-fn rows_that_were_not_read_before_a_stop_have_not_vanished() {
+fn rows_unread_before_a_stop_have_not_vanished() {
     let (archive, service) = (Archive::of(4, 0), Service::new());
     let manifest = fs::read_to_string(archive.manifest()).unwrap();
     let lines: Vec<&str> = manifest.lines().collect();
@@ -150,7 +150,7 @@ fn rows_that_were_not_read_before_a_stop_have_not_vanished() {
     let (child, input) = run_named_pipe(&service, &source, &lines[..4], &[]);
     drop(input);
     end(child).is(0, &[("total", 3), ("enrolled", 3)]);
-    // The new row is first, and the others have not come when the run is stopped.
+    // The new row comes first; the others have not arrived when the run is stopped.
     let (child, input) = run_named_pipe(&service, &source, &[lines[0], lines[4]], &[]);
     wait_until("the new row is not sent", || service.records().len() == 4);
     terminate(&child);
