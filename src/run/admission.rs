@@ -15,7 +15,8 @@ use tokio::{
 
 use crate::pace::{CircuitBreaker, Qps};
 
-/// Calls of this duration form a batch, which covers the commit of the next one: up to about 10 ms, on a slow disk more.
+/// Calls of this duration form a batch, which covers the commit of the next one: up to about 10 ms, on a slow disk
+/// more.
 const BATCH_DURATION: Duration = Duration::from_millis(60);
 /// Batches at the gate: while one passes, the intents of the next are written in one commit.
 const BATCHES: usize = 2;

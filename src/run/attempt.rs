@@ -8,70 +8,19 @@ use super::{
     admission::Entry,
     engine::Engine,
     guards::MissingPhoto,
-    prepare::{Delivery, PrepareError, Prepared},
-    replace::{Replacement, ReplacementLookup},
     stages,
-    upload::{UploadOutcome, UploadedPhoto},
+    task::{Delivery, Next, PrepareError, Prepared, ReplacementCleanup, ReplacementLookup, Task, UploadOutcome},
 };
 use crate::{
     api::{Payload, Transport},
     checkpoint::{Claimed, NewIntent, OutcomeRecord, Store, StoreError},
     domain::{
-        Answer, ApiRejection, CallFailure, ConfirmedBy, DrainReason, ErrorCode, Event, FailureKind, FatalError, ItemId,
-        ItemState, Outcome, RejectedBy, RunEffect, Supersedes, Verdict,
+        Answer, ApiRejection, CallFailure, ConfirmedBy, DrainReason, Event, FailureKind, FatalError, ItemId, ItemState,
+        Outcome, RejectedBy, RunEffect, Supersedes, Verdict,
     },
-    pace::{Backoff, RateChange, RetryDecision},
+    pace::{RateChange, RetryDecision},
     picture::Defect,
 };
-
-/// An item in progress, with the state of its earlier attempts in this run.
-#[derive(Debug)]
-pub(super) struct Task {
-    pub(super) claimed: Claimed,
-    /// Backoff after failures and throttled calls.
-    pub(super) backoff: Backoff,
-    /// Failed reads of its file that were the machine's fault.
-    pub(super) read_faults: u32,
-    /// Failed uploads of its photo.
-    pub(super) upload_faults: u32,
-    /// The uploaded photo, if any.
-    pub(super) uploaded: Option<UploadedPhoto>,
-    /// Whether it counts against `--max-images` already.
-    pub(super) is_counted: bool,
-}
-
-impl Task {
-    pub(super) fn new(claimed: Claimed) -> Self {
-        Self {
-            claimed,
-            backoff: Backoff::default(),
-            read_faults: 0,
-            upload_faults: 0,
-            uploaded: None,
-            is_counted: false,
-        }
-    }
-}
-
-/// The next step for an item.
-pub(super) enum Next {
-    /// Nothing: its outcome is on disk.
-    Done,
-    /// Retry at this time.
-    Requeue(Task, Instant),
-    /// Reconcile it; the code is that of its failure.
-    InDoubt(Task, ErrorCode),
-    /// Delete the records that it replaces; its outcome is on disk.
-    CleanUp(Replacement),
-    /// Leave it pending: the run is draining.
-    Cancelled,
-    /// Leave it pending: its photo is missing, and perhaps all photos are.
-    Withheld,
-    /// Leave it pending and do not claim it again in this run.
-    SetAside,
-    /// Leave it and all later items pending: `--max-images` is reached.
-    LimitReached,
-}
 
 impl<T: Transport, S: Store> Engine<T, S> {
     /// Makes one attempt.
@@ -85,7 +34,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             task = match self.find_superseded_records(task).await? {
                 ReplacementLookup::Known(task) => task,
                 ReplacementLookup::Later(task) => return Ok(self.requeue(task)),
-                ReplacementLookup::Left => return Ok(Next::Cancelled),
+                ReplacementLookup::Draining => return Ok(Next::Cancelled),
             };
         }
         if self.settings.precheck.applies_to(&task.claimed) {
@@ -269,7 +218,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     request_id: receipt.request_id,
                 };
                 self.settle_sent(item, outcome, latency).await?;
-                Ok(Replacement::of(task.claimed).map_or(Next::Done, Next::CleanUp))
+                Ok(ReplacementCleanup::of(task.claimed).map_or(Next::Done, Next::CleanUp))
             }
             Verdict::Refused(refusal) => self.refused(task, refusal, latency).await,
             Verdict::Throttled(_) => {

@@ -1,6 +1,7 @@
 //! Stops a run: signals, deadlines, limits, and errors that only a person can fix.
 //!
-//! The first reason drains the run: nothing new is sent, and calls in flight are awaited. A second signal quits at once.
+//! The first reason drains the run: nothing new is sent, and calls in flight are awaited. A second signal quits at
+//! once.
 
 use std::{
     num::NonZeroU64,

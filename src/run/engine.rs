@@ -19,7 +19,6 @@ use tokio::{
 
 use super::{
     admission::Admission,
-    attempt::{Next, Task},
     budget::{ByteBudget, DecodeLimiter, ImageLimit, MAX_PREPARING},
     control::{Limits, Stop},
     guards::{
@@ -28,10 +27,9 @@ use super::{
     },
     ingest::IngestProgress,
     queue::Queue,
-    reconcile::{InDoubtItem, ReconcileStep, Reconciliation},
-    replace::Replacement,
     stages::StageGauges,
     stats::Stats,
+    task::{InDoubtItem, Next, ReconcileStep, Reconciliation, ReplacementCleanup, Task},
     window::Window,
 };
 use crate::{
@@ -339,7 +337,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                         queue.on_reconcile_step(item, ReconcileStep::AskAgain(case, at));
                     }
                     // The next run deletes replaced records.
-                    (_, ReconcileStep::Settled | ReconcileStep::Left | ReconcileStep::Resend(..) | ReconcileStep::AskAgain(Reconciliation::Replacement(_), _)) => {}
+                    (_, ReconcileStep::Settled | ReconcileStep::Deferred | ReconcileStep::Resend(..) | ReconcileStep::AskAgain(Reconciliation::Replacement(_), _)) => {}
                 },
                 () = tokio::time::sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => {}
                 () = self.stop.draining() => {}
@@ -401,9 +399,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    fn enqueue_in_doubt(&self, mut doubt: InDoubtItem, queue: &mut Queue) {
-        if let Some(at) = self.schedule(&mut doubt, Instant::now()) {
-            queue.schedule_reconciliation(Reconciliation::InDoubt(doubt), at);
+    fn enqueue_in_doubt(&self, mut item: InDoubtItem, queue: &mut Queue) {
+        if let Some(at) = self.schedule(&mut item, Instant::now()) {
+            queue.schedule_reconciliation(Reconciliation::InDoubt(item), at);
         }
     }
 
@@ -415,23 +413,23 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let page = self.checkpoint.pending_deletes(after, CLAIM_BATCH).await?;
             let Some(last) = page.last() else { return Ok(cases) };
             after = last.item;
-            let replacements = page.into_iter().filter_map(Replacement::of);
+            let replacements = page.into_iter().filter_map(ReplacementCleanup::of);
             cases.extend(replacements.map(|replacement| (Reconciliation::Replacement(replacement), Instant::now())));
         }
     }
 
     /// Items that earlier runs left in doubt. `--settle` counts from now, so no clock needs to be trusted.
     async fn leftover_in_doubt(&self) -> Result<Vec<(Reconciliation, Instant)>, StoreError> {
-        let mut doubts = Vec::new();
+        let mut reconciliations = Vec::new();
         let mut after = ItemId(0);
         loop {
             let page = self.checkpoint.in_doubt_items(after, CLAIM_BATCH).await?;
-            let Some(last) = page.last() else { return Ok(doubts) };
+            let Some(last) = page.last() else { return Ok(reconciliations) };
             after = last.claimed.item;
-            for doubt in page {
-                let mut doubt = InDoubtItem::leftover(Task::new(doubt.claimed), doubt.code);
-                if let Some(at) = self.schedule(&mut doubt, Instant::now()) {
-                    doubts.push((Reconciliation::InDoubt(doubt), at));
+            for row in page {
+                let mut item = InDoubtItem::leftover(Task::new(row.claimed), row.code);
+                if let Some(at) = self.schedule(&mut item, Instant::now()) {
+                    reconciliations.push((Reconciliation::InDoubt(item), at));
                 }
             }
         }

@@ -171,8 +171,8 @@ impl Missing {
     }
 }
 
-/// Failures of a proxy that has never reached the service: not an outage, but a wrong address or a proxy without a route
-/// to it.
+/// Failures of a proxy that has never reached the service: not an outage, but a wrong address or a proxy without a
+/// route to it.
 #[derive(Debug, Default)]
 pub(super) struct ProxyFailures {
     has_worked: AtomicBool,

@@ -2,8 +2,8 @@
 //!
 //! Each source is read by its own thread, which may hang in a read for ever: a silent pipe, a dead file server. A queue
 //! hands the rows to the thread that commits them in batches of the rows that have arrived, so that a slow source waits
-//! for nothing. On stop the committing side ends within a moment and abandons the reading thread; the next run reads the
-//! rest.
+//! for nothing. On stop the committing side ends within a moment and abandons the reading thread; the next run reads
+//! the rest.
 
 use std::{
     panic::resume_unwind,
@@ -36,8 +36,8 @@ const MAX_BATCH_ROWS: usize = 4_096;
 const WINDOW_DIVISOR: u64 = 16;
 /// Most rows taken at once.
 const MAX_WINDOW_ROWS: usize = 131_072;
-/// Longest commit of a batch. Intents wait for it, and only 120 ms of calls may wait (`run::admission`). After a commit of
-/// less than half of this the batches grow.
+/// Longest commit of a batch. Intents wait for it, and only 120 ms of calls may wait (`run::admission`). After a commit
+/// of less than half of this the batches grow.
 const MAX_BATCH_TIME: Duration = Duration::from_millis(40);
 /// How often to check for a stop while no rows arrive.
 const STOP_POLL: Duration = Duration::from_millis(100);
@@ -190,7 +190,8 @@ impl<S: Store> Ingest<S> {
     /// Reads all sources, or until it is stopped. Blocks.
     pub fn run(mut self) -> Result<IngestProgress, IngestError> {
         let sources = std::mem::take(&mut self.sources);
-        // Open all sources before anything is claimed: an item of a later source waits until that source names it again.
+        // Open all sources before anything is claimed: an item of a later source waits until that source names it
+        // again.
         let mut ids = Vec::with_capacity(sources.len());
         for source in &sources {
             ids.push(self.checkpoint.open_source(source.name().to_owned(), source.root().to_owned())?);

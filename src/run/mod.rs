@@ -29,6 +29,7 @@ mod replace;
 mod row_queue;
 mod stages;
 mod stats;
+mod task;
 mod upload;
 mod window;
 

@@ -5,51 +5,15 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    attempt::{Next, Task},
-    budget::BytePermit,
     engine::Engine,
+    task::{Delivery, Next, PhotoFile, PrepareError, Prepared, Task},
 };
 use crate::{
     api::{Payload, Transport},
     checkpoint::Store,
-    domain::{Digest, DrainReason, FileStamp, PhotoSource},
-    picture::{self, Defect, LoadError, Warning},
+    domain::{DrainReason, PhotoSource},
+    picture::{self, Defect, LoadError},
 };
-
-/// A photo that is ready to be sent.
-pub(super) struct Prepared {
-    pub(super) load: Delivery,
-    pub(super) file: PhotoFile,
-    pub(super) warnings: Vec<Warning>,
-    /// Share of the byte budget, released with the bytes.
-    pub(super) _bytes: Option<BytePermit>,
-}
-
-/// How the photo is sent.
-pub(super) enum Delivery {
-    /// In the call itself.
-    Inline(Payload),
-    /// By an upload before the call.
-    Upload(Vec<u8>),
-}
-
-/// The file that a photo came from; empty for a URL.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct PhotoFile {
-    /// Digest of its bytes.
-    pub(super) digest: Option<Digest>,
-    /// Digest of what is sent, if it differs from the file.
-    pub(super) sent: Option<Digest>,
-    pub(super) stamp: Option<FileStamp>,
-}
-
-/// Why a photo cannot be sent.
-pub(super) enum PrepareError {
-    /// The photo is unusable as it is.
-    Defect(Defect, Option<FileStamp>),
-    /// The machine failed, not the photo.
-    Machine(std::io::Error),
-}
 
 impl<T: Transport, S: Store> Engine<T, S> {
     /// Reads, checks and encodes the photo on a blocking thread, once the byte budget has room.

@@ -8,9 +8,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    attempt::Task,
     ingest::IngestProgress,
-    reconcile::{ReconcileStep, Reconciliation},
+    task::{ReconcileStep, Reconciliation, Task},
 };
 use crate::{checkpoint::Claimed, domain::ItemId};
 
@@ -179,7 +178,7 @@ impl Queue {
     pub(super) fn on_reconcile_step(&mut self, item: ItemId, end: ReconcileStep) {
         self.release(item);
         match end {
-            ReconcileStep::Settled | ReconcileStep::Left => {}
+            ReconcileStep::Settled | ReconcileStep::Deferred => {}
             ReconcileStep::AskAgain(case, at) => self.schedule_reconciliation(case, at),
             ReconcileStep::Resend(task, at) => self.schedule_task(task, at),
         }
@@ -232,7 +231,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{FaceGroupCode, MerchantUserId, PhotoSource},
-        run::reconcile::InDoubtItem,
+        run::task::InDoubtItem,
     };
 
     fn claimed(item: i64) -> Claimed {

@@ -8,15 +8,14 @@ use std::{sync::PoisonError, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    attempt::{Next, Task},
     engine::Engine,
-    replace::{Replacement, records},
+    task::{InDoubtItem, Next, ReconcileStep, Reconciliation, ReplacementCleanup, Task, records},
 };
 use crate::{
     api::{FaceRecord, GroupLookup, Lookup, LookupPages, Transport},
     checkpoint::{Claimed, OutcomeRecord, Store, StoreError},
-    domain::{ConfirmedBy, DrainReason, ErrorCode, FaceGroupCode, ItemId, ItemState, Outcome},
-    pace::{Backoff, InDoubtPolicy},
+    domain::{ConfirmedBy, DrainReason, ErrorCode, FaceGroupCode, ItemState, Outcome},
+    pace::InDoubtPolicy,
 };
 
 /// A record older than our intent by more than this is not ours (contract.md). Clocks differ, and the gateway tolerates
@@ -24,61 +23,6 @@ use crate::{
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(15 * 60);
 /// Code for an id with more than one record.
 const SEVERAL_RECORDS: &str = "SeveralRecords";
-
-/// An open question to the service.
-#[derive(Debug)]
-pub(super) enum Reconciliation {
-    /// Whether an item in doubt was enrolled.
-    InDoubt(InDoubtItem),
-    /// Whether the new record is visible and the old ones are deleted.
-    Replacement(Replacement),
-}
-
-impl Reconciliation {
-    pub(super) fn item(&self) -> ItemId {
-        match self {
-            Self::InDoubt(doubt) => doubt.task.claimed.item,
-            Self::Replacement(replacement) => replacement.item(),
-        }
-    }
-}
-
-/// An item in doubt and the state of its reconciliation.
-#[derive(Debug)]
-pub(super) struct InDoubtItem {
-    task: Task,
-    /// Code of the failure that put it in doubt.
-    code: ErrorCode,
-    /// Whether "absent" has been answered once.
-    was_absent: bool,
-    /// Whether an earlier run left it in doubt. Sending it again is then no retry of this run.
-    is_leftover: bool,
-    backoff: Backoff,
-}
-
-/// The next step of a reconciliation.
-pub(super) enum ReconcileStep {
-    /// Nothing: it is settled.
-    Settled,
-    /// Query again at this time.
-    AskAgain(Reconciliation, Instant),
-    /// Send the item again at this time: it is absent.
-    Resend(Task, Instant),
-    /// Leave it to the next run.
-    Left,
-}
-
-impl InDoubtItem {
-    /// Item put in doubt by this run.
-    pub(super) fn new(task: Task, code: ErrorCode) -> Self {
-        Self { task, code, was_absent: false, is_leftover: false, backoff: Backoff::default() }
-    }
-
-    /// Item left in doubt by an earlier run.
-    pub(super) fn leftover(task: Task, code: ErrorCode) -> Self {
-        Self { is_leftover: true, ..Self::new(task, code) }
-    }
-}
 
 impl<T: Transport, S: Store> Engine<T, S> {
     /// Time of the first query for an item in doubt. `None` if this run makes none.
@@ -164,9 +108,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 return self.resend(case).await;
             }
             // The last attempt may have been executed, so the item is not `failed`.
-            InDoubtPolicy::Retry | InDoubtPolicy::Hold => return Ok(ReconcileStep::Left),
+            InDoubtPolicy::Retry | InDoubtPolicy::Hold => return Ok(ReconcileStep::Deferred),
         }
-        let Some(lookup) = self.query(&case.task.claimed).await else { return Ok(ReconcileStep::Left) };
+        let Some(lookup) = self.query(&case.task.claimed).await else { return Ok(ReconcileStep::Deferred) };
         crate::crash::point("query.after");
         // Records from before the call do not show whether it was executed.
         let replaced = records(&case.task.claimed);
@@ -204,14 +148,14 @@ impl<T: Transport, S: Store> Engine<T, S> {
             }
             Lookup::Fatal(fatal) => {
                 self.drain(DrainReason::Fatal(fatal));
-                Ok(ReconcileStep::Left)
+                Ok(ReconcileStep::Deferred)
             }
         }
     }
 
     /// Goes on to delete the records that an enrolled item replaces.
     fn after_enrolment(&self, claimed: Claimed) -> ReconcileStep {
-        match Replacement::of(claimed) {
+        match ReplacementCleanup::of(claimed) {
             None => ReconcileStep::Settled,
             Some(replacement) => ReconcileStep::AskAgain(Reconciliation::Replacement(replacement), Instant::now()),
         }

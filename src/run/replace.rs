@@ -9,78 +9,24 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    attempt::Task,
     engine::Engine,
-    reconcile::{ReconcileStep, Reconciliation},
+    task::{ReconcileStep, Reconciliation, ReplacementCleanup, ReplacementLookup, Task},
 };
 use crate::{
     api::{FaceRecord, Lookup, Removed, Transport},
-    checkpoint::{Claimed, Store, StoreError},
-    domain::{CallFailure, DeleteIntent, DrainReason, ItemId, Supersedes},
-    pace::Backoff,
+    checkpoint::{Store, StoreError},
+    domain::{CallFailure, DeleteIntent, DrainReason, Supersedes},
 };
 
 /// Wait between a deletion and the query that checks it.
 const DELETE_SETTLE: Duration = Duration::from_millis(500);
-
-/// A person enrolled with a new photo whose old records still have to be deleted.
-#[derive(Debug)]
-pub(super) struct Replacement {
-    claimed: Claimed,
-    /// Queries that did not show the new record.
-    unseen: u32,
-    /// Deletions and queries that failed.
-    failures: u32,
-    backoff: Backoff,
-}
-
-impl Replacement {
-    pub(super) fn item(&self) -> ItemId {
-        self.claimed.item
-    }
-}
-
-/// Result of the query for the records to replace.
-pub(super) enum ReplacementLookup {
-    /// The records are known, and the item may be sent.
-    Known(Task),
-    /// The query has to be repeated later.
-    Later(Task),
-    /// The run is draining.
-    Left,
-}
-
-impl Replacement {
-    /// `None` if the item replaces nothing.
-    pub(super) fn of(claimed: Claimed) -> Option<Self> {
-        match &claimed.replaces {
-            None => None,
-            Some(Supersedes::Records(records)) if records.is_empty() => None,
-            Some(Supersedes::Records(_) | Supersedes::Unknown) => {
-                Some(Self { claimed, unseen: 0, failures: 0, backoff: Backoff::default() })
-            }
-        }
-    }
-
-    fn replaced(&self) -> &[i64] {
-        records(&self.claimed)
-    }
-}
-
-/// The records that an item replaces.
-pub(super) fn records(claimed: &Claimed) -> &[i64] {
-    match &claimed.replaces {
-        Some(Supersedes::Records(records)) => records,
-        Some(Supersedes::Unknown) | None => &[],
-    }
-}
 
 impl<T: Transport, S: Store> Engine<T, S> {
     /// Finds the records that the item replaces and commits their ids, before its photo is sent.
     pub(super) async fn find_superseded_records(&self, mut task: Task) -> Result<ReplacementLookup, StoreError> {
         let lookup = match self.query(&task.claimed).await {
             Some(lookup) => lookup,
-            None => return Ok(ReplacementLookup::Left),
+            None => return Ok(ReplacementLookup::Draining),
         };
         let records: Vec<i64> = match lookup {
             Lookup::Present { records } => records.iter().map(|record| record.id).collect(),
@@ -92,7 +38,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             }
             Lookup::Fatal(fatal) => {
                 self.drain(DrainReason::Fatal(fatal));
-                return Ok(ReplacementLookup::Left);
+                return Ok(ReplacementLookup::Draining);
             }
         };
         self.checkpoint.record_superseded(task.claimed.item, records.clone()).await?;
@@ -101,8 +47,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
     }
 
     /// Queries the records and deletes one of the replaced ones.
-    pub(super) async fn clean_up(&self, mut replacement: Replacement) -> Result<ReconcileStep, StoreError> {
-        let Some(lookup) = self.query(&replacement.claimed).await else { return Ok(ReconcileStep::Left) };
+    pub(super) async fn clean_up(&self, mut replacement: ReplacementCleanup) -> Result<ReconcileStep, StoreError> {
+        let Some(lookup) = self.query(&replacement.claimed).await else { return Ok(ReconcileStep::Deferred) };
         let found = match lookup {
             Lookup::Present { records } => records,
             Lookup::Absent => Vec::new(),
@@ -110,7 +56,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             Lookup::Unanswered(fault) => return Ok(self.requeue_cleanup(replacement, Some(&fault))),
             Lookup::Fatal(fatal) => {
                 self.drain(DrainReason::Fatal(fatal));
-                return Ok(ReconcileStep::Left);
+                return Ok(ReconcileStep::Deferred);
             }
         };
         let is_old = |record: &&FaceRecord| replacement.replaced().contains(&record.id);
@@ -128,8 +74,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    /// Deletes nothing while the new record is not visible. As for any item in doubt, "absent" has to be answered twice.
-    fn wait_until_visible(&self, replacement: Replacement) -> ReconcileStep {
+    /// Deletes nothing while the new record is not visible. As for any item in doubt, "absent" has to be answered
+    /// twice.
+    fn wait_until_visible(&self, replacement: ReplacementCleanup) -> ReconcileStep {
         if replacement.unseen < 2 {
             return ReconcileStep::AskAgain(
                 Reconciliation::Replacement(replacement),
@@ -140,13 +87,13 @@ impl<T: Transport, S: Store> Engine<T, S> {
             row = replacement.claimed.row,
             "the new photo is enrolled, but the service shows no new record: keeping the old one; the next run checks again"
         );
-        ReconcileStep::Left
+        ReconcileStep::Deferred
     }
 
-    async fn delete(&self, mut replacement: Replacement, record: i64) -> Result<ReconcileStep, StoreError> {
+    async fn delete(&self, mut replacement: ReplacementCleanup, record: i64) -> Result<ReconcileStep, StoreError> {
         let permit = tokio::select! {
             biased;
-            () = self.stop.draining() => return Ok(ReconcileStep::Left),
+            () = self.stop.draining() => return Ok(ReconcileStep::Deferred),
             permit = self.delete_gate.permit() => permit,
         };
         let permit = match permit {
@@ -179,13 +126,13 @@ impl<T: Transport, S: Store> Engine<T, S> {
             Removed::Unanswered(fault) => Ok(self.requeue_cleanup(replacement, Some(&fault))),
             Removed::Fatal(fatal) => {
                 self.drain(DrainReason::Fatal(fatal));
-                Ok(ReconcileStep::Left)
+                Ok(ReconcileStep::Deferred)
             }
         }
     }
 
     /// Tries again later. Throttling is not counted; after too many failures the next run continues.
-    fn requeue_cleanup(&self, mut replacement: Replacement, fault: Option<&CallFailure>) -> ReconcileStep {
+    fn requeue_cleanup(&self, mut replacement: ReplacementCleanup, fault: Option<&CallFailure>) -> ReconcileStep {
         if let Some(fault) = fault {
             replacement.failures += 1;
             if replacement.failures >= self.settings.rules.attempts {
@@ -194,7 +141,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     fault = fault.message,
                     "cannot delete the old record; the next run tries again"
                 );
-                return ReconcileStep::Left;
+                return ReconcileStep::Deferred;
             }
         }
         let wait = replacement.backoff.next(fastrand::f64());

@@ -1,8 +1,8 @@
 //! Hands rows from the thread that reads a source to the thread that commits them.
 //!
-//! Rows are held while they wait here and, once taken, until they are released. Held rows and bytes are bounded, so a fast
-//! source waits for the checkpoint. The committing side waits with a timeout: a read from a silent pipe or a dead file
-//! server may never return.
+//! Rows are held while they wait here and, once taken, until they are released. Held rows and bytes are bounded, so a
+//! fast source waits for the checkpoint. The committing side waits with a timeout: a read from a silent pipe or a dead
+//! file server may never return.
 
 use std::{
     collections::VecDeque,
@@ -106,7 +106,8 @@ impl<T, E> RowQueue<T, E> {
         self.emptied.notify_one();
     }
 
-    /// Takes at most `most` rows. Waits up to `timeout` for the first one, then [`MAX_BATCH_DELAY`] for `enough` of them.
+    /// Takes at most `most` rows. Waits up to `timeout` for the first one, then [`MAX_BATCH_DELAY`] for `enough` of
+    /// them.
     pub(super) fn take(&self, enough: usize, most: usize, timeout: Duration) -> Taken<T, E> {
         let mut state = self.lock();
         if state.max_rows < most {

@@ -1,14 +1,11 @@
 //! Uploads photos that do not go inline, before any intent: an upload enrolls nobody, so a failed one leaves the item
 //! pending, and the next attempt starts with a new authorization.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::{
-    attempt::{Next, Task},
     engine::Engine,
-    prepare::PhotoFile,
+    task::{Next, PhotoFile, Task, UploadOutcome, UploadedPhoto},
 };
 use crate::{
     api::{ObjectUrl, Transport, UploadAuthorization, UploadError},
@@ -16,31 +13,6 @@ use crate::{
     domain::{DrainReason, ItemState, Outcome, Permit, RejectedBy},
     pace::{Gate, RetryDecision},
 };
-
-/// Retries reuse an uploaded file for this long: its retention is not documented.
-const UPLOAD_REUSE_TTL: Duration = Duration::from_secs(10 * 60);
-
-/// A photo that has been uploaded.
-#[derive(Debug, Clone)]
-pub(super) struct UploadedPhoto {
-    pub(super) address: ObjectUrl,
-    pub(super) file: PhotoFile,
-    at: Instant,
-}
-
-impl UploadedPhoto {
-    pub(super) fn is_fresh(&self, now: Instant) -> bool {
-        now < self.at + UPLOAD_REUSE_TTL
-    }
-}
-
-/// Result of an upload.
-pub(super) enum UploadOutcome {
-    /// The photo is uploaded, and its URL is kept in the task.
-    Uploaded(Task, ObjectUrl),
-    /// The photo is not uploaded; the next step for the item.
-    NotUploaded(Next),
-}
 
 impl<T: Transport, S: Store> Engine<T, S> {
     /// Gets an authorization, then uploads the photo.
