@@ -1,6 +1,6 @@
 //! Parses responses to QueryFaceRecord, QueryFaceGroup and DeleteFaceRecord.
 //!
-//! A query changes nothing, so a response that is unreadable or not from the service (see [`classify`](super::classify))
+//! A query changes nothing, so a response that is unreadable or not from the service (see [`classify`](mod@super::classify))
 //! counts as no response. A deletion without a clear response is decided only by querying the records. Only the id and
 //! the creation time of a record are read; the link to its photo never leaves the parser.
 

@@ -127,6 +127,7 @@ impl From<IngestError> for CliError {
         match error {
             IngestError::Source(error) => error.into(),
             IngestError::Store(error) => error.into(),
+            IngestError::Panicked => Self::new(Exit::Internal, error),
         }
     }
 }

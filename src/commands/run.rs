@@ -215,6 +215,10 @@ impl Run<'_> {
         let integrity_check = state.was_killed.then(|| self.spawn_integrity_check(stop.clone()));
         let work = async {
             let ran = engine.run(progress).await;
+            if ran.is_err() {
+                // Nothing is sent any more, so nothing is gained by waiting for a silent source.
+                stop.end_reading();
+            }
             // A run that has reached its limit of photos still reads every row.
             let deadline = self.args.limits.max_duration.map(|limit| now + limit);
             let ingested = tokio::select! {
@@ -328,7 +332,9 @@ impl Run<'_> {
 
 fn spawn_ingest(ingest: Ingest<SqliteStore>, stop: Stop) -> JoinHandle<Result<IngestProgress, IngestError>> {
     tokio::task::spawn_blocking(move || {
-        let ingested = ingest.run();
+        // A bug in a parser must end the run: without progress, the engine would wait for ever.
+        let ingested = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ingest.run()))
+            .unwrap_or(Err(IngestError::Panicked));
         if ingested.is_err() {
             stop.drain(DrainReason::SourceFailed);
         }

@@ -90,6 +90,9 @@ pub enum IngestError {
     /// The checkpoint failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A bug in the code that reads the source.
+    #[error("internal error while reading a source")]
+    Panicked,
 }
 
 /// A batch that is being committed, and the progress after the commit.

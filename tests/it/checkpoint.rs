@@ -269,6 +269,27 @@ fn intent_without_outcome_is_in_doubt_after_crash() {
 }
 
 #[test]
+fn in_doubt_item_keeps_its_photo_under_another_root() {
+    let (_dir, path) = new_checkpoint();
+    let mut first = Run::open(&path);
+    first.read("/m.csv", people(&["a"]));
+    first.intend("a");
+    drop(first);
+    let mut second = Run::open(&path);
+    // Another source names the same person, with another photo in another folder.
+    second.commit(|store| {
+        let source = store.open_source("/batch2/m.csv", Path::new("/batch2"))?;
+        let other = Item { picture: PhotoSource::Path("/batch2/b.jpg".into()), ..item(2, "a", "b.jpg") };
+        store.ingest(&Batch { source, rows: vec![Ok(other)] })?;
+        store.finish_ingest()
+    });
+    let doubts = second.commit(|store| store.in_doubt_items(ItemId(0), 10));
+    let PhotoSource::Path(photo) = &doubts[0].claimed.picture else { panic!("{doubts:#?}") };
+    assert_eq!(photo, Path::new("/photos/a.jpg"), "resending must not take the photo of another person");
+    assert_eq!(second.counts().total, 1);
+}
+
+#[test]
 fn change_from_an_unexpected_state_is_rejected() {
     let (_dir, path) = new_checkpoint();
     let mut run = Run::open(&path);

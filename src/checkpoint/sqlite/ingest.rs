@@ -238,6 +238,11 @@ impl SqliteStore {
         if !self.seen.insert(known.item) {
             return self.ingest_duplicate(source, item, known);
         }
+        if known.source != source.0 && matches!(known.state, ItemState::Sending | ItemState::InDoubt) {
+            // Its path is relative to its own source's root: under another root it would name another person's photo. The
+            // run after the reconciliation assigns it to this source.
+            return Ok(());
+        }
         let (path, url) = photo_columns(&item.picture, &self.source(source).root);
         let (row, extra) = (row_number(item.row), rows::extra_text(&item.extra));
         self.source_counts.on_seen(source);

@@ -46,15 +46,22 @@ impl SqliteStore {
             .map(PathBuf::from)
             .collect();
         // VACUUM leaves no free pages; truncating the WAL leaves none of its frames.
-        self.db
-            .execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")
-            .map_err(failed("rewriting it without the removed items"))?;
+        self.db.execute_batch("VACUUM").and_then(|()| self.truncate_wal()).map_err(failed(
+            "rewriting it without the removed items (if another program reads it, end that and run this again)",
+        ))?;
         report.backups = open::backups(&self.path);
         for backup in &report.backups {
             std::fs::remove_file(backup)
                 .map_err(|source| StoreError::Open { path: backup.clone(), source: Arc::new(source) })?;
         }
         Ok(report)
+    }
+
+    /// A reader that blocks the checkpoint is not an error of SQLite: the pragma reports it in its first column.
+    fn truncate_wal(&self) -> rusqlite::Result<()> {
+        let is_blocked: bool = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        if is_blocked { Err(rusqlite::Error::SqliteFailure(busy, None)) } else { Ok(()) }
     }
 
     fn remove(&mut self, filter: &PurgeFilter) -> rusqlite::Result<PurgeReport> {
@@ -76,7 +83,8 @@ impl SqliteStore {
         let groups = strings(
             &self.db,
             "SELECT DISTINCT g.code FROM items AS i JOIN face_groups AS g ON g.id = i.group_id
-             WHERE i.id IN (SELECT id FROM temp.purged) AND (i.first_intent_at IS NOT NULL OR i.state = 3) ORDER BY g.code",
+             WHERE i.id IN (SELECT id FROM temp.purged) AND (i.first_intent_at IS NOT NULL OR i.state = 3 OR i.replaces IS NOT NULL)
+             ORDER BY g.code",
         )?;
         let mut rows = 0;
         {
