@@ -51,6 +51,7 @@ pub(super) fn rows(text: Text, layout: Layout, at: &SourcePath<'_>, settings: &S
         encoding,
         layout,
         needs_id: false,
+        best_id_name: None,
     };
     Ok(Box::new(Reader {
         path: at.path.to_owned(),
@@ -137,6 +138,9 @@ struct ObjectParser {
     layout: Layout,
     /// Whether an object without an id is rejected; see the module's documentation.
     needs_id: bool,
+    /// Best name of the id in this and all earlier objects, also where its value is null or empty. A worse name is never
+    /// taken for the id after that: it may be the number of a database row.
+    best_id_name: Option<Priority>,
 }
 
 impl ObjectParser {
@@ -155,6 +159,9 @@ impl ObjectParser {
                 Some((field, _)) => field == Field::MerchantUserId,
                 None => !is_own(key),
             };
+            if let Some((Field::MerchantUserId, priority)) = mapped {
+                self.best_id_name = Some(self.best_id_name.map_or(priority, |best| best.min(priority)));
+            }
             if let Some(text) = text_of(value).map_err(|error| unreadable(format!("field {key}: {error}")))? {
                 present.push((key, text, mapped));
             }
@@ -170,6 +177,9 @@ impl ObjectParser {
                     .min()
             };
             match mapped {
+                Some((Field::MerchantUserId, rank)) if self.best_id_name.is_some_and(|best| *rank > best) => {
+                    extra.push((name_of(key, &members), text.clone()));
+                }
                 Some((field, rank)) if best(*field) == Some(*rank) => {
                     if ours[*field as usize].replace((key, text)).is_some() {
                         return Err(unreadable(format!(
@@ -341,10 +351,23 @@ mod tests {
     }
 
     #[test]
+    fn null_or_missing_id_is_not_replaced_by_an_alias() {
+        let text = br#"{"path":"a.jpg","merchant_user_id":"E1","id":"7"}
+{"path":"b.jpg","merchant_user_id":null,"id":"8"}
+{"path":"c.jpg","merchant_user_id":"","id":"9"}
+{"path":"d.jpg","id":"10"}"#;
+        let shown = shown(text, &settings());
+        assert_eq!(shown[0], "1 E1 a.jpg id=7");
+        for (row, code) in [(1, "SuspiciousUserId"), (2, "MissingUserId"), (3, "MissingUserId")] {
+            assert!(shown[row].contains(code), "{}", shown[row]);
+        }
+    }
+
+    #[test]
     fn json_object_is_a_row_with_extra_fields() {
         let text = "\u{feff}{\"photo\": \"a.jpg\", \"Employee No\": 18446744073709551617, \"dept\": {\"a\": [1]}}\r\n\n \
                     \t\n{\"merchant_user_id\":\"张\\u4e09\",\"path\":\"b.jpg\",\"file\":\"z\",\"x\":null,\"y\":\"\"}\n\
-                    {\"url\":\"https://h/c.jpg?Signature=s\",\"id\":\"c\"}";
+                    {\"url\":\"https://h/c.jpg?Signature=s\",\"merchant_user_id\":\"c\"}";
         let expected =
             ["1 18446744073709551617 a.jpg dept={\"a\": [1]}", "4 张三 b.jpg file=z", "5 c https://h/c.jpg?…"];
         assert_eq!(shown(text.as_bytes(), &settings()), expected);

@@ -100,15 +100,31 @@ impl FromStr for IdFrom {
 }
 
 /// The id that a link gives: the name in the last part of its path.
-pub(super) fn id_from_url(url: &url::Url) -> Option<String> {
-    let last = url.path_segments()?.next_back().filter(|last| !last.is_empty())?;
-    let name = percent_encoding::percent_decode_str(last).decode_utf8().ok()?;
-    IdFrom::Name.id_of(Path::new(&*name), Path::new(""))
+pub(super) fn id_from_url(url: &url::Url, id_from: IdFrom) -> Option<String> {
+    url.path_segments()?.next_back().filter(|last| !last.is_empty())?;
+    let decode = |text: &str| Some(percent_encoding::percent_decode_str(text).decode_utf8().ok()?.into_owned());
+    match id_from {
+        // An encoded slash belongs to the name.
+        IdFrom::Name => id_from.id_of(Path::new(&decode(url.path_segments()?.next_back()?)?), Path::new("")),
+        IdFrom::Parent | IdFrom::Path => id_from.id_of(Path::new(&decode(url.path())?), Path::new("/")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn id_of_a_link_follows_id_from() {
+        let url = url::Url::parse("https://h/people/u%201/photo.jpg?Signature=s").unwrap();
+        for (id_from, expected) in
+            [(IdFrom::Name, "photo"), (IdFrom::Parent, "u 1"), (IdFrom::Path, "people/u 1/photo")]
+        {
+            assert_eq!(id_from_url(&url, id_from).as_deref(), Some(expected));
+        }
+        let bare = url::Url::parse("https://h/photo.jpg").unwrap();
+        assert_eq!(id_from_url(&bare, IdFrom::Parent), None);
+    }
 
     #[test]
     fn paths_stay_beneath_the_root() {
@@ -163,7 +179,7 @@ mod tests {
         assert_eq!(id(IdFrom::Parent, "/a/张三/IMG_1.jpg").as_deref(), Some("张三"));
         assert_eq!(id(IdFrom::Parent, "/a/IMG_1.jpg"), None, "the root gives no id");
         assert_eq!(id(IdFrom::Path, "/a/b/c.d.jpg").as_deref(), Some("b/c.d"));
-        let url = |text: &str| id_from_url(&text.parse().unwrap());
+        let url = |text: &str| id_from_url(&text.parse().unwrap(), IdFrom::Name);
         assert_eq!(url("https://h/b/%E5%BC%A0.jpg?Signature=s").as_deref(), Some("张"));
         assert_eq!(url("https://h/"), None);
     }

@@ -144,7 +144,7 @@ impl RowBuilder {
         }
         let text = trimmed(written);
         match (photo_path::scheme(text).as_deref(), column) {
-            (Some("http" | "https"), _) => parse_url(text),
+            (Some("http" | "https"), _) => parse_url(text, self.id_from),
             (Some("file"), _) => match photo_path::path_of_file_url(text) {
                 Some(path) => self.parse_path(&self.resolve_file_url(path)),
                 None => Err((
@@ -267,13 +267,13 @@ fn damage_message(damage: Damage) -> String {
     format!("merchant_user_id {damage}; --allow-odd-ids accepts it as it is")
 }
 
-fn parse_url(written: &str) -> Result<PhotoAndId, RowProblem> {
+fn parse_url(written: &str, id_from: IdFrom) -> Result<PhotoAndId, RowProblem> {
     let invalid = || (RowErrorKind::InvalidUrl, "its url is not an http or https link".to_owned());
     let url = url::Url::parse(written).map_err(|_| invalid())?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         return Err(invalid());
     }
-    let id = id_from_url(&url);
+    let id = id_from_url(&url, id_from);
     Ok((PhotoSource::Url(PhotoUrl(written.to_owned())), id))
 }
 

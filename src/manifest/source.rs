@@ -85,9 +85,11 @@ pub fn from_bytes(
     Ok(Source { name: "-".to_owned(), root: root.to_owned(), rows, kind: Kind::of(format.format) })
 }
 
-/// Makes a path absolute without resolving links, so that files under a directory keep it as their prefix.
+/// Makes a path absolute without resolving links, so that files under a directory keep it as their prefix. Only `..` needs
+/// the links resolved: the folder before it may be one.
 fn absolute(path: &Path) -> Result<PathBuf, SourceError> {
-    let found = path.metadata().and_then(|_| std::path::absolute(path));
+    let has_parent = path.components().any(|part| part == std::path::Component::ParentDir);
+    let found = if has_parent { path.canonicalize() } else { path.metadata().and_then(|_| std::path::absolute(path)) };
     let found = found.map_err(|source| SourceError::Unreadable { path: path.to_owned(), source })?;
     Ok(found.components().collect())
 }

@@ -116,7 +116,10 @@ const MAX_DECODED_BYTES: u64 = 512 << 20;
 
 /// Checks the chunk lengths of a WebP (RIFF): its decoder allocates as much for metadata as a chunk claims to hold.
 fn check_riff_chunks(bytes: &[u8]) -> Result<(), Defect> {
-    let mut rest = bytes.get(12..).unwrap_or_default();
+    // Bytes after the RIFF chunk are not part of the picture.
+    let size = bytes.get(4..8).map_or(0, |size| u32::from_le_bytes([size[0], size[1], size[2], size[3]]) as usize);
+    let end = if size > bytes.len().saturating_sub(8) { bytes.len() } else { size + 8 };
+    let mut rest = bytes.get(12..end).unwrap_or_default();
     while let Some((head, after)) = rest.split_first_chunk::<8>() {
         let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
         if length > after.len() {

@@ -12,7 +12,7 @@ use std::{
 use crate::{
     checkpoint::{EnrolledItem, PhotoChange, PhotoCheck, RejectedItem, StoredPhoto},
     domain::{FileStamp, ItemId, OnChange},
-    picture::{self, LoadError, Rules},
+    picture::{self, Defect, LoadError, Rules},
 };
 
 /// Checks under way at once.
@@ -103,6 +103,11 @@ impl PhotoChecker {
             StoredPhoto::Other => other,
             StoredPhoto::File { path, root, digest, .. } => match picture::digest(path, self.root(root), &self.rules) {
                 Ok((found, stamp)) if Some(found) == *digest => PhotoChange::Same(stamp),
+                // Nothing is known about a photo that cannot be opened.
+                Err(LoadError::Defect(defect @ (Defect::NotFound { .. } | Defect::PermissionDenied))) => {
+                    tracing::warn!(%defect, "cannot read a changed photo; the next run checks it again");
+                    return None;
+                }
                 Ok(_) | Err(LoadError::Defect(_)) => other,
                 Err(LoadError::Io(error)) => {
                     tracing::warn!(%error, "cannot read a changed photo; the next run checks it again");

@@ -211,3 +211,14 @@ fn folder_that_is_swapped_for_a_link_while_a_run_lasts_lets_nobody_in_from_outsi
     run.arg("--allow-outside-root").arg("--checkpoint").arg(archive.path().join("other.sqlite"));
     run.end().is(0, &[("enrolled", 400)]);
 }
+
+#[test]
+fn manifest_is_found_through_a_parent_folder() {
+    let archive = archive(&["a.jpg"], &[("a.jpg", "u1")]);
+    let elsewhere = archive.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let mut check = Enroll::new("check");
+    check.command().current_dir(&elsewhere);
+    let ended = check.args(["../manifest.csv", "--group", "g"]).end();
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+}
