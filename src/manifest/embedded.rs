@@ -19,7 +19,7 @@ pub(super) fn is_photo(text: &str) -> bool {
     if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
         return true;
     }
-    if text.len() < MIN_PHOTO_CHARS {
+    if text.len() < MIN_PHOTO_CHARS || is_file_name(text) {
         return false;
     }
     // Some JSON writers escape slashes.
@@ -28,6 +28,14 @@ pub(super) fn is_photo(text: &str) -> bool {
     is_all_encoded
         || contains_photo(&text, &BASE64_PREFIXES)
         || contains_photo(&text.to_ascii_lowercase(), &HEX_PREFIXES)
+}
+
+/// Whether a text ends as a file name does. Encoded photos have no dot, but a folder may be named like their beginning.
+fn is_file_name(text: &str) -> bool {
+    let extension = text.trim_end().rsplit_once('.').map(|(_, extension)| extension);
+    text.len() < MIN_ENCODED_CHARS
+        && extension
+            .is_some_and(|text| (2..=5).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric()))
 }
 
 /// Whether an encoded photo begins anywhere in the text, as in `b'/9j/…'`, `\xffd8ff…` or `{"data": "/9j/…"}`.

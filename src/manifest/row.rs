@@ -237,14 +237,10 @@ impl RowBuilder {
     /// Fields as written, so that an export can return them for correction.
     fn raw_fields(&self, fields: &Fields<'_>, OtherFields { extra, origin }: OtherFields) -> Box<RawFields> {
         let group = storable(fields.face_group_code);
-        let (path, url) = match (fields.path, fields.url) {
-            // Return a link as `url`: it may be signed, and a `path` is shown unmasked.
-            (Some(path), None) if is_link(path) => (None, Some(path)),
-            (path, url) => (path, url),
-        };
+        let (path, url) = storable_photo(fields.path, fields.url);
         Box::new(RawFields {
-            path: storable(path),
-            url: storable(url),
+            path,
+            url,
             user: storable(fields.merchant_user_id),
             group: group.or_else(|| self.group.as_ref().map(ToString::to_string)),
             extra,
@@ -257,6 +253,18 @@ impl RowBuilder {
 pub(super) fn storable(field: Option<&str>) -> Option<String> {
     let is_kept = |text: &&str| !embedded::is_photo(text) && (text.len() <= MAX_PATH_BYTES || is_link(text));
     field.filter(is_kept).map(str::to_owned)
+}
+
+/// Storable `path` and `url` of a row. A link in `path` may be signed, and a `path` is shown unmasked: it becomes the `url`, or
+/// is masked where there is one.
+pub(super) fn storable_photo(path: Option<&str>, url: Option<&str>) -> (Option<String>, Option<String>) {
+    match (path, url) {
+        (Some(path), url) if is_link(path) => match url.filter(|url| !trimmed(url).is_empty()) {
+            None => (None, storable(Some(path))),
+            Some(url) => (Some(PhotoUrl(path.to_owned()).to_string()), storable(Some(url))),
+        },
+        (path, url) => (storable(path), storable(url)),
+    }
 }
 
 fn is_link(text: &str) -> bool {
@@ -281,4 +289,20 @@ fn parse_url(written: &str, id_from: IdFrom) -> Result<PhotoAndId, RowProblem> {
 pub(super) fn row_error(row: u64, defect: RowErrorKind, message: String, path: Option<&Path>) -> RowError {
     let path = path.map(|path| path.to_string_lossy().into_owned());
     RowError { row, defect, message, fields: Box::new(RawFields { path, ..RawFields::default() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signed_link_in_the_path_column_is_never_kept_as_a_path() {
+        let link = "https://h/a.jpg?Signature=secret";
+        assert_eq!(storable_photo(Some(link), None), (None, Some(link.to_owned())));
+        assert_eq!(storable_photo(Some(link), Some(" ")), (None, Some(link.to_owned())));
+        let (path, url) = storable_photo(Some(link), Some("https://h/b.jpg"));
+        assert!(!path.unwrap().contains("secret"));
+        assert_eq!(url.as_deref(), Some("https://h/b.jpg"));
+        assert_eq!(storable_photo(Some("a.jpg"), None), (Some("a.jpg".to_owned()), None));
+    }
 }

@@ -12,7 +12,7 @@ use super::{
     input::Input,
     options::{Row, Rows, Settings, SourcePath},
     record_parser::RecordParser,
-    row::{Fields, OtherFields, RowBuilder, origin, row_error, storable},
+    row::{Fields, OtherFields, RowBuilder, origin, row_error, storable, storable_photo},
     text::{Text, undecodable},
 };
 use crate::domain::{Origin, RawFields, RowError, RowErrorKind};
@@ -179,13 +179,14 @@ impl<R: Read> Table<R> {
             let at = self.columns.names.iter().position(|known| known == name)?;
             // A replacement character would look like what was written.
             let text = str::from_utf8(record.get(at)?).ok()?;
-            storable(Some(text).filter(|text| !text.is_empty()))
+            Some(text).filter(|text| !text.is_empty())
         };
+        let (path, url) = storable_photo(field("path"), field("url"));
         let fields = Box::new(RawFields {
-            path: field("path"),
-            url: field("url"),
-            user: field("merchant_user_id"),
-            group: field("face_group_code"),
+            path,
+            url,
+            user: storable(field("merchant_user_id")),
+            group: storable(field("face_group_code")),
             extra: Vec::new(),
             origin: self.origin(|at| str::from_utf8(record.get(at)?).ok()),
         });
