@@ -46,22 +46,15 @@ impl SqliteStore {
             .map(PathBuf::from)
             .collect();
         // VACUUM leaves no free pages; truncating the WAL leaves none of its frames.
-        self.db.execute_batch("VACUUM").and_then(|()| self.truncate_wal()).map_err(failed(
-            "rewriting it without the removed items (if another program reads it, end that and run this again)",
-        ))?;
+        self.db
+            .execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")
+            .map_err(failed("rewriting it without the removed items"))?;
         report.backups = open::backups(&self.path);
         for backup in &report.backups {
             std::fs::remove_file(backup)
                 .map_err(|source| StoreError::Open { path: backup.clone(), source: Arc::new(source) })?;
         }
         Ok(report)
-    }
-
-    /// A reader that blocks the checkpoint is not an error of SQLite: the pragma reports it in its first column.
-    fn truncate_wal(&self) -> rusqlite::Result<()> {
-        let is_blocked: bool = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-        if is_blocked { Err(rusqlite::Error::SqliteFailure(busy, None)) } else { Ok(()) }
     }
 
     fn remove(&mut self, filter: &PurgeFilter) -> rusqlite::Result<PurgeReport> {
