@@ -337,7 +337,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                         queue.on_reconcile_step(item, ReconcileStep::AskAgain(case, at));
                     }
                     // The next run deletes replaced records.
-                    (_, ReconcileStep::Settled | ReconcileStep::Deferred | ReconcileStep::Resend(..) | ReconcileStep::AskAgain(Reconciliation::Replacement(_), _)) => {}
+                    (_, ReconcileStep::Settled | ReconcileStep::Deferred | ReconcileStep::Resend(..) | ReconcileStep::Rescan | ReconcileStep::AskAgain(Reconciliation::Replacement(_), _)) => {}
                 },
                 () = tokio::time::sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => {}
                 () = self.stop.draining() => {}

@@ -53,6 +53,8 @@ pub(super) struct Queue {
     released_since_scan: HashSet<ItemId>,
     cursor: ItemId,
     phase: ScanPhase,
+    /// First item that the last scan may have passed before it became pending.
+    rescan_from: Option<ItemId>,
 }
 
 impl Queue {
@@ -68,6 +70,7 @@ impl Queue {
             cursor: ItemId(0),
             // Nothing is claimed before the sources are open: items that they no longer name must not be sent.
             phase: ScanPhase::Streaming { has_more: false },
+            rescan_from: None,
         }
     }
 
@@ -94,6 +97,13 @@ impl Queue {
 
     /// Starts a scan if items are needed and may exist. Only one scan may run at a time.
     pub(super) fn next_scan(&mut self) -> Option<Scan> {
+        // No scan is running now, so none can move the cursor past these items again.
+        if let Some(item) = self.rescan_from
+            && matches!(self.phase, ScanPhase::Final | ScanPhase::Exhausted)
+        {
+            (self.phase, self.cursor) = (ScanPhase::Final, self.cursor.min(ItemId(item.0 - 1)));
+            self.rescan_from = None;
+        }
         let may_find = match self.phase {
             ScanPhase::Streaming { has_more } => has_more,
             ScanPhase::Final => true,
@@ -132,6 +142,7 @@ impl Queue {
     /// Drops items that are not started; started ones continue.
     pub(super) fn close(&mut self) {
         self.phase = ScanPhase::Closed;
+        self.rescan_from = None;
         self.ready.clear();
     }
 
@@ -181,12 +192,16 @@ impl Queue {
             ReconcileStep::Settled | ReconcileStep::Deferred => {}
             ReconcileStep::AskAgain(case, at) => self.schedule_reconciliation(case, at),
             ReconcileStep::Resend(task, at) => self.schedule_task(task, at),
+            ReconcileStep::Rescan if self.is_closed() => {}
+            ReconcileStep::Rescan => {
+                self.rescan_from = Some(self.rescan_from.map_or(item, |first| first.min(item)));
+            }
         }
     }
 
     /// Whether nothing is left to do.
     pub(super) fn is_over(&self) -> bool {
-        let is_scanned = matches!(self.phase, ScanPhase::Exhausted | ScanPhase::Closed);
+        let is_scanned = matches!(self.phase, ScanPhase::Exhausted | ScanPhase::Closed) && self.rescan_from.is_none();
         is_scanned && self.ready.is_empty() && self.waiting.is_empty() && self.reconciliations.is_empty()
     }
 
@@ -323,6 +338,27 @@ mod tests {
         queue.on_claimed(scan, vec![claimed(1)]);
         queue.on_reconcile_step(ItemId(1), ReconcileStep::Resend(Task::new(claimed(1)), Instant::now()));
         assert_eq!(take(&mut queue), [1]);
+    }
+
+    #[test]
+    fn item_that_became_pending_behind_the_scan_is_scanned_again() {
+        let mut queue = streaming(Vec::new());
+        queue.on_ingest_progress(&all_in());
+        let scan = queue.next_scan().unwrap();
+        queue.on_claimed(scan, vec![claimed(5)]);
+        assert_eq!(take(&mut queue), [5]);
+        let scan = queue.next_scan().unwrap();
+        queue.on_reconcile_step(ItemId(3), ReconcileStep::Rescan);
+        // The scan has found nothing behind item 5.
+        queue.on_claimed(scan, Vec::new());
+        assert!(!queue.is_over());
+        let again = queue.next_scan().unwrap();
+        assert_eq!(again.after, ItemId(2));
+        queue.on_claimed(again, vec![claimed(3), claimed(5)]);
+        assert_eq!(take(&mut queue), [3]);
+        let last = queue.next_scan().unwrap();
+        queue.on_claimed(last, Vec::new());
+        assert!(queue.is_over());
     }
 
     #[test]

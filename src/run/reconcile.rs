@@ -197,8 +197,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
 
     async fn resend(&self, case: InDoubtItem) -> Result<ReconcileStep, StoreError> {
         self.settle_in_doubt(&case, Outcome::Requeue { counts: true }).await?;
-        let wait = if case.is_leftover { Duration::ZERO } else { self.retry_wait() };
-        Ok(ReconcileStep::Resend(case.task, Instant::now() + wait))
+        if case.is_leftover {
+            return Ok(ReconcileStep::Rescan);
+        }
+        Ok(ReconcileStep::Resend(case.task, Instant::now() + self.retry_wait()))
     }
 
     async fn settle_in_doubt(&self, case: &InDoubtItem, outcome: Outcome) -> Result<(), StoreError> {

@@ -150,7 +150,7 @@ pub(super) struct InDoubtItem {
     pub(super) code: ErrorCode,
     /// Whether "absent" has been answered once.
     pub(super) was_absent: bool,
-    /// Whether an earlier run left it in doubt. Sending it again is then no retry of this run.
+    /// Whether an earlier run left it in doubt. The sources of this run may no longer name it.
     pub(super) is_leftover: bool,
     pub(super) backoff: Backoff,
 }
@@ -175,6 +175,8 @@ pub(super) enum ReconcileStep {
     AskAgain(Reconciliation, Instant),
     /// Send the item again at this time: it is absent.
     Resend(Task, Instant),
+    /// Leave the item to the scan, which knows whether the sources still name it. It may be pending.
+    Rescan,
     /// Leave it to the next run.
     Deferred,
 }
