@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use crate::{
-    domain::{DeleteIntent, ItemId, ItemState},
+    domain::{ItemId, ItemState},
     files::FileError,
 };
 
@@ -106,12 +106,6 @@ pub enum StoreError {
         from: ItemState,
         /// Requested state.
         to: ItemState,
-    },
-    /// The deletion of a record that no newly enrolled photo supersedes: a bug.
-    #[error("record {} of item {} must not be deleted: this is a bug", removal.record, removal.item)]
-    IllegalRemoval {
-        /// Rejected intent.
-        removal: DeleteIntent,
     },
     /// A stored value that this version does not know.
     #[error("checkpoint holds an unknown value: {detail}")]

@@ -245,8 +245,9 @@ pub trait Store: Send + 'static {
     fn record_superseded(&mut self, item: ItemId, records: &[i64]) -> Result<(), StoreError>;
     /// Returns enrolled items after `after` whose superseded records must still be deleted.
     fn pending_deletes(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError>;
-    /// Records the deletion of a record before it is sent.
-    fn intend_delete(&mut self, delete: &DeleteIntent) -> Result<(), StoreError>;
+    /// Records the deletion of a record before it is sent. False if the record must not be deleted: since it was read, a
+    /// second change of the photo has made the item pending again.
+    fn intend_delete(&mut self, delete: &DeleteIntent) -> Result<bool, StoreError>;
     /// Records that all superseded records of an item are deleted.
     fn finish_delete(&mut self, item: ItemId) -> Result<(), StoreError>;
 

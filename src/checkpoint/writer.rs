@@ -111,9 +111,14 @@ impl<S: Store> Checkpoint<S> {
         self.call(move |store| store.pending_deletes(after, limit)).await
     }
 
-    /// Runs [`Store::intend_delete`]. Only this method creates the proof that a delete intent is on disk.
-    pub(crate) async fn intend_delete(&self, delete: DeleteIntent) -> Result<Committed<DeleteIntent>, StoreError> {
-        self.call(move |store| store.intend_delete(&delete).map(|()| delete)).await.map(Committed::attest)
+    /// Runs [`Store::intend_delete`]. Only this method creates the proof that a delete intent is on disk. `None` if the
+    /// record must not be deleted.
+    pub(crate) async fn intend_delete(
+        &self,
+        delete: DeleteIntent,
+    ) -> Result<Option<Committed<DeleteIntent>>, StoreError> {
+        let intended = self.call(move |store| Ok(store.intend_delete(&delete)?.then_some(delete))).await?;
+        Ok(intended.map(Committed::attest))
     }
 
     pub(crate) async fn finish_delete(&self, item: ItemId) -> Result<(), StoreError> {

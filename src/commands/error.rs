@@ -83,9 +83,7 @@ impl From<StoreError> for CliError {
             StoreError::Missing { .. } => {
                 (Exit::Usage, Some("give the manifest of an earlier run, or --checkpoint FILE"))
             }
-            StoreError::InvalidTransition { .. } | StoreError::IllegalRemoval { .. } => {
-                (Exit::Internal, Some("please report this with the log"))
-            }
+            StoreError::InvalidTransition { .. } => (Exit::Internal, Some("please report this with the log")),
             StoreError::SchemaTooNew { .. } => {
                 (Exit::Checkpoint, Some("upgrade face-enroll to that version or a newer one"))
             }

@@ -38,7 +38,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
     pub(super) async fn reconcile(&self, case: Reconciliation) -> Result<ReconcileStep, StoreError> {
         match case {
             Reconciliation::InDoubt(doubt) => self.query_record(doubt).await,
-            Reconciliation::Replacement(replacement) => self.clean_up(replacement).await,
+            Reconciliation::Replacement(replacement) => Ok(match self.clean_up(replacement).await? {
+                // A second change of the photo may have made the item pending meanwhile.
+                ReconcileStep::Settled | ReconcileStep::Deferred => ReconcileStep::Rescan,
+                step @ (ReconcileStep::AskAgain(..) | ReconcileStep::Resend(..) | ReconcileStep::Rescan) => step,
+            }),
         }
     }
 

@@ -102,7 +102,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 return Ok(ReconcileStep::AskAgain(Reconciliation::Replacement(replacement), deferred.until));
             }
         };
-        let intent = self.checkpoint.intend_delete(DeleteIntent { item: replacement.claimed.item, record }).await?;
+        let delete = DeleteIntent { item: replacement.claimed.item, record };
+        let Some(intent) = self.checkpoint.intend_delete(delete).await? else { return Ok(ReconcileStep::Rescan) };
         crate::crash::point("removal.before");
         let removed = self.client.delete_face_record(permit, intent).await;
         crate::crash::point("removal.after");

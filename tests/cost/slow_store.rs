@@ -80,7 +80,7 @@ impl Store for SlowStore {
     fn pending_deletes(&mut self, after: ItemId, limit: usize) -> Stored<Vec<Claimed>> {
         self.store.pending_deletes(after, limit)
     }
-    fn intend_delete(&mut self, intent: &DeleteIntent) -> Stored<()> {
+    fn intend_delete(&mut self, intent: &DeleteIntent) -> Stored<bool> {
         self.store.intend_delete(intent)
     }
     fn finish_delete(&mut self, item: ItemId) -> Stored<()> {

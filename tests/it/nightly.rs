@@ -190,6 +190,30 @@ fn old_record_is_deleted_only_after_new_one_is_visible() {
 }
 
 #[test]
+fn second_change_during_left_over_deletion_is_sent() {
+    for slow_query in [1, 2] {
+        let archive = Archive::of(1, 0);
+        let service = Service::new();
+        service.run(&archive).end().is(0, &[("calls", 1)]);
+        change(&archive, "u00001");
+        let lag = r#"{"action":"QueryFaceRecord","from":2,"fault":"query_lag","for_ms":60000}"#;
+        service.sandbox.set_faults(Script::parse(lag).unwrap());
+        service.run(&archive).args(["--on-change", "replace"]).end().is(10, &[("enrolled", 1)]);
+        assert_eq!(records(&service, "u00001").len(), 2);
+        // The second change is read while the query before the deletion, or after it, is under way.
+        let slow =
+            format!(r#"{{"action":"QueryFaceRecord","calls":[{slow_query}],"fault":"slow","delay_ms":1500}}"#);
+        service.sandbox.set_faults(Script::parse(&slow).unwrap());
+        let newest = photo("u00001 two years later", 0);
+        fs::write(archive.path().join("photos/u00001.jpg"), &newest).unwrap();
+        service.run(&archive).args(["--on-change", "replace"]).end().is(0, &[("enrolled", 1), ("changed", 0)]);
+        let found: Vec<String> =
+            records(&service, "u00001").iter().map(|record| record.picture.unwrap().to_string()).collect();
+        assert_eq!(found, [hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&newest))], "{slow_query}");
+    }
+}
+
+#[test]
 fn kill_during_replacement_leaves_everyone_one_record() {
     let archive = Archive::of(12, 0);
     let service = Service::with_quota(200, Duration::from_millis(5));

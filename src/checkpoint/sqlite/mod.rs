@@ -355,8 +355,8 @@ impl Store for SqliteStore {
         self.find_pending_deletes(after, limit).map_err(StoreError::sqlite("reading pending deletes"))
     }
 
-    fn intend_delete(&mut self, delete: &DeleteIntent) -> Result<(), StoreError> {
-        self.write_delete_intent(delete)
+    fn intend_delete(&mut self, delete: &DeleteIntent) -> Result<bool, StoreError> {
+        self.write_delete_intent(delete).map_err(StoreError::sqlite("writing a delete intent"))
     }
 
     fn finish_delete(&mut self, item: ItemId) -> Result<(), StoreError> {

@@ -4,10 +4,7 @@ use rusqlite::Result;
 
 use super::{SqliteStore, requeued_columns, select_claimed};
 use crate::{
-    checkpoint::{
-        StoreError,
-        store::{Claimed, PhotoChange, PhotoCheck},
-    },
+    checkpoint::store::{Claimed, PhotoChange, PhotoCheck},
     domain::{DeleteIntent, ItemId, ItemState},
 };
 
@@ -71,17 +68,16 @@ impl SqliteStore {
             .collect()
     }
 
-    /// Accepts only a record that existed before the new photo was sent, and only after the new photo is enrolled.
-    pub(super) fn write_delete_intent(&mut self, delete: &DeleteIntent) -> Result<(), StoreError> {
-        let changed = self
-            .db
+    /// Accepts only a record that existed before the new photo was sent, and only after the new photo is enrolled. Returns
+    /// whether it was accepted.
+    pub(super) fn write_delete_intent(&mut self, delete: &DeleteIntent) -> Result<bool> {
+        self.db
             .prepare_cached(
                 "UPDATE items SET removing = ?2 WHERE id = ?1 AND state = 3
                  AND EXISTS (SELECT 1 FROM json_each(items.replaces) AS old WHERE old.value = ?2)",
             )
             .and_then(|mut update| update.execute((delete.item.0, delete.record)))
-            .map_err(StoreError::sqlite("writing a delete intent"))?;
-        if changed == 1 { Ok(()) } else { Err(StoreError::IllegalRemoval { removal: delete.clone() }) }
+            .map(|changed| changed == 1)
     }
 
     pub(super) fn write_deleted(&mut self, item: ItemId) -> Result<()> {
