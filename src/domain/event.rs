@@ -119,3 +119,22 @@ pub enum DrainReason {
     /// Nearly every call was throttled for this long, even at a very low rate.
     ThrottledTooLong(Duration),
 }
+
+impl DrainReason {
+    /// Whether the checkpoint can no longer be trusted, or is no longer ours.
+    pub fn is_checkpoint_lost(&self) -> bool {
+        match self {
+            Self::CheckpointCorrupt | Self::CheckpointRemoved | Self::LockGone => true,
+            Self::Signal(_)
+            | Self::MaxDuration
+            | Self::MaxImages
+            | Self::MaxErrors
+            | Self::ServiceUnavailable(_)
+            | Self::Fatal(_)
+            | Self::Unread { .. }
+            | Self::SourceFailed
+            | Self::NoPhotoFound { .. }
+            | Self::ThrottledTooLong(_) => false,
+        }
+    }
+}

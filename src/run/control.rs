@@ -21,18 +21,24 @@ pub struct Stop {
     signalled: CancellationToken,
     reading: CancellationToken,
     reason: Arc<OnceLock<DrainReason>>,
+    /// The checkpoint is lost: more severe than any other reason, whenever it comes.
+    checkpoint_lost: Arc<OnceLock<DrainReason>>,
 }
 
 impl Stop {
-    /// Starts draining. Returns whether this is the first reason, which is the one that is kept. At a sending limit the
-    /// sources are still read to the end; any other reason ends the reading too.
+    /// Starts draining. Returns whether this reason is now the one that is kept: the first one, or the first loss of the
+    /// checkpoint. At a sending limit the sources are still read to the end; any other reason ends the reading too.
     pub fn drain(&self, reason: DrainReason) -> bool {
         if !matches!(reason, DrainReason::MaxImages | DrainReason::MaxErrors) {
             self.end_reading();
         }
-        let first = self.reason.set(reason).is_ok();
+        let is_kept = if reason.is_checkpoint_lost() {
+            self.checkpoint_lost.set(reason).is_ok()
+        } else {
+            self.reason.set(reason).is_ok() && self.checkpoint_lost.get().is_none()
+        };
         self.drain.cancel();
-        first
+        is_kept
     }
 
     /// Drains for a signal, even if the run is draining already.
@@ -68,7 +74,7 @@ impl Stop {
 
     /// Reason for draining, if the run is draining.
     pub fn reason(&self) -> Option<&DrainReason> {
-        self.reason.get()
+        self.checkpoint_lost.get().or(self.reason.get())
     }
 
     /// Whether the run is draining.
@@ -158,6 +164,17 @@ mod tests {
         assert!(stop.drain(DrainReason::MaxImages));
         assert!(!stop.drain(DrainReason::MaxDuration));
         assert_eq!(stop.reason(), Some(&DrainReason::MaxImages));
+    }
+
+    #[test]
+    fn lost_checkpoint_outranks_earlier_reason() {
+        for lost in [DrainReason::CheckpointRemoved, DrainReason::LockGone, DrainReason::CheckpointCorrupt] {
+            let stop = Stop::default();
+            stop.on_signal(15);
+            assert!(stop.drain(lost.clone()));
+            assert!(!stop.drain(DrainReason::MaxDuration));
+            assert_eq!(stop.reason(), Some(&lost));
+        }
     }
 
     #[test]
