@@ -30,6 +30,11 @@ const BAR_COLUMNS: usize = 20;
 /// How often the bar is redrawn.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Share of the quota below which the rate is logged again and again.
+const LOW_RATE_SHARE: f64 = 0.25;
+/// How often a low rate is logged.
+const LOW_RATE_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
 /// State of a run at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -63,6 +68,8 @@ pub struct Progress {
     /// Rows read so far; `None` when all are read.
     reading: Option<u64>,
     is_throttled: bool,
+    /// Time since when the rate is low, or of the last log line about it.
+    low_rate_since: Option<Instant>,
     /// Time and text of the last problem.
     last_problem: Option<String>,
 }
@@ -80,6 +87,7 @@ impl Progress {
             calls: VecDeque::from([(Instant::now(), 0)]),
             reading: Some(0),
             is_throttled: false,
+            low_rate_since: None,
             last_problem: None,
         }
     }
@@ -185,6 +193,10 @@ impl Progress {
         if snapshot.rate >= self.view.quota * 0.98 {
             self.is_throttled = false;
         }
+        if self.is_low_rate_due(snapshot.rate, now) {
+            let (rate, throttled) = (one_decimal(snapshot.rate), snapshot.totals.throttled);
+            tracing::warn!(rate, quota = self.view.quota, throttled, "still sending slowly after throttled calls");
+        }
         match &self.view.bar {
             Some(bar) => {
                 let counts = &snapshot.counts;
@@ -225,6 +237,19 @@ impl Progress {
         if let Some(bar) = &self.view.bar {
             bar.finish_and_clear();
         }
+    }
+
+    /// Whether to log that throttling keeps the rate far below the quota: once a minute.
+    fn is_low_rate_due(&mut self, rate: f64, now: Instant) -> bool {
+        if rate >= self.view.quota * LOW_RATE_SHARE {
+            self.low_rate_since = None;
+            return false;
+        }
+        let is_due = now.saturating_duration_since(*self.low_rate_since.get_or_insert(now)) >= LOW_RATE_LOG_INTERVAL;
+        if is_due {
+            self.low_rate_since = Some(now);
+        }
+        is_due
     }
 
     /// Three lines that fit the width of the terminal.
@@ -303,5 +328,22 @@ pub fn json_line(object: &impl serde::Serialize) -> String {
     match printable_json(&json) {
         Cow::Borrowed(_) => json,
         Cow::Owned(escaped) => escaped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn low_rate_is_logged_once_a_minute() {
+        let mut progress = Progress::new(View { bar: None, every: Duration::from_secs(1), items: false, quota: 50.0 });
+        let start = Instant::now();
+        let mut logged = |seconds: std::ops::Range<u64>, rate: f64| {
+            seconds.filter(|second| progress.is_low_rate_due(rate, start + Duration::from_secs(*second))).count()
+        };
+        assert_eq!(logged(0..200, 12.0), 3);
+        assert_eq!(logged(200..300, 13.0), 0);
+        assert_eq!(logged(300..360, 1.0), 0, "a minute has not passed yet");
     }
 }
