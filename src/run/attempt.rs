@@ -16,7 +16,7 @@ use crate::{
     checkpoint::{Claimed, NewIntent, OutcomeRecord, Store, StoreError},
     domain::{
         Answer, ApiRejection, CallFailure, ConfirmedBy, DrainReason, Event, FailureKind, FatalError, ItemId, ItemState,
-        Outcome, RejectedBy, RunEffect, Supersedes, Verdict,
+        Outcome, RejectedBy, RunEffect, Verdict,
     },
     pace::{RateChange, RetryDecision},
     picture::Defect,
@@ -30,7 +30,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         if let Some(deferred) = self.add_gate.deferred(Instant::now()) {
             return Ok(Next::Requeue(task, deferred.until));
         }
-        if task.claimed.replaces == Some(Supersedes::Unknown) {
+        if self.settings.precheck.finds_superseded(&task) {
             task = match self.find_superseded_records(task).await? {
                 ReplacementLookup::Known(task) => task,
                 ReplacementLookup::Later(task) => return Ok(self.requeue(task)),
@@ -207,7 +207,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
         match verdict {
             Verdict::Enrolled(receipt) => {
                 self.stats.sent_is_enrolled();
-                self.on_answer(false).await?;
+                self.service_answered().await;
+                self.adapt_rate(false).await?;
                 self.retries.lock().unwrap_or_else(PoisonError::into_inner).reward(now);
                 self.streak.reset();
                 let outcome = Outcome::Enrolled {
@@ -222,6 +223,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             }
             Verdict::Refused(refusal) => self.refused(task, refusal, latency).await,
             Verdict::Throttled(_) => {
+                self.service_answered().await;
                 self.slow_down(retry_after).await?;
                 self.release_intent(item).await?;
                 Ok(self.requeue(task))
@@ -251,7 +253,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
             Verdict::MaybeSent(fault) => {
                 match run_effect {
                     None => drop(self.on_failure(&fault).await),
-                    Some(RunEffect::SlowDown) => self.slow_down(retry_after).await?,
+                    // Not the service's answer: it does not show that the service is back.
+                    Some(RunEffect::SlowDown) => {
+                        self.on_failure(&fault).await;
+                        self.slow_down(retry_after).await?;
+                    }
                     Some(RunEffect::Stop(fatal)) => self.drain(DrainReason::Fatal(fatal)),
                 }
                 let CallFailure { kind, message, request_id } = fault;
@@ -267,7 +273,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
     /// Handles a throttled call: lowers the rate.
     async fn slow_down(&self, retry_after: Option<Duration>) -> Result<(), StoreError> {
         self.stats.throttled();
-        self.on_answer(true).await?;
+        self.adapt_rate(true).await?;
         let rate = self.add_gate.rate().get();
         self.emit(Event::Throttled { rate, pause: retry_after }).await;
         Ok(())
@@ -276,12 +282,23 @@ impl<T: Transport, S: Store> Engine<T, S> {
     /// Handles a rejection, which concerns this photo or, if it is fatal or repeats, all photos.
     async fn refused(&self, task: Task, refusal: ApiRejection, latency: Option<Duration>) -> Result<Next, StoreError> {
         let item = task.claimed.item;
-        if refusal.code.0.starts_with("InvalidParameter") && self.is_group_missing(&task.claimed.group).await {
-            let group = task.claimed.group.clone();
-            return self.abort_with(task, FatalError::UnknownGroup { group }).await;
+        if refusal.code.0.starts_with("InvalidParameter") {
+            match self.is_group_missing(&task.claimed.group).await {
+                Some(false) => {}
+                Some(true) => {
+                    let group = task.claimed.group.clone();
+                    return self.abort_with(task, FatalError::UnknownGroup { group }).await;
+                }
+                // Perhaps the group is missing: the photo must not be rejected for that.
+                None => {
+                    self.release_intent(item).await?;
+                    return Ok(Next::Cancelled);
+                }
+            }
         }
         // Not earlier: no other call may go until it is known whether the rejection concerns them all.
-        self.on_answer(false).await?;
+        self.service_answered().await;
+        self.adapt_rate(false).await?;
         let innocent = if self.settings.keep_going { None } else { self.streak.refused(item, &refusal) };
         let ApiRejection { code, message, request_id } = refusal;
         let outcome =
@@ -313,11 +330,15 @@ impl<T: Transport, S: Store> Engine<T, S> {
     }
 
     /// Records a conclusive answer of the service.
-    async fn on_answer(&self, throttled: bool) -> Result<(), StoreError> {
+    async fn service_answered(&self) {
         self.proxy_failures.on_success();
         if self.admission.on_response() {
             self.emit(Event::ServiceRecovered).await;
         }
+    }
+
+    /// Adapts the rate to an answer.
+    async fn adapt_rate(&self, throttled: bool) -> Result<(), StoreError> {
         let now = Instant::now();
         if let Some(lasted) = self.throttled_out.on_answer(throttled, self.add_gate.rate(), now) {
             self.drain(DrainReason::ThrottledTooLong(lasted));

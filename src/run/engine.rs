@@ -35,7 +35,7 @@ use super::{
 use crate::{
     api::{Client, Transport},
     checkpoint::{Checkpoint, Claimed, Store, StoreError},
-    domain::{Bottleneck, CallFailure, DrainReason, Event, FatalError, ItemId, RunTotals},
+    domain::{Bottleneck, CallFailure, DrainReason, Event, FatalError, ItemId, RunTotals, Supersedes},
     pace::{Gate, InDoubtPolicy, Qps, RetryRules, RetryTokens},
     picture::Rules,
 };
@@ -64,6 +64,16 @@ pub enum Precheck {
 }
 
 impl Precheck {
+    /// Whether the records that an item replaces are to be queried before it is sent for the first time in this run. A
+    /// checkpoint that has lost history knows them as they were.
+    pub(super) fn finds_superseded(self, task: &Task) -> bool {
+        match (&task.claimed.replaces, self) {
+            (Some(Supersedes::Unknown), _) => true,
+            (Some(Supersedes::Records(_)), Self::EverySend) => !task.is_counted,
+            (Some(Supersedes::Records(_)), Self::Off | Self::FirstSends) | (None, _) => false,
+        }
+    }
+
     pub(super) fn applies_to(self, claimed: &Claimed) -> bool {
         let applies = match self {
             Self::Off => false,
@@ -311,6 +321,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 () = self.stop.draining() => {}
             }
         }
+        // Nobody polls them any more, and one of them may hold a gate that a task waits for.
+        drop(queries);
         self.drain_in_flight(&mut tasks).await
     }
 

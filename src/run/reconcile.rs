@@ -68,7 +68,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let (id, number) = ((&claimed.group, &claimed.user), pages.next_page());
             let lookup = pages.add(self.client.query_face_record(permit, id, number).await);
             let now = Instant::now();
-            self.note_query(matches!(lookup, Some(Lookup::Unanswered(_))), now);
+            self.note_query(lookup.as_ref(), now);
             match &lookup {
                 Some(Lookup::Unanswered(fault)) => self.guard_proxy(fault, now),
                 None | Some(Lookup::Present { .. } | Lookup::Absent | Lookup::Throttled { .. } | Lookup::Fatal(_)) => {
@@ -91,10 +91,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
     }
 
-    /// Stops the run if no query is answered for too long. Items stay in doubt, so nothing is lost.
-    fn note_query(&self, is_unanswered: bool, now: Instant) {
+    /// Stops the run if no query is answered for too long; a throttled one is not answered either. Items stay in doubt, so
+    /// nothing is lost.
+    fn note_query(&self, lookup: Option<&Lookup>, now: Instant) {
         let mut since = self.query_outage_since.lock().unwrap_or_else(PoisonError::into_inner);
-        if !is_unanswered {
+        if !matches!(lookup, Some(Lookup::Unanswered(_) | Lookup::Throttled { .. })) {
             *since = None;
             return;
         }
@@ -214,20 +215,26 @@ impl<T: Transport, S: Store> Engine<T, S> {
         self.settle(OutcomeRecord::new(case.task.claimed.item, ItemState::InDoubt, outcome)).await
     }
 
-    /// Whether the service does not know this group. Asks at most once a minute; without an answer, false.
-    pub(super) async fn is_group_missing(&self, group: &FaceGroupCode) -> bool {
+    /// Whether the service does not know this group. Asks at most once a minute; without an answer, false. `None` if the
+    /// run is draining.
+    pub(super) async fn is_group_missing(&self, group: &FaceGroupCode) -> Option<bool> {
         if self.groups.is_known(group, Instant::now()) {
-            return false;
+            return Some(false);
         }
-        let Ok(permit) = self.query_gate.permit().await else { return false };
+        let permit = tokio::select! {
+            biased;
+            () = self.stop.draining() => return None,
+            permit = self.query_gate.permit() => permit,
+        };
+        let Ok(permit) = permit else { return Some(false) };
         self.stats.queried();
         match self.client.query_face_group(permit, group).await {
-            GroupLookup::Missing => true,
+            GroupLookup::Missing => Some(true),
             GroupLookup::Exists => {
                 self.groups.exists(group, Instant::now());
-                false
+                Some(false)
             }
-            GroupLookup::Throttled { .. } | GroupLookup::Unanswered(_) | GroupLookup::Fatal(_) => false,
+            GroupLookup::Throttled { .. } | GroupLookup::Unanswered(_) | GroupLookup::Fatal(_) => Some(false),
         }
     }
 }

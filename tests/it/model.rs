@@ -22,8 +22,8 @@ use face_enroll::{
     api::{AccessKey, CallError, Client, Credentials, Endpoint, RawResponse, SignedRequest, Transport, UploadTarget},
     checkpoint::{Batch, Checkpoint, Reader, RunStart, SqliteStore, Store},
     domain::{
-        CallFailure, DrainReason, FaceGroupCode, FailureKind, Item, ItemState, MerchantUserId, PhotoSource, PhotoUrl,
-        RunId,
+        CallFailure, Counts, DrainReason, FaceGroupCode, FailureKind, Item, ItemState, MerchantUserId, PhotoSource,
+        PhotoUrl, RunId,
     },
     pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
     picture::Rules,
@@ -42,6 +42,11 @@ use tokio::{
 const SETTLE: Duration = Duration::from_secs(30);
 /// Longest delay, in ms, until the service executes a request whose client is gone: shorter than `SETTLE`.
 const MAX_LATE_MS: u64 = 25_000;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// After this many, the operator loses patience.
+const MAX_THROTTLED_QUERIES: u32 = 20_000;
+const THROTTLED: &str = r#"{"Code":"Throttling.User","Message":"slower","RequestId":"r"}"#;
 
 const FOREIGN_STATUSES: [u16; 12] = [200, 204, 302, 307, 401, 403, 404, 407, 413, 429, 502, 503];
 const FOREIGN_BODIES: [&str; 5] = [
@@ -70,6 +75,12 @@ struct Faults {
     intercepted: u8,
     /// Queries without an answer.
     query: u8,
+    /// Throttled queries.
+    query_throttled: u8,
+    /// Status 429 from a proxy; not executed.
+    foreign_429: u8,
+    /// Refused with `InvalidParameter` after `SETTLE`, shortly after the operator has stopped the run.
+    slowly_invalid: u8,
     /// A bug: the client panics.
     panics: u8,
 }
@@ -103,7 +114,7 @@ fn faults() -> impl Strategy<Value = Faults> {
             error,
             intercepted,
             query,
-            panics: 0,
+            ..Faults::default()
         },
     )
 }
@@ -128,6 +139,11 @@ struct Truth {
     faults: Faults,
     records: BTreeMap<String, u32>,
     refused: BTreeSet<String>,
+    stop: Stop,
+    throttled_queries: u32,
+    /// AddFaceRecord calls in flight while proxies answer them.
+    calls_now: u32,
+    most_calls_at_once: u32,
 }
 
 impl World {
@@ -161,12 +177,25 @@ impl World {
 
     /// Handles a call, even if its client is gone.
     async fn serve(self, action: String, user: String) -> Result<RawResponse, CallError> {
+        if self.0.lock().unwrap().faults.foreign_429 > 0 && action == "AddFaceRecord" {
+            let mut truth = self.0.lock().unwrap();
+            truth.calls_now += 1;
+            truth.most_calls_at_once = truth.most_calls_at_once.max(truth.calls_now);
+        }
         tokio::time::sleep(self.ms(150)).await;
         let lost = |kind: FailureKind| CallFailure { kind, message: "lost".into(), request_id: None };
         let lost = |kind| Err(CallError::MaybeSent(lost(kind)));
         if action == "QueryFaceRecord" {
             if self.is(|faults| faults.query) {
                 return lost(FailureKind::Timeout);
+            }
+            if self.is(|faults| faults.query_throttled) {
+                let mut truth = self.0.lock().unwrap();
+                truth.throttled_queries += 1;
+                if truth.throttled_queries == MAX_THROTTLED_QUERIES {
+                    truth.stop.on_signal(15);
+                }
+                return Ok(answer(400, THROTTLED.into()));
             }
             if self.is(|faults| faults.intercepted) {
                 return Ok(self.foreign());
@@ -181,7 +210,17 @@ impl World {
         }
         assert_eq!(action, "AddFaceRecord");
         if self.is(|faults| faults.throttled) {
-            return Ok(answer(400, r#"{"Code":"Throttling.User","Message":"slower","RequestId":"r"}"#.into()));
+            return Ok(answer(400, THROTTLED.into()));
+        }
+        if self.is(|faults| faults.foreign_429) {
+            self.0.lock().unwrap().calls_now -= 1;
+            return Ok(answer(429, String::new()));
+        }
+        if self.is(|faults| faults.slowly_invalid) {
+            tokio::time::sleep(SETTLE + SECOND).await;
+            self.0.lock().unwrap().stop.on_signal(15);
+            tokio::time::sleep(SECOND).await;
+            return Ok(answer(400, r#"{"Code":"InvalidParameter","Message":"m","RequestId":"r"}"#.into()));
         }
         if self.is(|faults| faults.lost_before) {
             return lost(FailureKind::ConnectionLost);
@@ -239,6 +278,9 @@ struct Archive {
     rows: usize,
     links: BTreeMap<usize, u32>,
     world: World,
+    query_quota: Qps,
+    give_up_after: Duration,
+    in_doubt: InDoubtPolicy,
 }
 
 fn user(n: usize) -> String {
@@ -252,8 +294,25 @@ impl Archive {
         let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         let mut random = fastrand::Rng::with_seed(seed);
         let refused = (0..200).filter(|_| random.u8(..100) < 8).map(user).collect();
-        let truth = Truth { random, faults: Faults::default(), records: BTreeMap::new(), refused };
-        Self { folder: folder.unwrap(), rows: 3, links: BTreeMap::new(), world: World(Arc::new(Mutex::new(truth))) }
+        let truth = Truth {
+            random,
+            faults: Faults::default(),
+            records: BTreeMap::new(),
+            refused,
+            stop: Stop::default(),
+            throttled_queries: 0,
+            calls_now: 0,
+            most_calls_at_once: 0,
+        };
+        Self {
+            folder: folder.unwrap(),
+            rows: 3,
+            links: BTreeMap::new(),
+            world: World(Arc::new(Mutex::new(truth))),
+            query_quota: Qps::new(50.0).unwrap(),
+            give_up_after: Duration::from_secs(24 * 60 * 60),
+            in_doubt: InDoubtPolicy::Reconcile,
+        }
     }
 
     fn path(&self) -> PathBuf {
@@ -308,6 +367,7 @@ impl Archive {
         let parsed = self.rows as u64;
         state.send(IngestProgress { rows: parsed, parsed, is_done: true, ..IngestProgress::default() }).unwrap();
         let stop = Stop::default();
+        self.world.0.lock().unwrap().stop = stop.clone();
         let engine = self.engine(checkpoint.clone(), stop.clone());
         let work = async { if is_run { engine.run(feed).await } else { engine.reconcile_leftovers().await } };
         let ran = match killed_after {
@@ -330,7 +390,7 @@ impl Archive {
                 client: Client::new(self.world.clone(), endpoint, upload, Credentials::from_static(key)),
                 checkpoint,
                 add_gate: gate(),
-                query_gate: gate(),
+                query_gate: Gate::new(self.query_quota, QuotaUse::Dedicated, None, Instant::now()),
                 delete_gate: gate(),
                 authorize_gate: gate(),
                 upload_gate: gate(),
@@ -341,10 +401,10 @@ impl Archive {
                 quota,
                 concurrency: NonZeroUsize::new(8).unwrap(),
                 rules: RetryRules { attempts: 3 },
-                in_doubt: InDoubtPolicy::Reconcile,
+                in_doubt: self.in_doubt,
                 settle: SETTLE,
                 limits: Limits::default(),
-                give_up_after: Duration::from_secs(24 * 60 * 60),
+                give_up_after: self.give_up_after,
                 keep_going: true,
                 photo: Rules::default(),
                 precheck: Precheck::Off,
@@ -537,4 +597,75 @@ fn reconciled_item_is_sent_once_during_scan() {
     for seed in 0..40 {
         paused(play(seed, &steps));
     }
+}
+
+impl Archive {
+    fn counts(&self) -> Counts {
+        Reader::open(&self.path()).unwrap().counts().unwrap()
+    }
+
+    /// Puts this many rows in doubt, all absent at the service.
+    async fn leave_in_doubt(&mut self, rows: u64) {
+        self.rows = rows as usize;
+        self.world.0.lock().unwrap().refused.clear();
+        self.in_doubt = InDoubtPolicy::Hold;
+        self.work(Faults { lost_before: 100, ..Faults::default() }, None, true).await;
+        self.in_doubt = InDoubtPolicy::Reconcile;
+        assert_eq!(self.counts().in_doubt, rows);
+    }
+}
+
+#[test]
+fn vanished_item_in_doubt_is_not_sent_again() {
+    paused(async {
+        let mut archive = Archive::new(4);
+        archive.leave_in_doubt(8).await;
+        archive.rows = 1;
+        archive.work(Faults::default(), None, true).await;
+        let counts = archive.counts();
+        assert_eq!((counts.total, counts.enrolled, counts.pending, counts.in_doubt), (8, 1, 7, 0), "{counts:?}");
+        // Named again, they are sent.
+        archive.rows = 8;
+        archive.work(Faults::default(), None, true).await;
+        archive.check();
+        assert_eq!(archive.counts().enrolled, 8);
+    });
+}
+
+#[test]
+fn queries_throttled_for_ever_end_run() {
+    paused(async {
+        let mut archive = Archive::new(5);
+        archive.leave_in_doubt(8).await;
+        archive.give_up_after = Duration::from_secs(1_800);
+        let faults = Faults { query_throttled: 100, ..Faults::default() };
+        let (ran, reason) = archive.try_work(faults, None, true).await;
+        ran.unwrap();
+        assert!(matches!(reason, Some(DrainReason::ServiceUnavailable(_))), "{reason:?}");
+    });
+}
+
+#[test]
+fn throttling_by_a_proxy_does_not_end_an_outage() {
+    paused(async {
+        let mut archive = Archive::new(6);
+        archive.rows = 40;
+        archive.work(Faults { foreign_429: 100, ..Faults::default() }, None, true).await;
+        // Until the service itself answers, one call at a time probes.
+        assert_eq!(archive.world.0.lock().unwrap().most_calls_at_once, 1);
+    });
+}
+
+#[test]
+fn stop_does_not_wait_for_the_query_gate() {
+    paused(async {
+        let mut archive = Archive::new(7);
+        archive.leave_in_doubt(8).await;
+        archive.rows = 9;
+        archive.query_quota = Qps::new(0.1).unwrap();
+        archive.work(Faults { slowly_invalid: 100, ..Faults::default() }, None, true).await;
+        // Perhaps the group is missing, so the item is not rejected; and its answer was heard, so it is not in doubt.
+        let (_, state) = Reader::open(&archive.path()).unwrap().find("g", &user(8)).unwrap().unwrap();
+        assert_eq!(state, ItemState::Pending);
+    });
 }

@@ -190,6 +190,23 @@ fn old_record_is_deleted_only_after_new_one_is_visible() {
 }
 
 #[test]
+fn restored_checkpoint_queries_superseded_records_again() {
+    let archive = Archive::of(1, 0);
+    let service = Service::new();
+    service.run(&archive).end().is(0, &[("calls", 1)]);
+    change(&archive, "u00001");
+    service.sandbox.set_faults(Script::parse(r#"{"fault":"throttle","action":"AddFaceRecord"}"#).unwrap());
+    service.run(&archive).args(["--on-change", "replace", "--max-duration", "2s"]).end().is(10, &[("pending", 1)]);
+    let backup = fs::read(archive.checkpoint()).unwrap();
+    service.sandbox.set_faults(Script::default());
+    service.run(&archive).args(["--on-change", "replace"]).end().is(0, &[("enrolled", 1)]);
+    fs::write(archive.checkpoint(), backup).unwrap();
+    // The backup names the first record, which the service no longer has.
+    service.run(&archive).args(["--on-change", "replace", "--after-restore"]).end().is(0, &[("enrolled", 1)]);
+    assert_eq!(records(&service, "u00001").len(), 1);
+}
+
+#[test]
 fn second_change_during_left_over_deletion_is_sent() {
     for slow_query in [1, 2] {
         let archive = Archive::of(1, 0);
@@ -201,8 +218,7 @@ fn second_change_during_left_over_deletion_is_sent() {
         service.run(&archive).args(["--on-change", "replace"]).end().is(10, &[("enrolled", 1)]);
         assert_eq!(records(&service, "u00001").len(), 2);
         // The second change is read while the query before the deletion, or after it, is under way.
-        let slow =
-            format!(r#"{{"action":"QueryFaceRecord","calls":[{slow_query}],"fault":"slow","delay_ms":1500}}"#);
+        let slow = format!(r#"{{"action":"QueryFaceRecord","calls":[{slow_query}],"fault":"slow","delay_ms":1500}}"#);
         service.sandbox.set_faults(Script::parse(&slow).unwrap());
         let newest = photo("u00001 two years later", 0);
         fs::write(archive.path().join("photos/u00001.jpg"), &newest).unwrap();
