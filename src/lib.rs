@@ -21,8 +21,9 @@
 //! picture        bytes -> what the API accepts, or a defect with its reason
 //! api            the client: signs, sends once, classifies the answer; finds credentials. Never retries or paces
 //! pace           when the next call may leave, and whether to retry: gate, adaptive rate, backoff, circuit breaker
+//! caller         one call: waits for the gate or a stop, calls once, tells the gate
 //! checkpoint     durable truth: one SQLite file, one writer thread
-//! run            the engine; run::engine is its loop
+//! run            the engine: steps that own what they need; run::engine is the loop that routes between them
 //! check          reads, checks and fits like a run; sends nothing
 //! verify         compares the checkpoint with the service; changes nothing
 //! report         progress, summary, export, HTML, metrics
@@ -30,7 +31,7 @@
 //! ```
 //!
 //! Imports go one way: `domain` <- `storage` <- `manifest`, `picture`, `api`, `pace`, `checkpoint` (none imports another of
-//! these) <- `run`, `check`, `verify` <- `report` <- `commands` <- `main`. `sandbox` never imports `api`, because a shared signer
+//! these) <- `caller` <- `run`, `check`, `verify` <- `report` <- `commands` <- `main`. `sandbox` never imports `api`, because a shared signer
 //! would hide a shared mistake. `tests/it/house.rs` reads the source and enforces this.
 //!
 //! # From row to outcome
@@ -43,11 +44,11 @@
 //! run::upload             ObjectUrl                 only photos that do not go inline; before any intent
 //! run::admission          a few at a time           one alone until the service has answered conclusively
 //! checkpoint: intend      Committed<Intent>         group commit, on disk BEFORE the call
-//! pace::Gate              Permit                    one gate per API action
-//! api::Client             Verdict                   signed now, one HTTP exchange
-//!     Enrolled, Refused   -> outcome on disk, then the event
-//!     Throttled, NotSent  -> back to the queue; slot and bytes are released
-//!     MaybeSent           -> in doubt: run::reconcile asks QueryFaceRecord before anything is sent again
+//! pace::Gate<Action>      Permit<Action>            one gate per API action
+//! api::Client             Result<_, CallError>      signed now, one HTTP exchange
+//!     Ok, Rejected        -> run::recorder: outcome on disk, then the event
+//!     Throttled, NotExecuted -> back to the queue; slot and bytes are released
+//!     MaybeExecuted       -> in doubt: run::reconcile asks QueryFaceRecord before anything is sent again
 //!     Fatal               -> the item stays pending; the run drains and says what to do
 //! report                  reads the checkpoint
 //! ```
@@ -93,6 +94,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod caller;
 pub mod check;
 pub mod checkpoint;
 pub mod cli;

@@ -3,14 +3,18 @@
 //! Pages shift while others write, so a record may appear twice or not at all. Every apparent difference of an enrolled
 //! item is therefore confirmed by a query for its id before it is reported.
 
-use std::{cell::RefCell, collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
-    api::{Client, Lookup, LookupPages, RecordPage, Transport},
+    api::{Client, LookupPages, RecordPage, Transport},
+    caller::Caller,
     checkpoint::{ItemSet, Reader, StoreError},
-    domain::{CallFailure, FaceGroupCode, FailureKind, FatalError, ItemId, ItemState, MerchantUserId, Permit},
+    domain::{
+        CallError, CallFailure, FaceGroupCode, FailureKind, FatalError, ItemId, ItemState, MerchantUserId, Permit,
+        action::Query,
+    },
     pace::{Backoff, Gate},
 };
 
@@ -69,20 +73,12 @@ pub enum AuditError {
     InvalidId(String),
 }
 
-/// Result of one query.
-enum QueryResult<R> {
-    Answer(R),
-    Throttled(Option<Duration>),
-    Unanswered(CallFailure),
-    Fatal(FatalError),
-}
-
 /// Comparison in progress.
 pub struct Audit<T> {
-    /// Client of the service.
-    pub client: Client<T>,
+    /// Caller of the service.
+    pub caller: Caller<T>,
     /// Rate gate of QueryFaceRecord.
-    pub gate: Gate,
+    pub gate: Gate<Query>,
     /// Reader of the checkpoint.
     pub reader: Reader,
     /// Maximum time without a response of the service.
@@ -160,24 +156,12 @@ impl<T: Transport> Audit<T> {
         emit: &mut dyn FnMut(&str, Difference),
     ) -> Result<(), AuditError> {
         let id = MerchantUserId::parse_recorded(user).map_err(|_| AuditError::InvalidId(user.to_owned()))?;
-        let pages = &RefCell::new(LookupPages::default());
+        let mut pages = LookupPages::default();
         let records = loop {
-            let records = self
-                .query(async |client, permit| {
-                    let number = pages.borrow().next_page();
-                    let page = client.query_face_record(permit, (group, &id), number).await;
-                    match pages.borrow_mut().add(page) {
-                        None => QueryResult::Answer(None),
-                        Some(Lookup::Present { records }) => QueryResult::Answer(Some(records.len())),
-                        Some(Lookup::Absent) => QueryResult::Answer(Some(0)),
-                        Some(Lookup::Throttled { retry_after }) => QueryResult::Throttled(retry_after),
-                        Some(Lookup::Unanswered(fault)) => QueryResult::Unanswered(fault),
-                        Some(Lookup::Fatal(fatal)) => QueryResult::Fatal(fatal),
-                    }
-                })
-                .await?;
-            if let Some(records) = records {
-                break records;
+            let number = pages.next_page();
+            let query = async |client: &Client<T>, permit| client.query_face_record(permit, (group, &id), number).await;
+            if let Some(records) = pages.add(self.query(query).await?) {
+                break records.len();
             }
         };
         match records {
@@ -195,55 +179,41 @@ impl<T: Transport> Audit<T> {
     }
 
     async fn page(&mut self, group: &FaceGroupCode, page: u64) -> Result<(Vec<String>, Option<u64>), AuditError> {
-        self.query(async |client, permit| match client.query_face_records(permit, group, page).await {
-            RecordPage::Records { records, total } => {
-                QueryResult::Answer((records.into_iter().map(|(user, _)| user).collect(), total))
-            }
-            RecordPage::Throttled { retry_after } => QueryResult::Throttled(retry_after),
-            RecordPage::Unanswered(fault) => QueryResult::Unanswered(fault),
-            RecordPage::Fatal(fatal) => QueryResult::Fatal(fatal),
-        })
-        .await
+        let query = async |client: &Client<T>, permit| client.query_face_records(permit, group, page).await;
+        let RecordPage { records, total } = self.query(query).await?;
+        Ok((records.into_iter().map(|(user, _)| user).collect(), total))
     }
 
     /// Repeats the query until the service responds.
-    async fn query<R>(&mut self, send: impl AsyncFn(&Client<T>, Permit) -> QueryResult<R>) -> Result<R, AuditError> {
+    async fn query<R>(
+        &mut self,
+        query: impl AsyncFn(&Client<T>, Permit<Query>) -> Result<R, CallError>,
+    ) -> Result<R, AuditError> {
         let mut backoff = Backoff::default();
         let mut outage_since = None;
         loop {
-            let permit = match self.gate.permit().await {
-                Ok(permit) => permit,
-                Err(deferred) => {
-                    tokio::time::sleep_until(deferred.until).await;
-                    continue;
-                }
-            };
             self.compared.queries += 1;
-            let result = send(&self.client, permit).await;
-            let now = Instant::now();
-            match result {
-                QueryResult::Answer(answer) => {
-                    self.gate.observe(false, now);
+            let result = self.caller.call(&self.gate, &query).await.expect("a comparison is never stopped");
+            let fault = match result {
+                Ok(answer) => {
                     self.was_answered = true;
                     return Ok(answer);
                 }
-                QueryResult::Throttled(pause) => {
-                    self.gate.observe(true, now);
-                    self.gate.pause(pause.unwrap_or_default(), now);
-                }
-                QueryResult::Unanswered(fault) => {
-                    let outage = now.saturating_duration_since(*outage_since.get_or_insert(now));
-                    if fault.kind == FailureKind::ProxyFailed && !self.was_answered && outage > PROXY_GRACE {
-                        return Err(AuditError::Fatal(FatalError::Proxy { message: fault.message }));
-                    }
-                    if outage > self.give_up_after {
-                        return Err(AuditError::Unanswered(fault));
-                    }
-                    tracing::warn!(fault = fault.message, "query got no response; retrying");
-                    tokio::time::sleep(backoff.next(fastrand::f64())).await;
-                }
-                QueryResult::Fatal(fatal) => return Err(AuditError::Fatal(fatal)),
+                Err(CallError::Throttled { .. }) => continue,
+                Err(CallError::Fatal(fatal)) => return Err(AuditError::Fatal(fatal)),
+                Err(CallError::NotExecuted(fault) | CallError::MaybeExecuted(fault)) => fault,
+                Err(CallError::Rejected(rejection)) => rejection.into(),
+            };
+            let now = Instant::now();
+            let outage = now.saturating_duration_since(*outage_since.get_or_insert(now));
+            if fault.kind == FailureKind::ProxyFailed && !self.was_answered && outage > PROXY_GRACE {
+                return Err(AuditError::Fatal(FatalError::Proxy { message: fault.message }));
             }
+            if outage > self.give_up_after {
+                return Err(AuditError::Unanswered(fault));
+            }
+            tracing::warn!(fault = fault.message, "query got no response; retrying");
+            tokio::time::sleep(backoff.next(fastrand::f64())).await;
         }
     }
 }

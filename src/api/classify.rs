@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::RawResponse;
 use crate::domain::{
-    ApiRejection, CallFailure, EnrollmentReceipt, ErrorCode, FailureKind, FatalError, RequestId, RunEffect, Verdict,
+    ApiRejection, CallError, CallFailure, EnrollmentReceipt, ErrorCode, FailureKind, FatalError, RequestId, RunEffect,
     is_unprintable,
 };
 
@@ -26,7 +26,7 @@ const MAX_TEXT_CHARS: usize = 300;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Classification {
     /// The service responded.
-    Verdict(Verdict),
+    Response(Result<EnrollmentReceipt, CallError>),
     /// The service rejected the date and did not execute the call.
     WrongClock(ApiRejection),
     /// Not a response of the service: the call may have been executed. The status may affect the run.
@@ -160,7 +160,7 @@ pub fn classify(response: &RawResponse) -> Classification {
         return foreign(response.status, "the body was cut off or is too large");
     };
     match parse_body(body).filter(Body::is_from_service) {
-        Some(body) => classify_body(response.status, body),
+        Some(body) => classify_body(response, body),
         None => foreign(response.status, "the body is not from the service"),
     }
 }
@@ -178,30 +178,31 @@ pub(super) fn is_from_service(code: &str, request_id: Option<&str>) -> bool {
     !code.is_empty() && request_id.is_some_and(|id| !id.is_empty())
 }
 
-fn classify_body(status: u16, body: Body) -> Classification {
+fn classify_body(response: &RawResponse, body: Body) -> Classification {
+    let RawResponse { status, retry_after, .. } = *response;
     let Body { code, message, request_id, result } = body;
     let (code, request_id) = (ErrorCode(sanitize(&code)), request_id.map(|id| RequestId(sanitize(&id))));
     let message = message.map(|text| sanitize(&text)).unwrap_or_default();
     if code.0 != "Success" && is_success(&code.0) {
         // Documented for queries only, so it is neither a rejection nor clear enough for a success.
         let why = format!("its Code is {code}, not Success");
-        return Classification::Verdict(Verdict::MaybeSent(unreadable(status, &why, request_id)));
+        return Classification::Response(Err(CallError::MaybeExecuted(unreadable(status, &why, request_id))));
     }
     let rejection = |code: ErrorCode| ApiRejection { code, message: message.clone(), request_id: request_id.clone() };
     let failure = |kind| CallFailure { kind, message: format!("{code}: {message}"), request_id: request_id.clone() };
-    Classification::Verdict(match classify_code(&code.0, status) {
+    Classification::Response(match classify_code(&code.0, status) {
         CodeClass::Success if (200..300).contains(&status) => {
-            return Classification::Verdict(classify_success(result, request_id, message));
+            return Classification::Response(classify_success(result, request_id, message));
         }
         // Success and a failing status contradict each other.
-        CodeClass::Success => Verdict::MaybeSent(unreadable(status, "its Code is Success", request_id)),
-        CodeClass::Throttled => Verdict::Throttled(rejection(code.clone())),
-        CodeClass::ServiceFault => Verdict::MaybeSent(failure(FailureKind::Service(code.clone()))),
-        CodeClass::DownloadTimeout => Verdict::NotSent(failure(FailureKind::DownloadTimeout)),
-        CodeClass::NonceUsed => Verdict::MaybeSent(failure(FailureKind::NonceUsed)),
+        CodeClass::Success => Err(CallError::MaybeExecuted(unreadable(status, "its Code is Success", request_id))),
+        CodeClass::Throttled => Err(CallError::Throttled { retry_after }),
+        CodeClass::ServiceFault => Err(CallError::MaybeExecuted(failure(FailureKind::Service(code.clone())))),
+        CodeClass::DownloadTimeout => Err(CallError::NotExecuted(failure(FailureKind::DownloadTimeout))),
+        CodeClass::NonceUsed => Err(CallError::MaybeExecuted(failure(FailureKind::NonceUsed))),
         CodeClass::WrongClock => return Classification::WrongClock(rejection(code.clone())),
-        CodeClass::Refused => Verdict::Refused(rejection(code.clone())),
-        CodeClass::Fatal(class) => Verdict::Fatal(fatal(class, code.clone(), message)),
+        CodeClass::Refused => Err(CallError::Rejected(rejection(code.clone()))),
+        CodeClass::Fatal(class) => Err(CallError::Fatal(fatal(class, code.clone(), message))),
     })
 }
 
@@ -218,7 +219,11 @@ pub(super) fn fatal(class: FatalClass, code: ErrorCode, message: String) -> Fata
 }
 
 /// Enrolled only with `Passed` of exactly `Y`; the caller has checked the 2xx status and `Success`.
-fn classify_success(result: Option<AddResult>, request_id: Option<RequestId>, message: String) -> Verdict {
+fn classify_success(
+    result: Option<AddResult>,
+    request_id: Option<RequestId>,
+    message: String,
+) -> Result<EnrollmentReceipt, CallError> {
     #[derive(Deserialize)]
     struct ExtFaceInfo {
         #[serde(rename = "faceQuality")]
@@ -229,18 +234,18 @@ fn classify_success(result: Option<AddResult>, request_id: Option<RequestId>, me
         Some("Y") => {
             let info = info.and_then(|text| serde_json::from_str::<ExtFaceInfo>(&text).ok());
             let quality = info.and_then(|info| info.face_quality).map(|text| sanitize(&text));
-            Verdict::Enrolled(EnrollmentReceipt { request_id, quality })
+            Ok(EnrollmentReceipt { request_id, quality })
         }
         Some("N") => {
             let detail = info.map(|info| format!(" ({})", sanitize(&info))).unwrap_or_default();
-            Verdict::Refused(ApiRejection {
+            Err(CallError::Rejected(ApiRejection {
                 code: ErrorCode::NOT_PASSED.into(),
                 message: format!("the service rejected the photo{detail}"),
                 request_id,
-            })
+            }))
         }
         Some(_) | None => {
-            Verdict::MaybeSent(unreadable(200, &format!("Success without Passed: {message}"), request_id))
+            Err(CallError::MaybeExecuted(unreadable(200, &format!("Success without Passed: {message}"), request_id)))
         }
     }
 }
@@ -307,13 +312,15 @@ mod tests {
             Classification::Foreign(_, None) => "foreign".into(),
             Classification::Foreign(_, Some(RunEffect::SlowDown)) => "foreign, slow down".into(),
             Classification::Foreign(_, Some(RunEffect::Stop(_))) => "foreign, stop".into(),
-            Classification::Verdict(verdict) => match verdict {
-                Verdict::Enrolled(_) => "enrolled".into(),
-                Verdict::Refused(rejection) => format!("refused {}", rejection.code),
-                Verdict::Throttled(_) => "throttled".into(),
-                Verdict::NotSent(failure) => format!("not sent {:?}", failure.kind),
-                Verdict::MaybeSent(failure) => format!("maybe sent {}", failure.kind.code()),
-                Verdict::Fatal(fatal) => format!("fatal {}", format!("{fatal:?}").split([' ', '{']).next().unwrap()),
+            Classification::Response(verdict) => match verdict {
+                Ok(_) => "enrolled".into(),
+                Err(CallError::Rejected(rejection)) => format!("refused {}", rejection.code),
+                Err(CallError::Throttled { .. }) => "throttled".into(),
+                Err(CallError::NotExecuted(failure)) => format!("not sent {:?}", failure.kind),
+                Err(CallError::MaybeExecuted(failure)) => format!("maybe sent {}", failure.kind.code()),
+                Err(CallError::Fatal(fatal)) => {
+                    format!("fatal {}", format!("{fatal:?}").split([' ', '{']).next().unwrap())
+                }
             },
         }
     }
@@ -429,7 +436,7 @@ mod tests {
         let body =
             r#"{"RequestId":"R-1","Code":"Success","Result":{"Passed":"Y","ExtFaceInfo":"{\"faceQuality\":\"LOW\"}"}}"#;
         let receipt = EnrollmentReceipt { request_id: Some(RequestId("R-1".into())), quality: Some("LOW".into()) };
-        assert_eq!(classify(&response(200, body)), Classification::Verdict(Verdict::Enrolled(receipt)));
+        assert_eq!(classify(&response(200, body)), Classification::Response(Ok(receipt)));
     }
 
     #[test]
@@ -511,7 +518,9 @@ mod tests {
     fn response_texts_are_truncated_and_escaped() {
         let body =
             format!(r#"{{"RequestId":"R","Code":"NoFaceDetected","Message":"a\u001b[31m\n{}"}}"#, "x".repeat(1_000));
-        let Classification::Verdict(Verdict::Refused(rejection)) = classify(&response(401, body)) else { panic!() };
+        let Classification::Response(Err(CallError::Rejected(rejection))) = classify(&response(401, body)) else {
+            panic!()
+        };
         assert!(rejection.message.starts_with(r"a\u{1b}[31m\n"), "{}", rejection.message);
         assert!(rejection.message.len() < 400);
     }
@@ -520,7 +529,7 @@ mod tests {
     fn signature_error_does_not_quote_the_signed_string() {
         let body =
             r#"{"RequestId":"R","Code":"SignatureDoesNotMatch","Message":"server string to sign is:POST planted"}"#;
-        let Classification::Verdict(Verdict::Fatal(fatal)) = classify(&response(403, body)) else { panic!() };
+        let Classification::Response(Err(CallError::Fatal(fatal))) = classify(&response(403, body)) else { panic!() };
         assert!(!format!("{fatal:?} {fatal}").contains("planted"));
     }
 
@@ -528,7 +537,7 @@ mod tests {
         #[test]
         fn no_response_panics(status in 100_u16..1000, body in proptest::collection::vec(any::<u8>(), 0..300)) {
             let meaning = classify(&response(status, body));
-            prop_assert!(!matches!(meaning, Classification::Verdict(Verdict::Enrolled(_))));
+            prop_assert!(!matches!(meaning, Classification::Response(Ok(_))));
         }
 
         #[test]
@@ -555,8 +564,8 @@ mod tests {
             let mut body = br#"{"RequestId":"R-1","Code":"Success","Message":"success","Result":{"Passed":"Y"}}"#.to_vec();
             let at = at % body.len();
             body[at] = byte;
-            let Classification::Verdict(verdict) = classify(&response(200, &body)) else { return Ok(()) };
-            prop_assert!(!matches!(verdict, Verdict::NotSent(_) | Verdict::Throttled(_)), "{verdict:?}");
+            let Classification::Response(verdict) = classify(&response(200, &body)) else { return Ok(()) };
+            prop_assert!(!matches!(verdict, Err(CallError::NotExecuted(_) | CallError::Throttled { .. })), "{verdict:?}");
         }
     }
 }

@@ -11,15 +11,16 @@ use reqwest::Method;
 use tokio::time::Instant;
 
 use super::{
-    AccessKey, CallError, CanonicalRequest, Classification, Credentials, Endpoint, GroupLookup, LookupPage, Payload,
-    RawResponse, RecordPage, Removed, SignedRequest, Transport, UploadTarget, authorization, classify,
+    AccessKey, CanonicalRequest, Classification, Credentials, Endpoint, LookupPage, Payload, RawResponse, RecordPage,
+    SignedRequest, Transport, TransportError, UploadTarget, authorization, classify,
     credentials::key_renewed,
     queries,
     sign::{canonical_query, sha256_hex},
 };
 use crate::domain::{
-    Answer, ApiRejection, CallFailure, Committed, DeleteIntent, FaceGroupCode, FailureKind, FatalError, Intent,
-    MerchantUserId, Permit, RunEffect, Verdict,
+    Answer, ApiRejection, CallError, CallFailure, Committed, DeleteIntent, EnrollmentReceipt, FaceGroupCode,
+    FailureKind, FatalError, Intent, MerchantUserId, Permit, RunEffect,
+    action::{AddFaceRecord, DeleteFaceRecord, Query},
 };
 
 const VERSION: &str = "2022-08-09";
@@ -76,25 +77,30 @@ impl<T: Transport> Client<T> {
     }
 
     /// AddFaceRecord. Consumes the permit and the proof that the intent is on disk.
-    pub async fn add_face_record(&self, _permit: Permit, _intent: Committed<Intent>, payload: Payload) -> Answer {
+    pub async fn add_face_record(
+        &self,
+        _permit: Permit<AddFaceRecord>,
+        _intent: Committed<Intent>,
+        payload: Payload,
+    ) -> Answer {
         let started = Instant::now();
         let Payload { body, sha256 } = payload;
         let exchange = self.send(self.call("AddFaceRecord"), "", (body, &sha256)).await;
         let retry_after = exchange.as_ref().ok().and_then(|exchange| exchange.response.retry_after);
-        let (verdict, run_effect) = match exchange {
-            Err(error) => (error.into(), None),
-            Ok(exchange) => self.verdict(&exchange).await,
+        let (result, run_effect) = match exchange {
+            Err(error) => (Err(error.into()), None),
+            Ok(exchange) => self.classify(&exchange).await,
         };
-        Answer { verdict, run_effect, retry_after, latency: started.elapsed() }
+        Answer { result, run_effect, retry_after, latency: started.elapsed() }
     }
 
     /// QueryFaceRecord for one id in one group. Pages start at 1.
     pub async fn query_face_record(
         &self,
-        _permit: Permit,
+        _permit: Permit<Query>,
         (group, user): (&FaceGroupCode, &MerchantUserId),
         page: u64,
-    ) -> LookupPage {
+    ) -> Result<LookupPage, CallError> {
         let (number, size) = (page.to_string(), queries::LOOKUP_PAGE_SIZE.to_string());
         let query = [
             ("CurrentPage", number.as_str()),
@@ -102,27 +108,36 @@ impl<T: Transport> Client<T> {
             ("MerchantUserId", user.as_str()),
             ("PageSize", size.as_str()),
         ];
-        queries::lookup_page(self.query("QueryFaceRecord", &query).await, user.as_str(), page)
+        queries::lookup_page(&self.query("QueryFaceRecord", &query).await?, user.as_str(), page)
     }
 
     /// QueryFaceRecord for a whole group. Pages start at 1.
-    pub async fn query_face_records(&self, _permit: Permit, group: &FaceGroupCode, page: u64) -> RecordPage {
+    pub async fn query_face_records(
+        &self,
+        _permit: Permit<Query>,
+        group: &FaceGroupCode,
+        page: u64,
+    ) -> Result<RecordPage, CallError> {
         let (page, size) = (page.to_string(), LIST_PAGE_SIZE.to_string());
         let query = [("CurrentPage", page.as_str()), ("FaceGroupCode", group.as_str()), ("PageSize", size.as_str())];
-        queries::record_page(self.query("QueryFaceRecord", &query).await)
+        queries::record_page(&self.query("QueryFaceRecord", &query).await?)
     }
 
-    /// QueryFaceGroup: looks up one group.
-    pub async fn query_face_group(&self, _permit: Permit, group: &FaceGroupCode) -> GroupLookup {
+    /// QueryFaceGroup: whether the group exists.
+    pub async fn query_face_group(&self, _permit: Permit<Query>, group: &FaceGroupCode) -> Result<bool, CallError> {
         let query = [("CurrentPage", "1"), ("GroupCode", group.as_str()), ("PageSize", "10")];
-        queries::group_lookup(self.query("QueryFaceGroup", &query).await, group.as_str())
+        queries::has_group(&self.query("QueryFaceGroup", &query).await?, group.as_str())
     }
 
     /// DeleteFaceRecord: deletes exactly this record. DeleteFaceRecordV2 is never called: it takes an id, and without a
     /// group it deletes that id from every group.
-    pub async fn delete_face_record(&self, _permit: Permit, intent: Committed<DeleteIntent>) -> Removed {
+    pub async fn delete_face_record(
+        &self,
+        _permit: Permit<DeleteFaceRecord>,
+        intent: Committed<DeleteIntent>,
+    ) -> Result<(), CallError> {
         let body = format!("Id={}", intent.get().record);
-        queries::parse_deletion(self.exchange(self.call("DeleteFaceRecord"), "", body.into()).await)
+        queries::parse_deletion(&self.exchange(self.call("DeleteFaceRecord"), "", body.into()).await?)
     }
 
     /// A read-only call with all parameters in the query string.
@@ -142,18 +157,20 @@ impl<T: Transport> Client<T> {
             let ahead = service.duration_since(Timestamp::now());
             self.observed_offset_ms.store(ahead.as_millis() as i64, Ordering::Relaxed);
         }
-        match self.verdict(&exchange).await.0 {
-            Verdict::NotSent(failure) => Err(CallError::NotSent(failure)),
+        match self.classify(&exchange).await.0 {
+            Err(not_executed @ CallError::NotExecuted(_)) => Err(not_executed),
             // The caller interprets the response.
-            Verdict::Enrolled(_)
-            | Verdict::Refused(_)
-            | Verdict::Throttled(_)
-            | Verdict::MaybeSent(_)
-            | Verdict::Fatal(_) => Ok(exchange.response),
+            Ok(_)
+            | Err(
+                CallError::Rejected(_)
+                | CallError::Throttled { .. }
+                | CallError::MaybeExecuted(_)
+                | CallError::Fatal(_),
+            ) => Ok(exchange.response),
         }
     }
 
-    async fn send(&self, call: Call<'_>, query: &str, body: (Bytes, &str)) -> Result<Exchange, CallError> {
+    async fn send(&self, call: Call<'_>, query: &str, body: (Bytes, &str)) -> Result<Exchange, TransportError> {
         // Get the key before the date, so that waiting for a key does not make the date stale.
         let key = self.credentials.current().await?;
         let signed_at = self.service_time();
@@ -163,22 +180,22 @@ impl<T: Transport> Client<T> {
     }
 
     /// Classifies a response, for its item and for the run. Corrects the clock and renews the key for the next call.
-    async fn verdict(&self, exchange: &Exchange) -> (Verdict, Option<RunEffect>) {
-        let verdict = match classify(&exchange.response) {
-            Classification::Foreign(failure, effect) => return (Verdict::MaybeSent(failure), effect),
+    async fn classify(&self, exchange: &Exchange) -> (Result<EnrollmentReceipt, CallError>, Option<RunEffect>) {
+        let result = match classify(&exchange.response) {
+            Classification::Foreign(failure, effect) => return (Err(CallError::MaybeExecuted(failure)), effect),
             Classification::WrongClock(rejection) => {
-                self.correct_clock_skew(&exchange.response, exchange.signed_at, rejection)
+                Err(self.correct_clock_skew(&exchange.response, exchange.signed_at, rejection))
             }
-            Classification::Verdict(Verdict::Fatal(fatal @ FatalError::Credentials { .. })) => {
+            Classification::Response(Err(CallError::Fatal(fatal @ FatalError::Credentials { .. }))) => {
                 match self.credentials.replace_rejected(&exchange.key).await {
-                    Ok(true) => Verdict::NotSent(key_renewed()),
-                    Ok(false) => Verdict::Fatal(fatal),
-                    Err(error) => error.into(),
+                    Ok(true) => Err(CallError::NotExecuted(key_renewed())),
+                    Ok(false) => Err(CallError::Fatal(fatal)),
+                    Err(error) => Err(error.into()),
                 }
             }
-            Classification::Verdict(verdict) => verdict,
+            Classification::Response(result) => result,
         };
-        (verdict, None)
+        (result, None)
     }
 
     /// How far the service's clock is ahead of ours, to the second, from the last query response.
@@ -194,17 +211,19 @@ impl<T: Transport> Client<T> {
     }
 
     /// The service rejected our date without executing the call: adopt the time of its `Date` for the next signature.
-    fn correct_clock_skew(&self, response: &RawResponse, signed_at: Timestamp, rejection: ApiRejection) -> Verdict {
+    fn correct_clock_skew(&self, response: &RawResponse, signed_at: Timestamp, rejection: ApiRejection) -> CallError {
         let ApiRejection { code, message, request_id } = rejection;
-        let Some(service) = response.server_date() else { return Verdict::Fatal(FatalError::Clock { code, message }) };
+        let Some(service) = response.server_date() else {
+            return CallError::Fatal(FatalError::Clock { code, message });
+        };
         let ahead = service.duration_since(Timestamp::now());
         let was_right = service.duration_since(signed_at).unsigned_abs() <= MAX_CLOCK_SKEW;
         if was_right || ahead.unsigned_abs() > MAX_CLOCK_CORRECTION {
-            return Verdict::Fatal(FatalError::Clock { code, message });
+            return CallError::Fatal(FatalError::Clock { code, message });
         }
         self.clock_correction_ms.store(ahead.as_millis() as i64, Ordering::Relaxed);
         tracing::warn!(seconds = ahead.as_secs(), "local clock is off by this many seconds; corrected for this run");
-        Verdict::NotSent(CallFailure { kind: FailureKind::ClockCorrected, message, request_id })
+        CallError::NotExecuted(CallFailure { kind: FailureKind::ClockCorrected, message, request_id })
     }
 }
 

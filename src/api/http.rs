@@ -11,7 +11,7 @@ use reqwest::{
 };
 
 use super::{
-    CallError, Proxy, RawResponse, SignedRequest, Transport,
+    Proxy, RawResponse, SignedRequest, Transport, TransportError,
     proxy::{InvalidProxy, ProxyError, proxy_error},
     transport::MAX_BODY_BYTES,
 };
@@ -148,14 +148,14 @@ pub(super) fn builder(settings: &TransportSettings) -> Result<ClientBuilder, Set
 }
 
 impl Transport for HttpTransport {
-    async fn exchange(&self, request: SignedRequest) -> Result<RawResponse, CallError> {
+    async fn exchange(&self, request: SignedRequest) -> Result<RawResponse, TransportError> {
         let SignedRequest { method, to, query, headers, body } = request;
         let mut url = to.url().clone();
         url.set_query((!query.is_empty()).then_some(query.as_str()));
         let mut map = HeaderMap::with_capacity(headers.len());
         for (name, value) in headers {
             let mut value = HeaderValue::try_from(value).map_err(|_| {
-                CallError::not_sent(FailureKind::ConnectFailed, format!("invalid value for header {name}"))
+                TransportError::not_sent(FailureKind::ConnectFailed, format!("invalid value for header {name}"))
             })?;
             value.set_sensitive(SENSITIVE.contains(&name));
             map.insert(HeaderName::from_static(name), value);
@@ -170,7 +170,7 @@ impl Transport for HttpTransport {
 }
 
 /// Classifies a failure. The message names host, proxy and cause, but never the URL or a header.
-pub(super) fn classify_error(error: &reqwest::Error, host: &str, proxy: Option<&Proxy>) -> CallError {
+pub(super) fn classify_error(error: &reqwest::Error, host: &str, proxy: Option<&Proxy>) -> TransportError {
     let mut words = Vec::new();
     let (mut is_certificate, mut is_tls, mut proxy_failure) = (false, false, None);
     let mut cause = error.source();
@@ -192,17 +192,17 @@ pub(super) fn classify_error(error: &reqwest::Error, host: &str, proxy: Option<&
     let why = if words.is_empty() { String::new() } else { format!(": {}", words.join(": ")) };
     let message = format!("{what} {host}{by}{why}");
     match (error.is_connect(), proxy, proxy_failure) {
-        (true, Some(proxy), Some(ProxyError::Credentials)) => CallError::Fatal(FatalError::Proxy {
+        (true, Some(proxy), Some(ProxyError::Credentials)) => TransportError::Fatal(FatalError::Proxy {
             message: format!("{proxy} rejected the connection to {host}: it requires a valid user and password"),
         }),
-        (true, _, _) if is_certificate => CallError::not_sent(FailureKind::CertificateRefused, message),
+        (true, _, _) if is_certificate => TransportError::not_sent(FailureKind::CertificateRefused, message),
         // Once the proxy has connected, only TLS can fail; any other error is the proxy's.
         (true, Some(_), proxy_failure) if proxy_failure.is_some() || !is_tls => {
-            CallError::not_sent(FailureKind::ProxyFailed, message)
+            TransportError::not_sent(FailureKind::ProxyFailed, message)
         }
-        (true, _, _) => CallError::not_sent(FailureKind::ConnectFailed, message),
-        (false, _, _) if error.is_timeout() => CallError::maybe_sent(FailureKind::Timeout, message),
-        (false, _, _) => CallError::maybe_sent(FailureKind::ConnectionLost, message),
+        (true, _, _) => TransportError::not_sent(FailureKind::ConnectFailed, message),
+        (false, _, _) if error.is_timeout() => TransportError::maybe_sent(FailureKind::Timeout, message),
+        (false, _, _) => TransportError::maybe_sent(FailureKind::ConnectionLost, message),
     }
 }
 

@@ -26,9 +26,9 @@ pub use credentials::{Credentials, CredentialsError, Origin};
 pub use endpoint::{Endpoint, EndpointError, Network, Region};
 pub use http::{HttpTransport, TransportSettings};
 pub use proxy::{InvalidProxy, Proxy};
-pub use queries::{FaceRecord, GroupLookup, Lookup, LookupPage, LookupPages, RecordPage, Removed};
+pub use queries::{FaceRecord, LookupPage, LookupPages, RecordPage};
 pub use sign::{CanonicalRequest, authorization, canonical_query};
-pub use transport::{CallError, RawResponse, SignedRequest, Transport};
-pub use upload::{ObjectUrl, UploadAuthorization, UploadError, UploadTarget};
+pub use transport::{RawResponse, SignedRequest, Transport, TransportError};
+pub use upload::{ObjectUrl, UploadAuthorization, UploadTarget};
 
 pub use crate::secret::AccessKey;

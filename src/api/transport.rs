@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use reqwest::Method;
 
 use super::Endpoint;
-use crate::domain::{CallFailure, FailureKind, FatalError, Verdict};
+use crate::domain::{CallError, CallFailure, FailureKind, FatalError};
 
 /// Largest response body that is read, in bytes; real ones are under 2 KiB.
 pub(super) const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -49,7 +49,7 @@ impl RawResponse {
 
 /// Why a call has no response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CallError {
+pub enum TransportError {
     /// No byte of the request was sent.
     NotSent(CallFailure),
     /// The request may have arrived.
@@ -58,7 +58,7 @@ pub enum CallError {
     Fatal(FatalError),
 }
 
-impl CallError {
+impl TransportError {
     pub(super) fn not_sent(kind: FailureKind, message: String) -> Self {
         Self::NotSent(CallFailure { kind, message, request_id: None })
     }
@@ -68,12 +68,12 @@ impl CallError {
     }
 }
 
-impl From<CallError> for Verdict {
-    fn from(error: CallError) -> Self {
+impl From<TransportError> for CallError {
+    fn from(error: TransportError) -> Self {
         match error {
-            CallError::NotSent(failure) => Self::NotSent(failure),
-            CallError::MaybeSent(failure) => Self::MaybeSent(failure),
-            CallError::Fatal(fatal) => Self::Fatal(fatal),
+            TransportError::NotSent(failure) => Self::NotExecuted(failure),
+            TransportError::MaybeSent(failure) => Self::MaybeExecuted(failure),
+            TransportError::Fatal(fatal) => Self::Fatal(fatal),
         }
     }
 }
@@ -81,5 +81,5 @@ impl From<CallError> for Verdict {
 /// Sends requests. An implementation never resends and never follows a redirect.
 pub trait Transport: Send + Sync + 'static {
     /// Sends the request once and reads the response.
-    fn exchange(&self, request: SignedRequest) -> impl Future<Output = Result<RawResponse, CallError>> + Send;
+    fn exchange(&self, request: SignedRequest) -> impl Future<Output = Result<RawResponse, TransportError>> + Send;
 }

@@ -13,11 +13,14 @@ use reqwest::Method;
 use serde::Deserialize;
 
 use super::{
-    CallError, Client, Endpoint, RawResponse, SignedRequest, Transport,
+    Client, Endpoint, RawResponse, SignedRequest, Transport,
     classify::{CodeClass, classify_code, fatal, is_from_service, sanitize},
     client::Call,
 };
-use crate::domain::{ApiRejection, CallFailure, ErrorCode, FailureKind, FatalError, Permit};
+use crate::domain::{
+    ApiRejection, CallError, CallFailure, ErrorCode, FailureKind, FatalError, Permit,
+    action::{AuthorizeFileUpload, PostObject},
+};
 
 /// API version of AuthorizeFileUpload.
 const VERSION: &str = "2019-12-19";
@@ -50,22 +53,6 @@ pub struct UploadAuthorization {
 /// Address of an uploaded file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectUrl(pub(super) String);
-
-/// Why an authorization or an upload failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UploadError {
-    /// Too many calls.
-    Throttled {
-        /// Wait that the service asks for, if any.
-        retry_after: Option<Duration>,
-    },
-    /// Retry with a new authorization.
-    CallFailure(CallFailure),
-    /// The store will never accept this file.
-    Refused(ApiRejection),
-    /// No call will succeed until a person acts.
-    Fatal(FatalError),
-}
 
 #[derive(Debug, Deserialize)]
 struct AuthorizeResponse {
@@ -103,23 +90,26 @@ impl ErrorResponse {
 
 impl<T: Transport> Client<T> {
     /// AuthorizeFileUpload: requests the authorization to upload one file.
-    pub async fn authorize_file_upload(&self, _permit: Permit) -> Result<UploadAuthorization, UploadError> {
+    pub async fn authorize_file_upload(
+        &self,
+        _permit: Permit<AuthorizeFileUpload>,
+    ) -> Result<UploadAuthorization, CallError> {
         let UploadTarget { endpoint, region } = &self.upload;
         let mut query = vec![("Product", PRODUCT)];
         query.extend(region.map(|region| ("RegionId", region)));
         let call = Call { to: endpoint, method: Method::GET, version: VERSION, action: "AuthorizeFileUpload" };
-        parse_authorization(self.query_as(call, &query).await, Timestamp::now())
+        parse_authorization(&self.query_as(call, &query).await?, Timestamp::now())
     }
 
     /// PostObject: uploads the file to the store named by the authorization.
     pub async fn post_object(
         &self,
-        _permit: Permit,
+        _permit: Permit<PostObject>,
         authorization: &UploadAuthorization,
         file: &[u8],
-    ) -> Result<ObjectUrl, UploadError> {
+    ) -> Result<ObjectUrl, CallError> {
         let to = Endpoint::object_store(&authorization.bucket, &authorization.endpoint, &self.upload.endpoint)
-            .map_err(|error| UploadError::Fatal(FatalError::Endpoint { message: error.to_string() }))?;
+            .map_err(|error| CallError::Fatal(FatalError::Endpoint { message: error.to_string() }))?;
         let boundary = uuid::Uuid::new_v4().simple().to_string();
         let request = SignedRequest {
             method: Method::POST,
@@ -131,18 +121,14 @@ impl<T: Transport> Client<T> {
             query: String::new(),
             body: form(&boundary, authorization, file),
         };
-        parse_upload(self.transport.exchange(request).await)?;
+        parse_upload(&self.transport.exchange(request).await?)?;
         // http and the public endpoint, as in the official SDKs: the service treats it as a name.
         Ok(ObjectUrl(format!("http://{}.{}/{}", authorization.bucket, authorization.endpoint, authorization.key)))
     }
 }
 
 /// Parses a response to AuthorizeFileUpload. It has no `Code` on success.
-fn parse_authorization(
-    response: Result<RawResponse, CallError>,
-    now: Timestamp,
-) -> Result<UploadAuthorization, UploadError> {
-    let response = response?;
+fn parse_authorization(response: &RawResponse, now: Timestamp) -> Result<UploadAuthorization, CallError> {
     let body = response.body.as_deref().unwrap_or_default();
     if (200..300).contains(&response.status)
         && let Ok(granted) = serde_json::from_slice::<AuthorizeResponse>(body)
@@ -153,14 +139,14 @@ fn parse_authorization(
     }
     let Some(ErrorResponse { code, message, .. }) = ErrorResponse::parse(body) else {
         return Err(match response.status {
-            429 | 302 => UploadError::Throttled { retry_after: response.retry_after },
+            429 | 302 => CallError::Throttled { retry_after: response.retry_after },
             status => unreadable(&format!("unreadable response (HTTP {status}) to AuthorizeFileUpload")),
         });
     };
     let (code, message) = (ErrorCode(sanitize(&code)), message.map(|text| sanitize(&text)).unwrap_or_default());
     Err(match classify_code(&code.0, response.status) {
-        CodeClass::Throttled => UploadError::Throttled { retry_after: response.retry_after },
-        CodeClass::Fatal(class) => UploadError::Fatal(fatal(class, code, format!("{message} (AuthorizeFileUpload)"))),
+        CodeClass::Throttled => CallError::Throttled { retry_after: response.retry_after },
+        CodeClass::Fatal(class) => CallError::Fatal(fatal(class, code, format!("{message} (AuthorizeFileUpload)"))),
         CodeClass::Success
         | CodeClass::ServiceFault
         | CodeClass::DownloadTimeout
@@ -179,8 +165,7 @@ fn policy_ttl(policy: &str, now: Timestamp) -> Option<Duration> {
 }
 
 /// Parses a response of the object store.
-fn parse_upload(response: Result<RawResponse, CallError>) -> Result<(), UploadError> {
-    let response = response?;
+fn parse_upload(response: &RawResponse) -> Result<(), CallError> {
     let xml = response.body.as_deref().map(String::from_utf8_lossy);
     if (200..300).contains(&response.status) {
         // A page from a proxy must not count as a stored file, or the photo would be rejected later.
@@ -195,9 +180,9 @@ fn parse_upload(response: Result<RawResponse, CallError>) -> Result<(), UploadEr
     let (code, message) = (element(&xml, "Code").unwrap_or_default(), element(&xml, "Message").unwrap_or_default());
     let (code, message) = (ErrorCode(sanitize(code)), sanitize(message));
     Err(match (code.0.as_str(), response.status) {
-        ("SlowDown" | "TooManyRequests", _) | (_, 429) => UploadError::Throttled { retry_after: response.retry_after },
+        ("SlowDown" | "TooManyRequests", _) | (_, 429) => CallError::Throttled { retry_after: response.retry_after },
         ("EntityTooLarge" | "EntityTooSmall", _) => {
-            UploadError::Refused(ApiRejection { code, message, request_id: None })
+            CallError::Rejected(ApiRejection { code, message, request_id: None })
         }
         // For example an expired policy or a revoked key: a new authorization has new ones.
         (_, status) => unreadable(&format!("object store rejected the file (HTTP {status} {code}): {message}")),
@@ -208,17 +193,9 @@ fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     xml.split_once(&format!("<{name}>"))?.1.split_once("</").map(|(text, _)| text)
 }
 
-impl From<CallError> for UploadError {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::NotSent(failure) | CallError::MaybeSent(failure) => Self::CallFailure(failure),
-            CallError::Fatal(fatal) => Self::Fatal(fatal),
-        }
-    }
-}
-
-fn unreadable(message: &str) -> UploadError {
-    UploadError::CallFailure(CallFailure {
+/// A photo that may be uploaded is uploaded once more: it enrolls nobody.
+fn unreadable(message: &str) -> CallError {
+    CallError::MaybeExecuted(CallFailure {
         kind: FailureKind::UploadFailed,
         message: message.to_owned(),
         request_id: None,
@@ -252,8 +229,8 @@ fn form(boundary: &str, authorization: &UploadAuthorization, file: &[u8]) -> Byt
 mod tests {
     use super::*;
 
-    fn response(status: u16, body: &str) -> Result<RawResponse, CallError> {
-        Ok(RawResponse { status, body: Some(body.to_owned().into()), ..RawResponse::default() })
+    fn response(status: u16, body: &str) -> RawResponse {
+        RawResponse { status, body: Some(body.to_owned().into()), ..RawResponse::default() }
     }
 
     #[test]
@@ -272,17 +249,18 @@ mod tests {
             ("no Base64!".to_owned(), 60),
             (policy(r#"{"expiration":"2026-11-23T11:59:00Z"}"#), 60),
         ] {
-            let authorization = parse_authorization(response(200, &granted(&policy)), now).ok().unwrap();
+            let authorization = parse_authorization(&response(200, &granted(&policy)), now).ok().unwrap();
             assert_eq!((authorization.life.as_secs(), authorization.bucket.as_str()), (seconds, "b"), "{policy}");
         }
     }
 
     #[test]
     fn authorization_errors_are_classified_by_code() {
-        let refused = |status, body: &str| parse_authorization(response(status, body), Timestamp::now()).err().unwrap();
-        assert!(matches!(refused(403, r#"{"RequestId":"R","Code":"Throttling.Api"}"#), UploadError::Throttled { .. }));
+        let refused =
+            |status, body: &str| parse_authorization(&response(status, body), Timestamp::now()).err().unwrap();
+        assert!(matches!(refused(403, r#"{"RequestId":"R","Code":"Throttling.Api"}"#), CallError::Throttled { .. }));
         let denied = refused(403, r#"{"RequestId":"R","Code":"NoPermission","Message":"no"}"#);
-        let UploadError::Fatal(FatalError::Permission { message, .. }) = denied else { panic!("{denied:?}") };
+        let CallError::Fatal(FatalError::Permission { message, .. }) = denied else { panic!("{denied:?}") };
         assert!(message.contains("AuthorizeFileUpload"));
         for (status, body) in [
             (500, ""),
@@ -291,7 +269,7 @@ mod tests {
             (404, "<html>"),
             (403, r#"{"code":"NoPermission"}"#),
         ] {
-            assert!(matches!(refused(status, body), UploadError::CallFailure(_)), "{status} {body}");
+            assert!(matches!(refused(status, body), CallError::MaybeExecuted(_)), "{status} {body}");
         }
     }
 
@@ -302,27 +280,27 @@ mod tests {
                 "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>m</Message><RequestId>R</RequestId></Error>"
             )
         };
-        assert_eq!(parse_upload(response(201, "<PostResponse/>")), Ok(()));
-        assert_eq!(parse_upload(response(204, "")), Ok(()));
-        assert!(matches!(parse_upload(response(400, &xml("EntityTooLarge"))), Err(UploadError::Refused(_))));
-        assert!(matches!(parse_upload(response(503, &xml("SlowDown"))), Err(UploadError::Throttled { .. })));
+        assert_eq!(parse_upload(&response(201, "<PostResponse/>")), Ok(()));
+        assert_eq!(parse_upload(&response(204, "")), Ok(()));
+        assert!(matches!(parse_upload(&response(400, &xml("EntityTooLarge"))), Err(CallError::Rejected(_))));
+        assert!(matches!(parse_upload(&response(503, &xml("SlowDown"))), Err(CallError::Throttled { .. })));
         for (status, body) in [
             (200, "<html>sign in</html>".to_owned()),
             (201, r#"{"code":"ok"}"#.to_owned()),
             (413, "<html><Code>EntityTooLarge</Code></html>".to_owned()),
         ] {
             assert!(
-                matches!(parse_upload(response(status, &body)), Err(UploadError::CallFailure(_))),
+                matches!(parse_upload(&response(status, &body)), Err(CallError::MaybeExecuted(_))),
                 "{status} {body}"
             );
         }
-        let broken_off = Ok(RawResponse { status: 201, ..RawResponse::default() });
-        assert!(matches!(parse_upload(broken_off), Err(UploadError::CallFailure(_))));
+        let broken_off = RawResponse { status: 201, ..RawResponse::default() };
+        assert!(matches!(parse_upload(&broken_off), Err(CallError::MaybeExecuted(_))));
         for (status, body) in
             [(403, xml("AccessDenied")), (500, xml("InternalError")), (302, String::new()), (502, "<html>".into())]
         {
             assert!(
-                matches!(parse_upload(response(status, &body)), Err(UploadError::CallFailure(_))),
+                matches!(parse_upload(&response(status, &body)), Err(CallError::MaybeExecuted(_))),
                 "{status} {body}"
             );
         }

@@ -11,10 +11,11 @@ use super::{
     target::{self, Target},
 };
 use crate::{
-    api::{GroupLookup, HttpTransport, RecordPage, UploadError},
+    api::HttpTransport,
+    caller::Caller,
     checkpoint::{Reader, StoreError},
     cli::{CheckpointArgs, DoctorArgs},
-    domain::{CallFailure, FaceGroupCode, FailureKind, FatalError},
+    domain::{CallError, CallFailure, FaceGroupCode, FailureKind, FatalError},
     exit::Exit,
     pace::{Gate, Qps, QuotaUse},
     report,
@@ -171,13 +172,15 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
 
 /// Checks the service with calls that change nothing.
 async fn check_service(args: &DoctorArgs, target: &Target, transport: HttpTransport, findings: &mut Findings) {
-    let client = target.client(transport);
+    let caller = Caller::new(target.client(transport));
+    let client = &caller.client;
     let rate = Qps::new(5.0).expect("5 is a valid rate");
     let gate = Gate::new(rate, QuotaUse::Dedicated, None, Instant::now());
+    let authorize_gate = Gate::new(rate, QuotaUse::Dedicated, None, Instant::now());
     // Skip the rest instead of waiting when the service asks for a pause.
     macro_rules! permit {
-        () => {
-            match gate.permit().await {
+        ($gate:expr) => {
+            match caller.permit(&$gate).await {
                 Ok(permit) => permit,
                 Err(_) => return findings.skip("service", "the service asks for a pause: try again later"),
             }
@@ -186,20 +189,20 @@ async fn check_service(args: &DoctorArgs, target: &Target, transport: HttpTransp
     // Any group will do to test the permission.
     let group = args.group.clone();
     let asked = group.clone().unwrap_or_else(|| FaceGroupCode::parse("doctor").expect("a valid code"));
-    let mut answer = client.query_face_group(permit!(), &asked).await;
-    if matches!(&answer, GroupLookup::Unanswered(fault) if matches!(fault.kind, FailureKind::ClockCorrected | FailureKind::KeyRenewed))
+    let mut answer = client.query_face_group(permit!(gate), &asked).await;
+    if let Err(CallError::NotExecuted(fault)) = &answer
+        && matches!(fault.kind, FailureKind::ClockCorrected | FailureKind::KeyRenewed)
     {
         // Retry once with the corrected clock or the refreshed key, as a run does.
-        answer = client.query_face_group(permit!(), &asked).await;
+        answer = client.query_face_group(permit!(gate), &asked).await;
     }
-    if let GroupLookup::Fatal(fatal @ FatalError::Proxy { .. }) = &answer {
+    if let Err(CallError::Fatal(fatal @ FatalError::Proxy { .. })) = &answer {
         findings.fail("network", &CliError::from(fatal.clone()));
         findings.skip_from("clock", "needs the network");
         return;
     }
-    let is_reached = !matches!(&answer, GroupLookup::Unanswered(fault) if is_network(fault));
-    if let GroupLookup::Unanswered(fault) = &answer
-        && !is_reached
+    if let Err(CallError::NotExecuted(fault) | CallError::MaybeExecuted(fault)) = &answer
+        && is_network(fault)
     {
         let remedy = match fault.kind {
             FailureKind::CertificateRefused => "behind a proxy that inspects TLS, give its certificate with --ca-file",
@@ -219,53 +222,60 @@ async fn check_service(args: &DoctorArgs, target: &Target, transport: HttpTransp
         Some(off) => findings.ok("clock", format!("off by {} s", off.as_secs())),
         None => findings.skip("clock", "the service did not send its time"),
     }
+    let try_later = |message: String| CliError::new(Exit::TimeUp, message).with_hint("try again later");
     match &answer {
-        GroupLookup::Fatal(fatal) => {
+        Err(CallError::Fatal(fatal)) => {
             findings.fail("signature", &CliError::from(fatal.clone()));
             findings.skip_from("group", "an earlier check failed");
             return;
         }
-        GroupLookup::Unanswered(fault) => {
-            findings
-                .fail("signature", &CliError::new(Exit::TimeUp, fault.message.clone()).with_hint("try again later"));
-            return;
+        Err(CallError::NotExecuted(fault) | CallError::MaybeExecuted(fault)) => {
+            return findings.fail("signature", &try_later(fault.message.clone()));
         }
-        GroupLookup::Throttled { .. } => findings.warn("signature", "accepted, but throttled", "others use the quota"),
-        GroupLookup::Exists | GroupLookup::Missing => findings.ok("signature", "accepted; QueryFaceGroup is allowed"),
+        Err(CallError::Rejected(rejection)) => {
+            return findings.fail("signature", &try_later(format!("{}: {}", rejection.code, rejection.message)));
+        }
+        Err(CallError::Throttled { .. }) => {
+            findings.warn("signature", "accepted, but throttled", "others use the quota")
+        }
+        Ok(_) => findings.ok("signature", "accepted; QueryFaceGroup is allowed"),
     }
     match (&group, &answer) {
         (None, _) => findings.skip("group", "no group given: give --group CODE"),
-        (Some(group), GroupLookup::Exists) => findings.ok("group", group.to_string()),
-        (Some(group), GroupLookup::Missing) => {
+        (Some(group), Ok(true)) => findings.ok("group", group.to_string()),
+        (Some(group), Ok(false)) => {
             findings.fail("group", &CliError::from(FatalError::UnknownGroup { group: group.clone() }));
         }
-        (Some(_), GroupLookup::Throttled { .. } | GroupLookup::Unanswered(_) | GroupLookup::Fatal(_)) => {
-            findings.skip("group", "the service was too busy to answer");
-        }
+        (Some(_), Err(_)) => findings.skip("group", "the service was too busy to answer"),
     }
     match (&group, &answer) {
-        (Some(group), GroupLookup::Exists) => match client.query_face_records(permit!(), group, 1).await {
-            RecordPage::Records { total, .. } => {
-                let total = total.map_or_else(|| "an unknown number of".to_owned(), report::group_digits);
+        (Some(group), Ok(true)) => match client.query_face_records(permit!(gate), group, 1).await {
+            Ok(page) => {
+                let total = page.total.map_or_else(|| "an unknown number of".to_owned(), report::group_digits);
                 findings.ok("records", format!("{total} in the group; QueryFaceRecord is allowed"));
             }
-            RecordPage::Throttled { .. } => findings.skip("records", "throttled"),
-            RecordPage::Unanswered(fault) => {
-                findings.fail("records", &CliError::new(Exit::TimeUp, fault.message).with_hint("try again later"));
+            Err(CallError::Throttled { .. }) => findings.skip("records", "throttled"),
+            Err(CallError::NotExecuted(fault) | CallError::MaybeExecuted(fault)) => {
+                findings.fail("records", &try_later(fault.message));
             }
-            RecordPage::Fatal(fatal) => findings.fail("records", &CliError::from(fatal)),
+            Err(CallError::Rejected(rejection)) => {
+                findings.fail("records", &try_later(format!("{}: {}", rejection.code, rejection.message)));
+            }
+            Err(CallError::Fatal(fatal)) => findings.fail("records", &CliError::from(fatal)),
         },
         _ => findings.skip("records", "needs an existing group"),
     }
     let remedy = "needed only for photos above 1 MB with --fit never";
-    match client.authorize_file_upload(permit!()).await {
+    match client.authorize_file_upload(permit!(authorize_gate)).await {
         Ok(_) => findings.ok("upload", "upload permitted (for photos above 1 MB)"),
-        Err(UploadError::Throttled { .. }) => findings.skip("upload", "throttled"),
-        Err(UploadError::CallFailure(fault)) => findings.warn("upload", fault.message, remedy),
-        Err(UploadError::Refused(refusal)) => {
+        Err(CallError::Throttled { .. }) => findings.skip("upload", "throttled"),
+        Err(CallError::NotExecuted(fault) | CallError::MaybeExecuted(fault)) => {
+            findings.warn("upload", fault.message, remedy);
+        }
+        Err(CallError::Rejected(refusal)) => {
             findings.warn("upload", format!("{}: {}", refusal.code, refusal.message), remedy);
         }
-        Err(UploadError::Fatal(fatal)) => findings.warn("upload", fatal.to_string(), remedy),
+        Err(CallError::Fatal(fatal)) => findings.warn("upload", fatal.to_string(), remedy),
     }
     findings.skip("enrolling", "AddFaceRecord is not called, because it creates a record; try run --canary 1");
 }

@@ -57,7 +57,7 @@ impl Monitor<'_> {
                 _ = show.tick() => Tick::Progress,
                 _ = totals.tick() => {
                     // A failed writer also fails the engine, which reports it.
-                    let _ = checkpoint.record_totals(engine.totals(), engine.binding()).await;
+                    let _ = checkpoint.record_totals(engine.totals(), engine.bottleneck()).await;
                     continue;
                 }
                 Some(()) = tick(&mut status) => Tick::Status,
@@ -66,8 +66,12 @@ impl Monitor<'_> {
                 Some(()) = signals::next(&mut user_signal) => Tick::Line,
             };
             let Ok(counts) = checkpoint.counts().await else { continue };
-            let snapshot =
-                Snapshot { counts, totals: engine.totals(), rate: engine.rate().get(), bottleneck: engine.binding() };
+            let snapshot = Snapshot {
+                counts,
+                totals: engine.totals(),
+                rate: engine.rate().get(),
+                bottleneck: engine.bottleneck(),
+            };
             match due {
                 Tick::Progress => self.progress.show(&snapshot, Instant::now()),
                 Tick::Status => report::print_json(&Status::new(None, self.checkpoint, &[], &snapshot.counts)),

@@ -36,7 +36,7 @@ use crate::{
     pace::{Gate, Qps, RetryRules},
     picture,
     report::{self, Progress, Snapshot, View},
-    run::{Deps, Engine, Ingest, IngestError, IngestProgress, Limits, Precheck, RunError, Settings, Stop},
+    run::{Deps, Engine, Gates, Ingest, IngestError, IngestProgress, Limits, Precheck, RunError, Settings, Stop},
     telemetry,
 };
 
@@ -173,7 +173,7 @@ impl Run<'_> {
         let Started { client, settings, sources, state, stop, run_id } = started;
         let now = Instant::now();
         let sending = &self.args.sending;
-        let gate = |quota, learned| Gate::new(quota, sending.quota, learned, now);
+        let learned = state.learned_rate.and_then(|rate| Qps::new(rate).ok());
         let (events, event_receiver) = mpsc::channel(EVENT_CAPACITY);
         let (ingest_progress, progress) = watch::channel(IngestProgress::default());
         let ingest = Ingest {
@@ -190,24 +190,26 @@ impl Run<'_> {
             Deps {
                 client,
                 checkpoint: checkpoint.clone(),
-                add_gate: gate(sending.qps, state.learned_rate.and_then(|rate| Qps::new(rate).ok())),
-                query_gate: gate(sending.query_qps, None),
-                delete_gate: gate(sending.query_qps, None),
-                // The upload quotas are undocumented; every uploaded photo is enrolled, so the enrolling rate is enough.
-                authorize_gate: gate(sending.qps, None),
-                upload_gate: gate(sending.qps, None),
+                gates: Gates {
+                    add: Gate::new(sending.qps, sending.quota, learned, now),
+                    query: Gate::new(sending.query_qps, sending.quota, None, now),
+                    delete: Gate::new(sending.query_qps, sending.quota, None, now),
+                    // The upload quotas are undocumented; every uploaded photo is enrolled, so the enrolling rate is enough.
+                    authorize: Gate::new(sending.qps, sending.quota, None, now),
+                    post: Gate::new(sending.qps, sending.quota, None, now),
+                },
                 events,
                 stop: stop.clone(),
             },
             settings,
         ));
         let reader = spawn_ingest(ingest, stop.clone());
-        checkpoint.record_totals(engine.totals(), engine.binding()).await?;
+        checkpoint.record_totals(engine.totals(), engine.bottleneck()).await?;
         let start = Snapshot {
             counts: state.counts.clone(),
             totals: engine.totals(),
             rate: engine.rate().get(),
-            bottleneck: engine.binding(),
+            bottleneck: engine.bottleneck(),
         };
         metrics.publish_or_warn(self.metrics(&start, None)).await;
         notify_systemd(NotifyState::Ready);

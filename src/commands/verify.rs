@@ -1,9 +1,9 @@
 //! `face-enroll verify`: reconciles the rows in doubt, or compares the checkpoint with the service.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 use serde::Serialize;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     CliError,
@@ -13,14 +13,14 @@ use super::{
 };
 use crate::{
     api::{Client, HttpTransport},
+    caller::Caller,
     checkpoint::{Checkpoint, Lock, Reader, RunStart, SqliteStore},
     cli::VerifyArgs,
     domain::{DrainReason, FaceGroupCode, RunId},
     exit::Exit,
     pace::{Gate, InDoubtPolicy, QuotaUse, RetryRules},
-    picture::Rules,
     report,
-    run::{Deps, Engine, Limits, Precheck, Settings, Stop},
+    run::{ReconcileSettings, Reconciler, Stop},
     verify::{Audit, AuditError, Difference},
 };
 
@@ -66,27 +66,21 @@ async fn reconcile(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Ex
     lock.remember(state.epoch);
     let stop = Stop::default();
     let _signals = signals::listen(stop.clone())?;
-    let now = Instant::now();
-    let gate = || Gate::new(args.qps, QuotaUse::Dedicated, None, now);
-    // The events are not needed: the checkpoint has the result.
-    let (events, _) = mpsc::channel(1);
-    let engine = Arc::new(Engine::new(
-        Deps {
-            client: client(args, target)?,
-            checkpoint: checkpoint.clone(),
-            add_gate: gate(),
-            query_gate: gate(),
-            delete_gate: gate(),
-            authorize_gate: gate(),
-            upload_gate: gate(),
-            events,
-            stop: stop.clone(),
-        },
-        settings(args),
-    ));
-    let ran = engine.reconcile_leftovers().await;
-    let queries = engine.totals().queries;
-    drop(engine);
+    let gate = Gate::new(args.qps, QuotaUse::Dedicated, None, Instant::now());
+    let settings = ReconcileSettings {
+        policy: InDoubtPolicy::Reconcile,
+        settle: args.settle,
+        rules: RetryRules { attempts: args.retries },
+    };
+    let reconciler = Reconciler::alone(
+        (client(args, target)?, gate),
+        (checkpoint.clone(), stop.clone()),
+        settings,
+        args.give_up_after,
+    );
+    let ran = reconciler.reconcile_leftovers().await;
+    let queries = reconciler.queries();
+    drop(reconciler);
     ran?;
     let counts = checkpoint.counts().await?;
     let exit = match stop.reason() {
@@ -124,24 +118,6 @@ async fn reconcile(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Ex
     }
 }
 
-fn settings(args: &VerifyArgs) -> Settings {
-    Settings {
-        quota: args.qps,
-        concurrency: std::num::NonZeroUsize::MIN,
-        rules: RetryRules { attempts: args.retries },
-        in_doubt: InDoubtPolicy::Reconcile,
-        settle: args.settle,
-        limits: Limits::default(),
-        give_up_after: args.give_up_after,
-        keep_going: false,
-        photo: Rules::default(),
-        precheck: Precheck::Off,
-        always_upload: false,
-        storage: Arc::default(),
-        window: None,
-    }
-}
-
 #[derive(Serialize)]
 struct ReconcileLine<'a> {
     r#type: &'static str,
@@ -167,7 +143,7 @@ async fn compare(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit
     }
     let gate = Gate::new(args.qps, QuotaUse::Dedicated, None, Instant::now());
     let mut audit = Audit {
-        client: client(args, target)?,
+        caller: Caller::new(client(args, target)?),
         gate,
         reader,
         give_up_after: args.give_up_after,

@@ -38,32 +38,34 @@ pub struct DeleteIntent {
     pub record: i64,
 }
 
-/// The answer to one request.
+/// The answer to one AddFaceRecord call.
 #[derive(Debug)]
 pub struct Answer {
     /// Meaning for the item.
-    pub verdict: Verdict,
+    pub result: Result<EnrollmentReceipt, CallError>,
     /// Meaning for the run if the answer did not come from the service. The item is then in doubt.
     pub run_effect: Option<RunEffect>,
-    /// `x-acs-retry-after`: every caller waits this long, whatever the verdict.
+    /// `x-acs-retry-after`: every caller waits this long, whatever the result.
     pub retry_after: Option<Duration>,
-    /// Time from the first byte sent to the verdict.
+    /// Time from the first byte sent to the result.
     pub latency: Duration,
 }
 
-/// Meaning of an answer. Each variant allows exactly one way to retry.
+/// Why a call did not succeed. Each variant allows exactly one way to retry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Success: 2xx, `Code: Success`, `Passed: Y`.
-    Enrolled(EnrollmentReceipt),
-    /// The service read the request and rejected this photo. Never resend it unchanged.
-    Refused(ApiRejection),
-    /// Not executed because of too many calls. Resend later.
-    Throttled(ApiRejection),
-    /// Certainly not executed: it never left, or was refused unread. May be resent.
-    NotSent(CallFailure),
-    /// May have been executed. Never resend before the service has confirmed that the record is absent.
-    MaybeSent(CallFailure),
+pub enum CallError {
+    /// Not executed because of too many calls. Repeat it later.
+    Throttled {
+        /// Wait that the service asks for, if any.
+        retry_after: Option<Duration>,
+    },
+    /// Certainly not executed: it never left, or was refused unread. May be repeated.
+    NotExecuted(CallFailure),
+    /// May have been executed. A call that adds a record is never repeated before the service has confirmed that the record
+    /// is absent.
+    MaybeExecuted(CallFailure),
+    /// The service read the request and rejected it. Never repeat it unchanged.
+    Rejected(ApiRejection),
     /// No call can succeed until a person acts, so the run stops. Not executed: the service said so, or nothing was sent.
     Fatal(FatalError),
 }
@@ -95,6 +97,12 @@ pub struct ApiRejection {
     pub message: String,
     /// Request id given by the service.
     pub request_id: Option<RequestId>,
+}
+
+impl From<ApiRejection> for CallFailure {
+    fn from(ApiRejection { code, message, request_id }: ApiRejection) -> Self {
+        Self { message: format!("{code}: {message}"), kind: FailureKind::Service(code), request_id }
+    }
 }
 
 /// A call that failed without an answer about the photo.

@@ -17,8 +17,8 @@ mod text;
 mod tokens;
 
 pub use attempt::{
-    Answer, ApiRejection, CallFailure, DeleteIntent, EnrollmentReceipt, FailureKind, FatalError, Intent, RunEffect,
-    Supersedes, Verdict,
+    Answer, ApiRejection, CallError, CallFailure, DeleteIntent, EnrollmentReceipt, FailureKind, FatalError, Intent,
+    RunEffect, Supersedes,
 };
 pub use bottleneck::Bottleneck;
 pub use counts::{Counts, Latencies, RunSummary, RunTotals};
@@ -35,4 +35,4 @@ pub use suggest::{closest_match, did_you_mean};
 pub use text::{
     NotText, decode_text, is_unprintable, printable, printable_json, printable_lines, printable_message, unquoted,
 };
-pub use tokens::{Committed, Permit};
+pub use tokens::{Committed, Permit, action};

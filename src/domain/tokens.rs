@@ -1,5 +1,7 @@
 //! Capability tokens that a call consumes. They are not `Clone`, and each is issued in one place.
 
+use std::marker::PhantomData;
+
 /// Proof that a value is on disk. Only the checkpoint issues it, after the commit has returned.
 #[derive(Debug)]
 #[must_use = "an intent that is not sent must be released"]
@@ -22,14 +24,33 @@ impl<T> Committed<T> {
     }
 }
 
-/// Permission to make one call now. Only the gate of that API action issues it.
+/// Permission to make one call of the action `A` now. Only the gate of that action issues it.
 #[derive(Debug)]
 #[must_use = "an unused permit wastes a slot of the quota"]
-pub struct Permit(());
+pub struct Permit<A>(PhantomData<A>);
 
-impl Permit {
+impl<A> Permit<A> {
     /// Only `pace` may call this (a test searches the source for other callers).
     pub(crate) fn issue() -> Self {
-        Self(())
+        Self(PhantomData)
     }
+}
+
+/// Actions of the API. Each has a quota and so a gate of its own.
+pub mod action {
+    /// AddFaceRecord.
+    #[derive(Debug)]
+    pub enum AddFaceRecord {}
+    /// QueryFaceRecord and QueryFaceGroup, which share a gate: both are rare, and their quotas are not documented.
+    #[derive(Debug)]
+    pub enum Query {}
+    /// DeleteFaceRecord.
+    #[derive(Debug)]
+    pub enum DeleteFaceRecord {}
+    /// AuthorizeFileUpload.
+    #[derive(Debug)]
+    pub enum AuthorizeFileUpload {}
+    /// PostObject of the object store.
+    #[derive(Debug)]
+    pub enum PostObject {}
 }

@@ -21,6 +21,7 @@
 //! Order that must not change, all while holding the turn: set the clock, ask `governor`, issue the permit.
 
 use std::{
+    marker::PhantomData,
     num::NonZeroU32,
     sync::{
         Arc, Mutex, PoisonError,
@@ -35,7 +36,7 @@ use governor::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{AdaptiveRate, Qps, QuotaUse, RateChange};
-use crate::domain::Permit;
+use crate::domain::{CallError, Permit};
 
 /// Share of the quota that is used. On an idle machine 0.99 is enough for a sliding second at the server (reference,
 /// performance.md). With 10 to 15 busy processes on 2 cores, a server that was not delayed itself counted 51 calls in a
@@ -57,7 +58,7 @@ pub struct Deferred {
 }
 
 /// Rate limiter of one API action.
-pub struct Gate {
+pub struct Gate<A> {
     ceiling: RateLimiter<NotKeyed, InMemoryState, SlotClock, NoOpMiddleware<Nanos>>,
     clock: SlotClock,
     /// Time zero of the slot clock.
@@ -67,6 +68,7 @@ pub struct Gate {
     state: Mutex<RateState>,
     /// Wakes the waiting caller after a pause or a rate change.
     changed: Notify,
+    action: PhantomData<fn() -> A>,
 }
 
 struct RateState {
@@ -77,7 +79,7 @@ struct RateState {
     paused_until: Instant,
 }
 
-impl Gate {
+impl<A> Gate<A> {
     /// Allows `quota` calls in any second. Starts at `learned`, the rate that an earlier run found, if there is one.
     pub fn new(quota: Qps, quota_use: QuotaUse, learned: Option<Qps>, now: Instant) -> Self {
         let ceiling = quota.scaled(QUOTA_SHARE);
@@ -92,6 +94,7 @@ impl Gate {
             turn: tokio::sync::Mutex::new(()),
             state: Mutex::new(RateState { next: now + rate.gap().min(MAX_START_DELAY), rate, paused_until: now }),
             changed: Notify::new(),
+            action: PhantomData,
         }
     }
 
@@ -102,7 +105,7 @@ impl Gate {
     }
 
     /// Waits for the next slot. Waits out a short pause and returns a long one.
-    pub async fn permit(&self) -> Result<Permit, Deferred> {
+    pub async fn permit(&self) -> Result<Permit<A>, Deferred> {
         let _turn = self.turn.lock().await;
         loop {
             let changed = self.changed.notified();
@@ -127,7 +130,7 @@ impl Gate {
     }
 
     /// Takes a due slot, unless the ceiling forbids it.
-    fn take(&self, slot: Instant, now: Instant) -> Option<Permit> {
+    fn take(&self, slot: Instant, now: Instant) -> Option<Permit<A>> {
         let charged = slot.max(now.checked_sub(LATENESS_TOLERANCE).unwrap_or(slot));
         self.clock.set(charged.saturating_duration_since(self.zero));
         let mut state = self.state();
@@ -164,6 +167,21 @@ impl Gate {
             self.changed.notify_one();
         }
         change
+    }
+
+    /// Adapts the rate to the result of a call, and pauses for as long as the service asks. A call without an answer of the
+    /// service tells nothing about the rate.
+    pub fn record<R>(&self, result: &Result<R, CallError>, now: Instant) {
+        match result {
+            Ok(_) | Err(CallError::Rejected(_)) => drop(self.observe(false, now)),
+            Err(CallError::Throttled { retry_after }) => {
+                self.observe(true, now);
+                if let Some(pause) = retry_after {
+                    self.pause(*pause, now);
+                }
+            }
+            Err(CallError::NotExecuted(_) | CallError::MaybeExecuted(_) | CallError::Fatal(_)) => {}
+        }
     }
 
     /// Current rate.
@@ -206,10 +224,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::action::AddFaceRecord;
 
     const QUOTA: usize = 50;
 
-    fn gate() -> Gate {
+    fn gate() -> Gate<AddFaceRecord> {
         Gate::new(Qps::new(QUOTA as f64).unwrap(), QuotaUse::Dedicated, None, Instant::now())
     }
 
@@ -220,7 +239,7 @@ mod tests {
         (0..sent.len()).map(within).max().unwrap_or(0)
     }
 
-    async fn send(gate: &Gate, count: usize) -> Vec<Instant> {
+    async fn send(gate: &Gate<AddFaceRecord>, count: usize) -> Vec<Instant> {
         let mut sent = Vec::new();
         for _ in 0..count {
             let _ = gate.permit().await.unwrap();
@@ -263,7 +282,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn pause_reaches_a_waiting_caller() {
-        let gate = Gate::new(Qps::new(2.0).unwrap(), QuotaUse::Dedicated, None, Instant::now());
+        let gate: Gate<AddFaceRecord> = Gate::new(Qps::new(2.0).unwrap(), QuotaUse::Dedicated, None, Instant::now());
         let _ = gate.permit().await.unwrap();
         let start = Instant::now();
         let (second, ()) = tokio::join!(gate.permit(), async { gate.pause(Duration::from_secs(9), Instant::now()) });
@@ -310,7 +329,7 @@ mod tests {
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
             runtime.block_on(async {
-                let gate = Gate::new(Qps::new(quota as f64).unwrap(), QuotaUse::Dedicated, None, Instant::now());
+                let gate: Gate<AddFaceRecord> = Gate::new(Qps::new(quota as f64).unwrap(), QuotaUse::Dedicated, None, Instant::now());
                 let (mut sent, mut received) = (Vec::new(), Vec::new());
                 for (late, network_delay) in late_us {
                     // Usually slightly late, sometimes a stall.

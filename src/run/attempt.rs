@@ -1,51 +1,103 @@
 //! One attempt to enroll an item, from the queue to its outcome.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
-    admission::Entry,
-    engine::Engine,
-    guards::MissingPhoto,
-    stages,
-    task::{Delivery, Next, PrepareError, Prepared, ReplacementCleanup, ReplacementLookup, Task, UploadOutcome},
+    admission::{Admission, Entry},
+    budget::ImageLimit,
+    guards::{Guards, MissingPhoto, Sign},
+    lookup::Lookup,
+    precheck::Prechecker,
+    prepare::Preparer,
+    recorder::Recorder,
+    settings::Settings,
+    stages::{PipelineStage, StageGauges},
+    task::{Delivery, Next, PhotoFile, PrepareError, Prepared, ReplacementCleanup, Task, UploadedPhoto},
+    upload::Uploader,
 };
 use crate::{
     api::{Payload, Transport},
+    caller::{Caller, NoPermit},
     checkpoint::{Claimed, NewIntent, OutcomeRecord, Store, StoreError},
     domain::{
-        Answer, ApiRejection, CallFailure, ConfirmedBy, DrainReason, Event, FailureKind, FatalError, ItemId, ItemState,
-        Outcome, RejectedBy, RunEffect, Verdict,
+        Answer, ApiRejection, CallError, CallFailure, ConfirmedBy, DrainReason, Event, FailureKind, FatalError, ItemId,
+        ItemState, Outcome, RejectedBy, RunEffect, action::AddFaceRecord,
     },
-    pace::{RateChange, RetryDecision},
+    pace::{Gate, RateChange, RetryDecision, RetryRules, RetryTokens},
     picture::Defect,
     storage::Unavailable,
 };
 
-impl<T: Transport, S: Store> Engine<T, S> {
+/// Sends items.
+pub(super) struct Sender<T, S> {
+    caller: Arc<Caller<T>>,
+    pub(super) gate: Gate<AddFaceRecord>,
+    recorder: Arc<Recorder<S>>,
+    guards: Arc<Guards>,
+    lookup: Arc<Lookup<T, S>>,
+    prechecker: Prechecker<T, S>,
+    preparer: Preparer,
+    uploader: Uploader<T>,
+    pub(super) admission: Admission,
+    in_flight: Semaphore,
+    images: ImageLimit,
+    retries: Mutex<RetryTokens>,
+    pub(super) stages: StageGauges,
+    rules: RetryRules,
+    keep_going: bool,
+}
+
+impl<T: Transport, S: Store> Sender<T, S> {
+    pub(super) fn new(
+        settings: &Settings,
+        lookup: &Arc<Lookup<T, S>>,
+        gate: Gate<AddFaceRecord>,
+        uploader: Uploader<T>,
+    ) -> Self {
+        let Lookup { caller, recorder, guards, .. } = &**lookup;
+        let (lookup, recorder, guards) = (Arc::clone(lookup), Arc::clone(recorder), Arc::clone(guards));
+        Self {
+            caller: Arc::clone(caller),
+            gate,
+            prechecker: Prechecker {
+                lookup: Arc::clone(&lookup),
+                recorder: Arc::clone(&recorder),
+                precheck: settings.precheck,
+            },
+            preparer: Preparer::new(settings, Arc::clone(&guards)),
+            recorder,
+            guards,
+            lookup,
+            uploader,
+            admission: Admission::new(settings.quota),
+            in_flight: Semaphore::new(settings.concurrency.get()),
+            images: ImageLimit::new(settings.limits.images),
+            retries: Mutex::new(RetryTokens::new(Instant::now())),
+            stages: StageGauges::default(),
+            rules: settings.rules,
+            keep_going: settings.keep_going,
+        }
+    }
+
     /// Makes one attempt.
     pub(super) async fn attempt(&self, mut task: Task) -> Result<Next, StoreError> {
         let item = task.claimed.item;
         // Prepare and upload nothing while the service is unavailable or asks for a long pause.
-        if let Some(deferred) = self.add_gate.deferred(Instant::now()) {
+        if let Some(deferred) = self.gate.deferred(Instant::now()) {
             return Ok(Next::Requeue(task, deferred.until));
         }
-        if self.settings.precheck.finds_superseded(&task) {
-            task = match self.find_superseded_records(task).await? {
-                ReplacementLookup::Known(task) => task,
-                ReplacementLookup::Later(task) => return Ok(self.requeue(task)),
-                ReplacementLookup::Draining => return Ok(Next::Cancelled),
-            };
-        }
-        if self.settings.precheck.applies_to(&task.claimed) {
-            task = match self.adopt(task).await? {
-                Ok(task) => task,
-                Err(end) => return Ok(end),
-            };
-        }
+        task = match self.prechecker.check(task).await? {
+            ControlFlow::Continue(task) => task,
+            ControlFlow::Break(next) => return Ok(next),
+        };
         let Prepared { load, file, warnings, _bytes } =
-            match self.in_stage(stages::PipelineStage::Photo, self.prepare(&task)).await {
+            match self.in_stage(PipelineStage::Photo, self.preparer.prepare(&task)).await {
                 Ok(prepared) => prepared,
                 Err(PrepareError::Defect(defect, stamp)) => {
                     let (code, message) = (defect.code(), defect.to_string());
@@ -56,7 +108,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                         return self.photo_is_missing(refusal).await;
                     }
                     self.photo_is_there().await?;
-                    self.settle(refusal).await?;
+                    self.recorder.settle(refusal).await?;
                     return Ok(Next::Done);
                 }
                 Err(PrepareError::Machine(error)) => return Ok(self.retry_read(task, &error)),
@@ -77,13 +129,12 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     }
                     probe @ Entry::Probe { .. } => Some(probe),
                 };
-                let address = match self.upload(task, &photo, file).await? {
-                    UploadOutcome::Uploaded(uploaded, address) => {
-                        task = uploaded;
-                        address
-                    }
-                    UploadOutcome::NotUploaded(end) => return Ok(end),
+                let address = match self.uploader.upload(&photo).await {
+                    None => return Ok(Next::Cancelled),
+                    Some(Err(error)) => return self.upload_failed(task, error, file).await,
+                    Some(Ok(address)) => address,
                 };
+                task.uploaded = Some(UploadedPhoto { address: address.clone(), file, at: Instant::now() });
                 entry = match kept {
                     Some(probe) => probe,
                     None => match self.admit().await {
@@ -94,15 +145,15 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 Payload::with_file(&task.claimed.group, &task.claimed.user, &address)
             }
         };
-        if let Some(deferred) = self.add_gate.deferred(Instant::now()) {
+        if let Some(deferred) = self.gate.deferred(Instant::now()) {
             return Ok(Next::Requeue(task, deferred.until));
         }
         if !task.is_counted {
             if !self.images.take() {
                 return Ok(Next::LimitReached);
             }
-            self.stats.sent();
-            self.stats.warned(&warnings);
+            self.recorder.stats.sent();
+            self.recorder.stats.warned(&warnings);
             task.is_counted = true;
         }
         let Claimed { group, user, .. } = &task.claimed;
@@ -113,26 +164,20 @@ impl<T: Transport, S: Store> Engine<T, S> {
             digest: file.digest,
             sent: file.sent,
             stamp: file.stamp,
-            at_ms: self.client.service_time().as_millisecond(),
+            at_ms: self.caller.client.service_time().as_millisecond(),
         };
         task.claimed.intent_ms = Some(intent.at_ms);
-        let intent = self.in_stage(stages::PipelineStage::Disk, self.checkpoint.intend(intent)).await?;
+        let intent = self.in_stage(PipelineStage::Disk, self.recorder.checkpoint.intend(intent)).await?;
         let attempts = intent.get().attempt;
-        let permit = tokio::select! {
-            biased;
-            () = self.stop.draining() => None,
-            permit = self.in_stage(stages::PipelineStage::Gate, self.add_gate.permit()) => Some(permit),
-        };
-        let permit = match permit {
-            Some(Ok(permit)) => permit,
+        let permit = match self.in_stage(PipelineStage::Gate, self.caller.permit(&self.gate)).await {
+            Ok(permit) => permit,
             // Nothing was sent: withdraw the intent; it does not count as an attempt.
-            Some(Err(deferred)) => {
-                self.release_intent(item).await?;
-                return Ok(Next::Requeue(task, deferred.until));
-            }
-            None => {
-                self.release_intent(item).await?;
-                return Ok(Next::Cancelled);
+            Err(no_permit) => {
+                self.recorder.release_intent(item).await?;
+                return Ok(match no_permit {
+                    NoPermit::Deferred(until) => Next::Requeue(task, until),
+                    NoPermit::Stopped => Next::Cancelled,
+                });
             }
         };
         // Free the slot at the gate. A probe holds its turn until its answer.
@@ -144,9 +189,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
             Entry::Probe { turn } => Some(turn),
         };
         crate::crash::point("send.before");
-        self.stats.called(Instant::now());
+        self.recorder.stats.called(Instant::now());
         let answer =
-            self.in_stage(stages::PipelineStage::Answer, self.client.add_face_record(permit, intent, payload)).await;
+            self.in_stage(PipelineStage::Answer, self.caller.client.add_face_record(permit, intent, payload)).await;
         crate::crash::point("send.after");
         task.claimed.attempts = attempts;
         let end = self.handle_answer(task, answer).await;
@@ -156,62 +201,56 @@ impl<T: Transport, S: Store> Engine<T, S> {
 
     /// Handles a photo that was not found. See [`MissingPhotos`](super::guards::MissingPhotos).
     async fn photo_is_missing(&self, refusal: OutcomeRecord) -> Result<Next, StoreError> {
-        match self.missing_photos.on_failure(refusal) {
+        match self.guards.missing_photos.on_failure(refusal) {
             MissingPhoto::Refuse(refusals) => {
-                self.settle_all(refusals).await?;
+                self.recorder.settle_all(refusals).await?;
                 Ok(Next::Done)
             }
             MissingPhoto::Withhold => Ok(Next::Withheld),
             MissingPhoto::Stop(reason) => {
-                self.drain(reason);
+                self.recorder.drain(reason);
                 Ok(Next::Withheld)
             }
         }
     }
 
     async fn photo_is_there(&self) -> Result<(), StoreError> {
-        self.settle_all(self.missing_photos.found()).await
-    }
-
-    pub(super) async fn settle_all(&self, settlements: Vec<OutcomeRecord>) -> Result<(), StoreError> {
-        for settlement in settlements {
-            self.settle(settlement).await?;
-        }
-        Ok(())
+        self.recorder.settle_all(self.guards.missing_photos.found()).await
     }
 
     /// Counts the item in this stage until the future completes.
-    async fn in_stage<R>(&self, stage: stages::PipelineStage, future: impl Future<Output = R>) -> R {
+    async fn in_stage<R>(&self, stage: PipelineStage, future: impl Future<Output = R>) -> R {
         let _in_stage = self.stages.enter(stage);
         future.await
     }
 
     /// Waits for a slot at the gate. `None` if the run is draining.
     async fn admit(&self) -> Option<Entry<'_>> {
+        let stop = &self.recorder.stop;
         tokio::select! {
-            entry = self.admission.admit() => Some(entry).filter(|_| !self.stop.is_draining()),
-            () = self.stop.draining() => None,
+            entry = self.admission.admit() => Some(entry).filter(|_| !stop.is_draining()),
+            () = stop.draining() => None,
         }
     }
 
     /// Applies the answer to the run, then to the item.
     async fn handle_answer(&self, task: Task, answer: Answer) -> Result<Next, StoreError> {
         let now = Instant::now();
-        let Answer { verdict, run_effect, retry_after, latency } = answer;
+        let Answer { result, run_effect, retry_after, latency } = answer;
         if let Some(pause) = retry_after {
-            self.add_gate.pause(pause, now);
+            self.gate.pause(pause, now);
         }
         // A call without an answer has no latency.
-        let latency = matches!(verdict, Verdict::Enrolled(_) | Verdict::Refused(_)).then_some(latency);
+        let latency = matches!(result, Ok(_) | Err(CallError::Rejected(_))).then_some(latency);
         let item = task.claimed.item;
-        latency.inspect(|latency| self.stats.on_response(*latency));
-        match verdict {
-            Verdict::Enrolled(receipt) => {
-                self.stats.sent_is_enrolled();
+        latency.inspect(|latency| self.recorder.stats.on_response(*latency));
+        match result {
+            Ok(receipt) => {
+                self.recorder.stats.sent_is_enrolled();
                 self.service_answered().await;
                 self.adapt_rate(false).await?;
                 self.retries.lock().unwrap_or_else(PoisonError::into_inner).reward(now);
-                self.streak.reset();
+                self.guards.refusals.reset();
                 let outcome = Outcome::Enrolled {
                     confirmed_by: ConfirmedBy::Response,
                     quality: receipt.quality,
@@ -222,28 +261,28 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 self.settle_sent(item, outcome, latency).await?;
                 Ok(ReplacementCleanup::of(task.claimed).map_or(Next::Done, Next::CleanUp))
             }
-            Verdict::Refused(refusal) => self.refused(task, refusal, latency).await,
-            Verdict::Throttled(_) => {
+            Err(CallError::Rejected(refusal)) => self.refused(task, refusal, latency).await,
+            Err(CallError::Throttled { .. }) => {
                 self.service_answered().await;
                 self.slow_down(retry_after).await?;
-                self.release_intent(item).await?;
-                Ok(self.requeue(task))
+                self.recorder.release_intent(item).await?;
+                Ok(task.requeue())
             }
             // Nothing was sent: the key expired while the call waited. It is neither an attempt nor a failure.
-            Verdict::NotSent(CallFailure { kind: FailureKind::KeyRenewed, .. }) => {
-                self.release_intent(item).await?;
-                Ok(self.requeue(task))
+            Err(CallError::NotExecuted(CallFailure { kind: FailureKind::KeyRenewed, .. })) => {
+                self.recorder.release_intent(item).await?;
+                Ok(task.requeue())
             }
-            Verdict::NotSent(fault) => {
+            Err(CallError::NotExecuted(fault)) => {
                 let is_away = self.on_failure(&fault).await;
-                let next = self.settings.rules.after_failure(task.claimed.attempts, is_away);
-                self.settle_sent(item, self.settings.rules.outcome(&next, &fault), latency).await?;
+                let next = self.rules.after_failure(task.claimed.attempts, is_away);
+                self.settle_sent(item, self.rules.outcome(&next, &fault), latency).await?;
                 match next {
                     // During an outage only one call is made at a time, so retries need no tokens.
-                    RetryDecision::Retry { .. } if is_away => Ok(self.requeue(task)),
+                    RetryDecision::Retry { .. } if is_away => Ok(task.requeue()),
                     RetryDecision::Retry { .. } => {
                         let affordable = Instant::now() + self.retry_wait();
-                        Ok(match self.requeue(task) {
+                        Ok(match task.requeue() {
                             Next::Requeue(task, at) => Next::Requeue(task, at.max(affordable)),
                             end => end,
                         })
@@ -251,7 +290,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     RetryDecision::GiveUp => Ok(Next::Done),
                 }
             }
-            Verdict::MaybeSent(fault) => {
+            Err(CallError::MaybeExecuted(fault)) => {
                 match run_effect {
                     None => drop(self.on_failure(&fault).await),
                     // Not the service's answer: it does not show that the service is back.
@@ -259,7 +298,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                         self.on_failure(&fault).await;
                         self.slow_down(retry_after).await?;
                     }
-                    Some(RunEffect::Stop(fatal)) => self.drain(DrainReason::Fatal(fatal)),
+                    Some(RunEffect::Stop(fatal)) => self.recorder.drain(DrainReason::Fatal(fatal)),
                 }
                 let CallFailure { kind, message, request_id } = fault;
                 let code = kind.code();
@@ -267,16 +306,16 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 self.settle_sent(item, outcome, latency).await?;
                 Ok(Next::InDoubt(task, code))
             }
-            Verdict::Fatal(fatal) => self.abort_with(task, fatal).await,
+            Err(CallError::Fatal(fatal)) => self.abort_with(task, fatal).await,
         }
     }
 
     /// Handles a throttled call: lowers the rate.
     async fn slow_down(&self, retry_after: Option<Duration>) -> Result<(), StoreError> {
-        self.stats.throttled();
+        self.recorder.stats.throttled();
         self.adapt_rate(true).await?;
-        let rate = self.add_gate.rate().get();
-        self.emit(Event::Throttled { rate, pause: retry_after }).await;
+        let rate = self.gate.rate().get();
+        self.recorder.emit(Event::Throttled { rate, pause: retry_after }).await;
         Ok(())
     }
 
@@ -284,7 +323,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
     async fn refused(&self, task: Task, refusal: ApiRejection, latency: Option<Duration>) -> Result<Next, StoreError> {
         let item = task.claimed.item;
         if refusal.code.0.starts_with("InvalidParameter") {
-            match self.is_group_missing(&task.claimed.group).await {
+            match self.lookup.is_group_missing(&task.claimed.group).await {
                 Some(false) => {}
                 Some(true) => {
                     let group = task.claimed.group.clone();
@@ -292,7 +331,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 }
                 // Perhaps the group is missing: the photo must not be rejected for that.
                 None => {
-                    self.release_intent(item).await?;
+                    self.recorder.release_intent(item).await?;
                     return Ok(Next::Cancelled);
                 }
             }
@@ -300,23 +339,23 @@ impl<T: Transport, S: Store> Engine<T, S> {
         // Not earlier: no other call may go until it is known whether the rejection concerns them all.
         self.service_answered().await;
         self.adapt_rate(false).await?;
-        let innocent = if self.settings.keep_going { None } else { self.streak.refused(item, &refusal) };
+        let innocent = if self.keep_going { None } else { self.guards.refusals.refused(item, &refusal) };
         let ApiRejection { code, message, request_id } = refusal;
         let outcome =
             Outcome::Rejected { stage: RejectedBy::Service, code: code.clone(), message: message.clone(), request_id };
         self.settle_sent(item, outcome, latency).await?;
         if let Some(items) = innocent {
             let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
-            self.checkpoint.requeue(items).await?;
-            self.drain(DrainReason::Fatal(FatalError::SameRefusal { code, count, message }));
+            self.recorder.checkpoint.requeue(items).await?;
+            self.recorder.drain(DrainReason::Fatal(FatalError::SameRefusal { code, count, message }));
         }
         Ok(Next::Done)
     }
 
     /// Stops the run for an error that only a person can fix; the item stays pending.
     async fn abort_with(&self, task: Task, fatal: FatalError) -> Result<Next, StoreError> {
-        self.release_intent(task.claimed.item).await?;
-        self.drain(DrainReason::Fatal(fatal));
+        self.recorder.release_intent(task.claimed.item).await?;
+        self.recorder.drain(DrainReason::Fatal(fatal));
         Ok(Next::Cancelled)
     }
 
@@ -325,39 +364,32 @@ impl<T: Transport, S: Store> Engine<T, S> {
         self.retries.lock().unwrap_or_else(PoisonError::into_inner).try_acquire(Instant::now())
     }
 
-    pub(super) fn requeue(&self, mut task: Task) -> Next {
-        let wait = task.backoff.next(fastrand::f64());
-        Next::Requeue(task, Instant::now() + wait)
-    }
-
     /// Records a conclusive answer of the service.
     async fn service_answered(&self) {
-        self.proxy_failures.on_success();
+        self.observe(Sign::Answer);
         if self.admission.on_response() {
-            self.emit(Event::ServiceRecovered).await;
+            self.recorder.emit(Event::ServiceRecovered).await;
         }
     }
 
     /// Adapts the rate to an answer.
     async fn adapt_rate(&self, throttled: bool) -> Result<(), StoreError> {
         let now = Instant::now();
-        if let Some(lasted) = self.throttled_out.on_answer(throttled, self.add_gate.rate(), now) {
-            self.drain(DrainReason::ThrottledTooLong(lasted));
-        }
-        match self.add_gate.observe(throttled, now) {
+        self.observe(Sign::Rate { throttled, rate: self.gate.rate() });
+        match self.gate.observe(throttled, now) {
             None => {}
-            Some(RateChange::Cut(rate)) => self.checkpoint.save_rate(Some(rate.get())).await?,
-            Some(RateChange::Tolerated(share)) => self.emit(Event::ThrottlingTolerated { share }).await,
+            Some(RateChange::Cut(rate)) => self.recorder.checkpoint.save_rate(Some(rate.get())).await?,
+            Some(RateChange::Tolerated(share)) => self.recorder.emit(Event::ThrottlingTolerated { share }).await,
             Some(RateChange::Recovered(rate)) => {
-                self.checkpoint.save_rate(None).await?;
-                self.emit(Event::RateRestored { rate: rate.get() }).await;
+                self.recorder.checkpoint.save_rate(None).await?;
+                self.recorder.emit(Event::RateRestored { rate: rate.get() }).await;
             }
         }
         Ok(())
     }
 
     /// Records a call without a conclusive answer. Returns whether the service counts as unavailable.
-    pub(super) async fn on_failure(&self, fault: &CallFailure) -> bool {
+    async fn on_failure(&self, fault: &CallFailure) -> bool {
         match fault.kind {
             // The service has answered; only this call failed.
             FailureKind::ClockCorrected
@@ -375,50 +407,64 @@ impl<T: Transport, S: Store> Engine<T, S> {
             | FailureKind::Interrupted => {}
         }
         let now = Instant::now();
-        self.guard_proxy(fault, now);
-        if self.bad_certificates.is_limit_reached(fault) {
-            self.drain(DrainReason::Fatal(FatalError::Certificate { message: fault.message.clone() }));
-        }
+        self.observe(Sign::Failure(fault));
         let Some(pause) = self.admission.on_failure(now) else { return false };
-        let away = self.admission.outage(now);
-        if away > self.settings.give_up_after {
-            self.drain(DrainReason::ServiceUnavailable(away));
-        }
-        self.add_gate.pause(pause, now);
-        self.emit(Event::ServiceUnavailable { pause, fault: fault.message.clone() }).await;
+        self.observe(Sign::Outage(self.admission.outage(now)));
+        self.gate.pause(pause, now);
+        self.recorder.emit(Event::ServiceUnavailable { pause, fault: fault.message.clone() }).await;
         true
+    }
+
+    /// Drains the run if a guard finds a reason to.
+    fn observe(&self, sign: Sign<'_>) {
+        self.recorder.drain_for(self.guards.observe(sign, Instant::now()));
     }
 
     /// Settles an item that was being sent.
     async fn settle_sent(&self, item: ItemId, outcome: Outcome, latency: Option<Duration>) -> Result<(), StoreError> {
         let settlement = OutcomeRecord::new(item, ItemState::Sending, outcome);
-        self.settle(OutcomeRecord { latency, ..settlement }).await
+        self.recorder.settle(OutcomeRecord { latency, ..settlement }).await
     }
 
-    /// Makes an item pending again whose call was not executed. It is neither counted as an attempt nor reported.
-    async fn release_intent(&self, item: ItemId) -> Result<(), StoreError> {
-        let outcome = Outcome::Requeue { counts: false };
-        let settlement = OutcomeRecord::new(item, ItemState::Sending, outcome);
-        self.checkpoint.settle(settlement).await.map(drop)
-    }
-
-    /// Commits an outcome, then counts and reports it.
-    pub(super) async fn settle(&self, settlement: OutcomeRecord) -> Result<(), StoreError> {
-        let report = self.checkpoint.settle(settlement).await?;
-        match report.outcome {
-            Outcome::Enrolled { .. } => self.stats.enrolled(),
-            Outcome::Rejected { .. } | Outcome::Failed { .. } => {
-                if matches!(report.outcome, Outcome::Rejected { .. }) {
-                    self.stats.rejected();
-                }
-                let (errors, ended) = self.stats.erred();
-                if self.settings.limits.errors.is_some_and(|limit| limit.is_reached(errors, ended)) {
-                    self.drain(DrainReason::MaxErrors);
+    /// Handles a photo that could not be uploaded.
+    async fn upload_failed(&self, mut task: Task, error: CallError, file: PhotoFile) -> Result<Next, StoreError> {
+        let outcome = match error {
+            CallError::Throttled { .. } => return Ok(task.requeue()),
+            CallError::Fatal(fatal) => {
+                self.recorder.drain(DrainReason::Fatal(fatal));
+                return Ok(Next::Cancelled);
+            }
+            CallError::Rejected(ApiRejection { code, message, request_id }) => {
+                Outcome::Rejected { stage: RejectedBy::Service, code, message, request_id }
+            }
+            CallError::NotExecuted(fault) | CallError::MaybeExecuted(fault) => {
+                let is_away = self.on_failure(&fault).await;
+                task.upload_faults += u32::from(!is_away);
+                tracing::debug!(row = task.claimed.row, fault = fault.message, "photo not uploaded");
+                let next = self.rules.after_failure(task.upload_faults, is_away);
+                match next {
+                    RetryDecision::Retry { .. } => return Ok(task.requeue()),
+                    RetryDecision::GiveUp => self.rules.outcome(&next, &fault),
                 }
             }
-            Outcome::InDoubt { .. } | Outcome::Requeue { .. } => {}
+        };
+        let settlement = OutcomeRecord::new(task.claimed.item, ItemState::Pending, outcome);
+        self.recorder.settle(OutcomeRecord { stamp: file.stamp, ..settlement }).await?;
+        Ok(Next::Done)
+    }
+
+    /// Retries a file that the machine could not read, then leaves it pending: the photo is not at fault.
+    fn retry_read(&self, mut task: Task, error: &std::io::Error) -> Next {
+        let (row, is_first) = (task.claimed.row, task.read_faults == 0);
+        task.read_faults += 1;
+        if task.read_faults < self.rules.attempts {
+            if is_first {
+                tracing::warn!(row, %error, "cannot read a photo on this machine; retrying");
+            }
+            return task.requeue();
         }
-        self.emit(Event::Item(report)).await;
-        Ok(())
+        tracing::warn!(row, %error, tries = task.read_faults, "cannot read a photo on this machine; it stays pending");
+        self.observe(Sign::UnreadPhoto(error));
+        Next::SetAside
     }
 }

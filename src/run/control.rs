@@ -92,6 +92,11 @@ impl Stop {
         self.drain.cancelled().await;
     }
 
+    /// Token that is cancelled when the run drains.
+    pub fn token(&self) -> CancellationToken {
+        self.drain.clone()
+    }
+
     /// Waits until the run has to quit at once.
     pub async fn forced(&self) {
         self.force_quit.cancelled().await;

@@ -13,7 +13,10 @@ use tokio::time::Instant;
 
 use crate::{
     checkpoint::OutcomeRecord,
-    domain::{ApiRejection, CallFailure, DrainReason, ErrorCode, FaceGroupCode, FailureKind, ItemId, Outcome},
+    domain::{
+        ApiRejection, CallError, CallFailure, DrainReason, ErrorCode, FaceGroupCode, FailureKind, FatalError, ItemId,
+        Outcome,
+    },
     pace::Qps,
 };
 
@@ -39,6 +42,109 @@ const LOWEST_RATE: f64 = 0.5;
 const MAX_ONLY_THROTTLED: Duration = Duration::from_secs(600);
 /// Share of throttled calls that counts as nearly all.
 const NEARLY_ALL: f64 = 0.9;
+
+/// Every rule that ends a run because of what the service answers, or of what the photos are.
+#[derive(Debug)]
+pub(super) struct Guards {
+    give_up_after: Duration,
+    certificates: CertificateFailures,
+    proxy: ProxyFailures,
+    throttle_floor: ThrottleFloor,
+    /// Start of the current outage of the queries.
+    query_outage_since: Mutex<Option<Instant>>,
+    pub(super) refusals: RepeatedRefusal,
+    pub(super) missing_photos: MissingPhotos,
+    pub(super) unread: UnreadPhotos,
+}
+
+/// What a run has seen.
+pub(super) enum Sign<'a> {
+    /// A conclusive answer of the service.
+    Answer,
+    /// A call without a conclusive answer.
+    Failure(&'a CallFailure),
+    /// No conclusive answer for this long.
+    Outage(Duration),
+    /// An answer at this rate.
+    Rate {
+        /// Whether the call was throttled.
+        throttled: bool,
+        /// Rate at that moment.
+        rate: Qps,
+    },
+    /// The end of a query, with its error if it failed.
+    Query(Option<&'a CallError>),
+    /// A photo that could be read at none of its tries.
+    UnreadPhoto(&'a std::io::Error),
+    /// The end of the work.
+    End,
+}
+
+impl Guards {
+    pub(super) fn new(give_up_after: Duration) -> Self {
+        Self {
+            give_up_after,
+            certificates: CertificateFailures::default(),
+            proxy: ProxyFailures::default(),
+            throttle_floor: ThrottleFloor::default(),
+            query_outage_since: Mutex::default(),
+            refusals: RepeatedRefusal::default(),
+            missing_photos: MissingPhotos::default(),
+            unread: UnreadPhotos::default(),
+        }
+    }
+
+    /// Records a sign. Returns the reason to drain, if it is one.
+    pub(super) fn observe(&self, sign: Sign<'_>, now: Instant) -> Option<DrainReason> {
+        match sign {
+            Sign::Answer => {
+                self.proxy.on_success();
+                None
+            }
+            Sign::Failure(fault) => self.proxy_reason(fault, now).or_else(|| {
+                let message = fault.message.clone();
+                let is_reached = self.certificates.is_limit_reached(fault);
+                is_reached.then_some(DrainReason::Fatal(FatalError::Certificate { message }))
+            }),
+            Sign::Outage(away) => (away > self.give_up_after).then_some(DrainReason::ServiceUnavailable(away)),
+            Sign::Rate { throttled, rate } => {
+                self.throttle_floor.on_answer(throttled, rate, now).map(DrainReason::ThrottledTooLong)
+            }
+            Sign::Query(error) => match error {
+                None | Some(CallError::Rejected(_) | CallError::Fatal(_)) => {
+                    self.proxy.on_success();
+                    *self.query_outage() = None;
+                    None
+                }
+                // Items stay in doubt, so nothing is lost.
+                Some(CallError::Throttled { .. }) => {
+                    self.proxy.on_success();
+                    self.query_outage_reason(now)
+                }
+                Some(CallError::NotExecuted(fault) | CallError::MaybeExecuted(fault)) => {
+                    self.proxy_reason(fault, now).or(self.query_outage_reason(now))
+                }
+            },
+            Sign::UnreadPhoto(error) => self.unread.set_aside(error).then(|| self.unread.reason()).flatten(),
+            Sign::End => self.unread.reason(),
+        }
+    }
+
+    fn proxy_reason(&self, fault: &CallFailure, now: Instant) -> Option<DrainReason> {
+        let message = || format!("the proxy has never reached the service: {}", fault.message);
+        let is_reached = self.proxy.is_limit_reached(fault, now);
+        is_reached.then(|| DrainReason::Fatal(FatalError::Proxy { message: message() }))
+    }
+
+    fn query_outage_reason(&self, now: Instant) -> Option<DrainReason> {
+        let away = now.saturating_duration_since(*self.query_outage().get_or_insert(now));
+        (away > self.give_up_after).then_some(DrainReason::ServiceUnavailable(away))
+    }
+
+    fn query_outage(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.query_outage_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Consecutive rejections by the service with the same code. `Passed=N` does not count: that photo was examined.
 #[derive(Debug, Default)]
@@ -237,9 +343,10 @@ impl UnreadPhotos {
         self.in_a_row.store(0, Ordering::Relaxed);
     }
 
-    /// Number of such photos and the last error, if any.
-    pub(super) fn so_far(&self) -> Option<(u64, String)> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Reason to drain if there are such photos: the next run tries them.
+    fn reason(&self) -> Option<DrainReason> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        all.map(|(photos, error)| DrainReason::Unread { photos, error })
     }
 }
 
@@ -364,7 +471,7 @@ mod tests {
         }
         guard.reset();
         assert_eq!((0..20).filter(|_| guard.set_aside(&error)).count(), 1);
-        assert_eq!(guard.so_far().map(|(photos, _)| photos), Some(220));
+        assert!(matches!(guard.reason(), Some(DrainReason::Unread { photos: 220, .. })));
     }
 
     #[test]

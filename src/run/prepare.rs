@@ -2,21 +2,44 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
-    engine::Engine,
-    task::{Delivery, Next, PhotoFile, PrepareError, Prepared, Task},
+    budget::{ByteBudget, DecodeLimiter, MAX_PREPARING},
+    guards::Guards,
+    settings::Settings,
+    task::{Delivery, PhotoFile, PrepareError, Prepared, Task},
 };
 use crate::{
-    api::{Payload, Transport},
-    checkpoint::Store,
-    domain::DrainReason,
-    picture::{self, Defect, LoadError},
-    storage::Place,
+    api::Payload,
+    picture::{self, Defect, LoadError, Rules},
+    storage::{Place, Storage},
 };
 
-impl<T: Transport, S: Store> Engine<T, S> {
+/// Prepares photos for sending.
+pub(super) struct Preparer {
+    storage: Arc<Storage>,
+    rules: Rules,
+    always_upload: bool,
+    threads: Semaphore,
+    bytes: Arc<ByteBudget>,
+    decode_limiter: Arc<DecodeLimiter>,
+    guards: Arc<Guards>,
+}
+
+impl Preparer {
+    pub(super) fn new(settings: &Settings, guards: Arc<Guards>) -> Self {
+        Self {
+            storage: Arc::clone(&settings.storage),
+            rules: settings.photo,
+            always_upload: settings.always_upload,
+            threads: Semaphore::new(MAX_PREPARING),
+            bytes: Arc::default(),
+            decode_limiter: Arc::default(),
+            guards,
+        }
+    }
+
     /// Reads, checks and encodes the photo on a blocking thread, once the byte budget has room.
     pub(super) async fn prepare(&self, task: &Task) -> Result<Prepared, PrepareError> {
         let claimed = &task.claimed;
@@ -42,10 +65,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 });
             }
         };
-        let (budget, decode_limiter, rules) =
-            (Arc::clone(&self.bytes), Arc::clone(&self.decode_limiter), self.settings.photo);
-        let (storage, root) = (Arc::clone(&self.settings.storage), claimed.root.clone());
-        let always_upload = self.settings.always_upload;
+        let (budget, decode_limiter, rules) = (Arc::clone(&self.bytes), Arc::clone(&self.decode_limiter), self.rules);
+        let (storage, root) = (Arc::clone(&self.storage), claimed.root.clone());
+        let always_upload = self.always_upload;
         let runtime = tokio::runtime::Handle::current();
         let prepare = move || {
             let stamp = storage.stamp(&place, &root).ok();
@@ -74,11 +96,11 @@ impl<T: Transport, S: Store> Engine<T, S> {
             Ok(Prepared { load, file, warnings: picture.warnings, _bytes: Some(bytes) })
         };
         // At most as many as there are threads: photos queued for one would delay DNS lookups, which use the same pool.
-        let _thread = self.preparing.acquire().await.expect("the semaphore is never closed");
+        let _thread = self.threads.acquire().await.expect("the semaphore is never closed");
         match tokio::task::spawn_blocking(prepare).await {
             Ok(prepared) => {
                 if !matches!(prepared, Err(PrepareError::Machine(_))) {
-                    self.unread.reset();
+                    self.guards.unread.reset();
                 }
                 prepared
             }
@@ -88,31 +110,6 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 Err(PrepareError::Defect(Defect::Undecodable { why }, None))
             }
             Err(stopped) => Err(PrepareError::Machine(std::io::Error::other(stopped))),
-        }
-    }
-
-    /// Retries a file that the machine could not read, then leaves it pending: the photo is not at fault.
-    pub(super) fn retry_read(&self, mut task: Task, error: &std::io::Error) -> Next {
-        let (row, is_first) = (task.claimed.row, task.read_faults == 0);
-        task.read_faults += 1;
-        if task.read_faults < self.settings.rules.attempts {
-            if is_first {
-                tracing::warn!(row, %error, "cannot read a photo on this machine; retrying");
-            }
-            let wait = task.backoff.next(fastrand::f64());
-            return Next::Requeue(task, Instant::now() + wait);
-        }
-        tracing::warn!(row, %error, tries = task.read_faults, "cannot read a photo on this machine; it stays pending");
-        if self.unread.set_aside(error) {
-            self.drain_unread();
-        }
-        Next::SetAside
-    }
-
-    /// Drains if there are photos that the machine could not read; the next run tries them.
-    pub(super) fn drain_unread(&self) {
-        if let Some((photos, error)) = self.unread.so_far() {
-            self.drain(DrainReason::Unread { photos, error });
         }
     }
 }

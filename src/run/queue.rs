@@ -16,6 +16,9 @@ use crate::{checkpoint::Claimed, domain::ItemId};
 /// Stop sending new items while a run has this many new items in doubt: the service is failing.
 const MAX_NEW_IN_DOUBT: usize = 1_000;
 
+/// Reconciliations in progress at once.
+pub(super) const MAX_CONCURRENT_QUERIES: usize = 16;
+
 /// Phase of the scan for pending items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScanPhase {
@@ -185,13 +188,13 @@ impl Queue {
         self.reconciliations.push(Timed { at, entry: case });
     }
 
-    /// Applies the next step of a reconciliation.
-    pub(super) fn on_reconcile_step(&mut self, item: ItemId, end: ReconcileStep) {
+    /// Applies the next step of a reconciliation. An absent item is sent again at `resend_at`.
+    pub(super) fn on_reconcile_step(&mut self, item: ItemId, step: ReconcileStep, resend_at: impl FnOnce() -> Instant) {
         self.release(item);
-        match end {
+        match step {
             ReconcileStep::Settled | ReconcileStep::Deferred => {}
             ReconcileStep::AskAgain(case, at) => self.schedule_reconciliation(case, at),
-            ReconcileStep::Resend(task, at) => self.schedule_task(task, at),
+            ReconcileStep::Resend(task) => self.schedule_task(task, resend_at()),
             ReconcileStep::Rescan if self.is_closed() => {}
             ReconcileStep::Rescan => {
                 self.rescan_from = Some(self.rescan_from.map_or(item, |first| first.min(item)));
@@ -336,7 +339,7 @@ mod tests {
         let scan = queue.next_scan().unwrap();
         // The item is absent and pending on disk; the scan reads that before the step arrives.
         queue.on_claimed(scan, vec![claimed(1)]);
-        queue.on_reconcile_step(ItemId(1), ReconcileStep::Resend(Task::new(claimed(1)), Instant::now()));
+        queue.on_reconcile_step(ItemId(1), ReconcileStep::Resend(Task::new(claimed(1))), Instant::now);
         assert_eq!(take(&mut queue), [1]);
     }
 
@@ -348,7 +351,7 @@ mod tests {
         queue.on_claimed(scan, vec![claimed(5)]);
         assert_eq!(take(&mut queue), [5]);
         let scan = queue.next_scan().unwrap();
-        queue.on_reconcile_step(ItemId(3), ReconcileStep::Rescan);
+        queue.on_reconcile_step(ItemId(3), ReconcileStep::Rescan, Instant::now);
         // The scan has found nothing behind item 5.
         queue.on_claimed(scan, Vec::new());
         assert!(!queue.is_over());

@@ -3,19 +3,26 @@
 //! The service may execute a call after our query, so an item is sent again only after two "absent" answers, `--settle`
 //! apart. A query without an answer settles nothing and counts as nothing.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    engine::Engine,
-    task::{InDoubtItem, Next, ReconcileStep, Reconciliation, ReplacementCleanup, Task, records},
+    control::Stop,
+    error::{RunError, catch},
+    guards::{GroupCache, Guards},
+    lookup::{Lookup, NoAnswer},
+    queue::{MAX_CONCURRENT_QUERIES, Queue},
+    recorder::Recorder,
+    task::{InDoubtItem, ReconcileStep, Reconciliation, ReplacementCleanup, Task, read_all, records},
 };
 use crate::{
-    api::{FaceRecord, GroupLookup, Lookup, LookupPages, Transport},
-    checkpoint::{Claimed, OutcomeRecord, Store, StoreError},
-    domain::{ConfirmedBy, DrainReason, ErrorCode, FaceGroupCode, ItemState, Outcome},
-    pace::InDoubtPolicy,
+    api::{Client, FaceRecord, Transport},
+    caller::Caller,
+    checkpoint::{Checkpoint, OutcomeRecord, Store, StoreError},
+    domain::{ConfirmedBy, ErrorCode, ItemState, Outcome, action::Query},
+    pace::{Gate, InDoubtPolicy, RetryRules},
 };
 
 /// A record older than our intent by more than this is not ours (contract.md). Clocks differ, and the gateway tolerates
@@ -24,90 +31,103 @@ const MAX_CLOCK_SKEW: Duration = Duration::from_secs(15 * 60);
 /// Code for an id with more than one record.
 const SEVERAL_RECORDS: &str = "SeveralRecords";
 
-impl<T: Transport, S: Store> Engine<T, S> {
+/// How items in doubt are reconciled.
+#[derive(Debug, Clone, Copy)]
+pub struct ReconcileSettings {
+    /// `--in-doubt`.
+    pub policy: InDoubtPolicy,
+    /// `--settle`.
+    pub settle: Duration,
+    /// `--retries`.
+    pub rules: RetryRules,
+}
+
+/// Reconciles items in doubt.
+pub struct Reconciler<T, S> {
+    lookup: Arc<Lookup<T, S>>,
+    recorder: Arc<Recorder<S>>,
+    settings: ReconcileSettings,
+}
+
+impl<T: Transport, S: Store> Reconciler<T, S> {
+    pub(super) fn new(lookup: Arc<Lookup<T, S>>, settings: ReconcileSettings) -> Self {
+        Self { recorder: Arc::clone(&lookup.recorder), lookup, settings }
+    }
+
+    /// A reconciler outside a run: nothing is sent, and the result is in the checkpoint. Gives up after `give_up_after`
+    /// without an answer.
+    pub fn alone(
+        (client, gate): (Client<T>, Gate<Query>),
+        (checkpoint, stop): (Checkpoint<S>, Stop),
+        settings: ReconcileSettings,
+        give_up_after: Duration,
+    ) -> Self {
+        let caller = Arc::new(Caller { client, stop: stop.token() });
+        // Nobody listens to the events.
+        let recorder = Arc::new(Recorder::new(checkpoint, mpsc::channel(1).0, stop, None));
+        let guards = Arc::new(Guards::new(give_up_after));
+        let lookup = Lookup { caller, gate, recorder, guards, groups: GroupCache::default() };
+        Self::new(Arc::new(lookup), settings)
+    }
+
+    /// Number of queries made.
+    pub fn queries(&self) -> u64 {
+        self.recorder.stats.queries()
+    }
+
     /// Time of the first query for an item in doubt. `None` if this run makes none.
     pub(super) fn schedule(&self, case: &mut InDoubtItem, now: Instant) -> Option<Instant> {
-        match self.settings.in_doubt {
+        match self.settings.policy {
             InDoubtPolicy::Reconcile => Some(now + self.settings.settle),
             InDoubtPolicy::Retry => Some(now + case.backoff.next(fastrand::f64())),
             InDoubtPolicy::Hold => None,
         }
     }
 
-    /// Takes the next step of a reconciliation.
-    pub(super) async fn reconcile(&self, case: Reconciliation) -> Result<ReconcileStep, StoreError> {
-        match case {
-            Reconciliation::InDoubt(doubt) => self.query_record(doubt).await,
-            Reconciliation::Replacement(replacement) => Ok(match self.clean_up(replacement).await? {
-                // A second change of the photo may have made the item pending meanwhile.
-                ReconcileStep::Settled | ReconcileStep::Deferred => ReconcileStep::Rescan,
-                step @ (ReconcileStep::AskAgain(..) | ReconcileStep::Resend(..) | ReconcileStep::Rescan) => step,
-            }),
-        }
+    /// Items that earlier runs left in doubt. `--settle` counts from now, so no clock needs to be trusted.
+    pub(super) async fn leftovers(&self) -> Result<Vec<(Reconciliation, Instant)>, StoreError> {
+        let checkpoint = &self.recorder.checkpoint;
+        let rows = read_all(async |after, limit| checkpoint.in_doubt_items(after, limit).await, |row| row.claimed.item);
+        let scheduled = rows.await?.into_iter().filter_map(|row| {
+            let mut item = InDoubtItem::leftover(Task::new(row.claimed), row.code);
+            let at = self.schedule(&mut item, Instant::now())?;
+            Some((Reconciliation::InDoubt(item), at))
+        });
+        Ok(scheduled.collect())
     }
 
-    /// Queries all pages of the records of an id. `None` if the run is draining.
-    pub(super) async fn query(&self, claimed: &Claimed) -> Option<Lookup> {
-        let mut pages = LookupPages::default();
-        loop {
-            let permit = tokio::select! {
-                biased;
-                () = self.stop.draining() => return None,
-                permit = self.query_gate.permit() => permit,
-            };
-            let permit = match permit {
-                Ok(permit) => permit,
-                Err(deferred) => {
-                    tokio::select! {
-                        () = self.stop.draining() => return None,
-                        () = tokio::time::sleep_until(deferred.until) => continue,
-                    }
-                }
-            };
-            self.stats.queried();
-            let (id, number) = ((&claimed.group, &claimed.user), pages.next_page());
-            let lookup = pages.add(self.client.query_face_record(permit, id, number).await);
+    /// Reconciles the items that earlier runs left in doubt. Absent items are pending again, for the next run, which also
+    /// deletes replaced records.
+    pub async fn reconcile_leftovers(&self) -> Result<(), RunError> {
+        let mut queue = Queue::new(self.leftovers().await?);
+        let mut queries = FuturesUnordered::new();
+        while !self.recorder.stop.is_draining() {
             let now = Instant::now();
-            self.note_query(lookup.as_ref(), now);
-            match &lookup {
-                Some(Lookup::Unanswered(fault)) => self.guard_proxy(fault, now),
-                None | Some(Lookup::Present { .. } | Lookup::Absent | Lookup::Throttled { .. } | Lookup::Fatal(_)) => {
-                    self.proxy_failures.on_success();
-                }
+            while queries.len() < MAX_CONCURRENT_QUERIES
+                && let Some(Reconciliation::InDoubt(item)) = queue.next_reconciliation(now)
+            {
+                queries.push(catch(self.step(item)));
             }
-            match &lookup {
-                None | Some(Lookup::Present { .. } | Lookup::Absent) => drop(self.query_gate.observe(false, now)),
-                Some(Lookup::Throttled { retry_after }) => {
-                    self.query_gate.observe(true, now);
-                    if let Some(pause) = retry_after {
-                        self.query_gate.pause(*pause, now);
+            let wake_at = queue.reconciliation_due().filter(|_| queries.len() < MAX_CONCURRENT_QUERIES);
+            if queries.is_empty() && wake_at.is_none() {
+                return Ok(());
+            }
+            tokio::select! {
+                Some(step) = queries.next(), if !queries.is_empty() => {
+                    if let ReconcileStep::AskAgain(case @ Reconciliation::InDoubt(_), at) = step? {
+                        queue.schedule_reconciliation(case, at);
                     }
                 }
-                Some(Lookup::Unanswered(_) | Lookup::Fatal(_)) => {}
-            }
-            if lookup.is_some() {
-                return lookup;
+                () = tokio::time::sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => {}
+                () = self.recorder.stop.draining() => {}
             }
         }
+        Ok(())
     }
 
-    /// Stops the run if no query is answered for too long; a throttled one is not answered either. Items stay in doubt, so
-    /// nothing is lost.
-    fn note_query(&self, lookup: Option<&Lookup>, now: Instant) {
-        let mut since = self.query_outage_since.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(lookup, Some(Lookup::Unanswered(_) | Lookup::Throttled { .. })) {
-            *since = None;
-            return;
-        }
-        let away = now.saturating_duration_since(*since.get_or_insert(now));
-        if away > self.settings.give_up_after {
-            self.drain(DrainReason::ServiceUnavailable(away));
-        }
-    }
-
-    /// Reconciles an item in doubt by a query, or as the policy says without one.
-    async fn query_record(&self, mut case: InDoubtItem) -> Result<ReconcileStep, StoreError> {
-        match self.settings.in_doubt {
+    /// Takes the next step for an item in doubt: by a query, or as the policy says without one.
+    pub(super) async fn step(&self, mut case: InDoubtItem) -> Result<ReconcileStep, StoreError> {
+        match self.settings.policy {
             InDoubtPolicy::Reconcile => {}
             InDoubtPolicy::Retry if case.task.claimed.attempts < self.settings.rules.attempts => {
                 return self.resend(case).await;
@@ -115,127 +135,48 @@ impl<T: Transport, S: Store> Engine<T, S> {
             // The last attempt may have been executed, so the item is not `failed`.
             InDoubtPolicy::Retry | InDoubtPolicy::Hold => return Ok(ReconcileStep::Deferred),
         }
-        let Some(lookup) = self.query(&case.task.claimed).await else { return Ok(ReconcileStep::Deferred) };
+        let found = match self.lookup.records(&case.task.claimed).await {
+            Ok(found) => found,
+            Err(NoAnswer::Draining) => return Ok(ReconcileStep::Deferred),
+            Err(NoAnswer::Throttled | NoAnswer::Unanswered(_)) => {
+                let at = Instant::now() + case.backoff.next(fastrand::f64());
+                return Ok(ReconcileStep::AskAgain(Reconciliation::InDoubt(case), at));
+            }
+        };
         crate::crash::point("query.after");
         // Records from before the call do not show whether it was executed.
         let replaced = records(&case.task.claimed);
-        let lookup = match lookup {
-            Lookup::Present { records } => {
-                let new: Vec<FaceRecord> =
-                    records.into_iter().filter(|record| !replaced.contains(&record.id)).collect();
-                if new.is_empty() { Lookup::Absent } else { Lookup::Present { records: new } }
-            }
-            other => other,
-        };
-        match lookup {
-            Lookup::Present { records } => {
-                let outcome = outcome_of_records(&records, case.task.claimed.intent_ms);
-                self.settle_in_doubt(&case, outcome).await?;
-                Ok(self.after_enrolment(case.task.claimed))
-            }
-            Lookup::Absent if !case.was_absent => {
-                case.was_absent = true;
-                Ok(ReconcileStep::AskAgain(Reconciliation::InDoubt(case), Instant::now() + self.settings.settle))
-            }
-            Lookup::Absent => {
-                if case.task.claimed.attempts < self.settings.rules.attempts {
-                    return self.resend(case).await;
-                }
-                let outcome =
-                    self.settings.rules.after_confirmed_absence(case.task.claimed.attempts, case.code.clone());
-                self.settle_in_doubt(&case, outcome).await?;
-                Ok(ReconcileStep::Settled)
-            }
-            Lookup::Throttled { .. } => Ok(self.requeue_query(case)),
-            Lookup::Unanswered(fault) => {
-                tracing::debug!(fault = fault.message, "query not answered");
-                Ok(self.requeue_query(case))
-            }
-            Lookup::Fatal(fatal) => {
-                self.drain(DrainReason::Fatal(fatal));
-                Ok(ReconcileStep::Deferred)
-            }
+        let new: Vec<FaceRecord> = found.into_iter().filter(|record| !replaced.contains(&record.id)).collect();
+        if !new.is_empty() {
+            let outcome = outcome_of_records(&new, case.task.claimed.intent_ms);
+            self.settle(&case, outcome).await?;
+            return Ok(match ReplacementCleanup::of(case.task.claimed) {
+                None => ReconcileStep::Settled,
+                Some(replacement) => ReconcileStep::AskAgain(Reconciliation::Replacement(replacement), Instant::now()),
+            });
         }
-    }
-
-    /// Goes on to delete the records that an enrolled item replaces.
-    fn after_enrolment(&self, claimed: Claimed) -> ReconcileStep {
-        match ReplacementCleanup::of(claimed) {
-            None => ReconcileStep::Settled,
-            Some(replacement) => ReconcileStep::AskAgain(Reconciliation::Replacement(replacement), Instant::now()),
+        if !case.was_absent {
+            case.was_absent = true;
+            return Ok(ReconcileStep::AskAgain(Reconciliation::InDoubt(case), Instant::now() + self.settings.settle));
         }
-    }
-
-    /// `--precheck`: marks an item as enrolled if the service already has its id. `Ok` if the id is absent.
-    pub(super) async fn adopt(&self, task: Task) -> Result<Result<Task, Next>, StoreError> {
-        let Some(lookup) = self.query(&task.claimed).await else { return Ok(Err(Next::Cancelled)) };
-        Ok(match lookup {
-            Lookup::Absent => Ok(task),
-            Lookup::Present { .. } => {
-                let item = task.claimed.item;
-                let outcome = Outcome::Enrolled {
-                    confirmed_by: ConfirmedBy::Query,
-                    quality: None,
-                    code: Some(ErrorCode::from(ErrorCode::ALREADY_PRESENT)),
-                    message: Some("the service had this id in this group already; its photo may be another one".into()),
-                    request_id: None,
-                };
-                self.settle(OutcomeRecord::new(item, ItemState::Pending, outcome)).await?;
-                Err(Next::Done)
-            }
-            Lookup::Throttled { .. } => Err(self.requeue(task)),
-            Lookup::Unanswered(fault) => {
-                tracing::debug!(fault = fault.message, "query not answered");
-                Err(self.requeue(task))
-            }
-            Lookup::Fatal(fatal) => {
-                self.drain(DrainReason::Fatal(fatal));
-                Err(Next::Cancelled)
-            }
-        })
-    }
-
-    fn requeue_query(&self, mut case: InDoubtItem) -> ReconcileStep {
-        let wait = case.backoff.next(fastrand::f64());
-        ReconcileStep::AskAgain(Reconciliation::InDoubt(case), Instant::now() + wait)
+        if case.task.claimed.attempts < self.settings.rules.attempts {
+            return self.resend(case).await;
+        }
+        let outcome = self.settings.rules.after_confirmed_absence(case.task.claimed.attempts, case.code.clone());
+        self.settle(&case, outcome).await?;
+        Ok(ReconcileStep::Settled)
     }
 
     async fn resend(&self, case: InDoubtItem) -> Result<ReconcileStep, StoreError> {
-        self.settle_in_doubt(&case, Outcome::Requeue { counts: true }).await?;
-        if case.is_leftover {
-            return Ok(ReconcileStep::Rescan);
-        }
-        Ok(ReconcileStep::Resend(case.task, Instant::now() + self.retry_wait()))
+        self.settle(&case, Outcome::Requeue { counts: true }).await?;
+        Ok(if case.is_leftover { ReconcileStep::Rescan } else { ReconcileStep::Resend(case.task) })
     }
 
-    async fn settle_in_doubt(&self, case: &InDoubtItem, outcome: Outcome) -> Result<(), StoreError> {
+    async fn settle(&self, case: &InDoubtItem, outcome: Outcome) -> Result<(), StoreError> {
         if case.task.is_counted && matches!(outcome, Outcome::Enrolled { .. }) {
-            self.stats.sent_is_enrolled();
+            self.recorder.stats.sent_is_enrolled();
         }
-        self.settle(OutcomeRecord::new(case.task.claimed.item, ItemState::InDoubt, outcome)).await
-    }
-
-    /// Whether the service does not know this group. Asks at most once a minute; without an answer, false. `None` if the
-    /// run is draining.
-    pub(super) async fn is_group_missing(&self, group: &FaceGroupCode) -> Option<bool> {
-        if self.groups.is_known(group, Instant::now()) {
-            return Some(false);
-        }
-        let permit = tokio::select! {
-            biased;
-            () = self.stop.draining() => return None,
-            permit = self.query_gate.permit() => permit,
-        };
-        let Ok(permit) = permit else { return Some(false) };
-        self.stats.queried();
-        match self.client.query_face_group(permit, group).await {
-            GroupLookup::Missing => Some(true),
-            GroupLookup::Exists => {
-                self.groups.exists(group, Instant::now());
-                Some(false)
-            }
-            GroupLookup::Throttled { .. } | GroupLookup::Unanswered(_) | GroupLookup::Fatal(_) => Some(false),
-        }
+        self.recorder.settle(OutcomeRecord::new(case.task.claimed.item, ItemState::InDoubt, outcome)).await
     }
 }
 

@@ -4,60 +4,59 @@
 //! record is visible before an old one is deleted; each deletion is committed before it is sent, and names a record by
 //! its id. After a kill in between, a person may have two records for a while, and never none.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
-    engine::Engine,
-    task::{ReconcileStep, Reconciliation, ReplacementCleanup, ReplacementLookup, Task},
+    lookup::{Lookup, NoAnswer},
+    recorder::Recorder,
+    task::{ReconcileStep, Reconciliation, ReplacementCleanup, read_all},
 };
 use crate::{
-    api::{FaceRecord, Lookup, Removed, Transport},
+    api::{FaceRecord, Transport},
+    caller::NoPermit,
     checkpoint::{Store, StoreError},
-    domain::{CallFailure, DeleteIntent, DrainReason, Supersedes},
+    domain::{CallError, CallFailure, DeleteIntent, DrainReason, action::DeleteFaceRecord},
+    pace::{Gate, RetryRules},
 };
 
 /// Wait between a deletion and the query that checks it.
 const DELETE_SETTLE: Duration = Duration::from_millis(500);
 
-impl<T: Transport, S: Store> Engine<T, S> {
-    /// Finds the records that the item replaces and commits their ids, before its photo is sent.
-    pub(super) async fn find_superseded_records(&self, mut task: Task) -> Result<ReplacementLookup, StoreError> {
-        let lookup = match self.query(&task.claimed).await {
-            Some(lookup) => lookup,
-            None => return Ok(ReplacementLookup::Draining),
-        };
-        let records: Vec<i64> = match lookup {
-            Lookup::Present { records } => records.iter().map(|record| record.id).collect(),
-            Lookup::Absent => Vec::new(),
-            Lookup::Throttled { .. } => return Ok(ReplacementLookup::Later(task)),
-            Lookup::Unanswered(fault) => {
-                tracing::debug!(fault = fault.message, "query not answered");
-                return Ok(ReplacementLookup::Later(task));
-            }
-            Lookup::Fatal(fatal) => {
-                self.drain(DrainReason::Fatal(fatal));
-                return Ok(ReplacementLookup::Draining);
-            }
-        };
-        self.checkpoint.record_superseded(task.claimed.item, records.clone()).await?;
-        task.claimed.replaces = Some(Supersedes::Records(records));
-        Ok(ReplacementLookup::Known(task))
+/// Deletes the records that new photos replace.
+pub(super) struct Replacer<T, S> {
+    pub(super) lookup: Arc<Lookup<T, S>>,
+    pub(super) recorder: Arc<Recorder<S>>,
+    pub(super) gate: Gate<DeleteFaceRecord>,
+    pub(super) rules: RetryRules,
+    pub(super) settle: Duration,
+}
+
+impl<T: Transport, S: Store> Replacer<T, S> {
+    /// Deletions of replaced records that earlier runs left unfinished.
+    pub(super) async fn leftovers(&self) -> Result<Vec<(Reconciliation, Instant)>, StoreError> {
+        let checkpoint = &self.recorder.checkpoint;
+        let items = read_all(async |after, limit| checkpoint.pending_deletes(after, limit).await, |item| item.item);
+        let replacements = items.await?.into_iter().filter_map(ReplacementCleanup::of);
+        Ok(replacements.map(|replacement| (Reconciliation::Replacement(replacement), Instant::now())).collect())
     }
 
-    /// Queries the records and deletes one of the replaced ones.
-    pub(super) async fn clean_up(&self, mut replacement: ReplacementCleanup) -> Result<ReconcileStep, StoreError> {
-        let Some(lookup) = self.query(&replacement.claimed).await else { return Ok(ReconcileStep::Deferred) };
-        let found = match lookup {
-            Lookup::Present { records } => records,
-            Lookup::Absent => Vec::new(),
-            Lookup::Throttled { .. } => return Ok(self.requeue_cleanup(replacement, None)),
-            Lookup::Unanswered(fault) => return Ok(self.requeue_cleanup(replacement, Some(&fault))),
-            Lookup::Fatal(fatal) => {
-                self.drain(DrainReason::Fatal(fatal));
-                return Ok(ReconcileStep::Deferred);
-            }
+    /// Takes the next step of a replacement: queries the records and deletes one of the replaced ones.
+    pub(super) async fn step(&self, replacement: ReplacementCleanup) -> Result<ReconcileStep, StoreError> {
+        Ok(match self.clean_up(replacement).await? {
+            // A second change of the photo may have made the item pending meanwhile.
+            ReconcileStep::Settled | ReconcileStep::Deferred => ReconcileStep::Rescan,
+            step @ (ReconcileStep::AskAgain(..) | ReconcileStep::Resend(_) | ReconcileStep::Rescan) => step,
+        })
+    }
+
+    async fn clean_up(&self, mut replacement: ReplacementCleanup) -> Result<ReconcileStep, StoreError> {
+        let found = match self.lookup.records(&replacement.claimed).await {
+            Ok(found) => found,
+            Err(NoAnswer::Draining) => return Ok(ReconcileStep::Deferred),
+            Err(NoAnswer::Throttled) => return Ok(self.requeue_cleanup(replacement, None)),
+            Err(NoAnswer::Unanswered(fault)) => return Ok(self.requeue_cleanup(replacement, Some(&fault))),
         };
         let is_old = |record: &&FaceRecord| replacement.replaced().contains(&record.id);
         let old = found.iter().find(is_old).map(|record| record.id);
@@ -67,7 +66,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         }
         match old {
             None => {
-                self.checkpoint.finish_delete(replacement.claimed.item).await?;
+                self.recorder.checkpoint.finish_delete(replacement.claimed.item).await?;
                 Ok(ReconcileStep::Settled)
             }
             Some(record) => self.delete(replacement, record).await,
@@ -78,10 +77,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
     /// twice.
     fn wait_until_visible(&self, replacement: ReplacementCleanup) -> ReconcileStep {
         if replacement.unseen < 2 {
-            return ReconcileStep::AskAgain(
-                Reconciliation::Replacement(replacement),
-                Instant::now() + self.settings.settle,
-            );
+            return ReconcileStep::AskAgain(Reconciliation::Replacement(replacement), Instant::now() + self.settle);
         }
         tracing::warn!(
             row = replacement.claimed.row,
@@ -91,52 +87,45 @@ impl<T: Transport, S: Store> Engine<T, S> {
     }
 
     async fn delete(&self, mut replacement: ReplacementCleanup, record: i64) -> Result<ReconcileStep, StoreError> {
-        let permit = tokio::select! {
-            biased;
-            () = self.stop.draining() => return Ok(ReconcileStep::Deferred),
-            permit = self.delete_gate.permit() => permit,
-        };
-        let permit = match permit {
+        let caller = &self.lookup.caller;
+        let permit = match caller.permit(&self.gate).await {
             Ok(permit) => permit,
-            Err(deferred) => {
-                return Ok(ReconcileStep::AskAgain(Reconciliation::Replacement(replacement), deferred.until));
+            Err(NoPermit::Stopped) => return Ok(ReconcileStep::Deferred),
+            Err(NoPermit::Deferred(until)) => {
+                return Ok(ReconcileStep::AskAgain(Reconciliation::Replacement(replacement), until));
             }
         };
         let delete = DeleteIntent { item: replacement.claimed.item, record };
-        let Some(intent) = self.checkpoint.intend_delete(delete).await? else { return Ok(ReconcileStep::Rescan) };
+        let intent = self.recorder.checkpoint.intend_delete(delete).await?;
+        let Some(intent) = intent else { return Ok(ReconcileStep::Rescan) };
         crate::crash::point("removal.before");
-        let removed = self.client.delete_face_record(permit, intent).await;
+        let deleted = caller.client.delete_face_record(permit, intent).await;
         crate::crash::point("removal.after");
-        match removed {
-            Removed::Done => {
-                self.delete_gate.observe(false, Instant::now());
+        self.gate.record(&deleted, Instant::now());
+        Ok(match deleted {
+            Ok(()) => {
                 replacement.failures = 0;
-                Ok(ReconcileStep::AskAgain(
-                    Reconciliation::Replacement(replacement),
-                    Instant::now() + DELETE_SETTLE.min(self.settings.settle),
-                ))
+                let at = Instant::now() + DELETE_SETTLE.min(self.settle);
+                ReconcileStep::AskAgain(Reconciliation::Replacement(replacement), at)
             }
-            Removed::Throttled { retry_after } => {
-                let now = Instant::now();
-                self.delete_gate.observe(true, now);
-                if let Some(pause) = retry_after {
-                    self.delete_gate.pause(pause, now);
-                }
-                Ok(self.requeue_cleanup(replacement, None))
+            Err(CallError::Throttled { .. }) => self.requeue_cleanup(replacement, None),
+            // Perhaps it is deleted: the next query shows it.
+            Err(CallError::NotExecuted(fault) | CallError::MaybeExecuted(fault)) => {
+                self.requeue_cleanup(replacement, Some(&fault))
             }
-            Removed::Unanswered(fault) => Ok(self.requeue_cleanup(replacement, Some(&fault))),
-            Removed::Fatal(fatal) => {
-                self.drain(DrainReason::Fatal(fatal));
-                Ok(ReconcileStep::Deferred)
+            Err(CallError::Rejected(rejection)) => self.requeue_cleanup(replacement, Some(&rejection.into())),
+            Err(CallError::Fatal(fatal)) => {
+                self.recorder.drain(DrainReason::Fatal(fatal));
+                ReconcileStep::Deferred
             }
-        }
+        })
     }
 
     /// Tries again later. Throttling is not counted; after too many failures the next run continues.
     fn requeue_cleanup(&self, mut replacement: ReplacementCleanup, fault: Option<&CallFailure>) -> ReconcileStep {
         if let Some(fault) = fault {
             replacement.failures += 1;
-            if replacement.failures >= self.settings.rules.attempts {
+            if replacement.failures >= self.rules.attempts {
                 tracing::warn!(
                     row = replacement.claimed.row,
                     fault = fault.message,

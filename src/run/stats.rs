@@ -80,6 +80,11 @@ impl Stats {
         self.throttled.fetch_add(1, Relaxed);
     }
 
+    /// Number of queries.
+    pub(super) fn queries(&self) -> u64 {
+        self.queries.load(Relaxed)
+    }
+
     pub(super) fn queried(&self) {
         self.queries.fetch_add(1, Relaxed);
     }

@@ -1,6 +1,6 @@
 //! Types shared by the steps of a run: an item in progress, what the steps return, and open reconciliations.
 //!
-//! The steps (`attempt`, `prepare`, `upload`, `reconcile`, `replace`) import these and never one another.
+//! The steps import these.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::budget::BytePermit;
 use crate::{
     api::{ObjectUrl, Payload},
-    checkpoint::Claimed,
+    checkpoint::{Claimed, StoreError},
     domain::{Digest, ErrorCode, FileStamp, ItemId, Supersedes},
     pace::Backoff,
     picture::{Defect, Warning},
@@ -41,6 +41,12 @@ impl Task {
             uploaded: None,
             is_counted: false,
         }
+    }
+
+    /// Retries the item after its next backoff.
+    pub(super) fn requeue(mut self) -> Next {
+        let wait = self.backoff.next(fastrand::f64());
+        Next::Requeue(self, Instant::now() + wait)
     }
 }
 
@@ -116,14 +122,6 @@ impl UploadedPhoto {
     }
 }
 
-/// Result of an upload.
-pub(super) enum UploadOutcome {
-    /// The photo is uploaded, and its URL is kept in the task.
-    Uploaded(Task, ObjectUrl),
-    /// The photo is not uploaded; the next step for the item.
-    NotUploaded(Next),
-}
-
 /// An open question to the service.
 #[derive(Debug)]
 pub(super) enum Reconciliation {
@@ -173,8 +171,8 @@ pub(super) enum ReconcileStep {
     Settled,
     /// Query again at this time.
     AskAgain(Reconciliation, Instant),
-    /// Send the item again at this time: it is absent.
-    Resend(Task, Instant),
+    /// Send the item again: it is absent.
+    Resend(Task),
     /// Leave the item to the scan, which knows whether the sources still name it. It may be pending.
     Rescan,
     /// Leave it to the next run.
@@ -190,16 +188,6 @@ pub(super) struct ReplacementCleanup {
     /// Deletions and queries that failed.
     pub(super) failures: u32,
     pub(super) backoff: Backoff,
-}
-
-/// Result of the query for the records to replace.
-pub(super) enum ReplacementLookup {
-    /// The records are known, and the item may be sent.
-    Known(Task),
-    /// The query has to be repeated later.
-    Later(Task),
-    /// The run is draining.
-    Draining,
 }
 
 impl ReplacementCleanup {
@@ -228,5 +216,22 @@ pub(super) fn records(claimed: &Claimed) -> &[i64] {
     match &claimed.replaces {
         Some(Supersedes::Records(records)) => records,
         Some(Supersedes::Unknown) | None => &[],
+    }
+}
+
+/// Items read from the checkpoint at once.
+const PAGE_SIZE: usize = 256;
+
+/// Reads all items of one kind, page by page.
+pub(super) async fn read_all<R>(
+    read: impl AsyncFn(ItemId, usize) -> Result<Vec<R>, StoreError>,
+    item: impl Fn(&R) -> ItemId,
+) -> Result<Vec<R>, StoreError> {
+    let (mut all, mut after) = (Vec::new(), ItemId(0));
+    loop {
+        let page = read(after, PAGE_SIZE).await?;
+        let Some(last) = page.last() else { return Ok(all) };
+        after = item(last);
+        all.extend(page);
     }
 }

@@ -17,12 +17,14 @@ use std::{
 };
 
 use face_enroll::{
-    api::{AccessKey, CallError, Client, Credentials, Endpoint, RawResponse, SignedRequest, Transport, UploadTarget},
+    api::{
+        AccessKey, Client, Credentials, Endpoint, RawResponse, SignedRequest, Transport, TransportError, UploadTarget,
+    },
     checkpoint::{Batch, Checkpoint, RunStart, SqliteStore},
     domain::{FaceGroupCode, Item, MerchantUserId, PhotoSource, RunId},
     pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
     picture::Rules,
-    run::{Deps, Engine, IngestProgress, Limits, Precheck, Settings, Stop},
+    run::{Deps, Engine, Gates, IngestProgress, Limits, Precheck, Settings, Stop},
 };
 use slow_store::SlowStore;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -51,7 +53,7 @@ const MAX_COMMIT_SHARE: f64 = 0.1;
 struct AlwaysEnrolled;
 
 impl Transport for AlwaysEnrolled {
-    async fn exchange(&self, _: SignedRequest) -> Result<RawResponse, CallError> {
+    async fn exchange(&self, _: SignedRequest) -> Result<RawResponse, TransportError> {
         let body = br#"{"Code":"Success","Message":"ok","RequestId":"r","Result":{"Passed":"Y"}}"#;
         Ok(RawResponse { status: 200, body: Some(body.as_slice().into()), ..RawResponse::default() })
     }
@@ -62,15 +64,16 @@ fn engine(checkpoint: Checkpoint<SlowStore>) -> Engine<AlwaysEnrolled, SlowStore
     let upload = UploadTarget { endpoint: endpoint.clone(), region: None };
     let key = AccessKey::new("k".into(), "s".into(), None);
     let quota = Qps::new(100_000.0).unwrap();
-    let gate = || Gate::new(quota, QuotaUse::Dedicated, None, Instant::now());
     let deps = Deps {
         client: Client::new(AlwaysEnrolled, endpoint, upload, Credentials::from_static(key)),
         checkpoint,
-        add_gate: gate(),
-        query_gate: gate(),
-        delete_gate: gate(),
-        authorize_gate: gate(),
-        upload_gate: gate(),
+        gates: Gates {
+            add: gate(quota),
+            query: gate(quota),
+            delete: gate(quota),
+            authorize: gate(quota),
+            post: gate(quota),
+        },
         events: mpsc::channel(1).0,
         stop: Stop::default(),
     };
@@ -139,4 +142,8 @@ async fn photo_costs_few_allocations_and_no_copy() {
     assert!(allocations <= MAX_ALLOCATIONS_PER_PHOTO, "{allocations} allocations per photo");
     assert!(sizes <= MAX_PHOTO_SIZES_ALLOCATED, "{sizes:.2} times the photo size is allocated per photo");
     assert!(share <= MAX_COMMIT_SHARE, "{commits} commits for {PHOTOS} intents and {PHOTOS} outcomes");
+}
+
+fn gate<A>(quota: Qps) -> Gate<A> {
+    Gate::new(quota, QuotaUse::Dedicated, None, Instant::now())
 }

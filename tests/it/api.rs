@@ -12,13 +12,13 @@ use std::{
 
 use face_enroll::{
     api::{
-        AccessKey, CanonicalRequest, Client, Credentials, Endpoint, HttpTransport, Lookup, LookupPages, Payload,
+        AccessKey, CanonicalRequest, Client, Credentials, Endpoint, HttpTransport, LookupPages, Payload,
         TransportSettings, UploadTarget, authorization, canonical_query,
     },
     checkpoint::{Batch, Checkpoint, NewIntent, RunStart, SqliteStore},
     domain::{
-        Answer, Committed, FaceGroupCode, FailureKind, FatalError, Intent, Item, ItemId, MerchantUserId, Permit,
-        PhotoSource, RunEffect, RunId, Verdict,
+        Answer, CallError, Committed, FaceGroupCode, FailureKind, FatalError, Intent, Item, ItemId, MerchantUserId,
+        Permit, PhotoSource, RunEffect, RunId, action::AddFaceRecord,
     },
     pace::{Gate, Qps, QuotaUse},
     sandbox::{Action, Sandbox, Settings as SandboxSettings},
@@ -49,7 +49,7 @@ fn user() -> MerchantUserId {
 }
 
 /// The right to call, as a run gets it: from a gate, and from a checkpoint on disk.
-async fn tokens() -> (Permit, Committed<Intent>) {
+async fn tokens() -> (Permit<AddFaceRecord>, Committed<Intent>) {
     let dir = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&dir.path().join("c.sqlite"), "test").unwrap();
     let (checkpoint, _writer) = Checkpoint::start(store).unwrap();
@@ -71,7 +71,7 @@ async fn tokens() -> (Permit, Committed<Intent>) {
     (permit().await, checkpoint.intend(intent).await.unwrap())
 }
 
-async fn permit() -> Permit {
+async fn permit<A>() -> Permit<A> {
     Gate::new(Qps::new(1_000.0).unwrap(), QuotaUse::Dedicated, None, Instant::now()).permit().await.unwrap()
 }
 
@@ -179,15 +179,15 @@ fn kind(answer: &Answer) -> String {
         Some(RunEffect::Stop(_)) => ", stop",
         Some(RunEffect::SlowDown) => ", slow down",
     };
-    let verdict = match &answer.verdict {
-        Verdict::Enrolled(_) => "enrolled".into(),
-        Verdict::Refused(refusal) => format!("refused {}", refusal.code),
-        Verdict::Throttled(_) => "throttled".into(),
-        Verdict::NotSent(fault) => format!("not sent {:?}", fault.kind),
-        Verdict::MaybeSent(fault) => format!("maybe sent {:?}", fault.kind),
-        Verdict::Fatal(_) => "fatal".into(),
+    let result = match &answer.result {
+        Ok(_) => "enrolled".into(),
+        Err(CallError::Rejected(refusal)) => format!("refused {}", refusal.code),
+        Err(CallError::Throttled { .. }) => "throttled".into(),
+        Err(CallError::NotExecuted(fault)) => format!("not sent {:?}", fault.kind),
+        Err(CallError::MaybeExecuted(fault)) => format!("maybe sent {:?}", fault.kind),
+        Err(CallError::Fatal(_)) => "fatal".into(),
     };
-    verdict + effect
+    result + effect
 }
 
 #[tokio::test]
@@ -405,7 +405,7 @@ async fn wrong_clock_is_corrected_from_the_services_own() {
         assert_eq!(kind(&send(&client).await), first);
         let answer = send(&client).await;
         assert_eq!(kind(&answer), second, "what we send is no JPEG");
-        if let Verdict::Fatal(fatal) = answer.verdict {
+        if let Err(CallError::Fatal(fatal)) = answer.result {
             assert!(matches!(fatal, FatalError::Clock { .. }), "{fatal:?}");
         }
     }
@@ -421,16 +421,15 @@ async fn question_about_one_id_finds_that_id_alone() {
     let sandbox = Sandbox::start(SandboxSettings { credentials, ..SandboxSettings::default() }).await.unwrap();
     let client = client(&sandbox.endpoint());
     let ask = async || {
-        let page = client.query_face_record(permit().await, (&group(), &user()), 1).await;
+        let page = client.query_face_record(permit().await, (&group(), &user()), 1).await.unwrap();
         LookupPages::default().add(page).unwrap()
     };
-    assert_eq!(ask().await, Lookup::Absent);
+    assert_eq!(ask().await, []);
     let now = jiff::Timestamp::now();
     sandbox.insert_record(group().as_str(), "张三", now).unwrap();
-    assert_eq!(ask().await, Lookup::Absent);
+    assert_eq!(ask().await, []);
     let id = sandbox.insert_record(group().as_str(), user().as_str(), now).unwrap();
-    let Lookup::Present { records } = ask().await else { panic!() };
-    assert_eq!(records.iter().map(|record| record.id).collect::<Vec<_>>(), [id]);
+    assert_eq!(ask().await.iter().map(|record| record.id).collect::<Vec<_>>(), [id]);
     assert_eq!(
         sandbox
             .journal()
@@ -447,7 +446,7 @@ async fn server_that_nobody_vouches_for_gets_nothing() {
     let server = Server::answering(ok(ENROLLED)).await;
     let https = server.endpoint.replace("http://", "https://");
     let answer = send(&client(&https)).await;
-    let Verdict::NotSent(fault) = &answer.verdict else { panic!("{answer:?}") };
+    let Err(CallError::NotExecuted(fault)) = &answer.result else { panic!("{answer:?}") };
     assert!(matches!(fault.kind, FailureKind::ConnectFailed | FailureKind::CertificateRefused), "{fault:?}");
 }
 

@@ -19,7 +19,9 @@ use std::{
 };
 
 use face_enroll::{
-    api::{AccessKey, CallError, Client, Credentials, Endpoint, RawResponse, SignedRequest, Transport, UploadTarget},
+    api::{
+        AccessKey, Client, Credentials, Endpoint, RawResponse, SignedRequest, Transport, TransportError, UploadTarget,
+    },
     checkpoint::{Batch, Checkpoint, Reader, RunStart, SqliteStore, Store},
     domain::{
         CallFailure, Counts, DrainReason, FaceGroupCode, FailureKind, Item, ItemState, MerchantUserId, PhotoSource,
@@ -27,7 +29,9 @@ use face_enroll::{
     },
     pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
     picture::Rules,
-    run::{Deps, Engine, IngestProgress, Limits, Precheck, RunError, Settings, Stop},
+    run::{
+        Deps, Engine, Gates, IngestProgress, Limits, Precheck, ReconcileSettings, Reconciler, RunError, Settings, Stop,
+    },
 };
 use proptest::{
     prelude::*,
@@ -43,6 +47,7 @@ const SETTLE: Duration = Duration::from_secs(30);
 /// Longest delay, in ms, until the service executes a request whose client is gone: shorter than `SETTLE`.
 const MAX_LATE_MS: u64 = 25_000;
 
+const ATTEMPTS: u32 = 3;
 const SECOND: Duration = Duration::from_secs(1);
 /// After this many, the operator loses patience.
 const MAX_THROTTLED_QUERIES: u32 = 20_000;
@@ -176,7 +181,7 @@ impl World {
     }
 
     /// Handles a call, even if its client is gone.
-    async fn serve(self, action: String, user: String) -> Result<RawResponse, CallError> {
+    async fn serve(self, action: String, user: String) -> Result<RawResponse, TransportError> {
         if self.0.lock().unwrap().faults.foreign_429 > 0 && action == "AddFaceRecord" {
             let mut truth = self.0.lock().unwrap();
             truth.calls_now += 1;
@@ -184,7 +189,7 @@ impl World {
         }
         tokio::time::sleep(self.ms(150)).await;
         let lost = |kind: FailureKind| CallFailure { kind, message: "lost".into(), request_id: None };
-        let lost = |kind| Err(CallError::MaybeSent(lost(kind)));
+        let lost = |kind| Err(TransportError::MaybeSent(lost(kind)));
         if action == "QueryFaceRecord" {
             if self.is(|faults| faults.query) {
                 return lost(FailureKind::Timeout);
@@ -258,12 +263,12 @@ fn answer(status: u16, body: String) -> RawResponse {
 }
 
 impl Transport for World {
-    async fn exchange(&self, request: SignedRequest) -> Result<RawResponse, CallError> {
+    async fn exchange(&self, request: SignedRequest) -> Result<RawResponse, TransportError> {
         let action = request.headers.iter().find(|(name, _)| *name == "x-acs-action").unwrap().1.clone();
         assert!(!self.is(|faults| faults.panics), "a bug");
         if self.is(|faults| faults.unreachable) {
             let fault = CallFailure { kind: FailureKind::ConnectFailed, message: "refused".into(), request_id: None };
-            return Err(CallError::NotSent(fault));
+            return Err(TransportError::NotSent(fault));
         }
         let fields = if request.body.is_empty() { request.query.as_bytes() } else { &request.body };
         let user = form_urlencoded::parse(fields).find(|(name, _)| name == "MerchantUserId").unwrap().1.into_owned();
@@ -368,39 +373,55 @@ impl Archive {
         state.send(IngestProgress { rows: parsed, parsed, is_done: true, ..IngestProgress::default() }).unwrap();
         let stop = Stop::default();
         self.world.0.lock().unwrap().stop = stop.clone();
-        let engine = self.engine(checkpoint.clone(), stop.clone());
-        let work = async { if is_run { engine.run(feed).await } else { engine.reconcile_leftovers().await } };
+        let work = async {
+            if is_run {
+                self.engine(checkpoint.clone(), stop.clone()).run(feed).await
+            } else {
+                self.reconciler(checkpoint.clone(), stop.clone()).reconcile_leftovers().await
+            }
+        };
         let ran = match killed_after {
             Some(after) => tokio::time::timeout(after, work).await.unwrap_or(Ok(())),
             None => work.await,
         };
-        drop((engine, checkpoint));
+        drop(checkpoint);
         tokio::task::spawn_blocking(move || writer.join().unwrap()).await.unwrap();
         (ran, stop.reason().cloned())
     }
 
-    fn engine(&self, checkpoint: Checkpoint<SqliteStore>, stop: Stop) -> Engine<World, SqliteStore> {
+    fn client(&self) -> Client<World> {
         let endpoint = Endpoint::custom("http://127.0.0.1:1").unwrap();
         let upload = UploadTarget { endpoint: endpoint.clone(), region: None };
         let key = AccessKey::new("k".into(), "s".into(), None);
+        Client::new(self.world.clone(), endpoint, upload, Credentials::from_static(key))
+    }
+
+    fn reconciler(&self, checkpoint: Checkpoint<SqliteStore>, stop: Stop) -> Reconciler<World, SqliteStore> {
+        let settings =
+            ReconcileSettings { policy: self.in_doubt, settle: SETTLE, rules: RetryRules { attempts: ATTEMPTS } };
+        Reconciler::alone((self.client(), gate(self.query_quota)), (checkpoint, stop), settings, self.give_up_after)
+    }
+
+    fn engine(&self, checkpoint: Checkpoint<SqliteStore>, stop: Stop) -> Engine<World, SqliteStore> {
         let quota = Qps::new(50.0).unwrap();
-        let gate = || Gate::new(quota, QuotaUse::Dedicated, None, Instant::now());
         Engine::new(
             Deps {
-                client: Client::new(self.world.clone(), endpoint, upload, Credentials::from_static(key)),
+                client: self.client(),
                 checkpoint,
-                add_gate: gate(),
-                query_gate: Gate::new(self.query_quota, QuotaUse::Dedicated, None, Instant::now()),
-                delete_gate: gate(),
-                authorize_gate: gate(),
-                upload_gate: gate(),
+                gates: Gates {
+                    add: gate(quota),
+                    query: gate(self.query_quota),
+                    delete: gate(quota),
+                    authorize: gate(quota),
+                    post: gate(quota),
+                },
                 events: mpsc::channel(1).0,
                 stop,
             },
             Settings {
                 quota,
                 concurrency: NonZeroUsize::new(8).unwrap(),
-                rules: RetryRules { attempts: 3 },
+                rules: RetryRules { attempts: ATTEMPTS },
                 in_doubt: self.in_doubt,
                 settle: SETTLE,
                 limits: Limits::default(),
@@ -668,4 +689,8 @@ fn stop_does_not_wait_for_the_query_gate() {
         let (_, state) = Reader::open(&archive.path()).unwrap().find("g", &user(8)).unwrap().unwrap();
         assert_eq!(state, ItemState::Pending);
     });
+}
+
+fn gate<A>(quota: Qps) -> Gate<A> {
+    Gate::new(quota, QuotaUse::Dedicated, None, Instant::now())
 }

@@ -7,7 +7,7 @@ use super::{
     origin::ProviderKind,
 };
 use crate::{
-    api::{CallError, http::SetupError},
+    api::{TransportError, http::SetupError},
     domain::{CallFailure, ErrorCode, FailureKind, FatalError},
 };
 
@@ -28,7 +28,7 @@ pub(super) enum FetchError {
     Fatal(FatalError),
 }
 
-impl From<FetchError> for CallError {
+impl From<FetchError> for TransportError {
     fn from(error: FetchError) -> Self {
         match error {
             FetchError::Unavailable(failure) => Self::NotSent(failure),

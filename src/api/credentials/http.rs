@@ -8,7 +8,7 @@ use reqwest::{Client, Method, Url};
 use super::error::FetchError;
 use crate::{
     api::{
-        CallError, Proxy, RawResponse, TransportSettings,
+        Proxy, RawResponse, TransportError, TransportSettings,
         http::{self, SetupError},
     },
     domain::{CallFailure, FailureKind},
@@ -83,8 +83,10 @@ impl CredentialsHttp {
         match request.send().await {
             Ok(response) => Ok(http::read(response).await),
             Err(error) => Err(match http::classify_error(&error, &host, proxy) {
-                CallError::NotSent(failure) | CallError::MaybeSent(failure) => FetchError::Unavailable(failure),
-                CallError::Fatal(fatal) => FetchError::Fatal(fatal),
+                TransportError::NotSent(failure) | TransportError::MaybeSent(failure) => {
+                    FetchError::Unavailable(failure)
+                }
+                TransportError::Fatal(fatal) => FetchError::Fatal(fatal),
             }),
         }
     }

@@ -43,7 +43,7 @@ pub(super) use refresh::key_renewed;
 use self::{
     environment::Environment, origin::ProviderKind, refresh::RefreshingCredentials, temporary::TemporaryCredentials,
 };
-use super::CallError;
+use super::TransportError;
 use crate::secret::AccessKey;
 
 /// The access key and its origin. Cheap to clone.
@@ -95,12 +95,12 @@ impl Credentials {
     }
 
     /// Current key. Returns at once unless the key has expired.
-    pub(super) async fn current(&self) -> Result<AccessKey, CallError> {
+    pub(super) async fn current(&self) -> Result<AccessKey, TransportError> {
         self.refreshing.current().await
     }
 
     /// Replaces a key that the service rejected. Returns whether there is another key now.
-    pub(super) async fn replace_rejected(&self, key: &AccessKey) -> Result<bool, CallError> {
+    pub(super) async fn replace_rejected(&self, key: &AccessKey) -> Result<bool, TransportError> {
         self.refreshing.replace_rejected(key).await
     }
 }

@@ -14,7 +14,7 @@ use tokio::{sync::OwnedMutexGuard, time::Instant};
 
 use super::{error::FetchError, temporary::TemporaryCredentials};
 use crate::{
-    api::CallError,
+    api::TransportError,
     domain::{CallFailure, FailureKind},
     secret::AccessKey,
 };
@@ -112,7 +112,7 @@ impl RefreshingCredentials {
     }
 
     /// Current key. Returns at once unless the key has expired.
-    pub(super) async fn current(self: &Arc<Self>) -> Result<AccessKey, CallError> {
+    pub(super) async fn current(self: &Arc<Self>) -> Result<AccessKey, TransportError> {
         let cache_state = self.state().cache_state(Instant::now());
         match cache_state {
             CacheState::Fresh(key) => Ok(key),
@@ -125,14 +125,14 @@ impl RefreshingCredentials {
             }
             CacheState::Expired => {
                 self.refresh(false).await?;
-                Err(CallError::NotSent(key_renewed()))
+                Err(TransportError::NotSent(key_renewed()))
             }
         }
     }
 
     /// Replaces a key that the service rejected, and returns whether there is another key now. A replacement that is
     /// rejected in turn is not replaced.
-    pub(super) async fn replace_rejected(self: &Arc<Self>, key: &AccessKey) -> Result<bool, CallError> {
+    pub(super) async fn replace_rejected(self: &Arc<Self>, key: &AccessKey) -> Result<bool, TransportError> {
         {
             let state = self.state();
             if !state.key.is_same(key) {
@@ -325,13 +325,13 @@ mod tests {
             errors.push(all.into_iter().next().unwrap().unwrap_err());
         }
         assert!(
-            matches!(&errors[0], CallError::NotSent(failure) if failure.kind == FailureKind::ConnectFailed),
+            matches!(&errors[0], TransportError::NotSent(failure) if failure.kind == FailureKind::ConnectFailed),
             "{errors:?}"
         );
-        assert!(matches!(&errors[1], CallError::Fatal(_)), "{errors:?}");
+        assert!(matches!(&errors[1], TransportError::Fatal(_)), "{errors:?}");
         // The fetch took time: the call needs a new permit.
         assert!(
-            matches!(&errors[2], CallError::NotSent(failure) if failure.kind == FailureKind::KeyRenewed),
+            matches!(&errors[2], TransportError::NotSent(failure) if failure.kind == FailureKind::KeyRenewed),
             "{errors:?}"
         );
         assert_eq!(current(&credentials).await, "K3");
