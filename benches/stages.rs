@@ -12,7 +12,7 @@ use std::{fs, hint::black_box, path::Path, time::Duration};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use face_enroll::{
     api::{CanonicalRequest, Payload, RawResponse, authorization, classify},
-    checkpoint::{Batch, Claimed, NewIntent, OutcomeRecord, RunStart, SqliteStore, Store},
+    checkpoint::{Batch, Change, Claimed, NewIntent, OutcomeRecord, RunStart, SqliteStore, Store},
     domain::{FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PhotoSource, RunId},
     picture::{self, Original, Rules},
 };
@@ -73,7 +73,6 @@ fn checkpoint(folder: &Path, rows: usize) -> SqliteStore {
     let mut store =
         SqliteStore::open(&folder.join(format!("{rows}.sqlite")), "bench").expect("checkpoint can be created");
     let mut all = || {
-        store.begin()?;
         store.start_run(&RunStart { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None })?;
         let source = store.open_source("m.csv", Path::new("/photos"))?;
         for from in (0..rows).step_by(10_000) {
@@ -87,8 +86,7 @@ fn checkpoint(folder: &Path, rows: usize) -> SqliteStore {
             };
             store.ingest(&Batch { source, rows: (from..rows.min(from + 10_000)).map(item).map(Ok).collect() })?;
         }
-        store.finish_ingest()?;
-        store.commit()
+        store.finish_ingest()
     };
     all().expect("the disk has room");
     store
@@ -96,20 +94,17 @@ fn checkpoint(folder: &Path, rows: usize) -> SqliteStore {
 
 /// Records an intent and requeues the item: two changes per row.
 fn intend_and_requeue(store: &mut SqliteStore, claimed: &[Claimed]) {
-    let commit = |store: &mut SqliteStore, apply: &dyn Fn(&mut SqliteStore, &Claimed)| {
-        store.begin().expect("no other writer");
-        claimed.iter().for_each(|claimed| apply(store, claimed));
-        store.commit().expect("the disk has room");
+    let mut write = |change: &dyn Fn(&Claimed) -> Change| {
+        let changes: Vec<Change> = claimed.iter().map(change).collect();
+        store.write(&changes).expect("no other writer, and the disk has room");
     };
-    commit(store, &|store, claimed| {
+    write(&|claimed| {
         let Claimed { item, group, user, .. } = claimed.clone();
-        let intent = NewIntent { item, group, user, digest: None, sent: None, stamp: None, at_ms: 0 };
-        store.intend(&intent).expect("item is pending");
+        Change::Intend(NewIntent { item, group, user, digest: None, sent: None, stamp: None, at_ms: 0 })
     });
-    commit(store, &|store, claimed| {
+    write(&|claimed| {
         let outcome = Outcome::Requeue { counts: false };
-        let outcome = OutcomeRecord::new(claimed.item, ItemState::Sending, outcome);
-        store.settle(&outcome).expect("item is being sent");
+        Change::Settle(OutcomeRecord::new(claimed.item, ItemState::Sending, outcome))
     });
 }
 
@@ -117,12 +112,8 @@ fn store(bench: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
     for rows in [100_000, 1_000_000] {
         let mut store = checkpoint(folder.path(), rows);
-        let mut claim = |after: usize, limit: usize| {
-            store.begin().expect("no other writer");
-            let claimed = store.claim(ItemId(after as i64), limit).expect("checkpoint is readable");
-            store.commit().expect("nothing has changed");
-            claimed
-        };
+        let mut claim =
+            |after: usize, limit: usize| store.claim(ItemId(after as i64), limit).expect("checkpoint is readable");
         let name = format!("claim of {CLAIM_ROWS} of {rows} rows");
         bench.bench_function(&name, |b| b.iter(|| assert_eq!(claim(rows / 2, CLAIM_ROWS).len(), CLAIM_ROWS)));
         if rows == 100_000 {

@@ -71,6 +71,10 @@ impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
         let (exit, hint) = match &error {
             StoreError::Locked { .. } => (Exit::Locked, Some("wait for that run, or give --wait-lock 10m")),
+            StoreError::InUse { .. } => (
+                Exit::Checkpoint,
+                Some("close what reads it (a database browser, an export, a backup), then run this again"),
+            ),
             StoreError::Stale { .. } | StoreError::Copied { .. } => (
                 Exit::Checkpoint,
                 Some(

@@ -189,6 +189,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
     /// Waits for a slot at the gate. `None` if the run is draining.
     async fn admit(&self) -> Option<Entry<'_>> {
         tokio::select! {
+            biased;
             entry = self.admission.admit() => Some(entry).filter(|_| !self.stop.is_draining()),
             () = self.stop.draining() => None,
         }

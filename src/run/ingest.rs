@@ -20,7 +20,7 @@ use super::{
     row_queue::{RowQueue, Taken, Weighed},
 };
 use crate::{
-    checkpoint::{Batch, Checkpoint, Ingested, PendingCommit, SourceId, Store, StoreError},
+    checkpoint::{Batch, Change, Checkpoint, Ingested, PendingCommit, SourceId, Store, StoreError},
     domain::{Event, Item, Member, OnChange, PhotoSource, RawFields, RowError},
     manifest::{Source, SourceError},
     picture::Rules,
@@ -301,7 +301,7 @@ impl<S: Store> Reading<S> {
             }
             if let Some(files) = skipped {
                 let files = files.load(Relaxed);
-                checkpoint.call_blocking(move |store| store.record_skipped(id, files))?;
+                checkpoint.write_blocking(Change::RecordSkipped(id, files))?;
             }
         }
         Ok(is_whole)
@@ -328,10 +328,10 @@ impl<S: Store> Reading<S> {
         let is_stopped = || clock.is_over();
         let checks = self.checker.check_enrolled(&ingested.enrolled_items, &is_stopped);
         if !checks.is_empty() {
-            checkpoint.call_blocking(move |store| store.record_photo_checks(&checks))?;
+            checkpoint.write_blocking(Change::RecordPhotoChecks(checks))?;
         }
         let changed = self.checker.changed_rejected(&ingested.rejected_items, &is_stopped);
-        if changed.is_empty() { Ok(()) } else { checkpoint.call_blocking(move |store| store.requeue(&changed)) }
+        if changed.is_empty() { Ok(()) } else { checkpoint.write_blocking(Change::Requeue(changed)) }
     }
 }
 

@@ -65,6 +65,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             match permit {
                 Ok(permit) => return Some(permit),
                 Err(deferred) => tokio::select! {
+                    biased;
                     () = self.stop.draining() => return None,
                     () = tokio::time::sleep_until(deferred.until) => {}
                 },

@@ -9,7 +9,8 @@ use rusqlite::{
 
 use super::{SqliteStore, corrections::RowResolution, requeued_columns, rows};
 use crate::{
-    checkpoint::store::{Batch, EnrolledItem, Ingested, RejectedItem, SourceId, StoredPhoto},
+    checkpoint::{Batch, EnrolledItem, Ingested, RejectedItem, SourceId, StoredPhoto},
+    crash,
     domain::{
         Digest, FaceGroupCode, FileStamp, Item, ItemId, ItemState, Member, PhotoSource, RawFields, RowError,
         RowErrorKind,
@@ -209,6 +210,7 @@ impl SqliteStore {
             };
             rest = &rest[consumed..];
         }
+        crash::point("ingest.before_commit");
         Ok(ingested)
     }
 
@@ -377,12 +379,6 @@ impl SqliteStore {
             ))?;
         self.tally.add(ItemState::Rejected, Some(&code.0), 1);
         Ok(())
-    }
-
-    /// Counts the items of a source, including changes of this transaction.
-    pub(super) fn count_items_of(&mut self, source: SourceId) -> Result<u64> {
-        self.source_counts.flush(&self.db)?;
-        self.db.query_row("SELECT items FROM sources WHERE id = ?1", [source.0], |row| row.get(0))
     }
 
     /// Removes row faults that this reading did not find again, and counts items that it did not name as vanished.
