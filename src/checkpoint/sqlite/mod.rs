@@ -50,7 +50,7 @@ use requeued_columns;
 /// Query for the columns of a [`Claimed`].
 macro_rules! select_claimed {
     () => {
-        "SELECT i.id, i.row, i.user, g.code AS group_code, i.path, i.url, i.attempts, i.first_intent_at, i.code,
+        "SELECT i.id, i.row, i.user, g.code AS group_code, i.path, i.place, i.url, i.attempts, i.first_intent_at, i.code,
          i.source_id, i.replaces, s.root
          FROM items AS i
          JOIN face_groups AS g ON g.id = i.group_id
@@ -135,13 +135,13 @@ impl SqliteStore {
     pub fn retry(&mut self, states: &[ItemState], code: Option<&str>) -> Result<u64, StoreError> {
         self.transact("requeuing items", |store| {
             let states = states.iter().filter(|state| state.can_become(ItemState::Pending));
-            let requeue = |&state| store.requeue_all(state, "(?2 IS NULL OR code = ?2)", params![state as i64, code]);
+            let requeue = |&state| store.requeue_all("(?2 IS NULL OR code = ?2)", params![state as i64, code]);
             states.map(requeue).sum()
         })
     }
 
-    /// Makes all items in `state` (bound as `?1`) that meet `condition` pending again. Returns how many.
-    fn requeue_all(&mut self, state: ItemState, condition: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
+    /// Makes all items in the state that is bound as `?1` pending again, if they meet `condition`. Returns how many.
+    fn requeue_all(&mut self, condition: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
         let condition = format!("WHERE state = ?1 AND {condition}");
         let select = format!("SELECT state, code, count(*) FROM items {condition} GROUP BY code");
         let n = self.discount(&select, parameters)?;
@@ -175,7 +175,7 @@ impl SqliteStore {
     /// Requeues local rejections that were made under other photo rules.
     fn requeue_after_rule_change(&mut self, rules: &str) -> rusqlite::Result<()> {
         if setting(&self.db, "photo_rules")?.is_some_and(|previous| previous != rules) {
-            self.requeue_all(ItemState::Rejected, "stage = 0", params![ItemState::Rejected as i64])?;
+            self.requeue_all("stage = 0", params![ItemState::Rejected as i64])?;
         }
         set_setting(&self.db, "photo_rules", rules)
     }

@@ -1,9 +1,6 @@
 //! What every checkpoint store must hold. Each function is one promise of `Store`; `for_store!` runs all of them.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::Path};
 
 use face_enroll::{
     checkpoint::{
@@ -81,7 +78,7 @@ macro_rules! for_store {
 pub(super) use for_store;
 
 const GROUP: &str = "sgl0001uc";
-const STAMP: FileStamp = FileStamp { size: 7, mtime_ns: 8 };
+const STAMP: FileStamp = FileStamp { size: 7, mark: 8 };
 const EVERYTHING: usize = 1_000;
 
 pub fn new_run() -> RunStart {
@@ -553,7 +550,7 @@ pub fn rejected_row_with_another_photo_is_pending_again(subject: &impl Subject) 
     let ingested = second.read("/m.csv", vec![Ok(item(2, "a", "a-new.jpg")), Ok(item(3, "b", "b.jpg"))]);
     assert_eq!(second.pending(), ["a"]);
     let [same_path] = &ingested.rejected_items[..] else { panic!("{ingested:?}") };
-    assert_eq!(same_path.path, Path::new("/photos/b.jpg"));
+    assert_eq!(same_path.photo.path(), Some(Path::new("/photos/b.jpg")));
     second.write(Change::Requeue(vec![same_path.item]));
     assert_eq!(second.pending(), ["a", "b"]);
     assert_eq!(second.counts().rejected, 0);
@@ -584,11 +581,11 @@ pub fn photo_checks_count_and_clear_changes(subject: &impl Subject) {
     let mut run = Run::start(subject);
     let ingested = run.read("/m.csv", people(&["a"]));
     let [known] = &ingested.enrolled_items[..] else { panic!("{ingested:?}") };
-    let StoredPhoto::File { path, stamp, digest, .. } = &known.photo else { panic!("{known:?}") };
-    assert_eq!((path, *stamp, *digest), (&PathBuf::from("/photos/a.jpg"), Some(STAMP), Some(Digest([3; 32]))));
+    let StoredPhoto::File { photo, stamp, digest, .. } = &known.photo else { panic!("{known:?}") };
+    assert_eq!((photo.path(), *stamp, *digest), (Some(Path::new("/photos/a.jpg")), Some(STAMP), Some(Digest([3; 32]))));
     run.write(Change::RecordPhotoChecks(vec![PhotoCheck { item, seen: PhotoChange::Other }]));
     assert_eq!((run.counts().changed, run.counts().enrolled), (1, 1));
-    let touched = FileStamp { size: 7, mtime_ns: 9 };
+    let touched = FileStamp { size: 7, mark: 9 };
     run.write(Change::RecordPhotoChecks(vec![PhotoCheck { item, seen: PhotoChange::Same(touched) }]));
     assert_eq!(run.counts().changed, 0);
     drop(run);
