@@ -140,7 +140,7 @@ impl SqliteStore {
         })
     }
 
-    /// Makes all items in the state that is bound as `?1` pending again, if they meet `condition`. Returns how many.
+    /// Makes the items in state `?1` that meet `condition` pending again. Returns how many.
     fn requeue_all(&mut self, condition: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
         let condition = format!("WHERE state = ?1 AND {condition}");
         let select = format!("SELECT state, code, count(*) FROM items {condition} GROUP BY code");
