@@ -76,13 +76,8 @@ impl<S: Store> Checkpoint<S> {
     }
 
     /// Runs [`Store::open_source`]. Blocks.
-    pub fn open_source(&self, name: String, root: PathBuf) -> Result<SourceId, StoreError> {
+    pub(crate) fn open_source(&self, name: String, root: PathBuf) -> Result<SourceId, StoreError> {
         self.call_blocking(move |store| store.open_source(&name, &root))
-    }
-
-    /// Runs [`Store::ingest`]. Blocks.
-    pub fn ingest(&self, batch: Batch) -> Result<Ingested, StoreError> {
-        self.begin_ingest(batch)?.wait_timed().map(|(ingested, _took)| ingested)
     }
 
     /// Queues an ingest without waiting for its commit.
@@ -91,7 +86,7 @@ impl<S: Store> Checkpoint<S> {
     }
 
     /// Runs [`Store::finish_ingest`]. Blocks.
-    pub fn finish_ingest(&self) -> Result<(), StoreError> {
+    pub(crate) fn finish_ingest(&self) -> Result<(), StoreError> {
         self.call_blocking(Store::finish_ingest)
     }
 
@@ -116,20 +111,16 @@ impl<S: Store> Checkpoint<S> {
     pub async fn intend(&self, intent: NewIntent) -> Result<Committed<Intent>, StoreError> {
         let reply = self.write(Change::Intend(intent)).await;
         crash::point("intent.after_commit");
-        match reply? {
-            Reply::Intent(intent) => Ok(Committed::attest(intent)),
-            Reply::Settled(_) | Reply::Done => unreachable!("the reply to an intent is an intent"),
-        }
+        let Reply::Intent(intent) = reply? else { unreachable!("the reply to an intent is an intent") };
+        Ok(Committed::attest(intent))
     }
 
     /// Writes [`Change::Settle`].
     pub async fn settle(&self, outcome: OutcomeRecord) -> Result<ItemUpdate, StoreError> {
         let reply = self.write(Change::Settle(outcome)).await;
         crash::point("outcome.after_commit");
-        match reply? {
-            Reply::Settled(update) => Ok(update),
-            Reply::Intent(_) | Reply::Done => unreachable!("the reply to an outcome is an update"),
-        }
+        let Reply::Settled(update) = reply? else { unreachable!("the reply to an outcome is an update") };
+        Ok(update)
     }
 
     /// Writes [`Change::IntendDelete`]. Only this method creates the proof that a delete intent is on disk.

@@ -18,7 +18,7 @@ use std::{
 
 use face_enroll::{
     api::{AccessKey, CallError, Client, Credentials, Endpoint, RawResponse, SignedRequest, Transport, UploadTarget},
-    checkpoint::{Batch, Checkpoint, RunStart, SqliteStore},
+    checkpoint::{Batch, Checkpoint, RunStart, SqliteStore, Store},
     domain::{FaceGroupCode, Item, MerchantUserId, PhotoSource, RunId},
     pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
     picture::Rules,
@@ -96,11 +96,9 @@ fn engine(checkpoint: Checkpoint<SlowStore>) -> Engine<AlwaysEnrolled, SlowStore
 async fn photo_costs_few_allocations_and_no_copy() {
     let archive = Archive::of(PHOTOS, PHOTO_BYTES);
     let store = SqliteStore::open(&archive.checkpoint(), "cost").unwrap();
-    let store = SlowStore { store, sync: SYNC_TIME, commits: Arc::default() };
+    let mut store = SlowStore { store, sync: SYNC_TIME, commits: Arc::default() };
     let commits = store.commits.clone();
-    let (checkpoint, writer) = Checkpoint::start(store).unwrap();
-    let new = RunStart { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None };
-    checkpoint.start_run(new).await.unwrap();
+    store.start_run(&RunStart { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None }).unwrap();
     let item = |(n, user): (usize, &String)| Item {
         row: n as u64 + 2,
         group: FaceGroupCode::parse(GROUP).unwrap(),
@@ -110,13 +108,10 @@ async fn photo_costs_few_allocations_and_no_copy() {
         origin: None,
     };
     let rows = archive.users.iter().enumerate().map(item).map(Ok).collect();
-    let (feeding, root) = (checkpoint.clone(), archive.path().to_owned());
-    let feed = move || {
-        let source = feeding.open_source("m".into(), root).unwrap();
-        feeding.ingest(Batch { source, rows }).unwrap();
-        feeding.finish_ingest().unwrap();
-    };
-    tokio::task::spawn_blocking(feed).await.unwrap();
+    let source = store.open_source("m", archive.path()).unwrap();
+    store.ingest(&Batch { source, rows }).unwrap();
+    store.finish_ingest().unwrap();
+    let (checkpoint, writer) = Checkpoint::start(store).unwrap();
     let (state, feed) = watch::channel(IngestProgress::default());
     state
         .send(IngestProgress { rows: PHOTOS as u64, parsed: PHOTOS as u64, is_done: true, ..IngestProgress::default() })

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write as _,
+    path::Path,
     process::{Command, Stdio},
     sync::{
         Arc,
@@ -15,7 +16,7 @@ use face_enroll::{
         AccessKey, CanonicalRequest, Client, Credentials, Endpoint, HttpTransport, Lookup, LookupPages, Payload,
         TransportSettings, UploadTarget, authorization, canonical_query,
     },
-    checkpoint::{Batch, Checkpoint, NewIntent, RunStart, SqliteStore},
+    checkpoint::{Batch, Checkpoint, NewIntent, RunStart, SqliteStore, Store},
     domain::{
         Answer, Committed, FaceGroupCode, FailureKind, FatalError, Intent, Item, ItemId, MerchantUserId, Permit,
         PhotoSource, RunEffect, RunId, Verdict,
@@ -51,21 +52,13 @@ fn user() -> MerchantUserId {
 /// The right to call, as a run gets it: from a gate, and from a checkpoint on disk.
 async fn tokens() -> (Permit, Committed<Intent>) {
     let dir = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&dir.path().join("c.sqlite"), "test").unwrap();
+    let mut store = SqliteStore::open(&dir.path().join("c.sqlite"), "test").unwrap();
+    store.start_run(&RunStart { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None }).unwrap();
+    let source = store.open_source("m", Path::new("/")).unwrap();
+    let picture = PhotoSource::Path("/p".into());
+    let item = Item { row: 2, group: group(), user: user(), picture, extra: Vec::new(), origin: None };
+    store.ingest(&Batch { source, rows: vec![Ok(item)] }).unwrap();
     let (checkpoint, _writer) = Checkpoint::start(store).unwrap();
-    checkpoint
-        .start_run(RunStart { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None })
-        .await
-        .unwrap();
-    let feeding = checkpoint.clone();
-    tokio::task::spawn_blocking(move || {
-        let source = feeding.open_source("m".into(), "/".into()).unwrap();
-        let picture = PhotoSource::Path("/p".into());
-        let item = Item { row: 2, group: group(), user: user(), picture, extra: Vec::new(), origin: None };
-        feeding.ingest(Batch { source, rows: vec![Ok(item)] }).unwrap();
-    })
-    .await
-    .unwrap();
     let intent =
         NewIntent { item: ItemId(1), group: group(), user: user(), digest: None, sent: None, stamp: None, at_ms: 0 };
     (permit().await, checkpoint.intend(intent).await.unwrap())

@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
+use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql, params};
 
 use self::{
     identity::FileIdentity,
@@ -135,23 +135,32 @@ impl SqliteStore {
     pub fn retry(&mut self, states: &[ItemState], code: Option<&str>) -> Result<u64, StoreError> {
         self.transact("requeuing items", |store| {
             let states = states.iter().filter(|state| state.can_become(ItemState::Pending));
-            let requeue = |&state| store.requeue_all(state, "(?2 IS NULL OR code = ?2)", params![state as i64, code]);
+            let requeue = |&state| store.requeue_all("(?2 IS NULL OR code = ?2)", params![state as i64, code]);
             states.map(requeue).sum()
         })
     }
 
-    /// Makes all items in `state` (bound as `?1`) that meet `condition` pending again. Returns how many.
-    fn requeue_all(&mut self, state: ItemState, condition: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
+    /// Makes the items in state `?1` that meet `condition` pending again. Returns how many.
+    fn requeue_all(&mut self, condition: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
         let condition = format!("WHERE state = ?1 AND {condition}");
-        let mut by_code = self.db.prepare(&format!("SELECT code, count(*) FROM items {condition} GROUP BY code"))?;
-        let mut by_code = by_code.query(parameters)?;
-        while let Some(row) = by_code.next()? {
-            let (code, n): (Option<String>, i64) = (row.get(0)?, row.get(1)?);
-            self.tally.add(state, code.as_deref(), -n);
-            self.tally.add(ItemState::Pending, None, n);
+        let select = format!("SELECT state, code, count(*) FROM items {condition} GROUP BY code");
+        let n = self.discount(&select, parameters)?;
+        self.tally.add(ItemState::Pending, None, n as i64);
+        self.db.execute(&format!("UPDATE items SET {} {condition}", requeued_columns!()), parameters)?;
+        Ok(n)
+    }
+
+    /// Takes rows out of the tally that `select` counts by state and code. Returns how many.
+    fn discount(&mut self, select: &str, parameters: impl Params) -> rusqlite::Result<u64> {
+        let mut counted = self.db.prepare(select)?;
+        let mut counted = counted.query(parameters)?;
+        let mut rows = 0;
+        while let Some(row) = counted.next()? {
+            let (code, n): (Option<String>, i64) = (row.get(1)?, row.get(2)?);
+            self.tally.add(rows::state(row.get(0)?)?, code.as_deref(), -n);
+            rows += n.unsigned_abs();
         }
-        let requeued = self.db.execute(&format!("UPDATE items SET {} {condition}", requeued_columns!()), parameters)?;
-        Ok(requeued as u64)
+        Ok(rows)
     }
 
     /// Marks items in doubt that were being sent by a process or a task that is gone: the requests may have been executed.
@@ -166,7 +175,7 @@ impl SqliteStore {
     /// Requeues local rejections that were made under other photo rules.
     fn requeue_after_rule_change(&mut self, rules: &str) -> rusqlite::Result<()> {
         if setting(&self.db, "photo_rules")?.is_some_and(|previous| previous != rules) {
-            self.requeue_all(ItemState::Rejected, "stage = 0", params![ItemState::Rejected as i64])?;
+            self.requeue_all("stage = 0", params![ItemState::Rejected as i64])?;
         }
         set_setting(&self.db, "photo_rules", rules)
     }

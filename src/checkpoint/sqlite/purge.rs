@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use rusqlite::{Connection, params};
 
-use super::{SqliteStore, open, rows, set_setting};
+use super::{SqliteStore, open, set_setting};
 use crate::{
     checkpoint::StoreError,
     domain::{FaceGroupCode, ItemState, MerchantUserId},
@@ -90,18 +90,10 @@ impl SqliteStore {
              WHERE i.id IN (SELECT id FROM temp.purged) AND (i.first_intent_at IS NOT NULL OR i.state = 3 OR i.replaces IS NOT NULL)
              ORDER BY g.code",
         )?;
-        let mut rows = 0;
-        {
-            let mut counted = self.db.prepare(
-                "SELECT state, code, count(*) FROM items WHERE id IN (SELECT id FROM temp.purged) GROUP BY state, code",
-            )?;
-            let mut counted = counted.query([])?;
-            while let Some(row) = counted.next()? {
-                let (state, code, n): (i64, Option<String>, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                self.tally.add(rows::state(state)?, code.as_deref(), -n);
-                rows += n.unsigned_abs();
-            }
-        }
+        let mut rows = self.discount(
+            "SELECT state, code, count(*) FROM items WHERE id IN (SELECT id FROM temp.purged) GROUP BY state, code",
+            [],
+        )?;
         self.db.execute_batch(
             "UPDATE sources SET items = items - (SELECT count(*) FROM items AS i
                WHERE i.source_id = sources.id AND i.id IN (SELECT id FROM temp.purged));
@@ -112,19 +104,13 @@ impl SqliteStore {
         )?;
         if let PurgeFilter::User(user, group) = filter {
             let group = group.as_ref().map(FaceGroupCode::as_str);
-            let condition = "user = ?1 AND (?2 IS NULL OR group_code IS NULL OR group_code = ?2)";
-            {
-                let mut counted = self
-                    .db
-                    .prepare(&format!("SELECT code, count(*) FROM row_faults WHERE {condition} GROUP BY code"))?;
-                let mut counted = counted.query(params![user.as_str(), group])?;
-                while let Some(row) = counted.next()? {
-                    let (code, n): (String, i64) = (row.get(0)?, row.get(1)?);
-                    self.tally.add(ItemState::Rejected, Some(&code), -n);
-                    rows += n.unsigned_abs();
-                }
-            }
-            self.db.execute(&format!("DELETE FROM row_faults WHERE {condition}"), params![user.as_str(), group])?;
+            let faults = "FROM row_faults WHERE user = ?1 AND (?2 IS NULL OR group_code IS NULL OR group_code = ?2)";
+            let rejected = ItemState::Rejected as i64;
+            rows += self.discount(
+                &format!("SELECT {rejected}, code, count(*) {faults} GROUP BY code"),
+                params![user.as_str(), group],
+            )?;
+            self.db.execute(&format!("DELETE {faults}"), params![user.as_str(), group])?;
         }
         // If the service never had a record of them, it need not be queried.
         if !groups.is_empty() {

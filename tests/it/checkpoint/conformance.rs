@@ -1,9 +1,6 @@
 //! What every checkpoint store must hold. Each function is one promise of `Store`; `for_store!` runs all of them.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::Path};
 
 use face_enroll::{
     checkpoint::{
