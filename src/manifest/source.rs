@@ -59,7 +59,9 @@ pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
     let absolute = absolute(path)?;
     let is_directory = absolute.is_dir();
     let folder = if is_directory { absolute.as_path() } else { absolute.parent().unwrap_or(&absolute) };
-    let root = root_given.unwrap_or_else(|| folder.to_owned());
+    // A directory names its own photos: without relative paths to resolve, `--root` can only widen it.
+    let given = root_given.filter(|root| !is_directory || folder.starts_with(root));
+    let root = given.unwrap_or_else(|| folder.to_owned());
     let at = SourcePath { path: &absolute, root: &root };
     let (rows, kind) = if is_directory {
         let skipped = Arc::default();

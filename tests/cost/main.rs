@@ -4,6 +4,7 @@
 
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+mod decoding;
 mod slow_store;
 #[path = "../it/support.rs"]
 #[allow(dead_code)]
@@ -34,6 +35,9 @@ use tokio::{
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Held by each test, because the allocator counts for the whole process.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 const PHOTOS: usize = 640;
 const PHOTO_BYTES: usize = 80_000;
@@ -94,6 +98,7 @@ fn engine(checkpoint: Checkpoint<SlowStore>) -> Engine<AlwaysEnrolled, SlowStore
 
 #[tokio::test]
 async fn photo_costs_few_allocations_and_no_copy() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let archive = Archive::of(PHOTOS, PHOTO_BYTES);
     let store = SqliteStore::open(&archive.checkpoint(), "cost").unwrap();
     let store = SlowStore { store, sync: SYNC_TIME, commits: Arc::default() };
