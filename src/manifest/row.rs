@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn signed_link_in_the_path_column_is_never_kept_as_a_path() {
+    fn signed_link_in_path_column_is_not_a_path() {
         let link = "https://h/a.jpg?Signature=secret";
         assert_eq!(storable_photo(Some(link), None), (None, Some(link.to_owned())));
         assert_eq!(storable_photo(Some(link), Some(" ")), (None, Some(link.to_owned())));

@@ -139,7 +139,7 @@ fn steers(text: &str) -> bool {
 }
 
 #[test]
-fn names_and_words_of_the_service_steer_no_terminal_and_no_page() {
+fn names_and_service_messages_steer_no_terminal() {
     let archive = Archive::of(4, 0);
     let photo = format!("{STEERING}.jpg");
     std::fs::copy(archive.path().join("photos/u00001.jpg"), archive.path().join(&photo)).unwrap();
