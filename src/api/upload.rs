@@ -192,7 +192,8 @@ fn parse_upload(response: Result<RawResponse, CallError>) -> Result<(), UploadEr
         };
     }
     let xml = xml.filter(|xml| xml_element(xml, "RequestId").is_some()).unwrap_or_default();
-    let (code, message) = (xml_element(&xml, "Code").unwrap_or_default(), xml_element(&xml, "Message").unwrap_or_default());
+    let (code, message) =
+        (xml_element(&xml, "Code").unwrap_or_default(), xml_element(&xml, "Message").unwrap_or_default());
     let (code, message) = (ErrorCode(sanitize(code)), sanitize(message));
     Err(match (code.0.as_str(), response.status) {
         ("SlowDown" | "TooManyRequests", _) | (_, 429) => UploadError::Throttled { retry_after: response.retry_after },

@@ -180,10 +180,7 @@ pub fn check(
 }
 
 /// Sends the rows in order, with the number of their source, and marks duplicate ids. Returns the number of skipped files.
-fn read_rows(
-    sources: Vec<(Source, PathBuf)>,
-    send: &mut dyn FnMut((usize, Task)) -> bool,
-) -> Result<u64, SourceError> {
+fn read_rows(sources: Vec<(Source, PathBuf)>, send: &mut dyn FnMut((usize, Task)) -> bool) -> Result<u64, SourceError> {
     let mut duplicates = Duplicates::default();
     let mut skipped = 0;
     for (at, (mut source, _)) in sources.into_iter().enumerate() {

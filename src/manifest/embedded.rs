@@ -134,11 +134,16 @@ mod tests {
     #[test]
     fn remarks_are_not_photos() {
         let remark = "moved here from the old building and waits for a badge ".repeat(20);
-        for text in ["data: unknown", "data:2024-01-05, second take", "DATA:", &remark, &format!("a{}", " ".repeat(600))] {
+        for text in
+            ["data: unknown", "data:2024-01-05, second take", "DATA:", &remark, &format!("a{}", " ".repeat(600))]
+        {
             assert!(!is_photo(text), "{text}");
         }
-        let lines = STANDARD.encode([7; 600]).as_bytes().chunks(76).map(<[u8]>::to_vec).collect::<Vec<_>>().join(&b'\n');
-        for text in ["data:image/png,%89PNG", "Data:Application/Octet-Stream;Base64,AAAA", str::from_utf8(&lines).unwrap()] {
+        let lines =
+            STANDARD.encode([7; 600]).as_bytes().chunks(76).map(<[u8]>::to_vec).collect::<Vec<_>>().join(&b'\n');
+        for text in
+            ["data:image/png,%89PNG", "Data:Application/Octet-Stream;Base64,AAAA", str::from_utf8(&lines).unwrap()]
+        {
             assert!(is_photo(text), "{text}");
         }
     }

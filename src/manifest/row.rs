@@ -324,7 +324,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let row = |export: &Path, root: Option<PathBuf>, photo: &str| {
-            let settings = Settings { group: FaceGroupCode::parse("g").ok(), root: root.clone(), ..Settings::default() };
+            let settings =
+                Settings { group: FaceGroupCode::parse("g").ok(), root: root.clone(), ..Settings::default() };
             let root = root.unwrap_or_else(|| export.parent().unwrap().to_owned());
             let builder = RowBuilder::new(&SourcePath { path: export, root: &root }, &settings);
             let origin = origin(path("m/people.csv").to_str().unwrap(), "2", None);

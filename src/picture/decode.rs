@@ -51,7 +51,9 @@ pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<ImageInfo, Defect> {
             color if color.has_alpha() => 4 * pixels,
             _ => 3 * pixels,
         };
-        let decoded_bytes = decoder.total_bytes() + copied_bytes;
+        // The WebP decoder has a frame of its own.
+        let frame_bytes = if kind == Kind::WebP { 4 * pixels } else { 0 };
+        let decoded_bytes = decoder.total_bytes() + copied_bytes + frame_bytes;
         let info = ImageInfo { orientation, components, decoded_bytes, ..ImageInfo::default() };
         Ok(if orientation >= 5 {
             ImageInfo { width: height, height: width, ..info }
@@ -132,9 +134,8 @@ fn decode_other(bytes: &[u8], kind: Kind) -> Result<Pixels, Defect> {
 
 /// Blends a transparent pixel onto white.
 fn over_white([red, green, blue, alpha]: [u8; 4]) -> [u8; 3] {
-    [red, green, blue].map(|colour| {
-        ((u32::from(colour) * u32::from(alpha) + 255 * u32::from(255 - alpha) + 127) / 255) as u8
-    })
+    [red, green, blue]
+        .map(|colour| ((u32::from(colour) * u32::from(alpha) + 255 * u32::from(255 - alpha) + 127) / 255) as u8)
 }
 
 /// Memory limit in bytes for decoding other formats than JPEG: 120 megapixels of RGBA.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use face_enroll::sandbox::Action;
 use rustix::process::Signal;
 
-use super::{signal, wait, wait_for_calls, wait_for_line};
-use crate::support::{Archive, Enroll, Service};
+use super::{signal, wait, wait_for_line};
+use crate::support::{Archive, Enroll, Service, wait_for_calls};
 
 #[test]
 fn first_signal_drains_and_next_run_resumes() {
@@ -55,17 +55,8 @@ fn signal_that_was_ignored_at_the_start_stays_ignored() {
     let service = Service::new();
     let mut enroll = service.run(&archive);
     enroll.args(["--qps", "60"]);
-    let mut under_nohup = std::process::Command::new("sh");
-    under_nohup.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(enroll.command().get_program());
-    under_nohup
-        .args(enroll.command().get_args())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
-    for (name, value) in enroll.command().get_envs() {
-        if let Some(value) = value {
-            under_nohup.env(name, value);
-        }
-    }
+    let mut under_nohup = enroll.under("trap '' HUP");
+    under_nohup.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let child = under_nohup.spawn().unwrap();
     wait_for_calls(&service, 5);
     signal(&child, Signal::HUP);
