@@ -51,9 +51,13 @@ pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<ImageInfo, Defect> {
             color if color.has_alpha() => 4 * pixels,
             _ => 3 * pixels,
         };
-        // The WebP decoder has a frame of its own.
-        let frame_bytes = if kind == Kind::WebP { 4 * pixels } else { 0 };
-        let decoded_bytes = decoder.total_bytes() + copied_bytes + frame_bytes;
+        // The WebP decoder has a frame of its own, the TIFF decoder a strip, which may be the whole picture.
+        let buffer_bytes = match kind {
+            Kind::WebP => 4 * pixels,
+            Kind::Tiff => decoder.total_bytes(),
+            _ => 0,
+        };
+        let decoded_bytes = decoder.total_bytes() + copied_bytes + buffer_bytes;
         let info = ImageInfo { orientation, components, decoded_bytes, ..ImageInfo::default() };
         Ok(if orientation >= 5 {
             ImageInfo { width: height, height: width, ..info }
