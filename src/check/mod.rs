@@ -22,9 +22,10 @@ use in_order::{Threads, work_in_order};
 pub use photo::{CheckedRow, RowResult};
 
 use crate::{
-    domain::{ErrorCode, Item, PhotoSource, RawFields, RowError, RowErrorKind},
+    domain::{ErrorCode, Item, Member, PhotoSource, RawFields, RowError, RowErrorKind},
     manifest::{Source, SourceError},
     picture::{Rules, Warning},
+    storage::Storage,
 };
 
 /// Placeholder group for rows without one. No call is made, so its value does not matter.
@@ -33,14 +34,14 @@ pub const NO_GROUP: &str = "-";
 const ROWS_IN_FLIGHT_PER_PROCESSOR: usize = 64;
 
 /// Settings of a check.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Settings {
     /// Rules for photos.
     pub rules: Rules,
     /// Whether to check headers only and decode nothing.
     pub headers_only: bool,
-    /// Whether photos outside their source's root are allowed.
-    pub allow_outside_root: bool,
+    /// Reader of photos.
+    pub storage: Storage,
     /// Number of photos checked in parallel.
     pub processors: usize,
 }
@@ -216,7 +217,9 @@ fn duplicate(item: Item, first: u64) -> RowError {
 
 fn fields(item: Item) -> Box<RawFields> {
     let (path, url) = match item.picture {
-        PhotoSource::Path(path) => (Some(path.to_string_lossy().into_owned()), None),
+        PhotoSource::Path(path) | PhotoSource::Member(Member { path, .. }) => {
+            (Some(path.to_string_lossy().into_owned()), None)
+        }
         // `Display` masks the link: it may be signed, and this text is shown.
         PhotoSource::Url(url) => (None, Some(url.to_string())),
     };

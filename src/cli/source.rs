@@ -20,7 +20,8 @@ pub struct SourceArgs {
     pub group: Option<FaceGroupCode>,
     /// Base directory of photo paths [default: the manifest's directory]
     ///
-    /// Relative paths start here. Photos outside it are rejected, unless --allow-outside-root is given.
+    /// Relative paths start here. Photos outside it are rejected, unless --allow-outside-root is given. A directory of
+    /// photos outside it is its own root.
     #[arg(long, env = "FACE_ENROLL_ROOT", value_name = "DIR")]
     pub root: Option<PathBuf>,
     /// Column that holds a field, such as path=photo (repeatable)

@@ -78,7 +78,7 @@ impl Plan<'_> {
         let settings = Settings {
             rules: sources::rules(self.photos, QualityPolicy::Warn),
             headers_only: self.headers_only,
-            allow_outside_root: self.read.allow_outside_root,
+            storage: sources::storage(self.read),
             processors,
         };
         let mut output = self.create_output()?;

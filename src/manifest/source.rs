@@ -157,3 +157,24 @@ impl Iterator for Source {
         self.rows.next()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_outside_the_given_root_is_its_own_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for folder in ["archive/photos", "elsewhere"] {
+            std::fs::create_dir_all(path(folder)).unwrap();
+        }
+        let root = |given: Option<&str>| {
+            let settings = Settings { root: given.map(path), ..Settings::default() };
+            open(&path("archive/photos"), &settings).unwrap().root().to_owned()
+        };
+        assert_eq!(root(None), path("archive/photos"));
+        assert_eq!(root(Some("archive")), path("archive"));
+        assert_eq!(root(Some("elsewhere")), path("archive/photos"));
+    }
+}
