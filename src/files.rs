@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn private_file_is_never_a_link_a_pipe_or_a_folder() {
+    fn private_file_is_never_link_pipe_or_folder() {
         let dir = tempfile::tempdir().unwrap();
         let victim = dir.path().join("victim");
         std::fs::write(&victim, "theirs").unwrap();
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn replaced_file_is_private_and_its_link_target_is_left_alone() {
+    fn replaced_file_is_private_and_its_link_target_stays() {
         let dir = tempfile::tempdir().unwrap();
         let (victim, path) = (dir.path().join("victim"), dir.path().join("out.csv"));
         std::fs::write(&victim, "theirs").unwrap();

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use clap::ValueEnum;
 use url::{Host, Url};
 
 use crate::domain::did_you_mean;
@@ -43,23 +44,12 @@ impl FromStr for Region {
 }
 
 /// Network of a region's endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Network {
     /// Reachable from the internet.
     Public,
     /// Reachable from VPCs of the region.
     Vpc,
-}
-
-impl FromStr for Network {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "public" => Ok(Self::Public),
-            "vpc" => Ok(Self::Vpc),
-            _ => Err("one of public, vpc"),
-        }
-    }
 }
 
 /// Why an endpoint is rejected.

@@ -7,7 +7,6 @@
 //! of the gate; a call that changes records also consumes the proof that its intent is on disk.
 
 mod body;
-mod buffer;
 mod classify;
 mod client;
 mod credentials;

@@ -2,26 +2,23 @@
 //! network and no checkpoint.
 //!
 //! One thread reads the rows, one thread per processor checks them, and results are reported in row order. Memory is
-//! bounded: a fixed number of queued rows per processor, and one photo per processor.
+//! bounded: a fixed number of rows in flight per processor, even where one of them hangs, and one photo per processor.
 
 mod duplicates;
 mod forecast;
+mod in_order;
 mod photo;
 
 use std::{
     collections::BTreeMap,
     ops::ControlFlow,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-        mpsc::{Receiver, sync_channel},
-    },
     time::Duration,
 };
 
 use duplicates::{Duplicates, IdMatch};
 pub use forecast::Forecast;
+use in_order::{Threads, work_in_order};
 pub use photo::{CheckedRow, RowResult};
 
 use crate::{
@@ -33,8 +30,8 @@ use crate::{
 
 /// Placeholder group for rows without one. No call is made, so its value does not matter.
 pub const NO_GROUP: &str = "-";
-/// Capacity of the queue before and after the checking threads.
-const QUEUED_ROWS_PER_PROCESSOR: usize = 32;
+/// Most rows per processor that are read and not yet reported.
+const ROWS_IN_FLIGHT_PER_PROCESSOR: usize = 64;
 
 /// Settings of a check.
 #[derive(Debug)]
@@ -155,81 +152,41 @@ enum Task {
     Invalid(RowError),
 }
 
-struct Numbered<T> {
-    number: u64,
-    source: usize,
-    value: T,
-}
-
 /// Checks every row. `on_row` gets the findings of each row in row order and the totals so far; it may stop the check.
 pub fn check(
     sources: Vec<(Source, PathBuf)>,
-    settings: &Settings,
+    settings: Settings,
     on_row: &mut dyn FnMut(&[Finding], &CheckTotals) -> ControlFlow<()>,
 ) -> Result<CheckTotals, SourceError> {
     let source_name =
         |source: &Source| SourceName { name: source.name().to_owned(), is_directory: source.is_directory() };
     let names: Vec<SourceName> = sources.iter().map(|(source, _)| source_name(source)).collect();
     let roots: Vec<PathBuf> = sources.iter().map(|(_, root)| root.clone()).collect();
-    let (tasks, queue) = sync_channel::<Numbered<Task>>(settings.processors * QUEUED_ROWS_PER_PROCESSOR);
-    let (results, checked_rows) =
-        sync_channel::<Numbered<(Task, CheckedRow)>>(settings.processors * QUEUED_ROWS_PER_PROCESSOR);
-    let queue = Mutex::new(queue);
-    let is_stopped = &AtomicBool::new(false);
+    let threads = Threads { count: settings.processors, window: settings.processors * ROWS_IN_FLIGHT_PER_PROCESSOR };
+    let check_row = move |(source, task): (usize, Task)| {
+        let checked = photo::check_row(&task, &roots[source], &settings);
+        (source, task, checked)
+    };
     let mut totals = CheckTotals::default();
-    std::thread::scope(|scope| {
-        let reader =
-            scope.spawn(move || read_rows(sources, |task| !is_stopped.load(Relaxed) && tasks.send(task).is_ok()));
-        for _ in 0..settings.processors {
-            let (results, queue, roots) = (results.clone(), &queue, &roots);
-            scope.spawn(move || {
-                while let Some(Numbered { number, source, value: task }) = next(queue) {
-                    let checked = photo::check_row(&task, &roots[source], settings);
-                    if results.send(Numbered { number, source, value: (task, checked) }).is_err() {
-                        break;
-                    }
-                }
-            });
+    let read = work_in_order(threads, |send| read_rows(sources, send), check_row, &mut |(source, task, checked)| {
+        totals.parsed += u64::from(matches!(task, Task::Item(..)));
+        totals.add(&checked);
+        if let Task::Item(_, Some(_)) = task {
+            *totals.warnings.entry(SIMILAR_ID.to_owned()).or_default() += 1;
         }
-        drop(results);
-        let mut out_of_order = BTreeMap::new();
-        let mut next_number = 0;
-        'rows: for row in checked_rows {
-            out_of_order.insert(row.number, row);
-            while let Some(Numbered { source, value: (task, checked), .. }) = out_of_order.remove(&next_number) {
-                next_number += 1;
-                totals.parsed += u64::from(matches!(task, Task::Item(..)));
-                totals.add(&checked);
-                if let Task::Item(_, Some(_)) = task {
-                    *totals.warnings.entry(SIMILAR_ID.to_owned()).or_default() += 1;
-                }
-                if on_row(&findings(task, checked, &names[source]), &totals).is_break() {
-                    // The checking threads end with the channel; the reader must not block on a full queue.
-                    is_stopped.store(true, Relaxed);
-                    break 'rows;
-                }
-            }
-        }
-        while is_stopped.load(Relaxed) && next(&queue).is_some() {}
-        totals.skipped = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok(totals)
-    })
+        on_row(&findings(task, checked, &names[source]), &totals)
+    });
+    totals.skipped = read.transpose()?.unwrap_or_default();
+    Ok(totals)
 }
 
-fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
-}
-
-/// Sends the rows in order and marks duplicate ids. Returns the number of skipped files.
-fn read_rows(
-    sources: Vec<(Source, PathBuf)>,
-    mut send: impl FnMut(Numbered<Task>) -> bool,
-) -> Result<u64, SourceError> {
+/// Sends the rows in order, with the number of their source, and marks duplicate ids. Returns the number of skipped files.
+fn read_rows(sources: Vec<(Source, PathBuf)>, send: &mut dyn FnMut((usize, Task)) -> bool) -> Result<u64, SourceError> {
     let mut duplicates = Duplicates::default();
-    let (mut number, mut skipped) = (0, 0);
+    let mut skipped = 0;
     for (at, (mut source, _)) in sources.into_iter().enumerate() {
         for row in &mut source {
-            let value = match row? {
+            let task = match row? {
                 Ok(item) => match duplicates.compare(&item) {
                     IdMatch::New => Task::Item(item, None),
                     IdMatch::Similar(first) => Task::Item(item, Some(first)),
@@ -237,10 +194,9 @@ fn read_rows(
                 },
                 Err(error) => Task::Invalid(error),
             };
-            if !send(Numbered { number, source: at, value }) {
+            if !send((at, task)) {
                 return Ok(skipped);
             }
-            number += 1;
         }
         skipped += source.skipped().unwrap_or_default();
     }

@@ -6,11 +6,10 @@ use crate::picture::{Fit, Landscape};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Photos")]
 pub struct PhotoArgs {
-    /// auto: send compliant photos unchanged and convert others; never: send unchanged or reject; always: re-encode
-    /// every photo
+    /// When to re-encode photos
     #[arg(long, env = "FACE_ENROLL_FIT", default_value = "auto", value_name = "auto|never|always")]
     pub fit: Fit,
-    /// Photos that are not taller than wide: reject, crop to 3:4, or pad to 3:4 with white
+    /// What to do with photos that are not taller than wide
     #[arg(long, env = "FACE_ENROLL_LANDSCAPE", default_value = "reject", value_name = "reject|crop|pad")]
     pub landscape: Landscape,
     /// Reject photos that are far too dark, bright or blurred

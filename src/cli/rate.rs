@@ -15,7 +15,7 @@ pub struct RateArgs {
     /// The tenant's AddFaceRecord quota, in calls per second; never exceeded
     #[arg(long, env = "FACE_ENROLL_QPS", default_value = "50", value_name = "N")]
     pub qps: Qps,
-    /// dedicated: this run may use the whole quota; shared: back off quickly for other traffic
+    /// Whether other traffic uses the quota too
     #[arg(long, env = "FACE_ENROLL_QUOTA", default_value = "dedicated", value_name = "dedicated|shared")]
     pub quota: QuotaUse,
     /// Queries per second, for items in doubt
@@ -27,15 +27,13 @@ pub struct RateArgs {
     /// Attempts per item before it is failed; throttled attempts do not count
     #[arg(long, env = "FACE_ENROLL_RETRIES", default_value = "8", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub retries: u32,
-    /// When a request may have been executed: reconcile asks the service and resends only what is absent; retry
-    /// resends; hold leaves it in doubt
+    /// What to do when a request may have been executed
     #[arg(long, env = "FACE_ENROLL_IN_DOUBT", default_value = "reconcile", value_name = "reconcile|retry|hold")]
     pub in_doubt: InDoubtPolicy,
     /// Ask the service before each first send, and adopt records that exist
     #[arg(long, env = "FACE_ENROLL_PRECHECK", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub precheck: bool,
-    /// When the photo of an enrolled id has changed: keep only counts it; replace enrols the new photo, then deletes
-    /// the old record
+    /// What to do when the photo of an enrolled id has changed
     #[arg(long, env = "FACE_ENROLL_ON_CHANGE", default_value = "keep", value_name = "keep|replace")]
     pub on_change: OnChange,
     /// Wait D before asking about a request in doubt; two such answers confirm absence [default: 30s; 1s with

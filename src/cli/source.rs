@@ -20,7 +20,8 @@ pub struct SourceArgs {
     pub group: Option<FaceGroupCode>,
     /// Base directory of photo paths [default: the manifest's directory]
     ///
-    /// Relative paths start here. Photos outside it are rejected, unless --allow-outside-root is given.
+    /// Relative paths start here. Photos outside it are rejected, unless --allow-outside-root is given. A directory of
+    /// photos outside it is its own root.
     #[arg(long, env = "FACE_ENROLL_ROOT", value_name = "DIR")]
     pub root: Option<PathBuf>,
     /// Column that holds a field, such as path=photo (repeatable)
@@ -51,8 +52,8 @@ pub struct SourceArgs {
     /// In directories, skip files and folders that match GLOB (repeatable)
     #[arg(long, env = "FACE_ENROLL_EXCLUDE", value_name = "GLOB")]
     pub exclude: Vec<Pattern>,
-    /// Id of rows without one: the photo's name, its parent folder's name, or its path [default: name, if the
-    /// manifest has only a photo column]
+    /// Part of the photo's path that is the id of a row without one [default: name, if the manifest has only a photo
+    /// column]
     #[arg(long, env = "FACE_ENROLL_ID_FROM", value_name = "name|parent|path")]
     pub id_from: Option<IdFrom>,
 }

@@ -85,7 +85,7 @@ impl Plan<'_> {
         let mut report = self.open_report(output.as_mut());
         let bar = self.bar(is_quiet);
         let mut failed = None;
-        let totals = check_sources(sources, &settings, &mut |findings, so_far| {
+        let totals = check_sources(sources, settings, &mut |findings, so_far| {
             for finding in findings {
                 if let Err(error) = report.write(finding) {
                     failed = Some(error);

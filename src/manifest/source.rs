@@ -59,7 +59,9 @@ pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
     let absolute = absolute(path)?;
     let is_directory = absolute.is_dir();
     let folder = if is_directory { absolute.as_path() } else { absolute.parent().unwrap_or(&absolute) };
-    let root = root_given.unwrap_or_else(|| folder.to_owned());
+    // A directory names its own photos: without relative paths to resolve, `--root` can only widen it.
+    let given = root_given.filter(|root| !is_directory || folder.starts_with(root));
+    let root = given.unwrap_or_else(|| folder.to_owned());
     let at = SourcePath { path: &absolute, root: &root };
     let (rows, kind) = if is_directory {
         let skipped = Arc::default();
@@ -153,5 +155,26 @@ impl Iterator for Source {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.rows.next()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_outside_the_given_root_is_its_own_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for folder in ["archive/photos", "elsewhere"] {
+            std::fs::create_dir_all(path(folder)).unwrap();
+        }
+        let root = |given: Option<&str>| {
+            let settings = Settings { root: given.map(path), ..Settings::default() };
+            open(&path("archive/photos"), &settings).unwrap().root().to_owned()
+        };
+        assert_eq!(root(None), path("archive/photos"));
+        assert_eq!(root(Some("archive")), path("archive"));
+        assert_eq!(root(Some("elsewhere")), path("archive/photos"));
     }
 }

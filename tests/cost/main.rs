@@ -4,6 +4,7 @@
 
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+mod decoding;
 mod slow_store;
 #[path = "../it/support.rs"]
 #[allow(dead_code)]
@@ -35,17 +36,20 @@ use tokio::{
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
+/// Held by each test, because the allocator counts for the whole process.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 const PHOTOS: usize = 640;
 const PHOTO_BYTES: usize = 80_000;
 /// Measured: 80. The margin tolerates a few more allocations in one place, but not a clone of every header.
 const MAX_ALLOCATIONS_PER_PHOTO: usize = 100;
-/// Measured: 1.5 times the photo size: the photo, a share of the pooled body buffers, and small things. A copy of the photo
-/// or of the body exceeds the limit.
-const MAX_PHOTO_SIZES_ALLOCATED: f64 = 2.0;
+/// Measured: 3.1 times the photo size: the photo, its body (at least 160 KiB), and small things. A copy of the photo or of
+/// the body exceeds the limit.
+const MAX_PHOTO_SIZES_ALLOCATED: f64 = 3.6;
 /// Sync time of the simulated disk; a group commit takes all changes that queue up meanwhile.
 const SYNC_TIME: Duration = Duration::from_millis(5);
-/// Limit relative to one commit per intent and per outcome.
-const MAX_COMMIT_SHARE: f64 = 0.1;
+/// Limit relative to one commit per intent and per outcome. An idle machine needs 0.05; a busy one queues fewer changes.
+const MAX_COMMIT_SHARE: f64 = 0.25;
 
 /// A service that enrols everyone immediately.
 struct AlwaysEnrolled;
@@ -94,6 +98,7 @@ fn engine(checkpoint: Checkpoint<SlowStore>) -> Engine<AlwaysEnrolled, SlowStore
 
 #[tokio::test]
 async fn photo_costs_few_allocations_and_no_copy() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let archive = Archive::of(PHOTOS, PHOTO_BYTES);
     let store = SqliteStore::open(&archive.checkpoint(), "cost").unwrap();
     let mut store = SlowStore { store, sync: SYNC_TIME, commits: Arc::default() };

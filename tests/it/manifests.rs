@@ -29,7 +29,7 @@ fn findings(ended: &Ended) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn what_programs_write_is_read_or_refused_with_what_to_do() {
+fn odd_manifests_are_read_or_refused_with_advice() {
     let photo = "--column=path=Foto";
     let chinese: &[&str] = &["--column=path=照片", "--column=merchant_user_id=工号", "--encoding=gbk"];
     let none: &[(u64, &str)] = &[];
@@ -91,7 +91,7 @@ fn manifest_that_is_refused_as_a_whole_sends_nobody() {
 }
 
 #[test]
-fn ids_nobody_could_tell_apart_or_that_were_damaged_are_never_sent() {
+fn invisible_or_damaged_ids_are_never_sent() {
     let table = "path,merchant_user_id\na.jpg,\u{200B}E1\nb.jpg,E2\u{200E}\nc.jpg,\u{FEFF}E3\nd.jpg,E\u{AD}4\n\
                  e.jpg,6.22848E+17\nf.jpg,'0042\ng.jpg,\nh.jpg,می\u{200C}خواهم\n";
     let dir = folder("m.csv", table.as_bytes());

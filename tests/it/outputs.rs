@@ -61,7 +61,7 @@ fn contents(folder: &Path) -> Vec<(PathBuf, String)> {
 }
 
 #[test]
-fn output_that_is_an_input_is_refused_and_nothing_is_touched() {
+fn output_that_is_an_input_is_refused_untouched() {
     let (archive, service) = (Archive::of(3, 0), Service::new());
     service.run(&archive).end().is(0, &[("enrolled", 3)]);
     let (manifest, checkpoint) = (archive.manifest(), archive.checkpoint());
@@ -121,7 +121,7 @@ fn output_that_is_to_become_the_checkpoint_is_refused() {
 }
 
 #[test]
-fn outputs_are_not_each_other_and_no_source_is_a_checkpoint() {
+fn equal_outputs_or_source_as_checkpoint_are_refused() {
     let (archive, service) = (Archive::of(1, 0), Service::new());
     let file = archive.path().join("out.txt");
     let ended = service.run(&archive).arg("--metrics-file").arg(&file).arg("--log-file").arg(&file).end();
@@ -138,7 +138,7 @@ fn outputs_are_not_each_other_and_no_source_is_a_checkpoint() {
 }
 
 #[test]
-fn export_that_was_run_may_be_exported_again_but_no_other_manifest() {
+fn only_an_export_that_was_run_may_be_overwritten() {
     let (archive, service) = (Archive::of(2, 0), Service::new());
     service.run(&archive).end().is(0, &[("enrolled", 2)]);
     for format in ["csv", "jsonl"] {
@@ -191,7 +191,7 @@ fn pipe_and_device_stay_what_they_are() {
 }
 
 #[test]
-fn kept_file_that_is_a_link_or_a_pipe_is_refused_untouched() {
+fn kept_file_that_is_link_or_pipe_is_refused() {
     for suffix in ["", ".lock", "-wal", "-shm"] {
         for is_link in [true, false] {
             let (archive, service) = (Archive::of(2, 0), Service::new());

@@ -1,7 +1,7 @@
 //! `status` from another terminal, and the page of `report`, also as a browser shows it.
 
 use std::{
-    io::Read,
+    io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -127,14 +127,16 @@ fn status_watch_follows_a_live_run_to_its_end() {
         assert!(shown.contains(words), "{words} in {shown}");
     }
     let mut watch = Enroll::new("status").arg(archive.manifest()).arg("--watch=200ms").spawn();
-    std::thread::sleep(Duration::from_secs(1));
+    let mut watching = BufReader::new(watch.stdout.take().unwrap());
+    let mut watched = String::new();
+    while !watched.contains("a run is in progress") {
+        assert_ne!(watching.read_line(&mut watched).unwrap(), 0, "{watched}");
+    }
     let process = rustix::process::Pid::from_raw(run.id() as i32).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
     assert_eq!(run.wait().unwrap().code(), Some(143));
-    let mut watched = String::new();
-    watch.stdout.take().unwrap().read_to_string(&mut watched).unwrap();
+    watching.read_to_string(&mut watched).unwrap();
     assert_eq!(watch.wait().unwrap().code(), Some(0));
-    assert!(watched.contains("a run is in progress"), "{watched}");
     assert!(watched.contains("no run in progress") && watched.contains("stopped by signal 15"), "{watched}");
     assert!(!watched.contains('\x1b'), "cursor codes where there is no terminal");
 }

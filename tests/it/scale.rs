@@ -54,7 +54,7 @@ fn hundred_thousand_rows_take_less_than_60_mib() {
 }
 
 #[test]
-fn first_row_of_an_id_keeps_it_in_whatever_order_ids_come() {
+fn first_row_of_an_id_keeps_it_in_any_order() {
     let archive = Archive::of(0, 0);
     fs::write(archive.path().join("photos/one.jpg"), photo("one", 0)).unwrap();
     let mut random = fastrand::Rng::with_seed(3);

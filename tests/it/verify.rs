@@ -114,7 +114,7 @@ fn verify_all_names_every_difference() {
 }
 
 #[test]
-fn comparison_counts_the_records_of_someone_who_has_more_than_a_page() {
+fn verify_counts_more_than_a_page_of_records() {
     let archive = Archive::of(3, 0);
     let service = Service::new();
     service.run(&archive).end().is(0, &[("enrolled", 3)]);
