@@ -19,7 +19,7 @@ mod sign;
 mod transport;
 mod upload;
 
-pub use body::Payload;
+pub use body::{FaceQualityCheck, FormFields, Payload};
 pub use classify::{Classification, classify};
 pub use client::Client;
 pub use credentials::{Credentials, CredentialsError, Origin};

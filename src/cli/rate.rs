@@ -4,6 +4,7 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::parse::duration;
 use crate::{
+    api::FaceQualityCheck,
     domain::OnChange,
     pace::{InDoubtPolicy, Qps, QuotaUse},
 };
@@ -43,3 +44,6 @@ pub struct RateArgs {
     #[arg(long, env = "FACE_ENROLL_SETTLE", value_name = "D", value_parser = duration)]
     pub settle: Option<Duration>,
 }
+    /// Send the API's reserved parameter FaceQualityCheck [default: not sent]
+    #[arg(long, env = "FACE_ENROLL_FACE_QUALITY_CHECK", value_name = "Y|N")]
+    pub face_quality_check: Option<FaceQualityCheck>,

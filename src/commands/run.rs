@@ -297,6 +297,7 @@ impl Run<'_> {
             photo: sources::rules(&self.args.photos, picture::QualityPolicy::Allow),
             precheck: if sending.precheck { Precheck::FirstSends } else { Precheck::Off },
             always_upload: self.args.photos.send == Send::Upload,
+            quality_check: sending.face_quality_check,
             allow_outside_root: self.args.read.allow_outside_root,
             window: limits.window,
         }

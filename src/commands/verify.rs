@@ -137,6 +137,7 @@ fn settings(args: &VerifyArgs) -> Settings {
         photo: Rules::default(),
         precheck: Precheck::Off,
         always_upload: false,
+        quality_check: None,
         allow_outside_root: false,
         window: None,
     }

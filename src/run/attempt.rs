@@ -90,7 +90,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                         None => return Ok(Next::Cancelled),
                     },
                 };
-                Payload::with_file(&task.claimed.group, &task.claimed.user, &address)
+                Payload::with_file(self.settings.form_fields(&task.claimed), &address)
             }
         };
         if let Some(deferred) = self.add_gate.deferred(Instant::now()) {

@@ -33,7 +33,7 @@ use super::{
     window::Window,
 };
 use crate::{
-    api::{Client, Transport},
+    api::{Client, FaceQualityCheck, FormFields, Transport},
     checkpoint::{Checkpoint, Claimed, Store, StoreError},
     domain::{Bottleneck, CallFailure, DrainReason, Event, FatalError, ItemId, RunTotals},
     pace::{Gate, InDoubtPolicy, Qps, RetryRules, RetryTokens},
@@ -99,6 +99,8 @@ pub struct Settings {
     pub precheck: Precheck,
     /// `--send upload`: also upload photos that could go inline.
     pub always_upload: bool,
+    /// `--face-quality-check`
+    pub quality_check: Option<FaceQualityCheck>,
     /// Whether a photo may lie outside its source's root.
     pub allow_outside_root: bool,
     /// `--window`: hours in which photos are sent.
@@ -107,6 +109,13 @@ pub struct Settings {
 
 /// Dependencies of a run.
 pub struct Deps<T, S> {
+impl Settings {
+    /// Parameters of the call that enrols this item.
+    pub(super) fn form_fields<'a>(&self, claimed: &'a Claimed) -> FormFields<'a> {
+        FormFields { group: &claimed.group, user: &claimed.user, quality_check: self.quality_check }
+    }
+}
+
     /// API client.
     pub client: Client<T>,
     /// Checkpoint of the run.

@@ -9,7 +9,7 @@ use super::{
     task::{Delivery, Next, PhotoFile, PrepareError, Prepared, Task},
 };
 use crate::{
-    api::{Payload, Transport},
+    api::{FormFields, Payload, Transport},
     checkpoint::Store,
     domain::{DrainReason, PhotoSource},
     picture::{self, Defect, LoadError},
@@ -20,7 +20,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
     pub(super) async fn prepare(&self, task: &Task) -> Result<Prepared, PrepareError> {
         let claimed = &task.claimed;
         if let Some(uploaded) = task.uploaded.as_ref().filter(|uploaded| uploaded.is_fresh(Instant::now())) {
-            let payload = Payload::with_file(&claimed.group, &claimed.user, &uploaded.address);
+            let payload = Payload::with_file(self.settings.form_fields(claimed), &uploaded.address);
             return Ok(Prepared {
                 load: Delivery::Inline(payload),
                 file: uploaded.file,
@@ -28,11 +28,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 _bytes: None,
             });
         }
-        let (group, user) = (claimed.group.clone(), claimed.user.clone());
         let path = match &claimed.picture {
             PhotoSource::Path(path) => path.clone(),
             PhotoSource::Url(url) => {
-                let payload = Payload::with_url(&group, &user, url);
+                let payload = Payload::with_url(self.settings.form_fields(claimed), url);
                 return Ok(Prepared {
                     load: Delivery::Inline(payload),
                     file: PhotoFile::default(),
@@ -45,6 +44,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
             (Arc::clone(&self.bytes), Arc::clone(&self.decode_limiter), self.settings.photo);
         let root = (!self.settings.allow_outside_root).then(|| claimed.root.clone());
         let always_upload = self.settings.always_upload;
+        let (group, user) = (claimed.group.clone(), claimed.user.clone());
+        let quality_check = self.settings.quality_check;
         let runtime = tokio::runtime::Handle::current();
         let prepare = move || {
             let stamp = picture::stamp(&path, root.as_deref()).ok();
@@ -68,7 +69,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let load = if always_upload || size > rules.limits.inline_bytes {
                 Delivery::Upload(picture.bytes)
             } else {
-                Delivery::Inline(Payload::with_picture(&group, &user, &picture.bytes))
+                let fields = FormFields { group: &group, user: &user, quality_check };
+                Delivery::Inline(Payload::with_picture(fields, &picture.bytes))
             };
             Ok(Prepared { load, file, warnings: picture.warnings, _bytes: Some(bytes) })
         };

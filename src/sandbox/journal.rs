@@ -33,6 +33,8 @@ pub struct CallRecord {
     pub group: Option<String>,
     /// `x-acs-signature-nonce` as sent.
     pub nonce: Option<String>,
+    /// `FaceQualityCheck` as sent.
+    pub quality_check: Option<String>,
     /// SHA-256 of the photo, if the call was admitted and carried a well-formed one.
     #[serde(serialize_with = "serde_text::digest::serialize")]
     pub picture: Option<Digest>,

@@ -138,6 +138,7 @@ impl Service {
             user: text("MerchantUserId"),
             group: text("FaceGroupCode"),
             nonce: call.header("x-acs-signature-nonce"),
+            quality_check: text("FaceQualityCheck"),
             ..self.new_call_record(at)
         };
         let user = record.user.clone();
@@ -179,6 +180,7 @@ impl Service {
             admitted: false,
             record: None,
             ending: CallEnd::Pending,
+            quality_check: None,
         }
     }
 

@@ -349,6 +349,7 @@ impl Archive {
                 photo: Rules::default(),
                 precheck: Precheck::Off,
                 always_upload: false,
+                quality_check: None,
                 allow_outside_root: false,
                 window: None,
             },
