@@ -69,7 +69,7 @@ pub(super) fn transport(
 }
 
 /// Contents of `--ca-file`.
-fn roots(args: &ServiceArgs) -> Result<Vec<u8>, CliError> {
+pub(super) fn roots(args: &ServiceArgs) -> Result<Vec<u8>, CliError> {
     let Some(file) = &args.ca_file else { return Ok(Vec::new()) };
     std::fs::read(file)
         .map_err(|error| CliError::new(Exit::Usage, format!("--ca-file {} can't be read: {error}", file.display())))
