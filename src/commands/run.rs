@@ -317,6 +317,7 @@ impl Run<'_> {
             always_upload: self.args.photos.send == Send::Upload,
             quality_check: sending.face_quality_check,
             allow_outside_root: self.args.read.allow_outside_root,
+            bandwidth: sending.bwlimit.clone(),
             window: limits.window,
         }
     }

@@ -139,6 +139,7 @@ fn settings(args: &VerifyArgs) -> Settings {
         always_upload: false,
         quality_check: None,
         allow_outside_root: false,
+        bandwidth: None,
         window: None,
     }
 }

@@ -36,7 +36,7 @@ use crate::{
     api::{Client, FaceQualityCheck, FormFields, Transport},
     checkpoint::{Checkpoint, Claimed, Store, StoreError},
     domain::{Bottleneck, CallFailure, DrainReason, Event, FatalError, ItemId, RunTotals},
-    pace::{Gate, InDoubtPolicy, Qps, RetryRules, RetryTokens},
+    pace::{Bandwidth, BandwidthLimit, Gate, InDoubtPolicy, Qps, RetryRules, RetryTokens},
     picture::Rules,
 };
 
@@ -103,12 +103,12 @@ pub struct Settings {
     pub quality_check: Option<FaceQualityCheck>,
     /// Whether a photo may lie outside its source's root.
     pub allow_outside_root: bool,
+    /// `--bwlimit`
+    pub bandwidth: Option<BandwidthLimit>,
     /// `--window`: hours in which photos are sent.
     pub window: Option<Window>,
 }
 
-/// Dependencies of a run.
-pub struct Deps<T, S> {
 impl Settings {
     /// Parameters of the call that enrols this item.
     pub(super) fn form_fields<'a>(&self, claimed: &'a Claimed) -> FormFields<'a> {
@@ -116,6 +116,8 @@ impl Settings {
     }
 }
 
+/// Dependencies of a run.
+pub struct Deps<T, S> {
     /// API client.
     pub client: Client<T>,
     /// Checkpoint of the run.
@@ -156,6 +158,7 @@ pub struct Engine<T, S> {
     pub(super) delete_gate: Gate,
     pub(super) authorize_gate: Gate,
     pub(super) upload_gate: Gate,
+    pub(super) bandwidth: Bandwidth,
     events: mpsc::Sender<Event>,
     pub(super) stop: Stop,
     pub(super) settings: Settings,
@@ -193,6 +196,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             delete_gate,
             authorize_gate,
             upload_gate,
+            bandwidth: Bandwidth::new(settings.bandwidth.clone()),
             events,
             stop,
             admission: Admission::new(settings.quota),

@@ -351,6 +351,7 @@ impl Archive {
                 always_upload: false,
                 quality_check: None,
                 allow_outside_root: false,
+                bandwidth: None,
                 window: None,
             },
         )
