@@ -394,6 +394,22 @@ impl SqliteStore {
             .query_row((item.user.as_str(), group), |row| ExistingItem::try_from(row))
             .optional()
     }
+    /// Counts the rejected items that this run's sources no longer name. Scans the items, but only if some have vanished.
+    pub(super) fn count_vanished_rejected(&self) -> Result<u64> {
+        let mut select = self.db.prepare(
+            "SELECT i.id FROM sources AS s JOIN items AS i ON i.source_id = s.id
+             WHERE s.id = ?1 AND s.vanished > 0 AND i.state = 4",
+        )?;
+        let mut vanished = 0;
+        for open in self.sources.iter().filter(|_| !self.is_ingesting) {
+            let rejected = select.query_map([open.id.0], |row| row.get(0).map(ItemId))?;
+            for item in rejected {
+                vanished += u64::from(!self.seen.contains(item?));
+            }
+        }
+        Ok(vanished)
+    }
+
 
     fn update_photo(&self, item: ItemId, path: ValueRef<'_>, url: Option<&str>) -> Result<()> {
         self.db

@@ -89,6 +89,8 @@ pub struct SqliteStore {
     is_ingesting: bool,
     /// Whether the last row named a known item.
     expects_known: bool,
+    /// Set by [`Store::end_run`].
+    vanished_rejected: u64,
 }
 
 impl SqliteStore {
@@ -132,6 +134,7 @@ impl SqliteStore {
             seen: ItemSet::default(),
             is_ingesting: true,
             expects_known: false,
+            vanished_rejected: 0,
         }
     }
 
@@ -246,6 +249,7 @@ impl Store for SqliteStore {
     fn end_run(&mut self, exit_code: u8, reason: &str) -> Result<u64, StoreError> {
         let mut end = || {
             self.mark_sending_as_in_doubt()?;
+            self.vanished_rejected = self.count_vanished_rejected()?;
             self.db.execute(
                 "UPDATE runs SET ended_at = ?2, exit_code = ?3, exit_reason = ?4 WHERE id = ?1",
                 (self.run, now_ms(), exit_code, reason),
@@ -366,7 +370,7 @@ impl Store for SqliteStore {
     fn counts(&mut self) -> Result<Counts, StoreError> {
         let counts = |store: &mut Self| {
             store.tally.flush(&store.db)?;
-            tally::counts(&store.db, true)
+            Ok(Counts { vanished_rejected: store.vanished_rejected, ..tally::counts(&store.db, true)? })
         };
         counts(self).map_err(StoreError::sqlite("counting"))
     }
