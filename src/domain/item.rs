@@ -30,7 +30,7 @@ pub const EXPORT_COLUMNS: [&str; 16] = [
 pub type Extra = Vec<(String, String)>;
 
 /// A photo by reference.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PhotoSource {
     /// A file on this machine. A relative path is already joined to the root.
     Path(PathBuf),
@@ -48,7 +48,7 @@ pub struct FileStamp {
 }
 
 /// A link to a photo. A signed link is a secret, so `Debug` and `Display` hide the query and the user part.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PhotoUrl(pub String);
 
 impl fmt::Display for PhotoUrl {

@@ -236,6 +236,10 @@ impl SqliteStore {
         ingested: &mut Ingested,
     ) -> Result<()> {
         if !self.seen.insert(known.item) {
+            if self.names_same_photo(item, known) {
+                ingested.repeated += 1;
+                return Ok(());
+            }
             return self.ingest_duplicate(source, item, known);
         }
         if known.source != source.0 && matches!(known.state, ItemState::Sending | ItemState::InDoubt) {
@@ -280,6 +284,12 @@ impl SqliteStore {
             ItemState::Failed => {}
         }
         Ok(())
+    }
+
+    /// Whether the row names the photo of an earlier row of this run, whose path is stored relative to its own source's root.
+    fn names_same_photo(&self, item: &Item, first: &ExistingItem) -> bool {
+        let source = self.sources.iter().find(|open| open.id.0 == first.source);
+        source.is_some_and(|source| !first.has_other_photo(&item.picture, &source.root))
     }
 
     /// Rejects a row with the id of an earlier one, which keeps it.
@@ -384,16 +394,6 @@ impl SqliteStore {
         Ok(())
     }
 
-    pub(super) fn find(&mut self, item: &Item) -> Result<Option<ExistingItem>> {
-        let group = self.group_id(&item.group)?;
-        self.db
-            .prepare_cached(
-                "SELECT id, state, code, source_id, row, path, url, extra, size, mtime_ns, sha256 FROM items
-                 WHERE user = ?1 AND group_id = ?2",
-            )?
-            .query_row((item.user.as_str(), group), |row| ExistingItem::try_from(row))
-            .optional()
-    }
     /// Counts the rejected items that this run's sources no longer name. Scans the items, but only if some have vanished.
     pub(super) fn count_vanished_rejected(&self) -> Result<u64> {
         let mut select = self.db.prepare(
@@ -410,6 +410,16 @@ impl SqliteStore {
         Ok(vanished)
     }
 
+    pub(super) fn find(&mut self, item: &Item) -> Result<Option<ExistingItem>> {
+        let group = self.group_id(&item.group)?;
+        self.db
+            .prepare_cached(
+                "SELECT id, state, code, source_id, row, path, url, extra, size, mtime_ns, sha256 FROM items
+                 WHERE user = ?1 AND group_id = ?2",
+            )?
+            .query_row((item.user.as_str(), group), |row| ExistingItem::try_from(row))
+            .optional()
+    }
 
     fn update_photo(&self, item: ItemId, path: ValueRef<'_>, url: Option<&str>) -> Result<()> {
         self.db
