@@ -36,7 +36,7 @@ struct Plan<'a> {
 }
 
 pub(super) fn check(args: &CheckArgs, is_quiet: bool) -> Result<Exit, CliError> {
-    let group = args.read.group.clone().or_else(|| FaceGroupCode::parse(NO_GROUP).ok());
+    let group = args.read.reading.group.clone().or_else(|| FaceGroupCode::parse(NO_GROUP).ok());
     let plan = Plan {
         read: &args.read,
         photos: &args.photos,
@@ -78,7 +78,7 @@ impl Plan<'_> {
         let settings = Settings {
             rules: sources::rules(self.photos, QualityPolicy::Warn),
             headers_only: self.headers_only,
-            allow_outside_root: self.read.allow_outside_root,
+            allow_outside_root: self.read.reading.allow_outside_root,
             processors,
         };
         let mut output = self.create_output()?;

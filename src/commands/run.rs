@@ -316,7 +316,7 @@ impl Run<'_> {
             precheck: if sending.precheck { Precheck::FirstSends } else { Precheck::Off },
             always_upload: self.args.photos.send == Send::Upload,
             quality_check: sending.face_quality_check,
-            allow_outside_root: self.args.read.allow_outside_root,
+            allow_outside_root: self.args.read.reading.allow_outside_root,
             bandwidth: sending.bwlimit.clone(),
             window: limits.window,
         }

@@ -82,7 +82,7 @@ pub(super) fn kind(args: &RunArgs) -> Kind {
 
 /// Group of the rows that do not name one.
 pub(super) fn group(args: &RunArgs) -> Option<FaceGroupCode> {
-    args.read.group.clone().or_else(|| FaceGroupCode::parse(SANDBOX_GROUP).ok().filter(|_| args.sandbox))
+    args.read.reading.group.clone().or_else(|| FaceGroupCode::parse(SANDBOX_GROUP).ok().filter(|_| args.sandbox))
 }
 
 /// The region as given, or from the variable that the official SDKs use.
