@@ -20,6 +20,9 @@ const BLOCKING_THREADS: usize = MAX_PREPARING + 4;
 /// Wait this long at exit for threads that hang on a dead disk.
 const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// Open files that a run needs: about 30 for itself, and some connections. The async runtime panics at a few.
+const MIN_OPEN_FILES: u64 = 64;
+
 /// Disables core dumps: memory holds keys and faces.
 fn disable_core_dumps() {
     use rustix::process::{Resource, Rlimit, setrlimit};
@@ -27,6 +30,18 @@ fn disable_core_dumps() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
+/// Raises the soft limit of open files if it is too low for a run. Returns the limit that then applies, if it still is.
+fn lacks_open_files() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let enough = |limit: Option<u64>| limit.is_none_or(|files| files >= MIN_OPEN_FILES);
+    if enough(limit.current) {
+        return None;
+    }
+    let raised = Rlimit { current: Some(MIN_OPEN_FILES), maximum: limit.maximum };
+    if enough(limit.maximum) && setrlimit(Resource::Nofile, raised).is_ok() { None } else { limit.current }
 }
 
 fn main() -> ExitCode {
@@ -38,6 +53,12 @@ fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     };
+    if let Some(files) = lacks_open_files() {
+        telemetry::eprint_plain(&format!(
+            "error: only {files} files may be open (ulimit -n), and a run needs {MIN_OPEN_FILES}\n"
+        ));
+        return Exit::Usage.into();
+    }
     if let Err(failure) = commands::check_outputs(&cli) {
         telemetry::error(&failure);
         return failure.exit().into();

@@ -101,7 +101,7 @@ fn endpoint(args: &ServiceArgs, region: Option<Region>) -> Result<Endpoint, CliE
         (None, None) => {
             Err(CliError::new(Exit::Usage, "no region given: data is separate per region, so there is no default")
                 .with_hint(
-                    "give --region ap-southeast-1 (or ap-southeast-5, cn-hongkong, ap-southeast-3), or try --sandbox",
+                    "give --region ap-southeast-1 (or ap-southeast-5, cn-hongkong, ap-southeast-3), or rehearse with run --sandbox",
                 ))
         }
     }

@@ -156,3 +156,49 @@ fn idle_metrics_connections_take_few_descriptors() {
     run.kill().unwrap();
     run.wait().unwrap();
 }
+
+#[test]
+fn too_few_open_files_is_a_usage_error_or_raised() {
+    let archive = Archive::of(2, 0);
+    let service = Service::new();
+    let run = |limit: &str| {
+        let mut run = service.run(&archive);
+        let command = run.command();
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &format!("{limit}; exec \"$@\""), "sh"]).arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+            shell.env(name, value);
+        }
+        Ended::from(shell.output().unwrap())
+    };
+    for files in [6, 7, 12, 63] {
+        let ended = run(&format!("ulimit -n {files}"));
+        assert_eq!(ended.code, Some(2), "{files}: {ended:#?}");
+        assert!(ended.stderr.contains(&format!("only {files} files may be open (ulimit -n)")), "{ended:#?}");
+    }
+    assert!(service.sandbox.journal().is_empty() && !archive.checkpoint().exists());
+    run("ulimit -S -n 7").is(0, &[("enrolled", 2)]);
+}
+
+#[test]
+fn copied_and_truncated_log_loses_no_later_line() {
+    let archive = Archive::of(60, 0);
+    let service = Service::new();
+    let log = archive.path().join("run.log");
+    let path = log.display().to_string();
+    let child = under_way(&archive, &service, &["-v", "--log-file", &path]);
+    let rotated = std::fs::read_to_string(&log).unwrap();
+    // As logrotate does with copytruncate.
+    std::fs::OpenOptions::new().write(true).truncate(true).open(&log).unwrap();
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    ended.is(0, &[("enrolled", 60)]);
+    let rest = std::fs::read_to_string(&log).unwrap();
+    assert!(rotated.contains("run started") && !rest.contains("run started"), "{rest}");
+    // Without a hole at the start.
+    assert!(rest.starts_with("20") && !rest.contains('\0'), "{rest:?}");
+    assert!(rest.contains("Every row is enrolled exit=0"), "{rest}");
+    // After a rename, the next run writes to a new file of the name.
+    std::fs::rename(&log, archive.path().join("run.log.1")).unwrap();
+    service.run(&archive).arg("--log-file").arg(&log).end().is(0, &[("calls", 0)]);
+    assert!(std::fs::read_to_string(&log).unwrap().contains("run resumed"));
+}
