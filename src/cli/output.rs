@@ -27,11 +27,11 @@ pub struct OutputArgs {
     /// Serve Prometheus metrics at ADDR:PORT; a port alone binds to loopback
     #[arg(long, env = "FACE_ENROLL_METRICS_ADDR", value_name = "[ADDR:]PORT", value_parser = metrics_address)]
     pub metrics_addr: Option<SocketAddr>,
-    /// Tell a monitor such as healthchecks.io how the run goes (https only)
+    /// Tell a monitor such as healthchecks.io when the run starts and how it ends
     ///
     /// GET URL/start at the start; at the end, POST the summary (JSON) to URL after exit 0, and to URL/fail after any
-    /// other. At most three tries in 10 s, which never change the exit code. Whoever knows the URL can ping: keep it in the
-    /// environment or the settings file.
+    /// other, also if rows are rejected. At most three tries in 10 s, which never change the exit code; none with --dry-run.
+    /// https only, except to loopback. Whoever knows the URL can ping: keep it in the environment or the settings file.
     #[arg(long, env = "FACE_ENROLL_PING_URL", value_name = "URL", hide_env_values = true)]
     pub ping_url: Option<SecretString>,
     /// Run COMMAND in a shell at the end, with the summary (JSON) on its stdin

@@ -22,9 +22,10 @@ pub struct RateArgs {
     /// Queries per second, for items in doubt
     #[arg(long, env = "FACE_ENROLL_QUERY_QPS", default_value = "10", value_name = "N")]
     pub query_qps: Qps,
-    /// Limit the bytes sent per second, such as 10M or a timetable in local time: "08:00,2M 19:00,off"
+    /// Limit the bytes sent per second, such as 10M, or by a timetable
     ///
-    /// For the bodies of requests and uploads; k, M and G are powers of 1024. A time may begin with a day: Sat-08:00,off.
+    /// For the bodies of requests and uploads; k, M and G are powers of 1024. "08:00,2M 19:00,off" is a timetable in local
+    /// time; a time may begin with a day, as in Sat-08:00,off.
     #[arg(long, env = "FACE_ENROLL_BWLIMIT", value_name = "RATE|TABLE")]
     pub bwlimit: Option<BandwidthLimit>,
     /// Maximum number of requests in flight
