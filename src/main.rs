@@ -20,8 +20,8 @@ const BLOCKING_THREADS: usize = MAX_PREPARING + 4;
 /// Wait this long at exit for threads that hang on a dead disk.
 const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// Open files that a run needs: about 30 for itself, and some connections. The async runtime panics at a few.
-const MIN_OPEN_FILES: u64 = 64;
+/// Files that the async runtime opens (epoll, its waker, a pair of sockets for signals), and some to spare.
+const RUNTIME_FILES: usize = 8;
 
 /// Disables core dumps: memory holds keys and faces.
 fn disable_core_dumps() {
@@ -32,16 +32,10 @@ fn disable_core_dumps() {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
-/// Raises the soft limit of open files if it is too low for a run. Returns the limit that then applies, if it still is.
-fn lacks_open_files() -> Option<u64> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let enough = |limit: Option<u64>| limit.is_none_or(|files| files >= MIN_OPEN_FILES);
-    if enough(limit.current) {
-        return None;
-    }
-    let raised = Rlimit { current: Some(MIN_OPEN_FILES), maximum: limit.maximum };
-    if enough(limit.maximum) && setrlimit(Resource::Nofile, raised).is_ok() { None } else { limit.current }
+/// Fails if too few files may be opened for the async runtime, which panics if it cannot open its own.
+fn probe_open_files() -> std::io::Result<()> {
+    let opened: Result<Vec<_>, _> = (0..RUNTIME_FILES).map(|_| std::fs::File::open("/dev/null")).collect();
+    opened.map(drop)
 }
 
 fn main() -> ExitCode {
@@ -53,12 +47,6 @@ fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     };
-    if let Some(files) = lacks_open_files() {
-        telemetry::eprint_plain(&format!(
-            "error: only {files} files may be open (ulimit -n), and a run needs {MIN_OPEN_FILES}\n"
-        ));
-        return Exit::Usage.into();
-    }
     if let Err(failure) = commands::check_outputs(&cli) {
         telemetry::error(&failure);
         return failure.exit().into();
@@ -69,12 +57,12 @@ fn main() -> ExitCode {
     }
     // One thread does all the waiting. Long work has its own threads, and waking another worker costs more than the little
     // there is to do.
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = probe_open_files().and_then(|()| builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build());
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            telemetry::eprint_plain(&format!("error: can't start the async runtime: {error}\n"));
+            telemetry::eprint_plain(&format!("error: can't start the async runtime: {error} (see ulimit -n)\n"));
             return Exit::Internal.into();
         }
     };
