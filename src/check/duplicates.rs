@@ -11,7 +11,7 @@ use std::{
 
 use unicode_normalization::UnicodeNormalization;
 
-use crate::domain::{Item, MerchantUserId};
+use crate::domain::{Item, MerchantUserId, PhotoSource};
 
 /// Bits of a value that hold the row number; the other 24 distinguish ids with the same folded form.
 const ROW_BITS: u32 = 40;
@@ -60,7 +60,11 @@ impl Duplicates {
     pub(super) fn compare(&mut self, item: &Item) -> IdMatch {
         let written = self.hasher.hash_one((&item.group, &item.user));
         let folded = self.hasher.hash_one((&item.group, fold(&item.user)));
-        let photo = self.hasher.hash_one(&item.picture) as u32;
+        let link = match &item.picture {
+            PhotoSource::Url(url) => Some(url.0.as_str()),
+            PhotoSource::Path(_) | PhotoSource::Member(_) => None,
+        };
+        let photo = self.hasher.hash_one((item.picture.path(), link)) as u32;
         let row = FirstRow { row_and_id: (written & !ROW_MASK) | (item.row & ROW_MASK), photo };
         match self.first.entry(folded) {
             Entry::Vacant(free) => {
@@ -99,7 +103,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{Extra, FaceGroupCode, PhotoSource};
+    use crate::domain::{Extra, FaceGroupCode};
 
     fn item(row: u64, group: &str, user: &str) -> Item {
         Item {

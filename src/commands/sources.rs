@@ -6,6 +6,7 @@ use crate::{
     domain::FaceGroupCode,
     manifest::{self, FileFilter, Source},
     picture::{QualityPolicy, Rules},
+    storage::{self, Storage},
 };
 
 /// Opens every source. `group` is for rows that do not name one.
@@ -28,6 +29,11 @@ pub(super) fn settings(args: &ReadingArgs, group: Option<FaceGroupCode>) -> mani
         id_from: args.id_from,
         files: FileFilter { include: args.include.clone(), exclude: args.exclude.clone() },
     }
+}
+
+/// Reader of the sources' photos.
+pub(super) fn storage(args: &SourceArgs) -> Storage {
+    Storage::new(storage::Settings { allow_outside_root: args.reading.allow_outside_root })
 }
 
 /// Rules for photos. `default_policy` applies to poor photos without `--reject-poor`.

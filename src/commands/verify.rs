@@ -138,8 +138,8 @@ fn settings(args: &VerifyArgs) -> Settings {
         precheck: Precheck::Off,
         always_upload: false,
         quality_check: None,
-        allow_outside_root: false,
         bandwidth: None,
+        storage: Arc::default(),
         window: None,
     }
 }

@@ -38,6 +38,7 @@ use crate::{
     domain::{Bottleneck, CallFailure, DrainReason, Event, FatalError, ItemId, RunTotals},
     pace::{Bandwidth, BandwidthLimit, Gate, InDoubtPolicy, Qps, RetryRules, RetryTokens},
     picture::Rules,
+    storage::Storage,
 };
 
 /// A draining run waits this long for calls in flight; Kubernetes and systemd kill after 30 s.
@@ -101,10 +102,10 @@ pub struct Settings {
     pub always_upload: bool,
     /// `--face-quality-check`
     pub quality_check: Option<FaceQualityCheck>,
-    /// Whether a photo may lie outside its source's root.
-    pub allow_outside_root: bool,
     /// `--bwlimit`
     pub bandwidth: Option<BandwidthLimit>,
+    /// Reader of photos.
+    pub storage: Arc<Storage>,
     /// `--window`: hours in which photos are sent.
     pub window: Option<Window>,
 }

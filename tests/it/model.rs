@@ -350,8 +350,8 @@ impl Archive {
                 precheck: Precheck::Off,
                 always_upload: false,
                 quality_check: None,
-                allow_outside_root: false,
                 bandwidth: None,
+                storage: Arc::default(),
                 window: None,
             },
         )
