@@ -20,8 +20,8 @@ const BLOCKING_THREADS: usize = MAX_PREPARING + 4;
 /// Wait this long at exit for threads that hang on a dead disk.
 const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// Files that the async runtime opens (epoll, its waker, a pair of sockets for signals), and some to spare.
-const RUNTIME_FILES: usize = 8;
+/// Files that the async runtime opens: epoll with its copies and waker, and a pair of sockets for signals.
+const RUNTIME_FILES: usize = 6;
 
 /// Disables core dumps: memory holds keys and faces.
 fn disable_core_dumps() {

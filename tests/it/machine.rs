@@ -160,7 +160,7 @@ fn idle_metrics_connections_take_few_descriptors() {
 #[test]
 fn too_few_open_files_is_an_error_in_words() {
     let archive = Archive::of(1, 0);
-    for files in 4..11 {
+    for files in 4..9 {
         let script = format!("ulimit -n {files}; exec \"$0\" check \"$1\" --group g");
         let mut check = std::process::Command::new("sh");
         check.args(["-c", &script, env!("CARGO_BIN_EXE_face-enroll")]).arg(archive.manifest());
