@@ -11,7 +11,7 @@ use std::{fs, hint::black_box, path::Path, time::Duration};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use face_enroll::{
-    api::{CanonicalRequest, Payload, RawResponse, authorization, classify},
+    api::{CanonicalRequest, FormFields, Payload, RawResponse, authorization, classify},
     checkpoint::{Batch, Change, Claimed, NewIntent, OutcomeRecord, RunStart, SqliteStore, Store},
     domain::{FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PhotoSource, RunId},
     picture::{self, Original, Rules},
@@ -36,9 +36,10 @@ fn photo() -> Vec<u8> {
 
 fn wire(bench: &mut Criterion) {
     let (photo, group, user) = (photo(), group(), user(1));
+    let fields = FormFields { group: &group, user: &user, quality_check: None };
     let mut stage = bench.benchmark_group("80 KB");
     stage.throughput(Throughput::Bytes(PHOTO_BYTES as u64));
-    stage.bench_function("body, hashed", |b| b.iter(|| Payload::with_picture(&group, &user, black_box(&photo))));
+    stage.bench_function("body, hashed", |b| b.iter(|| Payload::with_picture(fields, black_box(&photo))));
     stage.bench_function("header", |b| b.iter(|| picture::probe(black_box(&photo))));
     let rules = Rules::default();
     let prepare = |bytes| {
@@ -49,7 +50,7 @@ fn wire(bench: &mut Criterion) {
     stage.bench_function("header, plan, digest", |b| b.iter_batched(|| photo.clone(), prepare, BatchSize::SmallInput));
     stage.finish();
 
-    let payload = Payload::with_picture(&group, &user, &photo);
+    let payload = Payload::with_picture(fields, &photo);
     let headers = [
         ("host", "cloudauth-intl.ap-southeast-1.aliyuncs.com"),
         ("x-acs-action", "AddFaceRecord"),

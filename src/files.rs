@@ -182,7 +182,10 @@ pub fn open_private(path: &Path, options: &OpenOptions) -> Result<File, FileErro
     let file = match file {
         Ok(file) => file,
         // A link or a socket can't be opened, so check the path instead.
-        Err(source) => return Err(check_private(path).err().unwrap_or_else(|| FileError::io(path)(source))),
+        Err(source) => {
+            let unfit = check_private(path).err().filter(|error| !matches!(error, FileError::Io { .. }));
+            return Err(unfit.unwrap_or_else(|| FileError::io(path)(source)));
+        }
     };
     let found = file.metadata().map_err(FileError::io(path))?;
     check_regular(path, &found)?;

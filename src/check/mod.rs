@@ -117,11 +117,17 @@ impl CheckTotals {
     }
 
     fn add(&mut self, checked: &CheckedRow) {
+        if let RowResult::Repeated { .. } = checked.result {
+            // It is no row of its own, as in a run.
+            *self.warnings.entry(REPEATED_ROW.to_owned()).or_default() += 1;
+            return;
+        }
         self.rows += 1;
         self.read_bytes += checked.read_bytes;
         match &checked.result {
             RowResult::Rejected { code, .. } => *self.faults.entry(code.0.clone()).or_default() += 1,
             RowResult::Unread { .. } => self.unread += 1,
+            RowResult::Repeated { .. } => {}
             RowResult::Link => {
                 self.good += 1;
                 self.links += 1;
@@ -144,12 +150,17 @@ impl CheckTotals {
 /// Code of the warning for ids that people would confuse.
 const SIMILAR_ID: &str = "SimilarUserId";
 
+/// Code of the warning for a row with the id, group and photo of an earlier one.
+const REPEATED_ROW: &str = "RepeatedRow";
+
 /// A row to check.
 enum Task {
     /// An item, and the earlier row with a similar id.
     Item(Item, Option<u64>),
     /// A row that could not be parsed, or a duplicate.
     Invalid(RowError),
+    /// A row that repeats an earlier one, which is not checked again.
+    Repeated(Item, u64),
 }
 
 /// Checks every row. `on_row` gets the findings of each row in row order and the totals so far; it may stop the check.
@@ -191,6 +202,7 @@ fn read_rows(sources: Vec<(Source, PathBuf)>, send: &mut dyn FnMut((usize, Task)
                     IdMatch::New => Task::Item(item, None),
                     IdMatch::Similar(first) => Task::Item(item, Some(first)),
                     IdMatch::Duplicate(first) => Task::Invalid(duplicate(item, first)),
+                    IdMatch::Repeated(first) => Task::Repeated(item, first),
                 },
                 Err(error) => Task::Invalid(error),
             };
@@ -231,6 +243,7 @@ fn fields(item: Item) -> Box<RawFields> {
 fn findings(task: Task, checked: CheckedRow, source: &SourceName) -> Vec<Finding> {
     let (row, fields, similar) = match task {
         Task::Item(item, similar) => (item.row, fields(item), similar),
+        Task::Repeated(item, _) => (item.row, fields(item), None),
         Task::Invalid(mut error) => {
             error.fields.group.take_if(|group| group == NO_GROUP);
             (error.row, error.fields, None)
@@ -257,6 +270,10 @@ fn findings(task: Task, checked: CheckedRow, source: &SourceName) -> Vec<Finding
     let mut findings = match checked.result {
         RowResult::Rejected { code, message } => vec![finding(Severity::Error, code, message)],
         RowResult::Unread { message } => vec![finding(Severity::Unread, ErrorCode::from("Unreadable"), message)],
+        RowResult::Repeated { first } => {
+            let message = format!("row {first} has the same id, group and photo: this row is skipped");
+            vec![finding(Severity::Warning, ErrorCode::from(REPEATED_ROW), message)]
+        }
         RowResult::Link => Vec::new(),
         RowResult::Photo { warnings, .. } => {
             let warning = |warning: &Warning| {

@@ -31,6 +31,8 @@ pub struct Ingested {
     pub rejected_items: Vec<RejectedItem>,
     /// Enrolled items whose photo may have changed since.
     pub enrolled_items: Vec<EnrolledItem>,
+    /// Rows skipped because they repeat an earlier row of this run: same id, group and photo.
+    pub repeated: u64,
 }
 
 /// An enrolled item whose photo must be checked.

@@ -4,8 +4,9 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::parse::duration;
 use crate::{
+    api::FaceQualityCheck,
     domain::OnChange,
-    pace::{InDoubtPolicy, Qps, QuotaUse},
+    pace::{BandwidthLimit, InDoubtPolicy, Qps, QuotaUse},
 };
 
 /// Sending flags: rate, retries, and what to do in doubt.
@@ -21,6 +22,12 @@ pub struct RateArgs {
     /// Queries per second, for items in doubt
     #[arg(long, env = "FACE_ENROLL_QUERY_QPS", default_value = "10", value_name = "N")]
     pub query_qps: Qps,
+    /// Limit the bytes sent per second, such as 10M, or by a timetable
+    ///
+    /// For the bodies of requests and uploads; k, M and G are powers of 1024. "08:00,2M 19:00,off" is a timetable in local
+    /// time; a time may begin with a day, as in Sat-08:00,off.
+    #[arg(long, env = "FACE_ENROLL_BWLIMIT", value_name = "RATE|TABLE")]
+    pub bwlimit: Option<BandwidthLimit>,
     /// Maximum number of requests in flight
     #[arg(long, env = "FACE_ENROLL_CONCURRENCY", default_value = "64", value_name = "N")]
     pub concurrency: NonZeroUsize,
@@ -36,6 +43,9 @@ pub struct RateArgs {
     /// What to do when the photo of an enrolled id has changed
     #[arg(long, env = "FACE_ENROLL_ON_CHANGE", default_value = "keep", value_name = "keep|replace")]
     pub on_change: OnChange,
+    /// Send the API's reserved parameter FaceQualityCheck [default: not sent]
+    #[arg(long, env = "FACE_ENROLL_FACE_QUALITY_CHECK", value_name = "Y|N")]
+    pub face_quality_check: Option<FaceQualityCheck>,
     /// Wait D before asking about a request in doubt; two such answers confirm absence [default: 30s; 1s with
     /// --sandbox]
     #[arg(long, env = "FACE_ENROLL_SETTLE", value_name = "D", value_parser = duration)]

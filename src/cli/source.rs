@@ -15,6 +15,15 @@ pub struct SourceArgs {
     /// Manifest (.csv, .tsv, .json, .jsonl, .ndjson; also .gz, .zst), directory of photos, or - for stdin
     #[arg(required = true, value_name = "SOURCE", help_heading = NO_HEADING)]
     pub sources: Vec<PathBuf>,
+    /// How to read them.
+    #[command(flatten)]
+    pub reading: ReadingArgs,
+}
+
+/// How to read a source.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Reading")]
+pub struct ReadingArgs {
     /// Face group of rows that name none
     #[arg(long, env = "FACE_ENROLL_GROUP", value_name = "CODE")]
     pub group: Option<FaceGroupCode>,

@@ -36,7 +36,7 @@ struct Plan<'a> {
 }
 
 pub(super) fn check(args: &CheckArgs, is_quiet: bool) -> Result<Exit, CliError> {
-    let group = args.read.group.clone().or_else(|| FaceGroupCode::parse(NO_GROUP).ok());
+    let group = args.read.reading.group.clone().or_else(|| FaceGroupCode::parse(NO_GROUP).ok());
     let plan = Plan {
         read: &args.read,
         photos: &args.photos,

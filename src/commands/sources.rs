@@ -2,7 +2,7 @@
 
 use super::CliError;
 use crate::{
-    cli::{PhotoArgs, Send, SourceArgs},
+    cli::{PhotoArgs, ReadingArgs, Send, SourceArgs},
     domain::FaceGroupCode,
     manifest::{self, FileFilter, Source},
     picture::{QualityPolicy, Rules},
@@ -11,7 +11,13 @@ use crate::{
 
 /// Opens every source. `group` is for rows that do not name one.
 pub(super) fn open(args: &SourceArgs, group: Option<FaceGroupCode>) -> Result<Vec<Source>, CliError> {
-    let settings = manifest::Settings {
+    let settings = settings(&args.reading, group);
+    args.sources.iter().map(|source| Ok(manifest::open(source, &settings)?)).collect()
+}
+
+/// How to read a source. `group` is for rows that do not name one.
+pub(super) fn settings(args: &ReadingArgs, group: Option<FaceGroupCode>) -> manifest::Settings {
+    manifest::Settings {
         group,
         root: args.root.clone(),
         allow_outside_root: args.allow_outside_root,
@@ -22,13 +28,12 @@ pub(super) fn open(args: &SourceArgs, group: Option<FaceGroupCode>) -> Result<Ve
         columns: args.column.clone(),
         id_from: args.id_from,
         files: FileFilter { include: args.include.clone(), exclude: args.exclude.clone() },
-    };
-    args.sources.iter().map(|source| Ok(manifest::open(source, &settings)?)).collect()
+    }
 }
 
 /// Reader of the sources' photos.
 pub(super) fn storage(args: &SourceArgs) -> Storage {
-    Storage::new(storage::Settings { allow_outside_root: args.allow_outside_root })
+    Storage::new(storage::Settings { allow_outside_root: args.reading.allow_outside_root })
 }
 
 /// Rules for photos. `default_policy` applies to poor photos without `--reject-poor`.

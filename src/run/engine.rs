@@ -33,10 +33,10 @@ use super::{
     window::Window,
 };
 use crate::{
-    api::{Client, Transport},
+    api::{Client, FaceQualityCheck, FormFields, Transport},
     checkpoint::{Checkpoint, Claimed, Store, StoreError},
     domain::{Bottleneck, CallFailure, DrainReason, Event, FatalError, ItemId, RunTotals},
-    pace::{Gate, InDoubtPolicy, Qps, RetryRules, RetryTokens},
+    pace::{Bandwidth, BandwidthLimit, Gate, InDoubtPolicy, Qps, RetryRules, RetryTokens},
     picture::Rules,
     storage::Storage,
 };
@@ -100,10 +100,21 @@ pub struct Settings {
     pub precheck: Precheck,
     /// `--send upload`: also upload photos that could go inline.
     pub always_upload: bool,
+    /// `--face-quality-check`
+    pub quality_check: Option<FaceQualityCheck>,
+    /// `--bwlimit`
+    pub bandwidth: Option<BandwidthLimit>,
     /// Reader of photos.
     pub storage: Arc<Storage>,
     /// `--window`: hours in which photos are sent.
     pub window: Option<Window>,
+}
+
+impl Settings {
+    /// Parameters of the call that enrols this item.
+    pub(super) fn form_fields<'a>(&self, claimed: &'a Claimed) -> FormFields<'a> {
+        FormFields { group: &claimed.group, user: &claimed.user, quality_check: self.quality_check }
+    }
 }
 
 /// Dependencies of a run.
@@ -148,6 +159,7 @@ pub struct Engine<T, S> {
     pub(super) delete_gate: Gate,
     pub(super) authorize_gate: Gate,
     pub(super) upload_gate: Gate,
+    pub(super) bandwidth: Bandwidth,
     events: mpsc::Sender<Event>,
     pub(super) stop: Stop,
     pub(super) settings: Settings,
@@ -185,6 +197,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             delete_gate,
             authorize_gate,
             upload_gate,
+            bandwidth: Bandwidth::new(settings.bandwidth.clone()),
             events,
             stop,
             admission: Admission::new(settings.quota),

@@ -203,7 +203,7 @@ impl<S: Store> Ingest<S> {
         let clock = StopClock { stop: self.stop.clone(), ends_at: OnceLock::new() };
         let progress = IngestProgress::default();
         let checker = PhotoChecker::new(self.rules, self.on_change, Arc::clone(&self.storage));
-        let mut reading = Reading { ingest: self, progress, batch_rows: MIN_BATCH_ROWS, clock, checker };
+        let mut reading = Reading { ingest: self, progress, batch_rows: MIN_BATCH_ROWS, clock, checker, repeated: 0 };
         reading.ingest.progress.send_replace(IngestProgress::default());
         for (source, id) in sources.into_iter().zip(ids) {
             if !reading.read_source(source, id)? {
@@ -212,6 +212,13 @@ impl<S: Store> Ingest<S> {
             }
         }
         reading.ingest.checkpoint.finish_ingest()?;
+        if reading.repeated > 0 {
+            let rows = reading.repeated;
+            tracing::warn!(
+                rows,
+                "skipped rows that repeat an earlier one (same id, group and photo); check names them"
+            );
+        }
         reading.progress.is_done = true;
         reading.progress.has_found_photos = reading.checker.has_found();
         reading.ingest.emit(&reading.progress);
@@ -244,6 +251,8 @@ struct Reading<S> {
     batch_rows: usize,
     clock: StopClock,
     checker: PhotoChecker,
+    /// Rows skipped as repetitions.
+    repeated: u64,
 }
 
 impl<S: Store> Reading<S> {
@@ -315,6 +324,7 @@ impl<S: Store> Reading<S> {
     fn finish_batch(&mut self, PendingBatch { commit, mut progress }: PendingBatch) -> Result<(), StoreError> {
         let (ingested, took) = commit.wait_timed()?;
         self.check_photos(&ingested)?;
+        self.repeated += ingested.repeated;
         progress.has_found_photos = self.checker.has_found();
         self.ingest.emit(&progress);
         self.batch_rows = next_batch_rows(self.batch_rows, took);

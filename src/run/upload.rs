@@ -22,6 +22,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
         photo: &[u8],
         file: PhotoFile,
     ) -> Result<UploadOutcome, StoreError> {
+        if !self.wait_for_bandwidth(photo.len()).await {
+            return Ok(UploadOutcome::NotUploaded(Next::Cancelled));
+        }
         match self.try_upload(photo).await {
             Some(Ok(address)) => {
                 task.uploaded = Some(UploadedPhoto { address: address.clone(), file, at: Instant::now() });

@@ -13,8 +13,8 @@ use std::{
 
 use face_enroll::{
     api::{
-        AccessKey, CanonicalRequest, Client, Credentials, Endpoint, HttpTransport, Lookup, LookupPages, Payload,
-        TransportSettings, UploadTarget, authorization, canonical_query,
+        AccessKey, CanonicalRequest, Client, Credentials, Endpoint, FormFields, HttpTransport, Lookup, LookupPages,
+        Payload, TransportSettings, UploadTarget, authorization, canonical_query,
     },
     checkpoint::{Batch, Checkpoint, NewIntent, RunStart, SqliteStore, Store},
     domain::{
@@ -87,9 +87,13 @@ fn client(endpoint: &str) -> Client<HttpTransport> {
     }
 }
 
+fn payload(photo: &[u8]) -> Payload {
+    Payload::with_picture(FormFields { group: &group(), user: &user(), quality_check: None }, photo)
+}
+
 async fn send(client: &Client<HttpTransport>) -> Answer {
     let (permit, intent) = tokens().await;
-    client.add_face_record(permit, intent, Payload::with_picture(&group(), &user(), &[0xFB; 50_000])).await
+    client.add_face_record(permit, intent, payload(&[0xFB; 50_000])).await
 }
 
 /// A server that plays `script` on each connection, and counts the requests that it has begun to read.
@@ -338,7 +342,7 @@ async fn connection_that_acknowledges_nothing_is_broken_off() {
     let client = Client::new(HttpTransport::new(&limits).unwrap(), endpoint, upload, Credentials::from_static(key));
     let (permit, intent) = tokens().await;
     let photo = vec![0xFB; 4_000_000];
-    let sending = client.add_face_record(permit, intent, Payload::with_picture(&group(), &user(), &photo));
+    let sending = client.add_face_record(permit, intent, payload(&photo));
     let (answer, accepted) = tokio::join!(tokio::time::timeout(Duration::from_secs(60), sending), listener.accept());
     let answer = answer.expect("nothing but the kernel gives up within an hour");
     assert!(kind(&answer).starts_with("maybe sent"), "{answer:?}");

@@ -24,6 +24,7 @@ mod model;
 mod nightly;
 mod outputs;
 mod paths;
+mod ping;
 mod proxy;
 mod rate;
 mod reading;

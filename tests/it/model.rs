@@ -371,6 +371,8 @@ impl Archive {
                 photo: Rules::default(),
                 precheck: Precheck::Off,
                 always_upload: false,
+                quality_check: None,
+                bandwidth: None,
                 storage: Arc::default(),
                 window: None,
             },

@@ -159,6 +159,40 @@ fn only_an_export_that_was_run_may_be_overwritten() {
 }
 
 #[test]
+fn foreign_file_is_overwritten_only_with_force() {
+    let (archive, service) = (Archive::of(1, 0), Service::new());
+    service.run(&archive).end().is(0, &[("enrolled", 1)]);
+    let output = archive.path().join("payroll.csv");
+    let write = |command: &str, flags: &[&str]| {
+        let mut enroll = Enroll::new(command);
+        enroll.arg("--checkpoint").arg(archive.checkpoint()).arg("--output").arg(&output).args(flags).end()
+    };
+    for (command, other) in [("export", "report"), ("report", "export")] {
+        fs::write(&output, "name,salary\n").unwrap();
+        let refused = write(command, &[]);
+        assert_eq!(refused.code, Some(2), "{refused:#?}");
+        assert!(refused.stderr.contains("--force"), "{refused:#?}");
+        assert_eq!(fs::read(&output).unwrap(), b"name,salary\n");
+        assert_eq!(write(command, &["--force"]).code, Some(0));
+        // Now it is one of its own kind, but not of the other.
+        assert_eq!(write(command, &[]).code, Some(0));
+        assert_eq!(write(other, &[]).code, Some(2));
+        // Nothing is lost with an empty file or a link.
+        fs::write(&output, "").unwrap();
+        assert_eq!(write(other, &[]).code, Some(0));
+        let target = archive.path().join("target");
+        fs::write(&target, "theirs").unwrap();
+        fs::remove_file(&output).unwrap();
+        symlink(&target, &output).unwrap();
+        assert_eq!(write(command, &[]).code, Some(0));
+        assert_eq!(fs::read(&target).unwrap(), b"theirs");
+    }
+    // Not even --force overwrites an input.
+    let forced = Enroll::new("export").arg(archive.manifest()).arg("-o").arg(archive.manifest()).arg("--force").end();
+    assert_eq!(forced.code, Some(2), "{forced:#?}");
+}
+
+#[test]
 fn pipe_and_device_stay_what_they_are() {
     let (archive, service) = (Archive::of(3, 0), Service::new());
     service.run(&archive).end().is(0, &[("enrolled", 3)]);

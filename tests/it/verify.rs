@@ -147,3 +147,15 @@ fn verify_works_against_embedded_sandbox() {
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     assert!(ended.stdout.contains("in both    5"), "{}", ended.stdout);
 }
+
+#[test]
+fn group_without_rows_is_refused() {
+    let (archive, service) = (Archive::of(1, 0), Service::new());
+    service.run(&archive).end().is(0, &[("enrolled", 1)]);
+    assert_eq!(verify(&service, &archive, &["--all", "--group", GROUP]).code, Some(0));
+    let calls = service.calls(Action::QueryFaceRecord);
+    let ended = verify(&service, &archive, &["--all", "--group", "other"]);
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    assert!(ended.stderr.contains("no rows of group other") && ended.stderr.contains(GROUP), "{ended:#?}");
+    assert_eq!(service.calls(Action::QueryFaceRecord), calls);
+}

@@ -254,6 +254,10 @@ impl SqliteStore {
         ingested: &mut Ingested,
     ) -> Result<()> {
         if !self.seen.insert(known.item) {
+            if self.names_same_photo(item, known) {
+                ingested.repeated += 1;
+                return Ok(());
+            }
             return self.ingest_duplicate(source, item, known);
         }
         if known.source != source.0 && matches!(known.state, ItemState::Sending | ItemState::InDoubt) {
@@ -301,6 +305,12 @@ impl SqliteStore {
             ItemState::Failed => {}
         }
         Ok(())
+    }
+
+    /// Whether the row names the photo of an earlier row of this run, whose path is stored relative to its own source's root.
+    fn names_same_photo(&self, item: &Item, first: &ExistingItem) -> bool {
+        let source = self.sources.iter().find(|open| open.id.0 == first.source);
+        source.is_some_and(|source| !first.has_other_photo(&item.picture, &source.root))
     }
 
     /// Rejects a row with the id of an earlier one, which keeps it.
@@ -399,6 +409,22 @@ impl SqliteStore {
         }
         self.is_ingesting = false;
         Ok(())
+    }
+
+    /// Counts the rejected items that this run's sources no longer name. Scans the items, but only if some have vanished.
+    pub(super) fn count_vanished_rejected(&self) -> Result<u64> {
+        let mut select = self.db.prepare(
+            "SELECT i.id FROM sources AS s JOIN items AS i ON i.source_id = s.id
+             WHERE s.id = ?1 AND s.vanished > 0 AND i.state = 4",
+        )?;
+        let mut vanished = 0;
+        for open in self.sources.iter().filter(|_| !self.is_ingesting) {
+            let rejected = select.query_map([open.id.0], |row| row.get(0).map(ItemId))?;
+            for item in rejected {
+                vanished += u64::from(!self.seen.contains(item?));
+            }
+        }
+        Ok(vanished)
     }
 
     pub(super) fn find(&mut self, item: &Item) -> Result<Option<ExistingItem>> {

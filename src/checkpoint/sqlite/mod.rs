@@ -85,6 +85,8 @@ pub struct SqliteStore {
     is_ingesting: bool,
     /// Whether the last row named a known item.
     expects_known: bool,
+    /// Set by [`Store::end_run`].
+    vanished_rejected: u64,
 }
 
 impl SqliteStore {
@@ -128,6 +130,7 @@ impl SqliteStore {
             seen: ItemSet::default(),
             is_ingesting: true,
             expects_known: false,
+            vanished_rejected: 0,
         }
     }
 
@@ -333,6 +336,7 @@ impl Store for SqliteStore {
     fn end_run(&mut self, exit_code: u8, reason: &str) -> Result<u64, StoreError> {
         self.transact("ending the run", |store| {
             store.mark_sending_as_in_doubt()?;
+            store.vanished_rejected = store.count_vanished_rejected()?;
             store.db.execute(
                 "UPDATE runs SET ended_at = ?2, exit_code = ?3, exit_reason = ?4 WHERE id = ?1",
                 (store.run, now_ms(), exit_code, reason),
@@ -398,7 +402,8 @@ impl Store for SqliteStore {
     }
 
     fn counts(&mut self) -> Result<Counts, StoreError> {
-        tally::counts(&self.db, true).map_err(StoreError::sqlite("counting"))
+        let counts = Counts { vanished_rejected: self.vanished_rejected, ..tally::counts(&self.db, true).map_err(StoreError::sqlite("counting"))? };
+        Ok(counts)
     }
 }
 
