@@ -75,10 +75,7 @@ pub(super) fn recognize_bytes(head: &[u8]) -> Option<ForeignContent> {
         return Some(if contains(&&b"opendocument.spreadsheet"[..]) {
             ODS
         } else if WORKBOOK_ENTRIES.iter().any(contains) {
-            ForeignContent {
-                what: "an .xlsx workbook",
-                advice: "rename it to .xlsx, or give --input-format xlsx",
-            }
+            ForeignContent { what: "an .xlsx workbook", advice: "rename it to .xlsx, or give --input-format xlsx" }
         } else {
             ZIP
         });

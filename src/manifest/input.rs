@@ -72,7 +72,8 @@ impl InputFormat {
 impl FromStr for InputFormat {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::from_name(text).ok_or("expected csv, tsv, jsonl, ndjson or json, optionally followed by .gz or .zst, or xlsx")
+        Self::from_name(text)
+            .ok_or("expected csv, tsv, jsonl, ndjson or json, optionally followed by .gz or .zst, or xlsx")
     }
 }
 

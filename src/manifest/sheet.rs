@@ -5,6 +5,8 @@
 
 mod cells;
 mod package;
+#[cfg(test)]
+mod tests;
 mod value;
 mod workbook;
 mod xml;
@@ -249,9 +251,10 @@ impl SheetRows {
 
     /// Warns once if some ids are numbers and others are texts with leading zeros.
     fn note_id(&mut self, row: &SheetRow, id: Option<&str>) {
-        let cell = row.cells.iter().find(|(column, _)| {
-            self.roles.get(*column as usize) == Some(&Role::Field(Field::MerchantUserId))
-        });
+        let cell = row
+            .cells
+            .iter()
+            .find(|(column, _)| self.roles.get(*column as usize) == Some(&Role::Field(Field::MerchantUserId)));
         match cell {
             Some((_, Cell::Number(_, style))) => {
                 self.ids.has_number |= matches!(self.formats.by_style.get(*style), None | Some(NumberFormat::Digits));

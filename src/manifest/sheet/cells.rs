@@ -118,9 +118,9 @@ impl RowReader {
                         return Err(format!("cell {} is out of order", cell_name(column, row.number)));
                     }
                     next_column = column + 1;
-                    let cell = self.read_cell(&head).map_err(|problem| {
-                        format!("cell {}: {problem}", cell_name(column, row.number))
-                    })?;
+                    let cell = self
+                        .read_cell(&head)
+                        .map_err(|problem| format!("cell {}: {problem}", cell_name(column, row.number)))?;
                     row.cells.extend(cell.map(|cell| (column, cell)));
                 }
                 Event::Start(_) => self.xml.skip()?,
@@ -236,7 +236,8 @@ fn parse_place(name: &str) -> Option<(u32, u32)> {
     if !(1..=3).contains(&letters.len()) || !row.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let column = letters.bytes().fold(0, |column, letter| column * 26 + u32::from(letter.to_ascii_uppercase() - b'A') + 1);
+    let column =
+        letters.bytes().fold(0, |column, letter| column * 26 + u32::from(letter.to_ascii_uppercase() - b'A') + 1);
     Some((column - 1, row.parse().ok()?))
 }
 

@@ -53,7 +53,8 @@ impl Package {
     /// Reads the directory of a container. The error says what is wrong with it.
     pub(super) fn open(bytes: Bytes, len: u64) -> Result<Self, String> {
         let mut buffer = vec![0; rawzip::MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
-        let archive = ZipLocator::new().locate_in_reader(bytes, &mut buffer, len).map_err(|(_, error)| damaged(&error))?;
+        let archive =
+            ZipLocator::new().locate_in_reader(bytes, &mut buffer, len).map_err(|(_, error)| damaged(&error))?;
         let mut parts = HashMap::new();
         let mut entries = archive.entries(&mut buffer);
         while let Some(entry) = entries.next_entry().map_err(|error| damaged(&error))? {

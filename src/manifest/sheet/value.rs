@@ -152,10 +152,8 @@ impl Formats {
         }
         let ms = (serial * DAY_MS as f64).round() as i64;
         let (days, ms) = (ms / DAY_MS, ms % DAY_MS);
-        let time = DateTime::constant(2000, 1, 1, 0, 0, 0, 0)
-            .checked_add(jiff::Span::new().milliseconds(ms))
-            .ok()?
-            .time();
+        let time =
+            DateTime::constant(2000, 1, 1, 0, 0, 0, 0).checked_add(jiff::Span::new().milliseconds(ms)).ok()?.time();
         if days == 0 {
             return Some(time.to_string());
         }
@@ -343,11 +341,10 @@ mod tests {
         assert_eq!(shown(45_352.0, "d-mmm"), "2024-03-01");
         assert_eq!(shown(45_352.25, "d-mmm"), "2024-03-01T06:00:00");
         assert_eq!(shown(0.5, "hh:mm"), "12:00:00");
-        assert_eq!((shown(1.0, "d"), shown(59.0, "d"), shown(61.0, "d")), (
-            "1900-01-01".into(),
-            "1900-02-28".into(),
-            "1900-03-01".into()
-        ));
+        assert_eq!(
+            (shown(1.0, "d"), shown(59.0, "d"), shown(61.0, "d")),
+            ("1900-01-01".into(), "1900-02-28".into(), "1900-03-01".into())
+        );
         let old_mac = Formats { is_1904: true, ..formats("d") };
         assert_eq!(old_mac.shown(&Cell::Number(43_890.0, 0)), "2024-03-01");
     }
