@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use heic_rs::{
-    ChromaFormat, DecodeOptions, Error, Mirror, Rotation,
+    ChromaFormat, DecodeOptions, Error, Rotation,
     context::Context,
     props::{ItemProps, hvcc::NAL_SPS},
 };
@@ -28,6 +28,11 @@ pub(super) fn probe(bytes: &[u8]) -> Result<ImageInfo, Defect> {
         return Err(Defect::UnsupportedVariant { kind: Kind::Heic });
     }
     let file = Context::open(bytes).map_err(|error| defect(&error))?;
+    // Without the colours in the header the decoder assumes video range, and photos of full range come out too contrasty.
+    let props = file.props(info.primary_item).map_err(|error| defect(&error))?;
+    if props.nclx.is_none() {
+        return Err(Defect::UnsupportedVariant { kind: Kind::Heic });
+    }
     let (width, height) = match file.grid(info.primary_item).map_err(|error| defect(&error))?.zip(info.grid) {
         Some(((grid, tiles), tile)) => {
             let (width, height) = (tile.tile_width, tile.tile_height);
@@ -45,7 +50,7 @@ pub(super) fn probe(bytes: &[u8]) -> Result<ImageInfo, Defect> {
         }
         None => {
             let size = (info.coded_width, info.coded_height);
-            check_coded_size(&file.props(info.primary_item).map_err(|error| defect(&error))?, size)?;
+            check_coded_size(&props, size)?;
             (u64::from(size.0), u64::from(size.1))
         }
     };
@@ -163,6 +168,7 @@ mod tests {
     #[test]
     fn picture_that_claims_less_than_it_decodes_is_refused() {
         let refused = |bytes: &[u8]| decode(bytes).unwrap_err().to_string();
+        assert!(refused(&photo("heic-no-colours.heic")).contains("of a variant that can't be read here"));
         assert!(refused(&photo("heic-bomb.heic")).contains("more tiles than its size needs"));
         let mut bytes = photo("heic-x265.heic");
         let at = bytes.windows(4).position(|window| window == b"ispe").unwrap() + 8;

@@ -51,7 +51,7 @@ def content(data, path):
     return data
 
 
-def heic_grid(tiles, order, columns_and_rows, size, quarter_turns=0):
+def heic_grid(tiles, order, columns_and_rows, size, colours=b"nclx\0\1\0\15\0\6\x80"):
     """A HEIC of tiles of 64x64 pixels, named in this order."""
     files = [encoded(tile, "HEIF", quality=60) for tile in tiles]
     data = [content(file, [b"mdat"]) for file in files]
@@ -66,9 +66,10 @@ def heic_grid(tiles, order, columns_and_rows, size, quarter_turns=0):
         full_box(b"ispe", 0, struct.pack(">II", 64, 64)),
         full_box(b"ispe", 0, struct.pack(">II", *size)),
         full_box(b"pixi", 0, b"\3\10\10\10"),
-        box(b"irot", bytes([quarter_turns])),
+        box(b"irot", b"\3"),
+        box(b"colr", colours),
     )
-    owners = b"".join(struct.pack(">HBBB", n, 2, 0x81, 2) for n in range(1, grid)) + struct.pack(">H", grid) + b"\3\3\4\x85"
+    owners = b"".join(struct.pack(">HBBB", n, 2, 0x81, 2) for n in range(1, grid)) + struct.pack(">H", grid) + b"\4\3\4\x85\6"
 
     def meta(at):
         places = b""
@@ -210,7 +211,9 @@ def main():
     # As a phone writes it: tiles, and a rotation that the viewer applies.
     turned = face.resize((120, 160)).transpose(Image.ROTATE_90)
     tiles = [turned.crop((x, y, x + 64, y + 64)) for y in (0, 64) for x in (0, 64, 128)]
-    write("heic-tiles-turned.heic", heic_grid(tiles, range(1, 7), (3, 2), turned.size, quarter_turns=3))
+    write("heic-tiles-turned.heic", heic_grid(tiles, range(1, 7), (3, 2), turned.size))
+    no_colours = heic_grid(tiles, range(1, 7), (3, 2), turned.size, colours=b"prof" + bytes(16))
+    write("heic-no-colours.heic", no_colours)
     # One tile, decoded 400 times for a picture that needs four.
     write("heic-bomb.heic", heic_grid([face.resize((64, 64))], [1] * 400, (20, 20), (90, 120)))
     write("avif.jpg", encoded(TINY, "AVIF", quality=40))
