@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reading")]
 pub struct SourceArgs {
-    /// Manifest (.csv, .tsv, .json, .jsonl, .ndjson; also .gz, .zst), directory of photos, or - for stdin
+    /// Manifest (.csv, .tsv, .json, .jsonl, .ndjson, also .gz, .zst; .xlsx), directory of photos, or - for stdin
     #[arg(required = true, value_name = "SOURCE", help_heading = NO_HEADING)]
     pub sources: Vec<PathBuf>,
     /// How to read them.
@@ -41,7 +41,7 @@ pub struct ReadingArgs {
     /// Also accept photos outside the root: .., absolute paths, links that lead out
     #[arg(long, env = "FACE_ENROLL_ALLOW_OUTSIDE_ROOT", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub allow_outside_root: bool,
-    /// Format of stdin, or of a manifest with another extension: csv, tsv, json, jsonl, csv.gz, ... [default: by
+    /// Format of stdin, or of a manifest with another extension: csv, tsv, json, jsonl, csv.gz, xlsx, ... [default: by
     /// extension]
     #[arg(long, env = "FACE_ENROLL_INPUT_FORMAT", value_name = "FORMAT")]
     pub input_format: Option<InputFormat>,
@@ -52,6 +52,9 @@ pub struct ReadingArgs {
     /// utf-8]
     #[arg(long, env = "FACE_ENROLL_ENCODING", value_name = "NAME")]
     pub encoding: Option<Encoding>,
+    /// Sheet of a workbook [default: the first visible one]
+    #[arg(long, env = "FACE_ENROLL_SHEET", value_name = "NAME")]
+    pub sheet: Option<String>,
     /// Accept ids that look damaged by a spreadsheet or a program: 6.2E+17, 1001.0, #N/A, NULL, nan
     #[arg(long, env = "FACE_ENROLL_ALLOW_ODD_IDS", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub allow_odd_ids: bool,

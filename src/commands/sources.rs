@@ -25,6 +25,7 @@ pub(super) fn settings(args: &ReadingArgs, group: Option<FaceGroupCode>) -> mani
         delimiter: args.delimiter,
         encoding: args.encoding,
         allow_odd_ids: args.allow_odd_ids,
+        sheet: args.sheet.clone(),
         columns: args.column.clone(),
         id_from: args.id_from,
         files: FileFilter { include: args.include.clone(), exclude: args.exclude.clone() },

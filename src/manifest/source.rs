@@ -9,15 +9,15 @@ use std::{
 };
 
 use super::{
-    content::recognize_bytes,
+    content::{self, recognize_bytes},
     dialect::Delimiter,
     directory,
     error::SourceError,
-    input::{self, Format, Input, InputFormat},
+    input::{self, Compression, Format, Input, InputFormat},
     json::{self, Layout},
     options::{Row, Rows, Settings, SourcePath},
-    table,
-    text::{self, Text, read_head},
+    sheet, table,
+    text::{self, read_head},
 };
 
 /// An open source: an iterator of its rows.
@@ -41,7 +41,7 @@ enum Kind {
 impl Kind {
     fn of(format: Format) -> Self {
         match format {
-            Format::Csv | Format::Tsv | Format::Json => Self::Table,
+            Format::Csv | Format::Tsv | Format::Json | Format::Sheet => Self::Table,
             Format::JsonLines => Self::Objects,
         }
     }
@@ -70,7 +70,17 @@ pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
         let named = || InputFormat::from_name(&absolute.file_name()?.to_string_lossy());
         let unknown = || unknown_kind(&absolute, path);
         let InputFormat { format, compression } = settings.format.or_else(named).ok_or_else(unknown)?;
-        (rows(input::open(Some(&absolute), compression)?, format, &at, settings)?, Kind::of(format))
+        let rows = match (format, compression) {
+            (Format::Sheet, Compression::None) => sheet::open(&at, settings)?,
+            (Format::Sheet, Compression::Gzip | Compression::Zstd) => {
+                let found = content::COMPRESSED_WORKBOOK;
+                return Err(SourceError::NotAManifest { path: absolute, found });
+            }
+            (Format::Csv | Format::Tsv | Format::JsonLines | Format::Json, _) => {
+                rows(input::open(Some(&absolute), compression)?, format, &at, settings)?
+            }
+        };
+        (rows, Kind::of(format))
     };
     Ok(Source { name: absolute.to_string_lossy().into_owned(), root, rows, kind })
 }
@@ -83,7 +93,13 @@ pub fn from_bytes(
     settings: &Settings,
 ) -> Result<Source, SourceError> {
     let path = Path::new("-");
-    let rows = rows(Box::new(std::io::Cursor::new(bytes)), format.format, &SourcePath { path, root }, settings)?;
+    let at = SourcePath { path, root };
+    let rows = match format.format {
+        Format::Sheet => sheet::from_bytes(bytes, &at, settings)?,
+        format @ (Format::Csv | Format::Tsv | Format::JsonLines | Format::Json) => {
+            rows(Box::new(std::io::Cursor::new(bytes)), format, &at, settings)?
+        }
+    };
     Ok(Source { name: "-".to_owned(), root: root.to_owned(), rows, kind: Kind::of(format.format) })
 }
 
@@ -97,12 +113,13 @@ fn absolute(path: &Path) -> Result<PathBuf, SourceError> {
 }
 
 fn rows(input: Input, format: Format, at: &SourcePath<'_>, settings: &Settings) -> Result<Rows, SourceError> {
-    let text: Text = text::open(input, format, settings.encoding, at.path)?;
+    let text = || text::open(input, format, settings.encoding, at.path);
     match format {
-        Format::Csv => table::rows(text, Delimiter::COMMA, at, settings),
-        Format::Tsv => table::rows(text, Delimiter::TAB, at, settings),
-        Format::JsonLines => json::rows(text, Layout::Lines, at, settings),
-        Format::Json => json::rows(text, Layout::Values, at, settings),
+        Format::Csv => table::rows(text()?, Delimiter::COMMA, at, settings),
+        Format::Tsv => table::rows(text()?, Delimiter::TAB, at, settings),
+        Format::JsonLines => json::rows(text()?, Layout::Lines, at, settings),
+        Format::Json => json::rows(text()?, Layout::Values, at, settings),
+        Format::Sheet => Err(SourceError::StreamedWorkbook),
     }
 }
 

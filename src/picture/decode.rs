@@ -15,7 +15,7 @@ use std::{
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 use jpeg_decoder::PixelFormat;
 
-use super::{Defect, ImageInfo, Kind, exif, jpeg};
+use super::{Defect, ImageInfo, Kind, exif, heic, jpeg};
 
 /// A picture as rows of RGB pixels, 8 bits a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,9 @@ pub(super) struct Pixels {
 
 /// Reads the header of a picture that is not a JPEG.
 pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<ImageInfo, Defect> {
+    if kind == Kind::Heic {
+        return catch_panic(|| heic::probe(bytes));
+    }
     let format = format(kind)?;
     if kind == Kind::WebP {
         check_riff_chunks(bytes)?;
@@ -69,7 +72,11 @@ pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<ImageInfo, Defect> {
 
 /// Decodes the pixels as stored, without applying the orientation. A JPEG may be scaled down, but not below `min_size`.
 pub(super) fn decode(bytes: &[u8], kind: Kind, min_size: (u32, u32)) -> Result<Pixels, Defect> {
-    catch_panic(|| if kind == Kind::Jpeg { decode_jpeg(bytes, min_size) } else { decode_other(bytes, kind) })
+    catch_panic(|| match kind {
+        Kind::Jpeg => decode_jpeg(bytes, min_size),
+        Kind::Heic => heic::decode(bytes),
+        kind => decode_other(bytes, kind),
+    })
 }
 
 /// Decodes a JPEG and rejects one whose scan ends early: a lenient decoder would fill the missing rows with grey.

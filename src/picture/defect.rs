@@ -21,7 +21,7 @@ pub enum Defect {
     },
     /// The file is not a JPEG, and `--fit never` is given.
     #[error(
-        "file is {kind} by its content, and the service accepts only JPEG: save it as JPEG, or give --fit auto (PNG, WebP, BMP, TIFF)"
+        "file is {kind} by its content, and the service accepts only JPEG: save it as JPEG, or give --fit auto (PNG, WebP, BMP, TIFF, HEIC)"
     )]
     NotJpeg {
         /// Detected type.
@@ -46,13 +46,13 @@ pub enum Defect {
         found: &'static str,
     },
     /// The format can't be converted to JPEG here.
-    #[error("file is {kind}, which can't be read here: save it as JPEG{}", advice(*kind))]
+    #[error("file is {kind}, which can't be read here: save it as JPEG")]
     UnsupportedFormat {
         /// Detected type.
         kind: Kind,
     },
     /// The format can be read, but not this variant of it.
-    #[error("file is {kind} of a variant that can't be read here: save it as JPEG")]
+    #[error("file is {kind} of a variant that can't be read here: save it as JPEG{}", advice(*kind))]
     UnsupportedVariant {
         /// Detected type.
         kind: Kind,

@@ -18,6 +18,7 @@ mod decode;
 mod defect;
 mod exif;
 mod fit;
+mod heic;
 mod info;
 mod jpeg;
 mod kind;
