@@ -18,6 +18,7 @@ pub(super) fn open(args: &SourceArgs, group: Option<FaceGroupCode>) -> Result<Ve
         format: args.input_format,
         delimiter: args.delimiter,
         encoding: args.encoding,
+        names_in: args.names_in,
         allow_odd_ids: args.allow_odd_ids,
         columns: args.column.clone(),
         id_from: args.id_from,
@@ -28,7 +29,7 @@ pub(super) fn open(args: &SourceArgs, group: Option<FaceGroupCode>) -> Result<Ve
 
 /// Reader of the sources' photos.
 pub(super) fn storage(args: &SourceArgs) -> Storage {
-    Storage::new(storage::Settings { allow_outside_root: args.allow_outside_root })
+    Storage::new(storage::Settings { allow_outside_root: args.allow_outside_root, names_in: args.names_in })
 }
 
 /// Rules for photos. `default_policy` applies to poor photos without `--reject-poor`.

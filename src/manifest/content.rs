@@ -58,7 +58,7 @@ pub(super) fn recognize_bytes(head: &[u8]) -> Option<ForeignContent> {
         return Some(if WORKBOOK_ENTRIES.iter().any(contains) {
             ForeignContent { what: "a workbook (such as .xlsx or .ods)", advice: SAVE_AS_CSV }
         } else {
-            ForeignContent { what: "a ZIP archive", advice: "unpack it" }
+            ForeignContent { what: "a ZIP archive", advice: "name it .zip if it holds photos, or unpack it" }
         });
     }
     let is_riff = head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP");

@@ -138,6 +138,11 @@ fn advice(kind: Kind) -> &'static str {
 }
 
 impl Defect {
+    /// Whether the photo may pass later although its stamp stays the same.
+    pub fn may_pass_unchanged(&self) -> bool {
+        matches!(self, Self::Unavailable(unavailable) if unavailable.may_pass_unchanged())
+    }
+
     /// Stable code of the rejection.
     pub fn code(&self) -> ErrorCode {
         ErrorCode::from(match self {
