@@ -38,3 +38,4 @@ mod supply;
 mod support;
 mod tls;
 mod verify;
+mod zip;
