@@ -78,11 +78,8 @@ fn member_is_found_under_every_spelling_of_its_name() {
         ("a.zip/p/A b.jpg", Err("NotFound")),
         ("a.zip/p", Err("NotFound")),
         ("b.zip/p/a b.jpg", Err("NotFound")),
-        ("a.zip", Ok("")),
     ] {
-        if name != "a.zip" {
-            assert_eq!(folder.read(&storage, name), found.map(str::to_owned).map_err(str::to_owned), "{name}");
-        }
+        assert_eq!(folder.read(&storage, name), found.map(str::to_owned).map_err(str::to_owned), "{name}");
     }
     let stamp = storage.stamp(&Place::Path(folder.path("a.zip/p/a b.jpg")), folder.0.path()).unwrap();
     assert_eq!(stamp, FileStamp { size: 1, mark: i64::from(rawzip::crc32(b"1")) });
@@ -267,6 +264,10 @@ proptest! {
         prop_assert_eq!(folder.read(&Storage::default(), &format!("a.zip/{wanted}")), expected);
     }
 
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn listing_in_chunks_finds_every_record_at_its_place(names in prop::collection::vec("[a-z]{1,300}", 1..700)) {
         let folder = Folder::with(&archive(names.iter().map(|name| (name.as_str(), &b"1"[..]))));
