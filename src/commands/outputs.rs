@@ -24,6 +24,7 @@ use crate::{
     picture,
     report::TITLE,
     settings,
+    storage::is_archive,
 };
 
 /// Bytes that identify a photo.
@@ -71,7 +72,7 @@ pub fn check_outputs(cli: &Cli) -> Result<(), CliError> {
             return refuse(format!("{} and {} are the same file: {path}", other.role, output.role));
         }
         if is_photo(&output.path) {
-            return refuse(format!("{} {path} would overwrite a photo", output.role));
+            return refuse(format!("{} {path} would overwrite a photo or an archive", output.role));
         }
     }
     if let Some(Replaceable { path, what, is_ours }) = files.replaceable
@@ -257,7 +258,7 @@ fn is_export(path: &Path) -> bool {
     read.is_ok() && EXPORT_COLUMNS.iter().all(|column| names.contains(column))
 }
 
-/// Whether the first bytes are those of a photo. The manifest, which names the photos, is not read yet.
+/// Whether the first bytes are those of a photo, or of an archive of photos. The manifest, which names the photos, is not read yet.
 fn is_photo(path: &Path) -> bool {
     use picture::Kind;
     if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
@@ -271,6 +272,8 @@ fn is_photo(path: &Path) -> bool {
                 true
             }
             // A signature of two letters proves nothing.
-            Kind::Bmp | Kind::Pdf | Kind::Html | Kind::Zip | Kind::Unknown => false,
+            Kind::Bmp | Kind::Pdf | Kind::Html | Kind::Unknown => false,
+            // It may hold the photos.
+            Kind::Zip => is_archive(path),
         }
 }

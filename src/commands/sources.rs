@@ -24,6 +24,7 @@ pub(super) fn settings(args: &ReadingArgs, group: Option<FaceGroupCode>) -> mani
         format: args.input_format,
         delimiter: args.delimiter,
         encoding: args.encoding,
+        names_in: args.names_in,
         allow_odd_ids: args.allow_odd_ids,
         sheet: args.sheet.clone(),
         columns: args.column.clone(),
@@ -34,7 +35,7 @@ pub(super) fn settings(args: &ReadingArgs, group: Option<FaceGroupCode>) -> mani
 
 /// Reader of the sources' photos.
 pub(super) fn storage(args: &SourceArgs) -> Storage {
-    Storage::new(storage::Settings { allow_outside_root: args.reading.allow_outside_root })
+    Storage::new(storage::Settings { allow_outside_root: args.reading.allow_outside_root, names_in: args.reading.names_in })
 }
 
 /// Rules for photos. `default_policy` applies to poor photos without `--reject-poor`.

@@ -57,7 +57,8 @@ pub(super) const ODS: ForeignContent =
 /// A binary workbook.
 pub(super) const XLSB: ForeignContent = ForeignContent { what: "a binary workbook (.xlsb)", advice: SAVE_AS_XLSX };
 /// A ZIP archive that is no office document.
-pub(super) const ZIP: ForeignContent = ForeignContent { what: "a ZIP archive", advice: "unpack it" };
+pub(super) const ZIP: ForeignContent =
+    ForeignContent { what: "a ZIP archive", advice: "name it .zip if it holds photos, or unpack it" };
 /// An office document that is no workbook.
 pub(super) const DOCUMENT: ForeignContent =
     ForeignContent { what: "an office document without sheets", advice: "give the workbook that lists the people" };

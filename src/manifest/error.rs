@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::content::ForeignContent;
+use crate::storage::Unavailable;
 
 /// Why a source can't be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +19,7 @@ pub enum SourceError {
     },
     /// The format is unknown.
     #[error(
-        "unknown input format: {path}; give a .csv, .tsv, .jsonl, .ndjson or .json file (or one with .gz or .zst), an .xlsx workbook, a directory of photos, or --input-format"
+        "unknown input format: {path}; give a .csv, .tsv, .jsonl, .ndjson or .json file (or one with .gz or .zst), an .xlsx workbook, a directory or .zip of photos, or --input-format"
     )]
     UnknownKind {
         /// Path of the source.
@@ -35,6 +36,15 @@ pub enum SourceError {
     NothingLeft {
         /// Path of the source.
         path: PathBuf,
+    },
+    /// The ZIP archive can't be read.
+    #[error("can't read {path}")]
+    Archive {
+        /// Path of the source.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Unavailable,
     },
     /// The file is something else than a manifest.
     #[error("{path} is {}: {}", found.what, found.advice)]
@@ -149,6 +159,7 @@ impl SourceError {
             | Self::UnknownKind { .. }
             | Self::Empty { .. }
             | Self::NothingLeft { .. }
+            | Self::Archive { .. }
             | Self::NotAManifest { .. }
             | Self::Utf16 { .. }
             | Self::Workbook { .. }

@@ -111,12 +111,13 @@ impl RowBuilder {
         Bounds { base: self.folder.clone(), root: root.to_owned() }
     }
 
-    /// Builds the item of an existing file, whose name is taken exactly.
-    pub(super) fn file(&self, row: u64, path: &Path, id: Option<&str>) -> Row {
+    /// Builds the item of an existing file or member, whose name is taken exactly.
+    pub(super) fn file(&self, row: u64, photo: PhotoSource, id: Option<&str>) -> Row {
+        let path = photo.path().unwrap_or(Path::new("")).to_owned();
         let shown = path.to_string_lossy();
         let fields = Fields { path: Some(&shown), merchant_user_id: id, ..Fields::default() };
-        let id = self.id_from.id_of(path, &self.bounds.root);
-        self.build(row, &fields, OtherFields::default(), Ok((PhotoSource::Path(path.to_owned()), id)))
+        let id = self.id_from.id_of(&path, &self.bounds.root);
+        self.build(row, &fields, OtherFields::default(), Ok((photo, id)))
     }
 
     fn build(

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    archive,
     content::{self, recognize_bytes},
     dialect::Delimiter,
     directory,
@@ -19,6 +20,7 @@ use super::{
     sheet, table,
     text::{self, read_head},
 };
+use crate::storage::is_archive;
 
 /// An open source: an iterator of its rows.
 pub struct Source {
@@ -34,7 +36,7 @@ enum Kind {
     Table,
     /// A sequence of JSON objects.
     Objects,
-    /// A directory, with the number of files skipped so far.
+    /// A directory or an archive of photos, with the number of files skipped so far.
     Directory(Arc<AtomicU64>),
 }
 
@@ -47,7 +49,7 @@ impl Kind {
     }
 }
 
-/// Opens a manifest or a directory; `-` is standard input.
+/// Opens a manifest, a directory or an archive of photos; `-` is standard input.
 pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
     let root_given = settings.root.as_deref().map(absolute).transpose()?;
     if path == Path::new("-") {
@@ -59,13 +61,17 @@ pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
     let absolute = absolute(path)?;
     let is_directory = absolute.is_dir();
     let folder = if is_directory { absolute.as_path() } else { absolute.parent().unwrap_or(&absolute) };
-    // A directory names its own photos: without relative paths to resolve, `--root` can only widen it.
-    let given = root_given.filter(|root| !is_directory || folder.starts_with(root));
+    let is_archive = settings.format.is_none() && is_archive(&absolute);
+    // A directory or an archive names its own photos: without relative paths to resolve, `--root` can only widen it.
+    let given = root_given.filter(|root| !(is_directory || is_archive) || folder.starts_with(root));
     let root = given.unwrap_or_else(|| folder.to_owned());
     let at = SourcePath { path: &absolute, root: &root };
     let (rows, kind) = if is_directory {
         let skipped = Arc::default();
         (directory::rows(&at, settings, Arc::clone(&skipped))?, Kind::Directory(skipped))
+    } else if is_archive {
+        let skipped = Arc::default();
+        (archive::rows(&at, settings, Arc::clone(&skipped))?, Kind::Directory(skipped))
     } else {
         let named = || InputFormat::from_name(&absolute.file_name()?.to_string_lossy());
         let unknown = || unknown_kind(&absolute, path);
@@ -107,9 +113,22 @@ pub fn from_bytes(
 /// the links resolved: the folder before it may be one.
 fn absolute(path: &Path) -> Result<PathBuf, SourceError> {
     let has_parent = path.components().any(|part| part == std::path::Component::ParentDir);
-    let found = if has_parent { path.canonicalize() } else { path.metadata().and_then(|_| std::path::absolute(path)) };
+    let find = |path: &Path| {
+        if has_parent { path.canonicalize() } else { path.metadata().and_then(|_| std::path::absolute(path)) }
+    };
+    let found = find(path).or_else(|error| match folder_in_archive(path) {
+        // A folder in a ZIP archive, which the lookups find or not.
+        Some((archive, folder)) => Ok(find(archive)?.join(folder)),
+        None => Err(error),
+    });
     let found = found.map_err(|source| SourceError::Unreadable { path: path.to_owned(), source })?;
     Ok(found.components().collect())
+}
+
+/// Splits a path at the archive that it runs through.
+fn folder_in_archive(path: &Path) -> Option<(&Path, &Path)> {
+    let archive = path.ancestors().skip(1).find(|above| is_archive(above) && above.is_file())?;
+    Some((archive, path.strip_prefix(archive).ok()?))
 }
 
 fn rows(input: Input, format: Format, at: &SourcePath<'_>, settings: &Settings) -> Result<Rows, SourceError> {
@@ -143,7 +162,7 @@ impl Source {
         &self.root
     }
 
-    /// Whether the source is a directory.
+    /// Whether the source is a directory or an archive, whose rows have no visible numbers.
     pub fn is_directory(&self) -> bool {
         matches!(self.kind, Kind::Directory(_))
     }
@@ -153,12 +172,12 @@ impl Source {
         matches!(self.kind, Kind::Table)
     }
 
-    /// Number of files skipped so far; `None` if the source is not a directory.
+    /// Number of files skipped so far; `None` if the source has none.
     pub fn skipped(&self) -> Option<u64> {
         self.skipped_counter().map(|skipped| skipped.load(Relaxed))
     }
 
-    /// Counter of skipped files, updated while reading; `None` if the source is not a directory.
+    /// Counter of skipped files, updated while reading; `None` if the source has none.
     pub fn skipped_counter(&self) -> Option<Arc<AtomicU64>> {
         match &self.kind {
             Kind::Directory(skipped) => Some(Arc::clone(skipped)),

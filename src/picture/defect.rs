@@ -138,6 +138,11 @@ fn advice(kind: Kind) -> &'static str {
 }
 
 impl Defect {
+    /// Whether the photo may pass later although its stamp stays the same.
+    pub fn may_pass_unchanged(&self) -> bool {
+        matches!(self, Self::Unavailable(unavailable) if unavailable.may_pass_unchanged())
+    }
+
     /// Stable code of the rejection.
     pub fn code(&self) -> ErrorCode {
         ErrorCode::from(match self {
@@ -174,6 +179,12 @@ mod tests {
             Unavailable::OutsideRoot.into(),
             Unavailable::Empty.into(),
             Unavailable::TooLarge { size, limit }.into(),
+            Unavailable::DamagedArchive { archive: "a.zip".into(), found: "so".into() }.into(),
+            Unavailable::SplitArchive { archive: "a.zip".into() }.into(),
+            Unavailable::TooManyMembers { archive: "a.zip".into(), limit }.into(),
+            Unavailable::AmbiguousMember.into(),
+            Unavailable::EncryptedMember.into(),
+            Unavailable::UnsupportedMethod { method: "LZMA".into() }.into(),
             Defect::TooLargeInline { size, limit },
             Defect::NotJpeg { kind },
             Defect::Truncated { found },
@@ -193,7 +204,8 @@ mod tests {
         ] {
             let message = defect.to_string();
             let remedy = message.split_once(": ").map(|(_, remedy)| remedy.split(' ').next().unwrap());
-            let verbs = ["copy", "correct", "crop", "give", "let", "open", "save", "scale", "take"];
+            let verbs =
+                ["copy", "correct", "crop", "give", "join", "let", "make", "open", "save", "scale", "split", "take"];
             assert!(remedy.is_some_and(|verb| verbs.contains(&verb)), "{message}");
         }
     }

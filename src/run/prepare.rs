@@ -50,7 +50,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let runtime = tokio::runtime::Handle::current();
         let prepare = move || {
             let stamp = storage.stamp(&place, &root).ok();
-            let not_ready = |defect| PrepareError::Defect(defect, stamp);
+            let not_ready = |defect: Defect| {
+                let stamp = stamp.filter(|_| !defect.may_pass_unchanged());
+                PrepareError::Defect(defect, stamp)
+            };
             let mut bytes = runtime.block_on(budget.acquire(stamp.map_or(0, |stamp| stamp.size)));
             let original = picture::read(&storage, &place, &root, &rules).map_err(|error| match error {
                 LoadError::Defect(defect) => not_ready(defect),

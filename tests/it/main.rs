@@ -39,3 +39,4 @@ mod supply;
 mod support;
 mod tls;
 mod verify;
+mod zip;

@@ -28,7 +28,7 @@ fn peak_mib(pid: u32) -> Option<u64> {
     Some(kib / 1_024)
 }
 
-fn peak_until_end(child: &mut Child) -> u64 {
+pub fn peak_until_end(child: &mut Child) -> u64 {
     let mut peak = 0;
     while child.try_wait().unwrap().is_none() {
         peak = peak.max(peak_mib(child.id()).unwrap_or(0));

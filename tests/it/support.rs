@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
+    io::Write as _,
     num::NonZeroU32,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -11,6 +12,7 @@ use std::{
 };
 
 use face_enroll::sandbox::{Action, Groups, Record, Sandbox, Script, Settings};
+use rawzip::{CompressionMethod, ZipArchiveWriter};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -80,6 +82,24 @@ pub fn photo(user: &str, bytes: usize) -> Vec<u8> {
     }
     photo.extend_from_slice(&portrait[2..]);
     photo
+}
+
+/// A ZIP archive of these members, deflated.
+pub fn zip<'a>(members: impl IntoIterator<Item = (&'a str, Vec<u8>)>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut archive = ZipArchiveWriter::new(&mut bytes);
+    for (name, data) in members {
+        let (mut entry, config) =
+            archive.new_file(name).compression_method(CompressionMethod::DEFLATE).start().unwrap();
+        let encoder = flate2::write::DeflateEncoder::new(&mut entry, flate2::Compression::fast());
+        let mut writer = config.wrap(encoder);
+        writer.write_all(&data).unwrap();
+        let (encoder, descriptor) = writer.finish().unwrap();
+        encoder.finish().unwrap();
+        entry.finish(descriptor).unwrap();
+    }
+    archive.finish().unwrap();
+    bytes
 }
 
 /// A sandbox with one group and no quota on its own runtime, so that it outlives the process under test.
