@@ -1,6 +1,6 @@
 use clap::{ArgAction, Args, ValueEnum, builder::BoolishValueParser};
 
-use crate::picture::{Fit, Landscape};
+use crate::picture::{FacePolicy, Fit, Landscape};
 
 /// Photo flags.
 #[derive(Debug, Args)]
@@ -10,12 +10,16 @@ pub struct PhotoArgs {
     /// every photo
     #[arg(long, env = "FACE_ENROLL_FIT", default_value = "auto", value_name = "auto|never|always")]
     pub fit: Fit,
-    /// Photos that are not taller than wide: reject, crop to 3:4, or pad to 3:4 with white
+    /// Photos that are not taller than wide: reject, crop to 3:4 around the face, or pad to 3:4 with white
     #[arg(long, env = "FACE_ENROLL_LANDSCAPE", default_value = "reject", value_name = "reject|crop|pad")]
     pub landscape: Landscape,
     /// Reject photos that are far too dark, bright or blurred
     #[arg(long, env = "FACE_ENROLL_REJECT_POOR", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub reject_poor: bool,
+    /// Look for the face on each photo: warn of no, several, unclear, turned, small or cut faces; reject: also reject
+    /// photos with no or several faces [default: ignore; check: warn]
+    #[arg(long, env = "FACE_ENROLL_FACES", value_name = "ignore|warn|reject")]
+    pub faces: Option<FacePolicy>,
     /// How to send photos
     #[arg(long, env = "FACE_ENROLL_SEND", default_value = "auto", value_name = "auto|inline|upload")]
     pub send: Send,

@@ -17,6 +17,7 @@ use crate::{
     domain::{CallFailure, FaceGroupCode, FailureKind, FatalError},
     exit::Exit,
     pace::{Gate, Qps, QuotaUse},
+    picture::face_detector_works,
     report,
 };
 
@@ -158,6 +159,12 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
             findings.fail(if is_key { "credentials" } else { "endpoint" }, &failure);
             findings.skip_from("network", "an earlier check failed");
         }
+    }
+    if face_detector_works() {
+        findings.ok("faces", "the face detector gives its known scores");
+    } else {
+        let failure = CliError::new(Exit::Internal, "the face detector gives wrong scores in this build".to_owned());
+        findings.fail("faces", &failure.with_hint("build again, for another processor; until then give no --faces"));
     }
     match (&path, reader) {
         (Some(path), Some(reader)) => check_files(path, reader, args, &mut findings),

@@ -5,7 +5,7 @@ use crate::{
     cli::{PhotoArgs, Send, SourceArgs},
     domain::FaceGroupCode,
     manifest::{self, FileFilter, Source},
-    picture::{QualityPolicy, Rules},
+    picture::{FacePolicy, QualityPolicy, Rules},
 };
 
 /// Opens every source. `group` is for rows that do not name one.
@@ -25,12 +25,13 @@ pub(super) fn open(args: &SourceArgs, group: Option<FaceGroupCode>) -> Result<Ve
     args.sources.iter().map(|source| Ok(manifest::open(source, &settings)?)).collect()
 }
 
-/// Rules for photos. `default_policy` applies to poor photos without `--reject-poor`.
-pub(super) fn rules(args: &PhotoArgs, default_policy: QualityPolicy) -> Rules {
+/// Rules for photos. `defaults` apply to poor photos without `--reject-poor`, and to faces without `--faces`.
+pub(super) fn rules(args: &PhotoArgs, defaults: (QualityPolicy, FacePolicy)) -> Rules {
     Rules {
         fit: args.fit,
         landscape: args.landscape,
-        quality: if args.reject_poor { QualityPolicy::Reject } else { default_policy },
+        quality: if args.reject_poor { QualityPolicy::Reject } else { defaults.0 },
+        faces: args.faces.unwrap_or(defaults.1),
         allows_upload: args.send != Send::Inline,
         ..Rules::default()
     }

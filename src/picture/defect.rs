@@ -1,10 +1,10 @@
 //! Permanent reasons to reject a photo.
 
-use super::{Kind, Warning};
+use super::{FaceBox, FaceProblem, Kind, Warning};
 use crate::domain::ErrorCode;
 
 /// Reason why a photo can't be enrolled as it is. [`Defect::code`] is the stable code of the rejection.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Defect {
     /// The file does not exist.
     #[error("file not found: {path}{advice}")]
@@ -156,6 +156,14 @@ pub enum Defect {
         /// What is wrong with the quality.
         warning: Warning,
     },
+    /// Rejected by `--faces reject`: the photo shows no face, or several.
+    #[error("{}: take a photo of one person, from the front", problem.message())]
+    UnusableFace {
+        /// What is wrong with the face.
+        problem: FaceProblem,
+        /// Where the largest face is.
+        face: Option<FaceBox>,
+    },
 }
 
 fn advice(kind: Kind) -> &'static str {
@@ -186,6 +194,7 @@ impl Defect {
             Self::NotPortrait { .. } => "NotPortrait",
             Self::NeedsRotation { .. } => "NeedsRotation",
             Self::PoorQuality { warning } => warning.name(),
+            Self::UnusableFace { problem, .. } => problem.name(),
         })
     }
 }
@@ -220,6 +229,7 @@ mod tests {
             Defect::NotPortrait { width, height },
             Defect::NeedsRotation { orientation: 6 },
             Defect::PoorQuality { warning: Warning::Blurred },
+            Defect::UnusableFace { problem: FaceProblem::Missing, face: None },
         ] {
             let message = defect.to_string();
             let remedy = message.split_once(": ").map(|(_, remedy)| remedy.split(' ').next().unwrap());

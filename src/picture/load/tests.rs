@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use super::*;
-use crate::picture::{Fit, Landscape, SizeLimits, decode::Pixels};
+use crate::picture::{Fit, Landscape, SizeLimits};
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/");
 const ARCHIVE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/archive/photos/");
@@ -12,6 +12,7 @@ pub(super) const AUTO: Rules = Rules {
     fit: Fit::Auto,
     landscape: Landscape::Reject,
     quality: QualityPolicy::Allow,
+    faces: FacePolicy::Ignore,
     allows_upload: false,
     limits: SizeLimits::DOCUMENTED,
 };
