@@ -13,7 +13,8 @@ use rustix::io::Errno;
 use sha2::Digest as _;
 
 use super::{
-    Defect, FaceBox, FacePolicy, FaceProblem, Geometry, ImageInfo, Kind, Plan, QualityPolicy, Rules, Structure, Warning,
+    Defect, FaceBox, FacePolicy, FaceProblem, Geometry, ImageInfo, Kind, Plan, QualityPolicy, Rules, Structure,
+    Warning,
     decode::{self, Pixels},
     face::{self, FaceReport},
     fit, jpeg, plan, quality,

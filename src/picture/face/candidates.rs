@@ -94,7 +94,12 @@ fn merge(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
             (sums.0 / total, sums.1 / total)
         };
         let eyes = [mean(|face| face.eyes[0]), mean(|face| face.eyes[1])];
-        faces.push(Candidate { score: best.score, centre: mean(|face| face.centre), size: mean(|face| face.size), eyes });
+        faces.push(Candidate {
+            score: best.score,
+            centre: mean(|face| face.centre),
+            size: mean(|face| face.size),
+            eyes,
+        });
         candidates = others;
     }
     faces

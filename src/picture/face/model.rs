@@ -44,7 +44,7 @@ pub(super) fn convolutions(bytes: &[u8]) -> Option<Vec<Convolution>> {
                 };
                 let (shape, weights, bias): (_, Vec<f32>, Vec<f32>) =
                     (tensors.get(weights)?.numbers(0)?, constant(weights)?, constant(bias)?);
-                if shape.iter().product::<usize>() != weights.len() {
+                if shape.iter().try_fold(1, |product: usize, &side| product.checked_mul(side)) != Some(weights.len()) {
                     return None;
                 }
                 convolutions.push(Convolution { shape, weights, bias });
