@@ -27,7 +27,7 @@ pub use event::{DrainReason, Event, ItemUpdate};
 pub use ids::{Digest, ErrorCode, FaceGroupCode, InvalidId, ItemId, MerchantUserId, RequestId, RunId};
 pub use invisible::is_invisible;
 pub use item::{
-    EXPORT_COLUMNS, Extra, FileStamp, Item, Origin, PhotoSource, PhotoUrl, RawFields, RowError, RowErrorKind,
+    EXPORT_COLUMNS, Extra, FileStamp, Item, Member, Origin, PhotoSource, PhotoUrl, RawFields, RowError, RowErrorKind,
 };
 pub use on_change::OnChange;
 pub use outcome::{ConfirmedBy, ItemState, Outcome, RejectedBy};

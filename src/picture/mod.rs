@@ -34,7 +34,7 @@ pub use face::{FaceBox, FaceProblem, Turn, face_detector_works};
 pub use info::{ImageInfo, Structure};
 pub use jpeg::probe;
 pub use kind::Kind;
-pub use load::{LoadError, Original, Picture, digest, load, read, stamp};
+pub use load::{LoadError, Original, Picture, digest, load, read};
 pub use plan::{Geometry, Plan};
 pub use quality::Warning;
 pub use rules::{FacePolicy, Fit, Landscape, QualityPolicy, Rules, SizeLimits};
