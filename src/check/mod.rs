@@ -20,11 +20,12 @@ use duplicates::{Duplicates, IdMatch};
 pub use forecast::Forecast;
 use in_order::{Threads, work_in_order};
 pub use photo::{CheckedRow, RowResult};
+use serde::Serialize;
 
 use crate::{
     domain::{ErrorCode, Item, Member, PhotoSource, RawFields, RowError, RowErrorKind},
     manifest::{Source, SourceError},
-    picture::{Rules, Warning},
+    picture::{FaceBox, FacePolicy, FaceProblem, Rules, Warning},
     storage::Storage,
 };
 
@@ -47,7 +48,7 @@ pub struct Settings {
 }
 
 /// Problem of a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// Number of the row in its source.
     pub row: u64,
@@ -63,6 +64,8 @@ pub struct Finding {
     pub code: ErrorCode,
     /// Message for the user.
     pub message: String,
+    /// Where the largest face is, for findings about it.
+    pub face: Option<FaceBox>,
 }
 
 /// Severity of a finding.
@@ -103,6 +106,50 @@ pub struct CheckTotals {
     pub faults: BTreeMap<String, u64>,
     /// Warnings by code.
     pub warnings: BTreeMap<String, u64>,
+    /// Photos by problem of their face, rejected or not; `None` if no face was looked for.
+    pub faces: Option<FaceCounts>,
+}
+
+/// Photos by problem of their face.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct FaceCounts {
+    /// No face.
+    pub none: u64,
+    /// A face that is barely recognisable.
+    pub unclear: u64,
+    /// Several faces of similar size.
+    pub several: u64,
+    /// A small face.
+    pub small: u64,
+    /// A photo that lies on its side or its head.
+    pub turned: u64,
+    /// A face that is cut off.
+    pub cut: u64,
+}
+
+impl FaceCounts {
+    /// Calls that `--faces reject` saves.
+    pub fn calls_saved(&self) -> u64 {
+        self.none + self.several
+    }
+
+    /// Counts findings by code, whether they are warnings or rejections.
+    fn new(totals: &CheckTotals) -> Self {
+        let mut counts = Self::default();
+        for problem in FaceProblem::ALL {
+            let count = match problem {
+                FaceProblem::Missing => &mut counts.none,
+                FaceProblem::Unclear => &mut counts.unclear,
+                FaceProblem::Several => &mut counts.several,
+                FaceProblem::Small => &mut counts.small,
+                FaceProblem::Turned(_) => &mut counts.turned,
+                FaceProblem::Cut => &mut counts.cut,
+            };
+            let codes = [&totals.faults, &totals.warnings];
+            *count += codes.iter().filter_map(|codes| codes.get(problem.name())).sum::<u64>();
+        }
+        counts
+    }
 }
 
 impl CheckTotals {
@@ -132,7 +179,7 @@ impl CheckTotals {
                 self.good += 1;
                 self.links += 1;
             }
-            RowResult::Photo { sent_bytes, fitting, warnings } => {
+            RowResult::Photo { sent_bytes, fitting, warnings, face: _ } => {
                 self.good += 1;
                 self.sent_bytes += sent_bytes;
                 match fitting {
@@ -174,6 +221,7 @@ pub fn check(
     let names: Vec<SourceName> = sources.iter().map(|(source, _)| source_name(source)).collect();
     let roots: Vec<PathBuf> = sources.iter().map(|(_, root)| root.clone()).collect();
     let threads = Threads { count: settings.processors, window: settings.processors * ROWS_IN_FLIGHT_PER_PROCESSOR };
+    let looks_for_faces = settings.rules.faces != FacePolicy::Ignore && !settings.headers_only;
     let check_row = move |(source, task): (usize, Task)| {
         let checked = photo::check_row(&task, &roots[source], &settings);
         (source, task, checked)
@@ -188,6 +236,7 @@ pub fn check(
         on_row(&findings(task, checked, &names[source]), &totals)
     });
     totals.skipped = read.transpose()?.unwrap_or_default();
+    totals.faces = looks_for_faces.then(|| FaceCounts::new(&totals));
     Ok(totals)
 }
 
@@ -262,22 +311,27 @@ fn findings(task: Task, checked: CheckedRow, source: &SourceName) -> Vec<Finding
         severity,
         code,
         message,
+        face: None,
     };
     let similar = similar.map(|first| {
         let message = format!("row {first} has an id that differs from this one only in case or Unicode normalisation");
         finding(Severity::Warning, ErrorCode::from(SIMILAR_ID), message)
     });
     let mut findings = match checked.result {
-        RowResult::Rejected { code, message } => vec![finding(Severity::Error, code, message)],
+        RowResult::Rejected { code, message, face } => {
+            vec![Finding { face, ..finding(Severity::Error, code, message) }]
+        }
         RowResult::Unread { message } => vec![finding(Severity::Unread, ErrorCode::from("Unreadable"), message)],
         RowResult::Repeated { first } => {
             let message = format!("row {first} has the same id, group and photo: this row is skipped");
             vec![finding(Severity::Warning, ErrorCode::from(REPEATED_ROW), message)]
         }
         RowResult::Link => Vec::new(),
-        RowResult::Photo { warnings, .. } => {
+        RowResult::Photo { warnings, face, .. } => {
             let warning = |warning: &Warning| {
-                finding(Severity::Warning, ErrorCode::from(warning.name()), warning.message().to_owned())
+                let face = if matches!(warning, Warning::Face(_)) { face } else { None };
+                let code = ErrorCode::from(warning.name());
+                Finding { face, ..finding(Severity::Warning, code, warning.message().to_owned()) }
             };
             warnings.iter().map(warning).collect()
         }

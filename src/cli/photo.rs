@@ -1,6 +1,6 @@
 use clap::{ArgAction, Args, ValueEnum, builder::BoolishValueParser};
 
-use crate::picture::{Fit, Landscape};
+use crate::picture::{FacePolicy, Fit, Landscape};
 
 /// Photo flags.
 #[derive(Debug, Args)]
@@ -15,6 +15,9 @@ pub struct PhotoArgs {
     /// Reject photos that are far too dark, bright or blurred
     #[arg(long, env = "FACE_ENROLL_REJECT_POOR", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub reject_poor: bool,
+    /// Look for the face on each photo [default: ignore; check: warn]
+    #[arg(long, env = "FACE_ENROLL_FACES", value_name = "ignore|warn|reject")]
+    pub faces: Option<FacePolicy>,
     /// How to send photos
     #[arg(long, env = "FACE_ENROLL_SEND", default_value = "auto", value_name = "auto|inline|upload")]
     pub send: Send,

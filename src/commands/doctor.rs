@@ -19,6 +19,7 @@ use crate::{
     exit::Exit,
     manifest,
     pace::{Gate, Qps, QuotaUse},
+    picture::face_detector_works,
     report,
 };
 
@@ -171,6 +172,12 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
             findings.skip("checkpoint", "no checkpoint given: give the manifest, or --checkpoint FILE");
             findings.skip("disk", "no checkpoint given");
         }
+    }
+    if face_detector_works() {
+        findings.ok("faces", "the face detector gives its known scores");
+    } else {
+        let failure = CliError::new(Exit::Internal, "the face detector gives wrong scores in this build".to_owned());
+        findings.fail("faces", &failure.with_hint("build again, for another processor; until then give no --faces"));
     }
     Ok(findings.end())
 }

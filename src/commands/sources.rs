@@ -5,7 +5,7 @@ use crate::{
     cli::{PhotoArgs, ReadingArgs, Send, SourceArgs},
     domain::FaceGroupCode,
     manifest::{self, FileFilter, Source},
-    picture::{QualityPolicy, Rules},
+    picture::{FacePolicy, QualityPolicy, Rules},
     storage::{self, Storage},
 };
 
@@ -38,12 +38,13 @@ pub(super) fn storage(args: &SourceArgs) -> Storage {
     Storage::new(storage::Settings { allow_outside_root: args.reading.allow_outside_root, names_in: args.reading.names_in })
 }
 
-/// Rules for photos. `default_policy` applies to poor photos without `--reject-poor`.
-pub(super) fn rules(args: &PhotoArgs, default_policy: QualityPolicy) -> Rules {
+/// Rules for photos. `defaults` apply to poor photos without `--reject-poor`, and to faces without `--faces`.
+pub(super) fn rules(args: &PhotoArgs, defaults: (QualityPolicy, FacePolicy)) -> Rules {
     Rules {
         fit: args.fit,
         landscape: args.landscape,
-        quality: if args.reject_poor { QualityPolicy::Reject } else { default_policy },
+        quality: if args.reject_poor { QualityPolicy::Reject } else { defaults.0 },
+        faces: args.faces.unwrap_or(defaults.1),
         allows_upload: args.send != Send::Inline,
         ..Rules::default()
     }

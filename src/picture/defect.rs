@@ -1,10 +1,10 @@
 //! Permanent reasons to reject a photo.
 
-use super::{Kind, Warning};
+use super::{FaceBox, FaceProblem, Kind, Warning};
 use crate::{domain::ErrorCode, storage::Unavailable};
 
 /// Reason why a photo can't be enrolled as it is. [`Defect::code`] is the stable code of the rejection.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Defect {
     /// Its bytes can't be had.
     #[error(transparent)]
@@ -131,6 +131,14 @@ pub enum Defect {
         /// What is wrong with the quality.
         warning: Warning,
     },
+    /// Rejected by `--faces reject`: the photo shows no face, or several.
+    #[error("{}: take a photo of one person, from the front", problem.message())]
+    UnusableFace {
+        /// What is wrong with the face.
+        problem: FaceProblem,
+        /// Where the largest face is.
+        face: Option<FaceBox>,
+    },
 }
 
 fn advice(kind: Kind) -> &'static str {
@@ -161,6 +169,7 @@ impl Defect {
             Self::NotPortrait { .. } => "NotPortrait",
             Self::NeedsRotation { .. } => "NeedsRotation",
             Self::PoorQuality { warning } => warning.name(),
+            Self::UnusableFace { problem, .. } => problem.name(),
         })
     }
 }
@@ -201,6 +210,7 @@ mod tests {
             Defect::NotPortrait { width, height },
             Defect::NeedsRotation { orientation: 6 },
             Defect::PoorQuality { warning: Warning::Blurred },
+            Defect::UnusableFace { problem: FaceProblem::Missing, face: None },
         ] {
             let message = defect.to_string();
             let remedy = message.split_once(": ").map(|(_, remedy)| remedy.split(' ').next().unwrap());

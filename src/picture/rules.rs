@@ -1,5 +1,5 @@
 //! Limits for photos and what to do with photos outside them: the AddFaceRecord page, "Image upload requirements", and
-//! the flags `--fit`, `--landscape`, `--send` and `--reject-poor`.
+//! the flags `--fit`, `--landscape`, `--send`, `--reject-poor` and `--faces`.
 
 use clap::ValueEnum;
 
@@ -21,7 +21,7 @@ pub enum Landscape {
     /// Reject the photo.
     #[default]
     Reject,
-    /// Crop the centre to 3:4.
+    /// Crop to 3:4 around the face, or the centre if none is found.
     Crop,
     /// Pad with white to 3:4.
     Pad,
@@ -36,6 +36,18 @@ pub enum QualityPolicy {
     /// Send it with a warning.
     Warn,
     /// Reject it.
+    Reject,
+}
+
+/// What to do with a photo without a clear face, or with several (`--faces`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum FacePolicy {
+    /// Send it; do not look for faces.
+    #[default]
+    Ignore,
+    /// Send it with a warning.
+    Warn,
+    /// Reject photos without a face or with several of similar size; send the others with a warning.
     Reject,
 }
 
@@ -86,6 +98,8 @@ pub struct Rules {
     pub landscape: Landscape,
     /// `--reject-poor`
     pub quality: QualityPolicy,
+    /// `--faces`
+    pub faces: FacePolicy,
     /// `--send auto|upload`: whether a photo too large to go inline may be uploaded.
     pub allows_upload: bool,
     /// Size limits.

@@ -13,6 +13,7 @@ mod delivery;
 mod directory;
 mod doctor;
 mod errors;
+mod faces;
 mod faults;
 mod house;
 mod lifetime;
