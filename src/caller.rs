@@ -52,6 +52,7 @@ impl<T: Transport> Caller<T> {
                 Ok(permit) => return Some(permit),
                 Err(NoPermit::Stopped) => return None,
                 Err(NoPermit::Deferred(until)) => tokio::select! {
+                    biased;
                     () = self.stop.cancelled() => return None,
                     () = tokio::time::sleep_until(until) => {}
                 },

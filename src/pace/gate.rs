@@ -118,6 +118,7 @@ impl<A> Gate<A> {
             };
             if slot > Instant::now() {
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(slot) => {}
                     () = changed => {}
                 }

@@ -22,14 +22,14 @@ use super::{
     upload::Uploader,
 };
 use crate::{
-    api::{Payload, Transport},
+    api::{FaceQualityCheck, FormFields, Payload, Transport},
     caller::{Caller, NoPermit},
     checkpoint::{Claimed, NewIntent, OutcomeRecord, Store, StoreError},
     domain::{
         Answer, ApiRejection, CallError, CallFailure, ConfirmedBy, DrainReason, Event, FailureKind, FatalError, ItemId,
         ItemState, Outcome, RejectedBy, RunEffect, action::AddFaceRecord,
     },
-    pace::{Gate, RateChange, RetryDecision, RetryRules, RetryTokens},
+    pace::{Bandwidth, Gate, RateChange, RetryDecision, RetryRules, RetryTokens},
     picture::Defect,
     storage::Unavailable,
 };
@@ -51,6 +51,8 @@ pub(super) struct Sender<T, S> {
     pub(super) stages: StageGauges,
     rules: RetryRules,
     keep_going: bool,
+    quality_check: Option<FaceQualityCheck>,
+    bandwidth: Bandwidth,
 }
 
 impl<T: Transport, S: Store> Sender<T, S> {
@@ -82,6 +84,8 @@ impl<T: Transport, S: Store> Sender<T, S> {
             stages: StageGauges::default(),
             rules: settings.rules,
             keep_going: settings.keep_going,
+            quality_check: settings.quality_check,
+            bandwidth: Bandwidth::new(settings.bandwidth.clone()),
         }
     }
 
@@ -129,6 +133,9 @@ impl<T: Transport, S: Store> Sender<T, S> {
                     }
                     probe @ Entry::Probe { .. } => Some(probe),
                 };
+                if !self.wait_for_bandwidth(photo.len()).await {
+                    return Ok(Next::Cancelled);
+                }
                 let address = match self.uploader.upload(&photo).await {
                     None => return Ok(Next::Cancelled),
                     Some(Err(error)) => return self.upload_failed(task, error, file).await,
@@ -142,9 +149,13 @@ impl<T: Transport, S: Store> Sender<T, S> {
                         None => return Ok(Next::Cancelled),
                     },
                 };
-                Payload::with_file(&task.claimed.group, &task.claimed.user, &address)
+                let Claimed { group, user, .. } = &task.claimed;
+                Payload::with_file(FormFields { group, user, quality_check: self.quality_check }, &address)
             }
         };
+        if !self.wait_for_bandwidth(payload.body().len()).await {
+            return Ok(Next::Cancelled);
+        }
         if let Some(deferred) = self.gate.deferred(Instant::now()) {
             return Ok(Next::Requeue(task, deferred.until));
         }
@@ -228,8 +239,18 @@ impl<T: Transport, S: Store> Sender<T, S> {
     async fn admit(&self) -> Option<Entry<'_>> {
         let stop = &self.recorder.stop;
         tokio::select! {
+            biased;
             entry = self.admission.admit() => Some(entry).filter(|_| !stop.is_draining()),
             () = stop.draining() => None,
+        }
+    }
+
+    /// Waits until these bytes may be sent, before any intent and permit. False if the run is draining.
+    async fn wait_for_bandwidth(&self, bytes: usize) -> bool {
+        tokio::select! {
+            biased;
+            () = self.recorder.stop.draining() => false,
+            () = self.in_stage(PipelineStage::Bandwidth, self.bandwidth.wait(bytes as u64)) => true,
         }
     }
 

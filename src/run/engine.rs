@@ -52,6 +52,7 @@ const CLOCK_POLL_INTERVAL: Duration = Duration::from_secs(60);
 /// Tasks start in bursts of 1/16 of the room for them: their photos are read one after the other, while caches are
 /// warm.
 const REFILL_DIVISOR: usize = 16;
+
 /// The gates of a run, one per action.
 pub struct Gates {
     /// AddFaceRecord.
@@ -196,7 +197,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let case_due = queue.reconciliation_due().filter(|_| queries.len() < MAX_CONCURRENT_QUERIES);
             let wake_at = work_due.into_iter().chain(case_due).chain(deadline).chain(opens_at).min();
             tokio::select! {
-                Some(end) = tasks.next(), if !tasks.is_empty() => self.route(end?, &mut queue),
+                // A fixed order, so that a history replays from its seed. What comes most often is last.
+                biased;
+                () = self.recorder.stop.draining() => {}
                 Some(end) = queries.next(), if !queries.is_empty() => {
                     let (item, step) = end?;
                     queue.on_reconcile_step(item, step, || Instant::now() + self.sender.retry_wait());
@@ -212,12 +215,12 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     }
                     queue.on_ingest_progress(&feed);
                 }
+                Some(end) = tasks.next(), if !tasks.is_empty() => self.route(end?, &mut queue),
                 () = tokio::time::sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => {
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                         self.recorder.drain(DrainReason::MaxDuration);
                     }
                 }
-                () = self.recorder.stop.draining() => {}
             }
         }
         // Nobody polls them any more, and one of them may hold a gate that a task waits for.
@@ -248,6 +251,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let until = Instant::now() + DRAIN_TIMEOUT;
         while !tasks.is_empty() {
             tokio::select! {
+                biased;
                 Some(end) = tasks.next() => drop(end?),
                 () = tokio::time::sleep_until(until) => {
                     tracing::warn!(in_flight = tasks.len(), "stopped waiting for answers: these items are in doubt");

@@ -11,7 +11,7 @@ use super::{
     task::{Delivery, PhotoFile, PrepareError, Prepared, Task},
 };
 use crate::{
-    api::Payload,
+    api::{FaceQualityCheck, FormFields, Payload},
     picture::{self, Defect, LoadError, Rules},
     storage::{Place, Storage},
 };
@@ -21,6 +21,7 @@ pub(super) struct Preparer {
     storage: Arc<Storage>,
     rules: Rules,
     always_upload: bool,
+    quality_check: Option<FaceQualityCheck>,
     threads: Semaphore,
     bytes: Arc<ByteBudget>,
     decode_limiter: Arc<DecodeLimiter>,
@@ -33,6 +34,7 @@ impl Preparer {
             storage: Arc::clone(&settings.storage),
             rules: settings.photo,
             always_upload: settings.always_upload,
+            quality_check: settings.quality_check,
             threads: Semaphore::new(MAX_PREPARING),
             bytes: Arc::default(),
             decode_limiter: Arc::default(),
@@ -43,8 +45,9 @@ impl Preparer {
     /// Reads, checks and encodes the photo on a blocking thread, once the byte budget has room.
     pub(super) async fn prepare(&self, task: &Task) -> Result<Prepared, PrepareError> {
         let claimed = &task.claimed;
+        let fields = FormFields { group: &claimed.group, user: &claimed.user, quality_check: self.quality_check };
         if let Some(uploaded) = task.uploaded.as_ref().filter(|uploaded| uploaded.is_fresh(Instant::now())) {
-            let payload = Payload::with_file(&claimed.group, &claimed.user, &uploaded.address);
+            let payload = Payload::with_file(fields, &uploaded.address);
             return Ok(Prepared {
                 load: Delivery::Inline(payload),
                 file: uploaded.file,
@@ -52,11 +55,10 @@ impl Preparer {
                 _bytes: None,
             });
         }
-        let (group, user) = (claimed.group.clone(), claimed.user.clone());
         let place = match Place::of(&claimed.picture) {
             Ok(place) => place,
             Err(url) => {
-                let payload = Payload::with_url(&group, &user, url);
+                let payload = Payload::with_url(fields, url);
                 return Ok(Prepared {
                     load: Delivery::Inline(payload),
                     file: PhotoFile::default(),
@@ -67,11 +69,15 @@ impl Preparer {
         };
         let (budget, decode_limiter, rules) = (Arc::clone(&self.bytes), Arc::clone(&self.decode_limiter), self.rules);
         let (storage, root) = (Arc::clone(&self.storage), claimed.root.clone());
-        let always_upload = self.always_upload;
+        let (always_upload, quality_check) = (self.always_upload, self.quality_check);
+        let (group, user) = (claimed.group.clone(), claimed.user.clone());
         let runtime = tokio::runtime::Handle::current();
         let prepare = move || {
             let stamp = storage.stamp(&place, &root).ok();
-            let not_ready = |defect| PrepareError::Defect(defect, stamp);
+            let not_ready = |defect: Defect| {
+                let stamp = stamp.filter(|_| !defect.may_pass_unchanged());
+                PrepareError::Defect(defect, stamp)
+            };
             let mut bytes = runtime.block_on(budget.acquire(stamp.map_or(0, |stamp| stamp.size)));
             let original = picture::read(&storage, &place, &root, &rules).map_err(|error| match error {
                 LoadError::Defect(defect) => not_ready(defect),
@@ -91,7 +97,8 @@ impl Preparer {
             let load = if always_upload || size > rules.limits.inline_bytes {
                 Delivery::Upload(picture.bytes)
             } else {
-                Delivery::Inline(Payload::with_picture(&group, &user, &picture.bytes))
+                let fields = FormFields { group: &group, user: &user, quality_check };
+                Delivery::Inline(Payload::with_picture(fields, &picture.bytes))
             };
             Ok(Prepared { load, file, warnings: picture.warnings, _bytes: Some(bytes) })
         };

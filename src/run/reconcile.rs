@@ -113,6 +113,7 @@ impl<T: Transport, S: Store> Reconciler<T, S> {
                 return Ok(());
             }
             tokio::select! {
+                biased;
                 Some(step) = queries.next(), if !queries.is_empty() => {
                     if let ReconcileStep::AskAgain(case @ Reconciliation::InDoubt(_), at) = step? {
                         queue.schedule_reconciliation(case, at);

@@ -4,7 +4,8 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::{control::Limits, window::Window};
 use crate::{
-    pace::{InDoubtPolicy, Qps, RetryRules},
+    api::FaceQualityCheck,
+    pace::{BandwidthLimit, InDoubtPolicy, Qps, RetryRules},
     picture::Rules,
     storage::Storage,
 };
@@ -45,6 +46,10 @@ pub struct Settings {
     pub precheck: Precheck,
     /// `--send upload`: also upload photos that could go inline.
     pub always_upload: bool,
+    /// `--face-quality-check`
+    pub quality_check: Option<FaceQualityCheck>,
+    /// `--bwlimit`
+    pub bandwidth: Option<BandwidthLimit>,
     /// Reader of photos.
     pub storage: Arc<Storage>,
     /// `--window`: hours in which photos are sent.
