@@ -35,7 +35,10 @@ pub(super) fn settings(args: &ReadingArgs, group: Option<FaceGroupCode>) -> mani
 
 /// Reader of the sources' photos.
 pub(super) fn storage(args: &SourceArgs) -> Storage {
-    Storage::new(storage::Settings { allow_outside_root: args.reading.allow_outside_root, names_in: args.reading.names_in })
+    Storage::new(storage::Settings {
+        allow_outside_root: args.reading.allow_outside_root,
+        names_in: args.reading.names_in,
+    })
 }
 
 /// Rules for photos. `defaults` apply to poor photos without `--reject-poor`, and to faces without `--faces`.

@@ -42,7 +42,8 @@ fn doctor_passes_and_changes_nothing() {
     let checks = ["credentials", "endpoint", "network", "clock", "signature", "group", "records", "upload"];
     let mut expected: Vec<(String, String)> = checks.map(|check| (check.to_owned(), "ok".to_owned())).into();
     expected.push(("enrolling".into(), "skipped".into()));
-    expected.extend(["source", "checkpoint", "quota", "disk", "faces"].map(|check| (check.to_owned(), "ok".to_owned())));
+    expected
+        .extend(["source", "checkpoint", "quota", "disk", "faces"].map(|check| (check.to_owned(), "ok".to_owned())));
     assert_eq!(verdicts(&ended), expected, "{ended:#?}");
     assert_eq!(ended.code, Some(0));
     assert!(ended.stdout.contains("2 in the group"), "{}", ended.stdout);

@@ -402,7 +402,10 @@ impl Store for SqliteStore {
     }
 
     fn counts(&mut self) -> Result<Counts, StoreError> {
-        let counts = Counts { vanished_rejected: self.vanished_rejected, ..tally::counts(&self.db, true).map_err(StoreError::sqlite("counting"))? };
+        let counts = Counts {
+            vanished_rejected: self.vanished_rejected,
+            ..tally::counts(&self.db, true).map_err(StoreError::sqlite("counting"))?
+        };
         Ok(counts)
     }
 }
