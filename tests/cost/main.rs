@@ -97,6 +97,8 @@ fn engine(checkpoint: Checkpoint<SlowStore>) -> Engine<AlwaysEnrolled, SlowStore
         bandwidth: None,
         storage: Arc::default(),
         window: None,
+        bandwidth: None,
+        quality_check: None,
     };
     Engine::new(deps, settings)
 }
