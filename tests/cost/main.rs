@@ -93,8 +93,6 @@ fn engine(checkpoint: Checkpoint<SlowStore>) -> Engine<AlwaysEnrolled, SlowStore
         photo: Rules::default(),
         precheck: Precheck::Off,
         always_upload: false,
-        quality_check: None,
-        bandwidth: None,
         storage: Arc::default(),
         window: None,
         bandwidth: None,
