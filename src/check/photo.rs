@@ -41,6 +41,11 @@ pub enum RowResult {
         /// Reason for the user.
         message: String,
     },
+    /// The row repeats an earlier one and would be skipped.
+    Repeated {
+        /// Number of the earlier row.
+        first: u64,
+    },
     /// The photo is a link, which would be sent unread.
     Link,
     /// The photo would be sent.
@@ -59,6 +64,9 @@ pub enum RowResult {
 pub(super) fn check_row(task: &Task, root: &Path, settings: &Settings) -> CheckedRow {
     let item = match task {
         Task::Item(item, _) => item,
+        Task::Repeated(_, first) => {
+            return CheckedRow { result: RowResult::Repeated { first: *first }, read_bytes: 0 };
+        }
         Task::Invalid(error) => {
             let result = RowResult::Rejected { code: error.defect.code(), message: error.message.clone(), face: None };
             return CheckedRow { result, read_bytes: 0 };

@@ -6,18 +6,16 @@ use crate::picture::{FacePolicy, Fit, Landscape};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Photos")]
 pub struct PhotoArgs {
-    /// auto: send compliant photos unchanged and convert others; never: send unchanged or reject; always: re-encode
-    /// every photo
+    /// When to re-encode photos
     #[arg(long, env = "FACE_ENROLL_FIT", default_value = "auto", value_name = "auto|never|always")]
     pub fit: Fit,
-    /// Photos that are not taller than wide: reject, crop to 3:4 around the face, or pad to 3:4 with white
+    /// What to do with photos that are not taller than wide
     #[arg(long, env = "FACE_ENROLL_LANDSCAPE", default_value = "reject", value_name = "reject|crop|pad")]
     pub landscape: Landscape,
     /// Reject photos that are far too dark, bright or blurred
     #[arg(long, env = "FACE_ENROLL_REJECT_POOR", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub reject_poor: bool,
-    /// Look for the face on each photo: warn of no, several, unclear, turned, small or cut faces; reject: also reject
-    /// photos with no or several faces [default: ignore; check: warn]
+    /// Look for the face on each photo [default: ignore; check: warn]
     #[arg(long, env = "FACE_ENROLL_FACES", value_name = "ignore|warn|reject")]
     pub faces: Option<FacePolicy>,
     /// How to send photos

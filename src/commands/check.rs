@@ -37,7 +37,7 @@ struct Plan<'a> {
 }
 
 pub(super) fn check(args: &CheckArgs, is_quiet: bool) -> Result<Exit, CliError> {
-    let group = args.read.group.clone().or_else(|| FaceGroupCode::parse(NO_GROUP).ok());
+    let group = args.read.reading.group.clone().or_else(|| FaceGroupCode::parse(NO_GROUP).ok());
     let plan = Plan {
         read: &args.read,
         photos: &args.photos,
@@ -88,7 +88,7 @@ impl Plan<'_> {
         let mut report = self.open_report(output.as_mut());
         let bar = self.bar(is_quiet);
         let mut failed = None;
-        let totals = check_sources(sources, &settings, &mut |findings, so_far| {
+        let totals = check_sources(sources, settings, &mut |findings, so_far| {
             for finding in findings {
                 if let Err(error) = report.write(finding) {
                     failed = Some(error);

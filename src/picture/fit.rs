@@ -2,6 +2,7 @@
 //! (no location, no camera, no thumbnail).
 
 use fast_image_resize::FilterType;
+use image::{Rgb, RgbImage, imageops};
 use jpeg_encoder::{ColorType, Encoder};
 
 use super::{
@@ -14,8 +15,8 @@ use super::{
 
 /// JPEG qualities to try: 80 is "a compression ratio of 0.8" (API page), lower ones only if the result is too large.
 const JPEG_QUALITIES: [u8; 5] = [80, 70, 60, 50, 40];
-/// Channel value of the padding: white.
-const BACKGROUND: u8 = 255;
+/// Colour of the padding: white.
+const BACKGROUND: Rgb<u8> = Rgb([255; 3]);
 
 /// Decodes, crops and scales a photo, and turns it upright.
 pub(super) fn fit(bytes: &[u8], kind: Kind, info: &ImageInfo, geometry: &Geometry) -> Result<Pixels, Defect> {
@@ -112,14 +113,11 @@ pub(super) fn pad(picture: Pixels, (width, height): (u32, u32)) -> Pixels {
     if (picture.width, picture.height) == (width, height) {
         return picture;
     }
-    let mut rgb = vec![BACKGROUND; width as usize * height as usize * 3];
-    let (left, top) = ((width - picture.width) as usize / 2, (height - picture.height) as usize / 2);
-    let row = picture.width as usize * 3;
-    for (y, pixels) in picture.rgb.chunks_exact(row).enumerate() {
-        let at = ((top + y) * width as usize + left) * 3;
-        rgb[at..at + row].copy_from_slice(pixels);
-    }
-    Pixels { width, height, rgb }
+    let (left, top) = ((width - picture.width) / 2, (height - picture.height) / 2);
+    let picture = RgbImage::from_raw(picture.width, picture.height, picture.rgb).expect("three bytes for each pixel");
+    let mut canvas = RgbImage::from_pixel(width, height, BACKGROUND);
+    imageops::replace(&mut canvas, &picture, left.into(), top.into());
+    Pixels { width, height, rgb: canvas.into_raw() }
 }
 
 #[cfg(test)]

@@ -230,7 +230,7 @@ impl Findings<'_> {
 
 /// Reads, plans and renders a photo, wherever it lies.
 pub fn load(path: &Path, rules: &Rules) -> Result<Picture, LoadError> {
-    let storage = Storage::new(storage::Settings { allow_outside_root: true });
+    let storage = Storage::new(storage::Settings { allow_outside_root: true, names_in: None });
     let original = read(&storage, &Place::Path(path.to_owned()), Path::new("/"), rules)?;
     let plan = original.plan(rules)?;
     Ok(original.render(&plan, rules)?)

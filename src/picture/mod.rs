@@ -19,6 +19,7 @@ mod defect;
 mod exif;
 mod face;
 mod fit;
+mod heic;
 mod info;
 mod jpeg;
 mod kind;

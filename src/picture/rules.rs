@@ -1,10 +1,10 @@
 //! Limits for photos and what to do with photos outside them: the AddFaceRecord page, "Image upload requirements", and
 //! the flags `--fit`, `--landscape`, `--send`, `--reject-poor` and `--faces`.
 
-use std::str::FromStr;
+use clap::ValueEnum;
 
 /// When to re-encode photos (`--fit`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Fit {
     /// Send compliant photos unchanged; re-encode the others.
     #[default]
@@ -15,20 +15,8 @@ pub enum Fit {
     Always,
 }
 
-impl FromStr for Fit {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "never" => Ok(Self::Never),
-            "always" => Ok(Self::Always),
-            _ => Err("one of auto, never, always"),
-        }
-    }
-}
-
 /// What to do with an upright photo that is not taller than wide, which the service rejects (`--landscape`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Landscape {
     /// Reject the photo.
     #[default]
@@ -37,18 +25,6 @@ pub enum Landscape {
     Crop,
     /// Pad with white to 3:4.
     Pad,
-}
-
-impl FromStr for Landscape {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "reject" => Ok(Self::Reject),
-            "crop" => Ok(Self::Crop),
-            "pad" => Ok(Self::Pad),
-            _ => Err("one of reject, crop, pad"),
-        }
-    }
 }
 
 /// What to do with a photo that is far too dark, too bright or too blurred.
@@ -64,7 +40,7 @@ pub enum QualityPolicy {
 }
 
 /// What to do with a photo without a clear face, or with several (`--faces`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum FacePolicy {
     /// Send it; do not look for faces.
     #[default]
@@ -73,18 +49,6 @@ pub enum FacePolicy {
     Warn,
     /// Reject photos without a face or with several of similar size; send the others with a warning.
     Reject,
-}
-
-impl FromStr for FacePolicy {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "ignore" => Ok(Self::Ignore),
-            "warn" => Ok(Self::Warn),
-            "reject" => Ok(Self::Reject),
-            _ => Err("one of ignore, warn, reject"),
-        }
-    }
 }
 
 /// Size limits in bytes and pixels.

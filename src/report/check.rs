@@ -175,8 +175,8 @@ impl<'a> CheckSummary<'a> {
 /// Summary of a check as text.
 pub fn check_lines(totals: &CheckTotals, forecast: &Forecast, qps: f64) -> String {
     let mut text = format!(
-        "{} rows: {} would be sent, {} would be rejected\n",
-        group_digits(totals.rows),
+        "{}: {} would be sent, {} would be rejected\n",
+        plural(totals.rows, "row"),
         group_digits(totals.good),
         group_digits(totals.rejected())
     );
@@ -203,12 +203,12 @@ pub fn check_lines(totals: &CheckTotals, forecast: &Forecast, qps: f64) -> Strin
     if totals.good > 0 {
         let _ = writeln!(
             text,
-            "{} sent unchanged, {} fitted, {} links: {} of photos in {} calls of {} in all",
+            "{} sent unchanged, {} fitted, {}: {} of photos in {} of {} in all",
             group_digits(totals.unchanged),
             group_digits(totals.fitted()),
-            group_digits(totals.links),
+            plural(totals.links, "link"),
             bytes(totals.sent_bytes),
-            group_digits(forecast.calls),
+            plural(forecast.calls, "call"),
             bytes(forecast.bytes)
         );
         let _ = writeln!(

@@ -3,17 +3,25 @@
 //! A photo that can't be had is [`Unavailable`], which is the photo's fault; [`ReadError::Io`] is the machine's, for which no
 //! photo may be blamed.
 
+mod archive;
 mod error;
 mod file;
+mod index;
+mod name;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
+pub use archive::{Archive, Entry, MemberKind, Members};
 pub use error::{ReadError, Unavailable};
+pub use name::BadName;
 
-use crate::domain::{FileStamp, Member, PhotoSource, PhotoUrl};
+use crate::domain::{Encoding, FileStamp, Member, PhotoSource, PhotoUrl};
 
 /// Where a photo lies.
 #[derive(Debug, Clone)]
@@ -40,6 +48,13 @@ impl Place {
             Self::Member(member) => &member.path,
         }
     }
+
+    fn hint(&self) -> Option<u64> {
+        match self {
+            Self::Path(_) => None,
+            Self::Member(member) => Some(member.at),
+        }
+    }
 }
 
 /// Bytes of a photo.
@@ -56,32 +71,101 @@ pub struct Stored {
 pub struct Settings {
     /// Whether a photo may lie outside its source's root.
     pub allow_outside_root: bool,
+    /// Encoding of names in ZIP archives that are not marked as UTF-8.
+    pub names_in: Option<Encoding>,
 }
 
-/// Reads photos.
+/// Most archives that are kept open.
+const MAX_OPEN_ARCHIVES: usize = 32;
+
+/// Reads photos. An archive is opened once and stays open.
 #[derive(Debug, Default)]
 pub struct Storage {
     settings: Settings,
+    /// Archives and the roots that they were opened beneath, the last used first.
+    archives: Mutex<Vec<(Arc<Archive>, PathBuf)>>,
+}
+
+/// What a path leads to.
+enum Located {
+    /// A file, or nothing.
+    File,
+    /// A member of this name.
+    Member(Arc<Archive>, String),
 }
 
 impl Storage {
     /// Storage with these settings.
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self { settings, archives: Mutex::default() }
     }
 
     /// Stamp of a photo, to detect changes without reading it.
     pub fn stamp(&self, place: &Place, root: &Path) -> io::Result<FileStamp> {
-        file::stamp(place.path(), self.enforced(root))
+        let stamp = match self.locate(place.path(), root) {
+            Ok(Located::File) => return file::stamp(place.path(), self.enforced(root)),
+            Ok(Located::Member(archive, name)) => archive.stamp(&name, place.hint()),
+            Err(error) => Err(error),
+        };
+        stamp.map_err(|error| match error {
+            ReadError::Io(error) => error,
+            ReadError::Unavailable(unavailable) => {
+                let is_absent = matches!(unavailable, Unavailable::NotFound { .. });
+                io::Error::new(
+                    if is_absent { io::ErrorKind::NotFound } else { io::ErrorKind::InvalidData },
+                    unavailable,
+                )
+            }
+        })
     }
 
     /// Reads a photo of at most `limit` bytes.
     pub fn read(&self, place: &Place, root: &Path, limit: u64) -> Result<Stored, ReadError> {
-        file::read(place.path(), self.enforced(root), limit)
+        match self.locate(place.path(), root)? {
+            Located::File => file::read(place.path(), self.enforced(root), limit),
+            Located::Member(archive, name) => archive.read(&name, place.hint(), limit),
+        }
+    }
+
+    /// Finds the archive that a path runs through. A folder may be named like an archive.
+    fn locate(&self, path: &Path, root: &Path) -> Result<Located, ReadError> {
+        for archive in archives_in(path) {
+            let Ok(name) = path.strip_prefix(archive) else { continue };
+            let Some(name) = name.to_str().map(str::to_owned) else { continue };
+            let mut archives = self.archives.lock().unwrap_or_else(PoisonError::into_inner);
+            let open = archives.iter().position(|(open, beneath)| open.path() == archive && beneath == root);
+            if let Some(at) = open {
+                let found = archives.remove(at);
+                let archive = Arc::clone(&found.0);
+                archives.insert(0, found);
+                return Ok(Located::Member(archive, name));
+            }
+            if archive.metadata().is_ok_and(|found| found.is_file()) {
+                // Given by the user as the root, or as a part of it.
+                let beneath = if root.starts_with(archive) { None } else { self.enforced(root) };
+                let opened = Arc::new(Archive::open(archive, beneath, self.settings.names_in)?);
+                archives.truncate(MAX_OPEN_ARCHIVES - 1);
+                archives.insert(0, (Arc::clone(&opened), root.to_owned()));
+                return Ok(Located::Member(opened, name));
+            }
+        }
+        Ok(Located::File)
     }
 
     /// The root that photos must not leave.
     fn enforced<'a>(&self, root: &'a Path) -> Option<&'a Path> {
         (!self.settings.allow_outside_root).then_some(root)
     }
+}
+
+/// The parts of a path that may be an archive: they end in `.zip`, and something follows.
+fn archives_in(path: &Path) -> impl Iterator<Item = &Path> {
+    let mut above: Vec<&Path> = path.ancestors().skip(1).filter(|path| is_archive(path)).collect();
+    above.reverse();
+    above.into_iter()
+}
+
+/// Whether a path has the name of a ZIP archive.
+pub fn is_archive(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip"))
 }
