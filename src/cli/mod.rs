@@ -46,7 +46,7 @@ pub use self::{
     run::RunArgs,
     sandbox::{SandboxArgs, WindowKind},
     service::ServiceArgs,
-    source::SourceArgs,
+    source::{ReadingArgs, SourceArgs},
     status::StatusArgs,
     verify::VerifyArgs,
 };

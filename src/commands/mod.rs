@@ -13,6 +13,7 @@ mod metrics;
 mod monitor;
 mod on_finish;
 mod outputs;
+mod ping;
 mod purge;
 mod report;
 mod retry;

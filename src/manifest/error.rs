@@ -19,7 +19,7 @@ pub enum SourceError {
     },
     /// The format is unknown.
     #[error(
-        "unknown input format: {path}; give a .csv, .tsv, .jsonl, .ndjson or .json file (or one with .gz or .zst), a directory or .zip of photos, or --input-format"
+        "unknown input format: {path}; give a .csv, .tsv, .jsonl, .ndjson or .json file (or one with .gz or .zst), an .xlsx workbook, a directory or .zip of photos, or --input-format"
     )]
     UnknownKind {
         /// Path of the source.
@@ -106,6 +106,25 @@ pub enum SourceError {
         /// Problem and what to do about it.
         problem: String,
     },
+    /// A workbook is damaged or beyond a limit.
+    #[error("can't read the workbook {path}: {problem}")]
+    Workbook {
+        /// Path of the source.
+        path: PathBuf,
+        /// What is wrong, and where.
+        problem: String,
+    },
+    /// A workbook has no such sheet.
+    #[error("{path} {problem}")]
+    NoSheet {
+        /// Path of the source.
+        path: PathBuf,
+        /// The missing sheet, and the sheets that there are.
+        problem: String,
+    },
+    /// A workbook comes as a stream, and can only be read at several places.
+    #[error("a workbook can't be read from standard input: give its file, or send it as CSV")]
+    StreamedWorkbook,
     /// Neither the rows nor `--group` give a group.
     #[error("{path} has no column face_group_code: add --group CODE")]
     NoGroup {
@@ -131,7 +150,11 @@ impl SourceError {
     /// Whether a flag is missing, rather than the source being unreadable.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::NoGroup { .. } | Self::NoFormat | Self::NoIdColumn { .. } => true,
+            Self::NoGroup { .. }
+            | Self::NoFormat
+            | Self::NoIdColumn { .. }
+            | Self::NoSheet { .. }
+            | Self::StreamedWorkbook => true,
             Self::Unreadable { .. }
             | Self::UnknownKind { .. }
             | Self::Empty { .. }
@@ -139,6 +162,7 @@ impl SourceError {
             | Self::Archive { .. }
             | Self::NotAManifest { .. }
             | Self::Utf16 { .. }
+            | Self::Workbook { .. }
             | Self::Encoding { .. }
             | Self::Structure { .. }
             | Self::Header { .. }

@@ -19,6 +19,7 @@ mod options;
 mod photo_path;
 mod record_parser;
 mod row;
+mod sheet;
 mod source;
 mod table;
 mod text;

@@ -27,6 +27,8 @@ pub struct Settings {
     pub names_in: Option<Encoding>,
     /// Whether to accept ids that look damaged.
     pub allow_odd_ids: bool,
+    /// Name of the sheet of a workbook; `None` for the first visible one.
+    pub sheet: Option<String>,
     /// Names of columns in the manifest.
     pub columns: Vec<ColumnName>,
     /// Part of a path that gives the id of a row without one; `None` if not given, which means the name.

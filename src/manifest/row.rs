@@ -53,7 +53,10 @@ pub(super) fn origin(source: &str, row: &str, code: Option<&str>) -> Option<Box<
 
 /// Builds items with the options of one source.
 pub(super) struct RowBuilder {
-    root: PathBuf,
+    bounds: Bounds,
+    /// Folder of the manifest, where the relative paths of an export begin.
+    folder: PathBuf,
+    is_root_given: bool,
     group: Option<FaceGroupCode>,
     allow_outside_root: bool,
     id_from: IdFrom,
@@ -61,6 +64,12 @@ pub(super) struct RowBuilder {
     allow_odd_ids: bool,
     /// Whether the warning about photos in extra columns was logged.
     has_warned: Cell<bool>,
+}
+
+/// Where a row's relative paths begin, and what its photos must lie in.
+struct Bounds {
+    base: PathBuf,
+    root: PathBuf,
 }
 
 /// A photo, and the id that its name gives.
@@ -71,8 +80,11 @@ type RowProblem = (RowErrorKind, String);
 
 impl RowBuilder {
     pub(super) fn new(at: &SourcePath<'_>, settings: &Settings) -> Self {
+        let folder = at.path.parent().filter(|folder| folder.is_absolute()).unwrap_or(at.root);
         Self {
-            root: at.root.to_owned(),
+            bounds: Bounds { base: at.root.to_owned(), root: at.root.to_owned() },
+            folder: folder.to_owned(),
+            is_root_given: settings.root.is_some(),
             group: settings.group.clone(),
             allow_outside_root: settings.allow_outside_root,
             id_from: settings.id_from.unwrap_or_default(),
@@ -84,7 +96,19 @@ impl RowBuilder {
 
     /// Builds the item of a row.
     pub(super) fn item(&self, row: u64, fields: &Fields<'_>, others: OtherFields) -> Row {
-        self.build(row, fields, others, self.parse_photo(fields))
+        let of_export = others.origin.as_deref().map(|origin| self.bounds_of_export_row(&origin.source));
+        let photo = self.parse_photo(fields, of_export.as_ref().unwrap_or(&self.bounds));
+        self.build(row, fields, others, photo)
+    }
+
+    /// Bounds of a row of an export. Its relative paths begin at the export's folder, whatever `--root` is; without `--root`
+    /// an export in a folder further up opens no more folders than its source did.
+    fn bounds_of_export_row(&self, source: &str) -> Bounds {
+        let source = Path::new(source);
+        let folder = if source.is_dir() { source } else { source.parent().unwrap_or(source) };
+        let is_narrower = !self.is_root_given && folder.starts_with(&self.bounds.root);
+        let root = if is_narrower { folder } else { &self.bounds.root };
+        Bounds { base: self.folder.clone(), root: root.to_owned() }
     }
 
     /// Builds the item of an existing file or member, whose name is taken exactly.
@@ -92,7 +116,7 @@ impl RowBuilder {
         let path = photo.path().unwrap_or(Path::new("")).to_owned();
         let shown = path.to_string_lossy();
         let fields = Fields { path: Some(&shown), merchant_user_id: id, ..Fields::default() };
-        let id = self.id_from.id_of(&path, &self.root);
+        let id = self.id_from.id_of(&path, &self.bounds.root);
         self.build(row, &fields, OtherFields::default(), Ok((photo, id)))
     }
 
@@ -122,11 +146,11 @@ impl RowBuilder {
         is_photo
     }
 
-    fn parse_photo(&self, fields: &Fields<'_>) -> Result<PhotoAndId, RowProblem> {
+    fn parse_photo(&self, fields: &Fields<'_>, bounds: &Bounds) -> Result<PhotoAndId, RowProblem> {
         let written = |field: Option<&'_ str>| field.filter(|text| !trimmed(text).is_empty()).map(str::to_owned);
         match (written(fields.path), written(fields.url)) {
-            (Some(path), None) => self.parse_photo_field(&path, "path"),
-            (None, Some(url)) => self.parse_photo_field(&url, "url"),
+            (Some(path), None) => self.parse_photo_field((&path, "path"), bounds),
+            (None, Some(url)) => self.parse_photo_field((&url, "url"), bounds),
             (Some(_), Some(_)) => {
                 Err((RowErrorKind::TwoPictures, "it has both a path and a url: leave one of them empty".into()))
             }
@@ -135,7 +159,7 @@ impl RowBuilder {
     }
 
     /// Parses the `path` or the `url` column; people write either value into both.
-    fn parse_photo_field(&self, written: &str, column: &str) -> Result<PhotoAndId, RowProblem> {
+    fn parse_photo_field(&self, (written, column): (&str, &str), bounds: &Bounds) -> Result<PhotoAndId, RowProblem> {
         if embedded::is_photo(written) {
             let message = format!(
                 "its {column} is the photo itself (Base64 or hexadecimal), which is not supported: write the photos to \
@@ -147,7 +171,7 @@ impl RowBuilder {
         match (photo_path::scheme(text).as_deref(), column) {
             (Some("http" | "https"), _) => parse_url(text, self.id_from),
             (Some("file"), _) => match photo_path::path_of_file_url(text) {
-                Some(path) => self.parse_path(&self.resolve_file_url(path)),
+                Some(path) => self.parse_path(&self.resolve_file_url(path, bounds), bounds),
                 None => Err((
                     RowErrorKind::InvalidUrl,
                     format!("its {column} is a file:// link to another machine: give a path on this machine"),
@@ -157,14 +181,14 @@ impl RowBuilder {
                 RowErrorKind::InvalidUrl,
                 format!("its path has the unsupported scheme {scheme}://: give a path, or an http or https link"),
             )),
-            (None, "path") => self.parse_path(written),
+            (None, "path") => self.parse_path(written, bounds),
             (_, _) => Err((RowErrorKind::InvalidUrl, "its url is not an http or https link".to_owned())),
         }
     }
 
     /// Reads `file:///photos/a.jpg` as relative to the root if it would leave the root.
-    fn resolve_file_url(&self, path: String) -> String {
-        if self.allow_outside_root || is_inside(&self.root, &normalize(&self.root, &path)) {
+    fn resolve_file_url(&self, path: String, Bounds { base, root }: &Bounds) -> String {
+        if self.allow_outside_root || is_inside(root, &normalize(base, &path)) {
             return path;
         }
         path.trim_start_matches('/').to_owned()
@@ -213,24 +237,24 @@ impl RowBuilder {
     }
 
     /// Parses a path. Spaces around it may belong to the name, so they are kept until the file is opened.
-    fn parse_path(&self, written: &str) -> Result<PhotoAndId, RowProblem> {
+    fn parse_path(&self, written: &str, Bounds { base, root }: &Bounds) -> Result<PhotoAndId, RowProblem> {
         if written.len() > MAX_PATH_BYTES {
             let message = format!("its path has {} bytes; at most {MAX_PATH_BYTES} are allowed", written.len());
             return Err((RowErrorKind::PathTooLong, message));
         }
         let plain = trimmed(written);
-        let path = normalize(&self.root, if plain.starts_with('/') { plain } else { written });
-        if !self.allow_outside_root && !is_inside(&self.root, &path) {
+        let path = normalize(base, if plain.starts_with('/') { plain } else { written });
+        if !self.allow_outside_root && !is_inside(root, &path) {
             let message = format!(
                 "its path leads out of {}: give --root DIR, or --allow-outside-root to allow this",
-                self.root.display()
+                root.display()
             );
             return Err((RowErrorKind::OutsideRoot, message));
         }
         let named = if plain == written && !plain.contains('\\') {
-            self.id_from.id_of(&path, &self.root)
+            self.id_from.id_of(&path, root)
         } else {
-            self.id_from.id_of(&normalize(&self.root, &plain.replace('\\', "/")), &self.root)
+            self.id_from.id_of(&normalize(base, &plain.replace('\\', "/")), root)
         };
         Ok((PhotoSource::Path(path), named))
     }
@@ -297,7 +321,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signed_link_in_the_path_column_is_never_kept_as_a_path() {
+    fn export_row_keeps_to_the_folder_of_its_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let row = |export: &Path, root: Option<PathBuf>, photo: &str| {
+            let settings =
+                Settings { group: FaceGroupCode::parse("g").ok(), root: root.clone(), ..Settings::default() };
+            let root = root.unwrap_or_else(|| export.parent().unwrap().to_owned());
+            let builder = RowBuilder::new(&SourcePath { path: export, root: &root }, &settings);
+            let origin = origin(path("m/people.csv").to_str().unwrap(), "2", None);
+            let fields = Fields { path: Some(photo), merchant_user_id: Some("u"), ..Fields::default() };
+            let item = builder.item(2, &fields, OtherFields { origin, ..OtherFields::default() });
+            item.map(|item| item.picture).map_err(|error| error.defect)
+        };
+        let found = Ok(PhotoSource::Path(path("m/a.jpg")));
+        // Beside the source, one folder up, and elsewhere.
+        assert_eq!(row(&path("m/x.csv"), None, "a.jpg"), found);
+        assert_eq!(row(&path("x.csv"), None, "m/a.jpg"), found);
+        assert_eq!(row(&path("x.csv"), None, "other/a.jpg"), Err(RowErrorKind::OutsideRoot));
+        let absolute = path("m/a.jpg");
+        assert_eq!(row(&path("n/x.csv"), None, absolute.to_str().unwrap()), Err(RowErrorKind::OutsideRoot));
+        // `--root` says what is allowed, not where an export's paths begin.
+        assert_eq!(row(&path("n/x.csv"), Some(path("m")), absolute.to_str().unwrap()), found);
+        assert_eq!(row(&path("m/n/x.csv"), Some(path("m")), "a.jpg"), Ok(PhotoSource::Path(path("m/n/a.jpg"))));
+    }
+
+    #[test]
+    fn signed_link_in_path_column_is_not_a_path() {
         let link = "https://h/a.jpg?Signature=secret";
         assert_eq!(storable_photo(Some(link), None), (None, Some(link.to_owned())));
         assert_eq!(storable_photo(Some(link), Some(" ")), (None, Some(link.to_owned())));

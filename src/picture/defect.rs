@@ -1,10 +1,10 @@
 //! Permanent reasons to reject a photo.
 
-use super::{Kind, Warning};
+use super::{FaceBox, FaceProblem, Kind, Warning};
 use crate::{domain::ErrorCode, storage::Unavailable};
 
 /// Reason why a photo can't be enrolled as it is. [`Defect::code`] is the stable code of the rejection.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Defect {
     /// Its bytes can't be had.
     #[error(transparent)]
@@ -21,7 +21,7 @@ pub enum Defect {
     },
     /// The file is not a JPEG, and `--fit never` is given.
     #[error(
-        "file is {kind} by its content, and the service accepts only JPEG: save it as JPEG, or give --fit auto (PNG, WebP, BMP, TIFF)"
+        "file is {kind} by its content, and the service accepts only JPEG: save it as JPEG, or give --fit auto (PNG, WebP, BMP, TIFF, HEIC)"
     )]
     NotJpeg {
         /// Detected type.
@@ -46,13 +46,13 @@ pub enum Defect {
         found: &'static str,
     },
     /// The format can't be converted to JPEG here.
-    #[error("file is {kind}, which can't be read here: save it as JPEG{}", advice(*kind))]
+    #[error("file is {kind}, which can't be read here: save it as JPEG")]
     UnsupportedFormat {
         /// Detected type.
         kind: Kind,
     },
     /// The format can be read, but not this variant of it.
-    #[error("file is {kind} of a variant that can't be read here: save it as JPEG")]
+    #[error("file is {kind} of a variant that can't be read here: save it as JPEG{}", advice(*kind))]
     UnsupportedVariant {
         /// Detected type.
         kind: Kind,
@@ -131,6 +131,14 @@ pub enum Defect {
         /// What is wrong with the quality.
         warning: Warning,
     },
+    /// Rejected by `--faces reject`: the photo shows no face, or several.
+    #[error("{}: take a photo of one person, from the front", problem.message())]
+    UnusableFace {
+        /// What is wrong with the face.
+        problem: FaceProblem,
+        /// Where the largest face is.
+        face: Option<FaceBox>,
+    },
 }
 
 fn advice(kind: Kind) -> &'static str {
@@ -161,6 +169,7 @@ impl Defect {
             Self::NotPortrait { .. } => "NotPortrait",
             Self::NeedsRotation { .. } => "NeedsRotation",
             Self::PoorQuality { warning } => warning.name(),
+            Self::UnusableFace { problem, .. } => problem.name(),
         })
     }
 }
@@ -201,6 +210,7 @@ mod tests {
             Defect::NotPortrait { width, height },
             Defect::NeedsRotation { orientation: 6 },
             Defect::PoorQuality { warning: Warning::Blurred },
+            Defect::UnusableFace { problem: FaceProblem::Missing, face: None },
         ] {
             let message = defect.to_string();
             let remedy = message.split_once(": ").map(|(_, remedy)| remedy.split(' ').next().unwrap());

@@ -9,7 +9,7 @@ use super::{
     task::{Delivery, Next, PhotoFile, PrepareError, Prepared, Task},
 };
 use crate::{
-    api::{Payload, Transport},
+    api::{FormFields, Payload, Transport},
     checkpoint::Store,
     domain::DrainReason,
     picture::{self, Defect, LoadError},
@@ -21,7 +21,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
     pub(super) async fn prepare(&self, task: &Task) -> Result<Prepared, PrepareError> {
         let claimed = &task.claimed;
         if let Some(uploaded) = task.uploaded.as_ref().filter(|uploaded| uploaded.is_fresh(Instant::now())) {
-            let payload = Payload::with_file(&claimed.group, &claimed.user, &uploaded.address);
+            let payload = Payload::with_file(self.settings.form_fields(claimed), &uploaded.address);
             return Ok(Prepared {
                 load: Delivery::Inline(payload),
                 file: uploaded.file,
@@ -29,11 +29,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 _bytes: None,
             });
         }
-        let (group, user) = (claimed.group.clone(), claimed.user.clone());
         let place = match Place::of(&claimed.picture) {
             Ok(place) => place,
             Err(url) => {
-                let payload = Payload::with_url(&group, &user, url);
+                let payload = Payload::with_url(self.settings.form_fields(claimed), url);
                 return Ok(Prepared {
                     load: Delivery::Inline(payload),
                     file: PhotoFile::default(),
@@ -46,6 +45,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
             (Arc::clone(&self.bytes), Arc::clone(&self.decode_limiter), self.settings.photo);
         let (storage, root) = (Arc::clone(&self.settings.storage), claimed.root.clone());
         let always_upload = self.settings.always_upload;
+        let (group, user) = (claimed.group.clone(), claimed.user.clone());
+        let quality_check = self.settings.quality_check;
         let runtime = tokio::runtime::Handle::current();
         let prepare = move || {
             let stamp = storage.stamp(&place, &root).ok();
@@ -72,7 +73,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let load = if always_upload || size > rules.limits.inline_bytes {
                 Delivery::Upload(picture.bytes)
             } else {
-                Delivery::Inline(Payload::with_picture(&group, &user, &picture.bytes))
+                let fields = FormFields { group: &group, user: &user, quality_check };
+                Delivery::Inline(Payload::with_picture(fields, &picture.bytes))
             };
             Ok(Prepared { load, file, warnings: picture.warnings, _bytes: Some(bytes) })
         };

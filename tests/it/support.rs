@@ -8,7 +8,7 @@ use std::{
     num::NonZeroU32,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use face_enroll::sandbox::{Action, Groups, Record, Sandbox, Script, Settings};
@@ -220,6 +220,20 @@ impl Enroll {
         &mut self.0
     }
 
+    /// The same command in a shell that sets something first, such as a limit.
+    pub fn under(&mut self, shell: &str) -> Command {
+        let mut command = Command::new("bash");
+        command.arg("-c").arg(format!("{shell}; exec \"$0\" \"$@\""));
+        command.arg(self.0.get_program()).args(self.0.get_args()).stdin(Stdio::null());
+        for (name, value) in self.0.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    }
+
     /// Runs to completion.
     pub fn end(&mut self) -> Ended {
         Ended::from(self.0.output().unwrap())
@@ -271,6 +285,20 @@ impl Ended {
         }
         summary
     }
+}
+
+/// Waits for a condition, for far longer than any machine needs.
+pub fn wait_until(what: &str, is_true: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !is_true() {
+        assert!(Instant::now() < deadline, "timed out: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until the sandbox has seen this many enrolment calls.
+pub fn wait_for_calls(service: &Service, calls: usize) {
+    wait_until("the calls did not come", || service.calls(Action::AddFaceRecord) >= calls);
 }
 
 /// Rows of an export in JSON Lines.
