@@ -13,6 +13,7 @@ mod client;
 mod credentials;
 mod endpoint;
 mod http;
+pub mod oss;
 mod proxy;
 mod queries;
 mod sign;

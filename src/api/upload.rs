@@ -204,7 +204,8 @@ fn parse_upload(response: Result<RawResponse, CallError>) -> Result<(), UploadEr
     })
 }
 
-fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+/// Text of the first element of this name.
+pub(super) fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
     xml.split_once(&format!("<{name}>"))?.1.split_once("</").map(|(text, _)| text)
 }
 

@@ -198,6 +198,9 @@ pub(super) fn hint(fatal: &FatalError) -> &'static str {
         FatalError::Permission { .. } => {
             "grant the RAM user AliyunAntCloudAuthFullAccess, or AddFaceRecord, QueryFaceRecord and QueryFaceGroup, then run again"
         }
+        FatalError::ObjectStorage { .. } => {
+            "grant the RAM user oss:ListObjects and oss:GetObject on the bucket, check --region and --oss-endpoint, then run again"
+        }
         FatalError::Account { .. } => "activate ID Verification and settle overdue payments, then run again",
         FatalError::Endpoint { .. } => "check --region, --network and --endpoint, then run again",
         FatalError::Intercepted { .. } => {
