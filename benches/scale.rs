@@ -292,7 +292,7 @@ fn enrol_all_but_the_last(checkpoint: &Path, rows: usize) {
     let changed = db.execute(
         &format!(
             "UPDATE items SET state = 3, confirmed_by = 0, attempts = 1, enrolled_at = 1, first_intent_at = 1, quality = 'HIGH',
-             sha256 = randomblob(32), size = {PHOTO_BYTES}, mtime_ns = 1, request_id = '7F1C9F4C-9C5D-5E4B-8B77-0A6D3F1E2B11'
+             sha256 = randomblob(32), size = {PHOTO_BYTES}, mark = 1, request_id = '7F1C9F4C-9C5D-5E4B-8B77-0A6D3F1E2B11'
              WHERE id <> {last}"
         ),
         [],

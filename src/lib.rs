@@ -12,10 +12,11 @@
 //! exit           exit codes
 //!
 //! domain         data types and the rules between them: no I/O, no async, imports nothing
-//! files          creates, replaces and opens files safely; opens photos under a root
+//! files          creates, replaces and opens files safely, also beneath a root
 //! secret         access keys that no log can show
 //! crash          failpoints for tests
 //!
+//! storage        where photo bytes lie: files beneath a root; opens, stamps and reads them
 //! manifest       rows -> items: tables, JSON, directories
 //! picture        bytes -> what the API accepts, or a defect with its reason
 //! api            the client: signs, sends once, classifies the answer; finds credentials. Never retries or paces
@@ -28,8 +29,8 @@
 //! sandbox        a local server of the API with its own signature check
 //! ```
 //!
-//! Imports go one way: `domain` <- `manifest`, `picture`, `api`, `pace`, `checkpoint` (none imports another of these) <-
-//! `run`, `check`, `verify` <- `report` <- `commands` <- `main`. `sandbox` never imports `api`, because a shared signer
+//! Imports go one way: `domain` <- `storage` <- `manifest`, `picture`, `api`, `pace`, `checkpoint` (none imports another of
+//! these) <- `run`, `check`, `verify` <- `report` <- `commands` <- `main`. `sandbox` never imports `api`, because a shared signer
 //! would hide a shared mistake. `tests/it/house.rs` reads the source and enforces this.
 //!
 //! # From row to outcome
@@ -108,5 +109,6 @@ pub mod run;
 pub mod sandbox;
 pub mod secret;
 pub mod settings;
+pub mod storage;
 pub mod telemetry;
 pub mod verify;

@@ -25,9 +25,10 @@ pub use forecast::Forecast;
 pub use photo::{CheckedRow, RowResult};
 
 use crate::{
-    domain::{ErrorCode, Item, PhotoSource, RawFields, RowError, RowErrorKind},
+    domain::{ErrorCode, Item, Member, PhotoSource, RawFields, RowError, RowErrorKind},
     manifest::{Source, SourceError},
     picture::{Rules, Warning},
+    storage::Storage,
 };
 
 /// Placeholder group for rows without one. No call is made, so its value does not matter.
@@ -36,14 +37,14 @@ pub const NO_GROUP: &str = "-";
 const QUEUED_ROWS_PER_PROCESSOR: usize = 32;
 
 /// Settings of a check.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Settings {
     /// Rules for photos.
     pub rules: Rules,
     /// Whether to check headers only and decode nothing.
     pub headers_only: bool,
-    /// Whether photos outside their source's root are allowed.
-    pub allow_outside_root: bool,
+    /// Reader of photos.
+    pub storage: Storage,
     /// Number of photos checked in parallel.
     pub processors: usize,
 }
@@ -163,7 +164,7 @@ struct Numbered<T> {
 /// Checks every row. `on_row` gets the findings of each row in row order and the totals so far; it may stop the check.
 pub fn check(
     sources: Vec<(Source, PathBuf)>,
-    settings: Settings,
+    settings: &Settings,
     on_row: &mut dyn FnMut(&[Finding], &CheckTotals) -> ControlFlow<()>,
 ) -> Result<CheckTotals, SourceError> {
     let source_name =
@@ -183,7 +184,7 @@ pub fn check(
             let (results, queue, roots) = (results.clone(), &queue, &roots);
             scope.spawn(move || {
                 while let Some(Numbered { number, source, value: task }) = next(queue) {
-                    let checked = photo::check_row(&task, &roots[source], &settings);
+                    let checked = photo::check_row(&task, &roots[source], settings);
                     if results.send(Numbered { number, source, value: (task, checked) }).is_err() {
                         break;
                     }
@@ -260,7 +261,9 @@ fn duplicate(item: Item, first: u64) -> RowError {
 
 fn fields(item: Item) -> Box<RawFields> {
     let (path, url) = match item.picture {
-        PhotoSource::Path(path) => (Some(path.to_string_lossy().into_owned()), None),
+        PhotoSource::Path(path) | PhotoSource::Member(Member { path, .. }) => {
+            (Some(path.to_string_lossy().into_owned()), None)
+        }
         // `Display` masks the link: it may be signed, and this text is shown.
         PhotoSource::Url(url) => (None, Some(url.to_string())),
     };

@@ -7,8 +7,9 @@ use std::{
 
 use super::{Settings, Task};
 use crate::{
-    domain::{ErrorCode, PhotoSource},
+    domain::ErrorCode,
     picture::{self, LoadError, Plan, Warning},
+    storage::Place,
 };
 
 /// Estimated bytes per pixel of a fitted JPEG, if it is not rendered: a face at quality 80.
@@ -59,11 +60,11 @@ pub(super) fn check_row(task: &Task, root: &Path, settings: &Settings) -> Checke
             return CheckedRow { result, read_bytes: 0 };
         }
     };
-    let PhotoSource::Path(path) = &item.picture else {
+    let Ok(place) = Place::of(&item.picture) else {
         return CheckedRow { result: RowResult::Link, read_bytes: 0 };
     };
     let mut read_bytes = 0;
-    let result = check_photo(path, root, settings, &mut read_bytes).unwrap_or_else(|error| match error {
+    let result = check_photo(&place, root, settings, &mut read_bytes).unwrap_or_else(|error| match error {
         LoadError::Defect(defect) => RowResult::Rejected { code: defect.code(), message: defect.to_string() },
         LoadError::Io(error) => RowResult::Unread {
             message: format!("cannot read photo ({error}): this machine failed, the photo may be fine"),
@@ -72,9 +73,9 @@ pub(super) fn check_row(task: &Task, root: &Path, settings: &Settings) -> Checke
     CheckedRow { result, read_bytes }
 }
 
-fn check_photo(path: &Path, root: &Path, settings: &Settings, read_bytes: &mut u64) -> Result<RowResult, LoadError> {
+fn check_photo(place: &Place, root: &Path, settings: &Settings, read_bytes: &mut u64) -> Result<RowResult, LoadError> {
     let rules = &settings.rules;
-    let original = picture::read(path, (!settings.allow_outside_root).then_some(root), rules)?;
+    let original = picture::read(&settings.storage, place, root, rules)?;
     *read_bytes = original.stamp.size;
     let plan = original.plan(rules)?;
     if settings.headers_only {

@@ -50,13 +50,13 @@ pub struct EnrolledItem {
 /// Photo of an enrolled item.
 #[derive(Debug, Clone)]
 pub enum StoredPhoto {
-    /// A file.
+    /// A file, or a member of an archive.
     File {
-        /// Path of the photo.
-        path: PathBuf,
-        /// Directory that the path must lie in.
+        /// The photo.
+        photo: PhotoSource,
+        /// Directory that its path must lie in.
         root: Arc<Path>,
-        /// Metadata of the file when it was sent; `None` if it was another file.
+        /// Stamp of the file when it was sent; `None` if it was another file.
         stamp: Option<FileStamp>,
         /// Digest of the file that was sent; `None` if this checkpoint did not send it, so the service's photo is unknown.
         digest: Option<Digest>,
@@ -90,9 +90,9 @@ pub enum PhotoChange {
 pub struct RejectedItem {
     /// Number of the item.
     pub item: ItemId,
-    /// Path of the photo.
-    pub path: PathBuf,
-    /// Directory that the path must lie in.
+    /// The photo: a file.
+    pub photo: PhotoSource,
+    /// Directory that its path must lie in.
     pub root: Arc<Path>,
     /// Metadata of the file when it was rejected; `None` if there was no file.
     pub stamp: Option<FileStamp>,

@@ -78,14 +78,14 @@ impl Plan<'_> {
         let settings = Settings {
             rules: sources::rules(self.photos, QualityPolicy::Warn),
             headers_only: self.headers_only,
-            allow_outside_root: self.read.allow_outside_root,
+            storage: sources::storage(self.read),
             processors,
         };
         let mut output = self.create_output()?;
         let mut report = self.open_report(output.as_mut());
         let bar = self.bar(is_quiet);
         let mut failed = None;
-        let totals = check_sources(sources, settings, &mut |findings, so_far| {
+        let totals = check_sources(sources, &settings, &mut |findings, so_far| {
             for finding in findings {
                 if let Err(error) = report.write(finding) {
                     failed = Some(error);

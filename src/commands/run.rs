@@ -122,7 +122,7 @@ impl Run<'_> {
             .start_run(RunStart {
                 id: run_id.clone(),
                 access_key: target.credentials.masked_id(),
-                rules: Some(format!("{:?}, outside the root: {}", settings.photo, settings.allow_outside_root)),
+                rules: Some(format!("{:?}, outside the root: {}", settings.photo, self.args.read.allow_outside_root)),
                 quota: Some(self.args.sending.qps.get()),
             })
             .await?;
@@ -181,7 +181,7 @@ impl Run<'_> {
             checkpoint: checkpoint.clone(),
             rules: settings.photo,
             on_change: sending.on_change,
-            allow_outside_root: settings.allow_outside_root,
+            storage: Arc::clone(&settings.storage),
             progress: ingest_progress,
             events: events.clone(),
             stop: stop.clone(),
@@ -297,7 +297,7 @@ impl Run<'_> {
             photo: sources::rules(&self.args.photos, picture::QualityPolicy::Allow),
             precheck: if sending.precheck { Precheck::FirstSends } else { Precheck::Off },
             always_upload: self.args.photos.send == Send::Upload,
-            allow_outside_root: self.args.read.allow_outside_root,
+            storage: Arc::new(sources::storage(&self.args.read)),
             window: limits.window,
         }
     }

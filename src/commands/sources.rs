@@ -6,6 +6,7 @@ use crate::{
     domain::FaceGroupCode,
     manifest::{self, FileFilter, Source},
     picture::{QualityPolicy, Rules},
+    storage::{self, Storage},
 };
 
 /// Opens every source. `group` is for rows that do not name one.
@@ -23,6 +24,11 @@ pub(super) fn open(args: &SourceArgs, group: Option<FaceGroupCode>) -> Result<Ve
         files: FileFilter { include: args.include.clone(), exclude: args.exclude.clone() },
     };
     args.sources.iter().map(|source| Ok(manifest::open(source, &settings)?)).collect()
+}
+
+/// Reader of the sources' photos.
+pub(super) fn storage(args: &SourceArgs) -> Storage {
+    Storage::new(storage::Settings { allow_outside_root: args.allow_outside_root })
 }
 
 /// Rules for photos. `default_policy` applies to poor photos without `--reject-poor`.

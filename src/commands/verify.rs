@@ -137,7 +137,7 @@ fn settings(args: &VerifyArgs) -> Settings {
         photo: Rules::default(),
         precheck: Precheck::Off,
         always_upload: false,
-        allow_outside_root: false,
+        storage: Arc::default(),
         window: None,
     }
 }

@@ -1,6 +1,9 @@
 //! Items of a manifest, and rows that could not become one.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use super::{ErrorCode, FaceGroupCode, MerchantUserId};
 
@@ -32,19 +35,43 @@ pub type Extra = Vec<(String, String)>;
 /// A photo by reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PhotoSource {
-    /// A file on this machine. A relative path is already joined to the root.
+    /// A file on this machine, or a member of a ZIP archive that a manifest names. A relative path is already joined to the
+    /// root.
     Path(PathBuf),
+    /// A member of a ZIP archive that is the source itself.
+    Member(Member),
     /// A link that the service downloads itself.
     Url(PhotoUrl),
 }
 
-/// Size and time of a file, which show without reading it that it has most likely not changed.
+impl PhotoSource {
+    /// Path of a file or a member; `None` for a link.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Member(member) => Some(&member.path),
+            Self::Url(_) => None,
+        }
+    }
+}
+
+/// A member of a ZIP archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Path of the archive, and the member's name below it: `/data/photos.zip/0001.jpg`.
+    pub path: PathBuf,
+    /// Offset of the member's record in the archive's directory when it was listed. Only a hint: the record found there must
+    /// have the member's name.
+    pub at: u64,
+}
+
+/// Shows without reading a photo that it has most likely not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileStamp {
     /// Size in bytes.
     pub size: u64,
-    /// Modification time in nanoseconds since 1970.
-    pub mtime_ns: i64,
+    /// Changes whenever the content does: modification time of a file in nanoseconds since 1970, CRC-32 of a member.
+    pub mark: i64,
 }
 
 /// A link to a photo. A signed link is a secret, so `Debug` and `Display` hide the query and the user part.

@@ -28,7 +28,7 @@ pub use event::{DrainReason, Event, ItemUpdate};
 pub use ids::{Digest, ErrorCode, FaceGroupCode, InvalidId, ItemId, MerchantUserId, RequestId, RunId};
 pub use invisible::is_invisible;
 pub use item::{
-    EXPORT_COLUMNS, Extra, FileStamp, Item, Origin, PhotoSource, PhotoUrl, RawFields, RowError, RowErrorKind,
+    EXPORT_COLUMNS, Extra, FileStamp, Item, Member, Origin, PhotoSource, PhotoUrl, RawFields, RowError, RowErrorKind,
 };
 pub use object::{InvalidObject, ObjectRef};
 pub use on_change::OnChange;

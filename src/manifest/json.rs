@@ -340,6 +340,7 @@ mod tests {
 
     fn shown(bytes: &[u8], settings: &Settings) -> Vec<String> {
         let show = |row: &Row| match row {
+            Ok(Item { picture: PhotoSource::Member(_), .. }) => unreachable!("paths only"),
             Ok(Item { row, user, picture: PhotoSource::Path(path), extra, .. }) => {
                 let extra: Vec<String> = extra.iter().map(|(name, value)| format!(" {name}={value}")).collect();
                 format!("{row} {user} {}{}", path.file_name().unwrap().to_string_lossy(), extra.concat())

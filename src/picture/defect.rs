@@ -1,39 +1,14 @@
 //! Permanent reasons to reject a photo.
 
 use super::{Kind, Warning};
-use crate::domain::ErrorCode;
+use crate::{domain::ErrorCode, storage::Unavailable};
 
 /// Reason why a photo can't be enrolled as it is. [`Defect::code`] is the stable code of the rejection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Defect {
-    /// The file does not exist.
-    #[error("file not found: {path}{advice}")]
-    NotFound {
-        /// Path as written; relative to the root if inside it.
-        path: String,
-        /// Suggested path or hint; may be empty.
-        advice: String,
-    },
-    /// The file may not be read.
-    #[error("permission denied: let this user read the file")]
-    PermissionDenied,
-    /// The path is a directory, a pipe or a device.
-    #[error("not a regular file: give the path of a photo")]
-    NotAFile,
-    /// The path is inside the root, but a symbolic link leads out of it.
-    #[error("a symbolic link leads outside the source's root: give --allow-outside-root to allow it")]
-    OutsideRoot,
-    /// The file has no bytes.
-    #[error("the file is empty: copy the original again")]
-    Empty,
-    /// The file has more bytes than the service accepts.
-    #[error("photo has {size} bytes; at most {limit} are allowed: scale its shorter side to 720 pixels at quality 80")]
-    TooLarge {
-        /// Size in bytes.
-        size: u64,
-        /// Bytes allowed.
-        limit: u64,
-    },
+    /// Its bytes can't be had.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
     /// The file has more bytes than an inline call may carry.
     #[error(
         "photo has {size} bytes; at most {limit} can be sent inline: scale its shorter side to 720 pixels at quality 80"
@@ -166,12 +141,7 @@ impl Defect {
     /// Stable code of the rejection.
     pub fn code(&self) -> ErrorCode {
         ErrorCode::from(match self {
-            Self::NotFound { .. } => "NotFound",
-            Self::PermissionDenied => "PermissionDenied",
-            Self::NotAFile => "NotAFile",
-            Self::OutsideRoot => "OutsideRoot",
-            Self::Empty => "Empty",
-            Self::TooLarge { .. } => "TooLarge",
+            Self::Unavailable(unavailable) => return unavailable.code(),
             Self::TooLargeInline { .. } => "TooLargeInline",
             Self::NotJpeg { .. } => "NotJpeg",
             Self::Truncated { .. } => "Truncated",
@@ -199,11 +169,11 @@ mod tests {
         let (kind, found, why) = (Kind::Tiff, "so", "so".to_owned());
         let (size, limit, width, height, max_width, max_height) = (2, 1, 4, 3, 2, 1);
         for defect in [
-            Defect::PermissionDenied,
-            Defect::NotAFile,
-            Defect::OutsideRoot,
-            Defect::Empty,
-            Defect::TooLarge { size, limit },
+            Unavailable::PermissionDenied.into(),
+            Unavailable::NotAFile.into(),
+            Unavailable::OutsideRoot.into(),
+            Unavailable::Empty.into(),
+            Unavailable::TooLarge { size, limit }.into(),
             Defect::TooLargeInline { size, limit },
             Defect::NotJpeg { kind },
             Defect::Truncated { found },

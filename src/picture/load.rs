@@ -1,15 +1,9 @@
-//! Loads a photo from a file in three blocking steps: [`read`] checks the file and reads it once, [`Original::plan`]
+//! Loads a photo in three blocking steps: [`read`] reads it once from where it lies, [`Original::plan`]
 //! decides from the header alone, [`Original::render`] does the work and computes the digest of what was read. The
 //! caller can wait for memory or a processor between the steps.
 
-use std::{
-    fs::{File, Metadata},
-    io::{self, Read},
-    os::unix::fs::MetadataExt,
-    path::Path,
-};
+use std::{io, path::Path};
 
-use rustix::io::Errno;
 use sha2::Digest as _;
 
 use super::{
@@ -17,7 +11,7 @@ use super::{
 };
 use crate::{
     domain::{Digest, FileStamp},
-    files::{beneath, spelling},
+    storage::{self, Place, ReadError, Storage, Stored},
 };
 
 /// Least size in pixels to which a photo that is sent unchanged is decoded: 1/8 scale of a large one is enough.
@@ -29,7 +23,7 @@ pub struct Original {
     bytes: Vec<u8>,
     kind: Kind,
     info: ImageInfo,
-    /// Size and modification time of the file when it was opened.
+    /// Stamp of the file when it was opened.
     pub stamp: FileStamp,
 }
 
@@ -42,7 +36,7 @@ pub struct Picture {
     pub digest: Digest,
     /// Digest of `bytes`; equals `digest` if the photo is unchanged.
     pub sent: Digest,
-    /// Size and modification time of the file when it was opened.
+    /// Stamp of the file when it was opened.
     pub stamp: FileStamp,
     /// Quality problems of the photo.
     pub warnings: Vec<Warning>,
@@ -59,33 +53,28 @@ pub enum LoadError {
     Io(#[from] io::Error),
 }
 
-/// Size and modification time of a file, to detect changes without reading it.
-pub fn stamp(path: &Path, root: Option<&Path>) -> io::Result<FileStamp> {
-    let metadata = path.metadata().or_else(|error| match spelling::find(path, root).filter(|_| is_absent(&error)) {
-        Some(other) => other.metadata(),
-        None => Err(error),
-    });
-    metadata.map(|metadata| stamp_of(&metadata))
+impl From<ReadError> for LoadError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unavailable(unavailable) => Self::Defect(unavailable.into()),
+            ReadError::Io(error) => Self::Io(error),
+        }
+    }
 }
 
 /// Digest of a file that could be a photo, to detect changes of its content.
-pub fn digest(path: &Path, root: Option<&Path>, rules: &Rules) -> Result<(Digest, FileStamp), LoadError> {
-    let (bytes, stamp) = read_file(path, root, rules.readable_bytes())?;
+pub fn digest(storage: &Storage, place: &Place, root: &Path, rules: &Rules) -> Result<(Digest, FileStamp), LoadError> {
+    let Stored { bytes, stamp } = storage.read(place, root, rules.readable_bytes())?;
     Ok((digest_of(&bytes), stamp))
-}
-
-fn stamp_of(metadata: &Metadata) -> FileStamp {
-    let mtime_ns = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
-    FileStamp { size: metadata.size(), mtime_ns }
 }
 
 fn digest_of(bytes: &[u8]) -> Digest {
     Digest(sha2::Sha256::digest(bytes).into())
 }
 
-/// Reads a photo and its header. If `root` is given, files outside it are rejected.
-pub fn read(path: &Path, root: Option<&Path>, rules: &Rules) -> Result<Original, LoadError> {
-    let (bytes, stamp) = read_file(path, root, rules.readable_bytes())?;
+/// Reads a photo and its header.
+pub fn read(storage: &Storage, place: &Place, root: &Path, rules: &Rules) -> Result<Original, LoadError> {
+    let Stored { bytes, stamp } = storage.read(place, root, rules.readable_bytes())?;
     Ok(Original { stamp, ..Original::from_bytes(bytes, rules)? })
 }
 
@@ -99,7 +88,7 @@ impl Original {
             kind if rules.fit == super::Fit::Never => return Err(Defect::NotJpeg { kind }),
             kind => decode::probe(&bytes, kind)?,
         };
-        let stamp = FileStamp { size: bytes.len() as u64, mtime_ns: 0 };
+        let stamp = FileStamp { size: bytes.len() as u64, mark: 0 };
         Ok(Self { bytes, kind, info, stamp })
     }
 
@@ -162,81 +151,12 @@ impl Original {
     }
 }
 
-/// Reads, plans and renders a photo.
+/// Reads, plans and renders a photo, wherever it lies.
 pub fn load(path: &Path, rules: &Rules) -> Result<Picture, LoadError> {
-    let original = read(path, None, rules)?;
+    let storage = Storage::new(storage::Settings { allow_outside_root: true });
+    let original = read(&storage, &Place::Path(path.to_owned()), Path::new("/"), rules)?;
     let plan = original.plan(rules)?;
     Ok(original.render(&plan, rules)?)
-}
-
-/// Reads a regular, non-empty file of at most `limit` bytes.
-fn read_file(path: &Path, root: Option<&Path>, limit: u64) -> Result<(Vec<u8>, FileStamp), LoadError> {
-    let file = open(path, root)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(Defect::NotAFile.into());
-    }
-    let stamp = stamp_of(&metadata);
-    match stamp.size {
-        0 => return Err(Defect::Empty.into()),
-        size if size > limit => return Err(Defect::TooLarge { size, limit }.into()),
-        _ => {}
-    }
-    Ok((read_bytes(&file, stamp.size, limit)?, stamp))
-}
-
-/// Opens the path as written, or in another spelling if that does not exist.
-fn open(path: &Path, root: Option<&Path>) -> Result<File, LoadError> {
-    match beneath::open(path, root) {
-        Ok(file) => Ok(file),
-        Err(error) if is_absent(&error) => match spelling::find(path, root) {
-            Some(other) => beneath::open(&other, root)
-                .map_err(|error| if is_absent(&error) { not_found(path, root).into() } else { open_error(error) }),
-            None => Err(not_found(path, root).into()),
-        },
-        Err(error) => Err(open_error(error)),
-    }
-}
-
-/// Whether the file does not exist: no such name, a loop of links, or a name that no file can have.
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput)
-        || matches!(Errno::from_io_error(error), Some(Errno::LOOP | Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ))
-}
-
-/// Attributes a failure to open an existing file to the photo or to the machine.
-fn open_error(error: io::Error) -> LoadError {
-    match Errno::from_io_error(&error) {
-        Some(Errno::ACCESS | Errno::PERM) => Defect::PermissionDenied.into(),
-        _ if beneath::escapes_root(&error) => Defect::OutsideRoot.into(),
-        // A socket, or a missing device.
-        Some(Errno::NXIO | Errno::NODEV) => Defect::NotAFile.into(),
-        // EMFILE, EIO, ESTALE, ENOMEM and the like are failures of the machine.
-        Some(_) | None => error.into(),
-    }
-}
-
-fn not_found(path: &Path, root: Option<&Path>) -> Defect {
-    let shown = |path: &Path| path.to_string_lossy().replace(char::is_control, "\u{fffd}");
-    let written = shown(root.and_then(|root| path.strip_prefix(root).ok()).unwrap_or(path));
-    let advice = match spelling::suggest(path, root) {
-        Some(other) => format!("; did you mean {}?", shown(&other)),
-        None if spelling::has_drive(&written) => {
-            "; drive letters are not supported: write paths relative to the manifest's folder, or to --root DIR".into()
-        }
-        None => String::new(),
-    };
-    Defect::NotFound { path: written, advice }
-}
-
-/// Reads at most `limit` bytes, even if the file grows meanwhile.
-fn read_bytes(file: &File, size: u64, limit: u64) -> Result<Vec<u8>, LoadError> {
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
-    file.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(Defect::TooLarge { size: bytes.len() as u64, limit }.into());
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

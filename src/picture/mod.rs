@@ -31,7 +31,7 @@ pub use defect::Defect;
 pub use info::{ImageInfo, Structure};
 pub use jpeg::probe;
 pub use kind::Kind;
-pub use load::{LoadError, Original, Picture, digest, load, read, stamp};
+pub use load::{LoadError, Original, Picture, digest, load, read};
 pub use plan::{Geometry, Plan};
 pub use quality::Warning;
 pub use rules::{Fit, Landscape, QualityPolicy, Rules, SizeLimits};

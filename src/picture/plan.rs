@@ -1,6 +1,7 @@
 //! Decides from the header alone whether a photo is sent unchanged, fitted or rejected. Pure.
 
 use super::{Defect, Fit, ImageInfo, Kind, Landscape, Rules, SizeLimits, Structure};
+use crate::storage::Unavailable;
 
 /// Aspect ratio for photos that are cropped or padded: 3:4, as the recommended 480 x 640.
 const CANVAS_RATIO: (u32, u32) = (3, 4);
@@ -58,7 +59,7 @@ fn unmet_rule(kind: Kind, info: &ImageInfo, size: u64, rules: &Rules) -> Option<
     } else if orientation != 1 {
         Some(Defect::NeedsRotation { orientation })
     } else if size > limits.bytes {
-        Some(Defect::TooLarge { size, limit: limits.bytes })
+        Some(Unavailable::TooLarge { size, limit: limits.bytes }.into())
     } else if size > limits.inline_bytes && !may_upload {
         Some(Defect::TooLargeInline { size, limit: limits.inline_bytes })
     } else {

@@ -20,6 +20,7 @@ use crate::{
     },
     pace::{RateChange, RetryDecision},
     picture::Defect,
+    storage::Unavailable,
 };
 
 impl<T: Transport, S: Store> Engine<T, S> {
@@ -51,7 +52,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     let outcome = Outcome::Rejected { stage: RejectedBy::Local, code, message, request_id: None };
                     let refusal = OutcomeRecord::new(item, ItemState::Pending, outcome);
                     let refusal = OutcomeRecord { stamp, ..refusal };
-                    if matches!(defect, Defect::NotFound { .. }) {
+                    if matches!(defect, Defect::Unavailable(Unavailable::NotFound { .. })) {
                         return self.photo_is_missing(refusal).await;
                     }
                     self.photo_is_there().await?;

@@ -4,15 +4,20 @@
 //! or file server. Once `is_stopped` is true, the remaining files are skipped.
 
 use std::{
+    io,
     path::Path,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread::{Builder, ScopedJoinHandle},
 };
 
 use crate::{
     checkpoint::{EnrolledItem, PhotoChange, PhotoCheck, RejectedItem, StoredPhoto},
-    domain::{FileStamp, ItemId, OnChange},
+    domain::{Digest, FileStamp, ItemId, OnChange, PhotoSource},
     picture::{self, Defect, LoadError, Rules},
+    storage::{Place, Storage, Unavailable},
 };
 
 /// Checks under way at once.
@@ -24,13 +29,13 @@ const MIN_CHECKS_PER_THREAD: usize = 64;
 pub(super) struct PhotoChecker {
     rules: Rules,
     on_change: OnChange,
-    allow_outside_root: bool,
+    storage: Arc<Storage>,
     has_found: AtomicBool,
 }
 
 impl PhotoChecker {
-    pub(super) fn new(rules: Rules, on_change: OnChange, allow_outside_root: bool) -> Self {
-        Self { rules, on_change, allow_outside_root, has_found: AtomicBool::new(false) }
+    pub(super) fn new(rules: Rules, on_change: OnChange, storage: Arc<Storage>) -> Self {
+        Self { rules, on_change, storage, has_found: AtomicBool::new(false) }
     }
 
     /// Whether any photo was found.
@@ -59,11 +64,8 @@ impl PhotoChecker {
         all: &[RejectedItem],
         is_stopped: &(impl Fn() -> bool + Sync),
     ) -> Vec<ItemId> {
-        let has_changed = |refused: &RejectedItem| match picture::stamp(&refused.path, self.root(&refused.root)) {
-            Ok(found) => {
-                self.has_found.store(true, Relaxed);
-                Some(found) != refused.stamp
-            }
+        let has_changed = |refused: &RejectedItem| match self.stamp(&refused.photo, &refused.root) {
+            Ok(found) => Some(found) != refused.stamp,
             Err(error) if is_permanent(&error) => refused.stamp.is_some(),
             // A fault of the machine says nothing about the photo.
             Err(_) => false,
@@ -71,14 +73,11 @@ impl PhotoChecker {
         parallel_filter_map(all, |refused| (!is_stopped() && has_changed(refused)).then_some(refused.item))
     }
 
-    fn root<'a>(&self, root: &'a Path) -> Option<&'a Path> {
-        (!self.allow_outside_root).then_some(root)
-    }
-
-    fn stamp(&self, path: &Path, root: &Path) -> Option<FileStamp> {
-        let stamp = picture::stamp(path, self.root(root)).ok()?;
+    fn stamp(&self, photo: &PhotoSource, root: &Path) -> io::Result<FileStamp> {
+        let place = Place::of(photo).map_err(|_| io::ErrorKind::Unsupported)?;
+        let stamp = self.storage.stamp(&place, root)?;
         self.has_found.store(true, Relaxed);
-        Some(stamp)
+        Ok(stamp)
     }
 
     /// Whether the photo may differ from the one that was sent, judged without reading it.
@@ -86,11 +85,15 @@ impl PhotoChecker {
         match photo {
             StoredPhoto::Other => true,
             StoredPhoto::File { digest: None, .. } if self.has_found() => false,
-            StoredPhoto::File { path, root, stamp, digest } => {
-                let found = self.stamp(path, root);
+            StoredPhoto::File { photo, root, stamp, digest } => {
+                let found = self.stamp(photo, root).ok();
                 digest.is_some() && found.is_some() && found != *stamp
             }
         }
+    }
+
+    fn digest(&self, photo: &PhotoSource, root: &Path) -> Option<Result<(Digest, FileStamp), LoadError>> {
+        Some(picture::digest(&self.storage, &Place::of(photo).ok()?, root, &self.rules))
     }
 
     /// `None` if the photo cannot be read now.
@@ -101,11 +104,13 @@ impl PhotoChecker {
         };
         let seen = match &before.photo {
             StoredPhoto::Other => other,
-            StoredPhoto::File { path, root, digest, .. } => match picture::digest(path, self.root(root), &self.rules) {
+            StoredPhoto::File { photo, root, digest, .. } => match self.digest(photo, root)? {
                 Ok((found, stamp)) if Some(found) == *digest => PhotoChange::Same(stamp),
                 // Nothing is known about a photo that cannot be opened.
-                Err(LoadError::Defect(defect @ (Defect::NotFound { .. } | Defect::PermissionDenied))) => {
-                    tracing::warn!(%defect, "cannot read a changed photo; the next run checks it again");
+                Err(LoadError::Defect(Defect::Unavailable(
+                    unavailable @ (Unavailable::NotFound { .. } | Unavailable::PermissionDenied),
+                ))) => {
+                    tracing::warn!(defect = %unavailable, "cannot read a changed photo; the next run checks it again");
                     return None;
                 }
                 Ok(_) | Err(LoadError::Defect(_)) => other,
@@ -120,8 +125,8 @@ impl PhotoChecker {
 }
 
 /// Whether the file is absent or unreadable independently of the state of the machine.
-fn is_permanent(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied};
+fn is_permanent(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied};
     matches!(error.kind(), NotFound | NotADirectory | PermissionDenied | InvalidInput | InvalidFilename)
 }
 

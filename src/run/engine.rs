@@ -38,6 +38,7 @@ use crate::{
     domain::{Bottleneck, CallFailure, DrainReason, Event, FatalError, ItemId, RunTotals},
     pace::{Gate, InDoubtPolicy, Qps, RetryRules, RetryTokens},
     picture::Rules,
+    storage::Storage,
 };
 
 /// A draining run waits this long for calls in flight; Kubernetes and systemd kill after 30 s.
@@ -99,8 +100,8 @@ pub struct Settings {
     pub precheck: Precheck,
     /// `--send upload`: also upload photos that could go inline.
     pub always_upload: bool,
-    /// Whether a photo may lie outside its source's root.
-    pub allow_outside_root: bool,
+    /// Reader of photos.
+    pub storage: Arc<Storage>,
     /// `--window`: hours in which photos are sent.
     pub window: Option<Window>,
 }

@@ -21,9 +21,10 @@ use super::{
 };
 use crate::{
     checkpoint::{Batch, Checkpoint, Ingested, PendingCommit, SourceId, Store, StoreError},
-    domain::{Event, Item, OnChange, PhotoSource, RawFields, RowError},
+    domain::{Event, Item, Member, OnChange, PhotoSource, RawFields, RowError},
     manifest::{Source, SourceError},
     picture::Rules,
+    storage::Storage,
 };
 
 /// Limit of the first batch, and the lowest limit of a batch, in rows.
@@ -71,8 +72,8 @@ pub struct Ingest<S> {
     pub rules: Rules,
     /// Handling of changed photos.
     pub on_change: OnChange,
-    /// Whether a photo may lie outside its source's root.
-    pub allow_outside_root: bool,
+    /// Reader of photos.
+    pub storage: Arc<Storage>,
     /// Sender of the progress after each batch.
     pub progress: watch::Sender<IngestProgress>,
     /// Sender of an event after each batch.
@@ -155,7 +156,7 @@ fn size_of_row(row: &Row) -> usize {
     let (texts, extra) = match row {
         Ok(Item { user, picture, extra, .. }) => {
             let picture = match picture {
-                PhotoSource::Path(path) => path.as_os_str().len(),
+                PhotoSource::Path(path) | PhotoSource::Member(Member { path, .. }) => path.as_os_str().len(),
                 PhotoSource::Url(url) => url.0.len(),
             };
             (user.as_str().len() + picture, extra)
@@ -201,7 +202,7 @@ impl<S: Store> Ingest<S> {
         }
         let clock = StopClock { stop: self.stop.clone(), ends_at: OnceLock::new() };
         let progress = IngestProgress::default();
-        let checker = PhotoChecker::new(self.rules, self.on_change, self.allow_outside_root);
+        let checker = PhotoChecker::new(self.rules, self.on_change, Arc::clone(&self.storage));
         let mut reading = Reading { ingest: self, progress, batch_rows: MIN_BATCH_ROWS, clock, checker };
         reading.ingest.progress.send_replace(IngestProgress::default());
         for (source, id) in sources.into_iter().zip(ids) {

@@ -11,8 +11,9 @@ use super::{
 use crate::{
     api::{Payload, Transport},
     checkpoint::Store,
-    domain::{DrainReason, PhotoSource},
+    domain::DrainReason,
     picture::{self, Defect, LoadError},
+    storage::Place,
 };
 
 impl<T: Transport, S: Store> Engine<T, S> {
@@ -29,9 +30,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
             });
         }
         let (group, user) = (claimed.group.clone(), claimed.user.clone());
-        let path = match &claimed.picture {
-            PhotoSource::Path(path) => path.clone(),
-            PhotoSource::Url(url) => {
+        let place = match Place::of(&claimed.picture) {
+            Ok(place) => place,
+            Err(url) => {
                 let payload = Payload::with_url(&group, &user, url);
                 return Ok(Prepared {
                     load: Delivery::Inline(payload),
@@ -43,14 +44,14 @@ impl<T: Transport, S: Store> Engine<T, S> {
         };
         let (budget, decode_limiter, rules) =
             (Arc::clone(&self.bytes), Arc::clone(&self.decode_limiter), self.settings.photo);
-        let root = (!self.settings.allow_outside_root).then(|| claimed.root.clone());
+        let (storage, root) = (Arc::clone(&self.settings.storage), claimed.root.clone());
         let always_upload = self.settings.always_upload;
         let runtime = tokio::runtime::Handle::current();
         let prepare = move || {
-            let stamp = picture::stamp(&path, root.as_deref()).ok();
+            let stamp = storage.stamp(&place, &root).ok();
             let not_ready = |defect| PrepareError::Defect(defect, stamp);
             let mut bytes = runtime.block_on(budget.acquire(stamp.map_or(0, |stamp| stamp.size)));
-            let original = picture::read(&path, root.as_deref(), &rules).map_err(|error| match error {
+            let original = picture::read(&storage, &place, &root, &rules).map_err(|error| match error {
                 LoadError::Defect(defect) => not_ready(defect),
                 LoadError::Io(error) => PrepareError::Machine(error),
             })?;

@@ -86,7 +86,7 @@ fn engine(checkpoint: Checkpoint<SlowStore>) -> Engine<AlwaysEnrolled, SlowStore
         photo: Rules::default(),
         precheck: Precheck::Off,
         always_upload: false,
-        allow_outside_root: false,
+        storage: Arc::default(),
         window: None,
     };
     Engine::new(deps, settings)

@@ -341,7 +341,7 @@ fn rejected_row_with_another_photo_is_pending_again() {
     });
     assert_eq!(second.pending(), ["a"]);
     let [same_path] = &ingested.rejected_items[..] else { panic!("{ingested:?}") };
-    assert_eq!(same_path.path, Path::new("/photos/b.jpg"));
+    assert_eq!(same_path.photo.path(), Some(Path::new("/photos/b.jpg")));
     second.commit(|store| store.requeue(&[same_path.item]));
     assert_eq!(second.pending(), ["a", "b"]);
     assert_eq!(second.counts().rejected, 0);

@@ -349,7 +349,7 @@ impl Archive {
                 photo: Rules::default(),
                 precheck: Precheck::Off,
                 always_upload: false,
-                allow_outside_root: false,
+                storage: Arc::default(),
                 window: None,
             },
         )

@@ -11,7 +11,8 @@ use super::{SqliteStore, corrections::RowResolution, requeued_columns, rows};
 use crate::{
     checkpoint::store::{Batch, EnrolledItem, Ingested, RejectedItem, SourceId, StoredPhoto},
     domain::{
-        Digest, FaceGroupCode, FileStamp, Item, ItemId, ItemState, PhotoSource, RawFields, RowError, RowErrorKind,
+        Digest, FaceGroupCode, FileStamp, Item, ItemId, ItemState, Member, PhotoSource, RawFields, RowError,
+        RowErrorKind,
     },
 };
 
@@ -65,6 +66,7 @@ pub(super) struct ExistingItem {
     row: i64,
     path: Value,
     url: Option<String>,
+    place: Option<i64>,
     extra: Option<String>,
     stamp: Option<FileStamp>,
     digest: Option<Digest>,
@@ -81,6 +83,7 @@ impl TryFrom<&Row<'_>> for ExistingItem {
             row: row.get("row")?,
             path: row.get("path")?,
             url: row.get("url")?,
+            place: rows::place(row)?,
             extra: row.get("extra")?,
             stamp: rows::stamp(row)?,
             digest: rows::digest(row)?,
@@ -96,7 +99,8 @@ impl ExistingItem {
 
     /// Whether a row of a source with this root names another photo, or the same photo by another path.
     pub(super) fn has_other_photo(&self, picture: &PhotoSource, root: &Path) -> bool {
-        (ValueRef::from(&self.path), self.url.as_deref()) != photo_columns(picture, root)
+        let PhotoColumns { path, url, place: _ } = photo_columns(picture, root);
+        (ValueRef::from(&self.path), self.url.as_deref()) != (path, url)
     }
 
     /// Photo to check for a change. A URL is compared without its query string, because signatures in it change every
@@ -105,9 +109,11 @@ impl ExistingItem {
         let bare = |url: &str| url.split(['?', '#']).next().unwrap_or_default().to_owned();
         match (now, &self.url) {
             (PhotoSource::Url(now), Some(before)) if bare(&now.0) == bare(before) => None,
-            (PhotoSource::Url(_), _) | (PhotoSource::Path(_), Some(_)) => Some(StoredPhoto::Other),
-            (PhotoSource::Path(path), None) => Some(StoredPhoto::File {
-                path: path.clone(),
+            (PhotoSource::Url(_), _) | (PhotoSource::Path(_) | PhotoSource::Member(_), Some(_)) => {
+                Some(StoredPhoto::Other)
+            }
+            (PhotoSource::Path(_) | PhotoSource::Member(_), None) => Some(StoredPhoto::File {
+                photo: now.clone(),
                 root: root.clone(),
                 stamp: self.stamp.filter(|_| !has_other_photo),
                 digest: self.digest,
@@ -116,11 +122,21 @@ impl ExistingItem {
     }
 }
 
-/// Values of the columns `path` and `url`.
-fn photo_columns<'a>(picture: &'a PhotoSource, root: &Path) -> (ValueRef<'a>, Option<&'a str>) {
+/// Values of the columns that locate a photo.
+#[derive(Clone, Copy)]
+struct PhotoColumns<'a> {
+    path: ValueRef<'a>,
+    url: Option<&'a str>,
+    place: Option<i64>,
+}
+
+fn photo_columns<'a>(picture: &'a PhotoSource, root: &Path) -> PhotoColumns<'a> {
     match picture {
-        PhotoSource::Path(path) => (rows::path_value(path, root), None),
-        PhotoSource::Url(url) => (ValueRef::Null, Some(url.0.as_str())),
+        PhotoSource::Path(path) => PhotoColumns { path: rows::path_value(path, root), url: None, place: None },
+        PhotoSource::Member(Member { path, at }) => {
+            PhotoColumns { path: rows::path_value(path, root), url: None, place: i64::try_from(*at).ok() }
+        }
+        PhotoSource::Url(url) => PhotoColumns { path: ValueRef::Null, url: Some(url.0.as_str()), place: None },
     }
 }
 
@@ -204,16 +220,16 @@ impl SqliteStore {
         }
         // No RETURNING: it builds a temporary table for each row.
         let mut insert = self.db.prepare_cached(
-            "INSERT INTO items (user, group_id, source_id, row, path, url, extra)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (user, group_id) DO NOTHING",
+            "INSERT INTO items (user, group_id, source_id, row, path, url, extra, place)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (user, group_id) DO NOTHING",
         )?;
         let root = &self.source(source).root;
         let mut new = Vec::with_capacity(groups.len());
         for (item, group) in rows.iter().flatten().zip(groups) {
-            let (path, url) = photo_columns(&item.picture, root);
+            let PhotoColumns { path, url, place } = photo_columns(&item.picture, root);
             let (row, extra) = (row_number(item.row), rows::extra_text(&item.extra));
             let path = ToSqlOutput::Borrowed(path);
-            if insert.execute((item.user.as_str(), group, source.0, row, path, url, &extra))? == 0 {
+            if insert.execute((item.user.as_str(), group, source.0, row, path, url, &extra, place))? == 0 {
                 break;
             }
             new.push(ItemId(self.db.last_insert_rowid()));
@@ -243,7 +259,7 @@ impl SqliteStore {
             // run after the reconciliation assigns it to this source.
             return Ok(());
         }
-        let (path, url) = photo_columns(&item.picture, &self.source(source).root);
+        let photo = photo_columns(&item.picture, &self.source(source).root);
         let (row, extra) = (row_number(item.row), rows::extra_text(&item.extra));
         self.source_counts.on_seen(source);
         if known.source != source.0 {
@@ -259,22 +275,25 @@ impl SqliteStore {
             // The service is queried about these before anything changes.
             ItemState::Sending | ItemState::InDoubt => {}
             ItemState::Enrolled => {
-                let photo = known.photo(&item.picture, &self.source(source).root, has_other_photo);
+                let stored = known.photo(&item.picture, &self.source(source).root, has_other_photo);
                 if has_other_photo {
-                    self.update_photo(known.item, path, url)?;
+                    self.update_photo(known.item, photo)?;
                 }
-                ingested.enrolled_items.extend(photo.map(|photo| EnrolledItem { item: known.item, photo }));
+                ingested.enrolled_items.extend(stored.map(|photo| EnrolledItem { item: known.item, photo }));
             }
-            ItemState::Pending if has_other_photo => self.update_photo(known.item, path, url)?,
+            // A member of an archive that was written anew has another place.
+            ItemState::Pending if has_other_photo || known.place != photo.place => {
+                self.update_photo(known.item, photo)?
+            }
             ItemState::Pending => {}
             ItemState::Rejected | ItemState::Failed if has_other_photo => {
-                self.update_photo(known.item, path, url)?;
+                self.update_photo(known.item, photo)?;
                 self.requeue_item(known.item, known.state, known.code.as_deref())?;
             }
             ItemState::Rejected => {
-                if let PhotoSource::Path(path) = &item.picture {
-                    let (path, root) = (path.clone(), self.source(source).root.clone());
-                    ingested.rejected_items.push(RejectedItem { item: known.item, path, root, stamp: known.stamp });
+                if item.picture.path().is_some() {
+                    let (photo, root) = (item.picture.clone(), self.source(source).root.clone());
+                    ingested.rejected_items.push(RejectedItem { item: known.item, photo, root, stamp: known.stamp });
                 }
             }
             ItemState::Failed => {}
@@ -285,7 +304,9 @@ impl SqliteStore {
     /// Rejects a row with the id of an earlier one, which keeps it.
     fn ingest_duplicate(&mut self, source: SourceId, item: &Item, first: &ExistingItem) -> Result<()> {
         let (path, url) = match &item.picture {
-            PhotoSource::Path(path) => (Some(path.to_string_lossy().into_owned()), None),
+            PhotoSource::Path(path) | PhotoSource::Member(Member { path, .. }) => {
+                (Some(path.to_string_lossy().into_owned()), None)
+            }
             PhotoSource::Url(url) => (None, Some(url.0.clone())),
         };
         self.ingest_fault(
@@ -388,17 +409,17 @@ impl SqliteStore {
         let group = self.group_id(&item.group)?;
         self.db
             .prepare_cached(
-                "SELECT id, state, code, source_id, row, path, url, extra, size, mtime_ns, sha256 FROM items
+                "SELECT id, state, code, source_id, row, path, url, place, extra, size, mark, sha256 FROM items
                  WHERE user = ?1 AND group_id = ?2",
             )?
             .query_row((item.user.as_str(), group), |row| ExistingItem::try_from(row))
             .optional()
     }
 
-    fn update_photo(&self, item: ItemId, path: ValueRef<'_>, url: Option<&str>) -> Result<()> {
+    fn update_photo(&self, item: ItemId, PhotoColumns { path, url, place }: PhotoColumns<'_>) -> Result<()> {
         self.db
-            .prepare_cached("UPDATE items SET path = ?2, url = ?3 WHERE id = ?1")?
-            .execute((item.0, ToSqlOutput::Borrowed(path), url))
+            .prepare_cached("UPDATE items SET path = ?2, url = ?3, place = ?4 WHERE id = ?1")?
+            .execute((item.0, ToSqlOutput::Borrowed(path), url, place))
             .map(drop)
     }
 

@@ -55,7 +55,7 @@ use requeued_columns;
 /// Query for the columns of a [`Claimed`].
 macro_rules! select_claimed {
     () => {
-        "SELECT i.id, i.row, i.user, g.code AS group_code, i.path, i.url, i.attempts, i.first_intent_at, i.code,
+        "SELECT i.id, i.row, i.user, g.code AS group_code, i.path, i.place, i.url, i.attempts, i.first_intent_at, i.code,
          i.source_id, i.replaces, s.root
          FROM items AS i
          JOIN face_groups AS g ON g.id = i.group_id

@@ -36,6 +36,7 @@ const SCHEMA: &[M<'static>] = &[
     M::up(include_str!("../../../migrations/0004_recognised_manifests.sql")),
     M::up(include_str!("../../../migrations/0005_mended_rows.sql")),
     M::up(include_str!("../../../migrations/0006_skipped_files.sql")),
+    M::up(include_str!("../../../migrations/0007_members_of_archives.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(SCHEMA);
 

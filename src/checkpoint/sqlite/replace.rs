@@ -18,9 +18,9 @@ impl SqliteStore {
                 PhotoChange::Same(stamp) => {
                     self.db
                         .prepare_cached(
-                            "UPDATE items SET size = ?2, mtime_ns = ?3, changed = 0 WHERE id = ?1 AND state = 3",
+                            "UPDATE items SET size = ?2, mark = ?3, changed = 0 WHERE id = ?1 AND state = 3",
                         )?
-                        .execute((item.0, stamp.size as i64, stamp.mtime_ns))?;
+                        .execute((item.0, stamp.size as i64, stamp.mark))?;
                 }
                 PhotoChange::Other => {
                     self.db

@@ -12,8 +12,8 @@ use rusqlite::{
 };
 
 use crate::domain::{
-    ConfirmedBy, Digest, Extra, FaceGroupCode, FileStamp, ItemState, MerchantUserId, PhotoSource, PhotoUrl, RejectedBy,
-    Supersedes,
+    ConfirmedBy, Digest, Extra, FaceGroupCode, FileStamp, ItemState, Member, MerchantUserId, PhotoSource, PhotoUrl,
+    RejectedBy, Supersedes,
 };
 
 fn unknown(column: usize, what: String) -> rusqlite::Error {
@@ -88,15 +88,21 @@ pub(super) fn path(row: &Row<'_>, column: &str, root: &Path) -> Result<Option<Pa
 
 /// Photo of an item. A constraint of the table ensures that it has either a path or a URL.
 pub(super) fn picture(row: &Row<'_>, root: &Path) -> Result<PhotoSource> {
-    match path(row, "path", root)? {
-        Some(path) => Ok(PhotoSource::Path(path)),
-        None => Ok(PhotoSource::Url(PhotoUrl(row.get("url")?))),
-    }
+    Ok(match (path(row, "path", root)?, place(row)?) {
+        (Some(path), None) => PhotoSource::Path(path),
+        (Some(path), Some(at)) => PhotoSource::Member(Member { path, at: at.unsigned_abs() }),
+        (None, _) => PhotoSource::Url(PhotoUrl(row.get("url")?)),
+    })
+}
+
+/// Column `place` as described in migrations/0007.
+pub(super) fn place(row: &Row<'_>) -> Result<Option<i64>> {
+    row.get("place")
 }
 
 pub(super) fn stamp(row: &Row<'_>) -> Result<Option<FileStamp>> {
-    let (size, mtime_ns): (Option<i64>, Option<i64>) = (row.get("size")?, row.get("mtime_ns")?);
-    Ok(size.zip(mtime_ns).map(|(size, mtime_ns)| FileStamp { size: size.unsigned_abs(), mtime_ns }))
+    let (size, mark): (Option<i64>, Option<i64>) = (row.get("size")?, row.get("mark")?);
+    Ok(size.zip(mark).map(|(size, mark)| FileStamp { size: size.unsigned_abs(), mark }))
 }
 
 pub(super) fn digest(row: &Row<'_>) -> Result<Option<Digest>> {

@@ -45,7 +45,7 @@ impl SqliteStore {
             // Despite its name, the column holds the last intent: an earlier one made no record, or there would be no new one.
             db.prepare_cached(
                 "UPDATE items SET state = 1, attempts = attempts + 1, code = NULL, message = NULL, request_id = NULL,
-                 sha256 = ?2, sent_sha256 = ?3, size = ?4, mtime_ns = ?5,
+                 sha256 = ?2, sent_sha256 = ?3, size = ?4, mark = ?5,
                  first_intent_at = ?6 WHERE id = ?1",
             )?
             .execute((
@@ -53,7 +53,7 @@ impl SqliteStore {
                 intent.digest.map(|digest| digest.0),
                 intent.sent.map(|digest| digest.0),
                 intent.stamp.map(|stamp| stamp.size as i64),
-                intent.stamp.map(|stamp| stamp.mtime_ns),
+                intent.stamp.map(|stamp| stamp.mark),
                 intent.at_ms,
             ))?;
             Ok(())
@@ -90,7 +90,7 @@ impl SqliteStore {
             db.prepare_cached(
                 "UPDATE items SET state = ?2, attempts = ?3, stage = ?4, code = ?5, message = ?6, request_id = ?7,
                  quality = ?8, enrolled_at = ?9, confirmed_by = ?10, latency_ms = coalesce(?13, latency_ms),
-                 size = coalesce(?11, size), mtime_ns = coalesce(?12, mtime_ns),
+                 size = coalesce(?11, size), mark = coalesce(?12, mark),
                  changed = iif(?2 = 3, 0, changed), replaces = iif(?2 = 3 AND replaces = '[]', NULL, replaces)
                  WHERE id = ?1",
             )?
@@ -106,7 +106,7 @@ impl SqliteStore {
                 columns.enrolled_at,
                 columns.confirmed_by,
                 record.stamp.map(|stamp| stamp.size as i64),
-                record.stamp.map(|stamp| stamp.mtime_ns),
+                record.stamp.map(|stamp| stamp.mark),
                 record.latency.map(|latency| latency.as_millis() as i64),
             ])
         };

@@ -1,6 +1,9 @@
 //! Orientation of decoded pixels in every container, place, field type and byte order.
 
-use std::{fs, io::Cursor};
+use std::{
+    fs,
+    io::{Cursor, Read},
+};
 
 use image::{ImageFormat, RgbImage};
 

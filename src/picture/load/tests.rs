@@ -53,14 +53,15 @@ fn difference(one: &Pixels, other: &Pixels) -> f64 {
 fn compliant_photo_is_sent_unchanged() {
     let path = Path::new(SAMPLES).join("photos/collins-01.jpg");
     let bytes = fs::read(&path).unwrap();
+    let (storage, place, root) = (Storage::default(), Place::Path(path.clone()), Path::new(SAMPLES));
     for rules in [AUTO, NEVER] {
         let picture = load(&path, &rules).unwrap();
         assert_eq!(picture.bytes, bytes);
         assert_eq!(picture.digest.0[..], sha2::Sha256::digest(&bytes)[..]);
         assert_eq!(picture.sent, picture.digest);
-        assert_eq!(picture.stamp, stamp(&path, None).unwrap());
+        assert_eq!(picture.stamp, storage.stamp(&place, root).unwrap());
     }
-    assert_eq!(digest(&path, None, &AUTO).unwrap().0, load(&path, &AUTO).unwrap().digest);
+    assert_eq!(digest(&storage, &place, root, &AUTO).unwrap().0, load(&path, &AUTO).unwrap().digest);
 }
 
 #[test]
@@ -183,7 +184,7 @@ fn quality_thresholds_pass_only_the_good_portrait() {
 fn file_size_is_checked_before_reading() {
     let dir = tempfile::tempdir().unwrap();
     let sparse = dir.path().join("sparse.jpg");
-    File::create(&sparse).unwrap().set_len(10 << 30).unwrap();
+    fs::File::create(&sparse).unwrap().set_len(10 << 30).unwrap();
     assert_eq!(code(&sparse, &AUTO), "TooLarge");
     let mut large = fs::read(Path::new(SAMPLES).join("photos/collins-01.jpg")).unwrap();
     for (size, never, auto) in [
