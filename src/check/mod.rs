@@ -124,7 +124,7 @@ impl CheckTotals {
         self.read_bytes += checked.read_bytes;
         match &checked.result {
             RowResult::Rejected { code, .. } => *self.faults.entry(code.0.clone()).or_default() += 1,
-            RowResult::Unread { .. } => self.unread += 1,
+            RowResult::Unread { .. } | RowResult::Stopped(_) => self.unread += 1,
             RowResult::Link => {
                 self.good += 1;
                 self.links += 1;
@@ -193,12 +193,18 @@ pub fn check(
         }
         drop(results);
         let mut out_of_order = BTreeMap::new();
-        let mut next_number = 0;
+        let (mut next_number, mut stopped) = (0, None);
         'rows: for row in checked_rows {
             out_of_order.insert(row.number, row);
             while let Some(Numbered { source, value: (task, checked), .. }) = out_of_order.remove(&next_number) {
                 next_number += 1;
                 totals.parsed += u64::from(matches!(task, Task::Item(..)));
+                if let RowResult::Stopped(fatal) = &checked.result {
+                    is_stopped.store(true, Relaxed);
+                    stopped =
+                        Some(SourceError::ObjectStorage { place: names[source].name.clone(), fatal: fatal.clone() });
+                    break 'rows;
+                }
                 totals.add(&checked);
                 if let Task::Item(_, Some(_)) = task {
                     *totals.warnings.entry(SIMILAR_ID.to_owned()).or_default() += 1;
@@ -211,6 +217,9 @@ pub fn check(
             }
         }
         while is_stopped.load(Relaxed) && next(&queue).is_some() {}
+        if let Some(stopped) = stopped {
+            return Err(stopped);
+        }
         totals.skipped = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok(totals)
     })
@@ -264,6 +273,7 @@ fn fields(item: Item) -> Box<RawFields> {
         PhotoSource::Path(path) | PhotoSource::Member(Member { path, .. }) => {
             (Some(path.to_string_lossy().into_owned()), None)
         }
+        PhotoSource::Object(object, _) => (None, Some(object.to_string())),
         // `Display` masks the link: it may be signed, and this text is shown.
         PhotoSource::Url(url) => (None, Some(url.to_string())),
     };
@@ -284,7 +294,7 @@ fn findings(task: Task, checked: CheckedRow, source: &SourceName) -> Vec<Finding
         let path = Path::new(path);
         path.strip_prefix(&source.name).unwrap_or(path).to_string_lossy().into_owned()
     };
-    let file = fields.path.as_ref().filter(|_| source.is_directory).map(relative);
+    let file = fields.path.as_ref().or(fields.url.as_ref()).filter(|_| source.is_directory).map(relative);
     let finding = |severity, code, message| Finding {
         row,
         source: source.name.clone(),
@@ -301,7 +311,7 @@ fn findings(task: Task, checked: CheckedRow, source: &SourceName) -> Vec<Finding
     let mut findings = match checked.result {
         RowResult::Rejected { code, message } => vec![finding(Severity::Error, code, message)],
         RowResult::Unread { message } => vec![finding(Severity::Unread, ErrorCode::from("Unreadable"), message)],
-        RowResult::Link => Vec::new(),
+        RowResult::Link | RowResult::Stopped(_) => Vec::new(),
         RowResult::Photo { warnings, .. } => {
             let warning = |warning: &Warning| {
                 finding(Severity::Warning, ErrorCode::from(warning.name()), warning.message().to_owned())

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Settings, Task};
 use crate::{
-    domain::ErrorCode,
+    domain::{ErrorCode, FatalError},
     picture::{self, LoadError, Plan, Warning},
     storage::Place,
 };
@@ -34,6 +34,8 @@ pub enum RowResult {
         /// Reason for the user.
         message: String,
     },
+    /// No photo in object storage can be read until a person acts.
+    Stopped(FatalError),
     /// This machine failed to read the photo, which may be fine.
     Unread {
         /// Reason for the user.
@@ -66,6 +68,7 @@ pub(super) fn check_row(task: &Task, root: &Path, settings: &Settings) -> Checke
     let mut read_bytes = 0;
     let result = check_photo(&place, root, settings, &mut read_bytes).unwrap_or_else(|error| match error {
         LoadError::Defect(defect) => RowResult::Rejected { code: defect.code(), message: defect.to_string() },
+        LoadError::Fatal(fatal) => RowResult::Stopped(fatal),
         LoadError::Io(error) => RowResult::Unread {
             message: format!("cannot read photo ({error}): this machine failed, the photo may be fine"),
         },

@@ -12,13 +12,14 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reading")]
 pub struct SourceArgs {
-    /// Manifest (.csv, .tsv, .json, .jsonl, .ndjson; also .gz, .zst), directory of photos, or - for stdin
+    /// Manifest (.csv, .tsv, .json, .jsonl, .ndjson; also .gz, .zst), directory of photos, oss://bucket/prefix/ or a
+    /// manifest there, or - for stdin
     #[arg(required = true, value_name = "SOURCE", help_heading = NO_HEADING)]
     pub sources: Vec<PathBuf>,
     /// Face group of rows that name none
     #[arg(long, env = "FACE_ENROLL_GROUP", value_name = "CODE")]
     pub group: Option<FaceGroupCode>,
-    /// Base directory of photo paths [default: the manifest's directory]
+    /// Base directory of photo paths, or oss://bucket/prefix/ [default: the manifest's directory]
     ///
     /// Relative paths start here. Photos outside it are rejected, unless --allow-outside-root is given.
     #[arg(long, env = "FACE_ENROLL_ROOT", value_name = "DIR")]

@@ -117,8 +117,12 @@ impl From<StoreError> for CliError {
 
 impl From<SourceError> for CliError {
     fn from(error: SourceError) -> Self {
-        let exit = if error.is_usage() { Exit::Usage } else { Exit::Source };
-        Self::new(exit, error)
+        let (exit, hint) = match &error {
+            SourceError::ObjectStorage { fatal, .. } => (Exit::Fatal, Some(hint(fatal))),
+            error if error.is_usage() => (Exit::Usage, None),
+            _ => (Exit::Source, None),
+        };
+        Self { hint, ..Self::new(exit, error) }
     }
 }
 

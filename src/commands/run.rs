@@ -37,6 +37,7 @@ use crate::{
     picture,
     report::{self, Progress, Snapshot, View},
     run::{Deps, Engine, Ingest, IngestError, IngestProgress, Limits, Precheck, RunError, Settings, Stop},
+    storage::Objects,
     telemetry,
 };
 
@@ -52,9 +53,10 @@ const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, CliError> {
-    let Prepared { path, lock, is_complete, sources, target, checkpoint, writer } = prepare(&args).await?;
+    let Prepared { path, lock, is_complete, sources, objects, target, checkpoint, writer } = prepare(&args).await?;
     let summary = OnceLock::new();
-    let run = Run { args: &args, path: &path, lock: &lock, is_complete, is_quiet, summary: &summary };
+    let run =
+        Run { args: &args, path: &path, lock: &lock, objects: &objects, is_complete, is_quiet, summary: &summary };
     let ended = run.execute(&target, sources, checkpoint).await;
     if let Some(sandbox) = target.sandbox {
         sandbox.shutdown().await;
@@ -72,6 +74,7 @@ struct Run<'a> {
     args: &'a RunArgs,
     path: &'a Path,
     lock: &'a Lock,
+    objects: &'a Objects,
     /// False if the service may have records that the checkpoint does not know.
     is_complete: bool,
     is_quiet: bool,
@@ -297,7 +300,7 @@ impl Run<'_> {
             photo: sources::rules(&self.args.photos, picture::QualityPolicy::Allow),
             precheck: if sending.precheck { Precheck::FirstSends } else { Precheck::Off },
             always_upload: self.args.photos.send == Send::Upload,
-            storage: Arc::new(sources::storage(&self.args.read)),
+            storage: Arc::new(sources::storage(&self.args.read, self.objects)),
             window: limits.window,
         }
     }

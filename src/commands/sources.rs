@@ -6,11 +6,15 @@ use crate::{
     domain::FaceGroupCode,
     manifest::{self, FileFilter, Source},
     picture::{QualityPolicy, Rules},
-    storage::{self, Storage},
+    storage::{self, Objects, Storage},
 };
 
 /// Opens every source. `group` is for rows that do not name one.
-pub(super) fn open(args: &SourceArgs, group: Option<FaceGroupCode>) -> Result<Vec<Source>, CliError> {
+pub(super) fn open(
+    args: &SourceArgs,
+    group: Option<FaceGroupCode>,
+    objects: &Objects,
+) -> Result<Vec<Source>, CliError> {
     let settings = manifest::Settings {
         group,
         root: args.root.clone(),
@@ -21,14 +25,15 @@ pub(super) fn open(args: &SourceArgs, group: Option<FaceGroupCode>) -> Result<Ve
         allow_odd_ids: args.allow_odd_ids,
         columns: args.column.clone(),
         id_from: args.id_from,
+        objects: objects.clone(),
         files: FileFilter { include: args.include.clone(), exclude: args.exclude.clone() },
     };
     args.sources.iter().map(|source| Ok(manifest::open(source, &settings)?)).collect()
 }
 
 /// Reader of the sources' photos.
-pub(super) fn storage(args: &SourceArgs) -> Storage {
-    Storage::new(storage::Settings { allow_outside_root: args.allow_outside_root })
+pub(super) fn storage(args: &SourceArgs, objects: &Objects) -> Storage {
+    Storage::new(storage::Settings { allow_outside_root: args.allow_outside_root }).with_objects(objects.clone())
 }
 
 /// Rules for photos. `default_policy` applies to poor photos without `--reject-poor`.

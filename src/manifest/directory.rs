@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Files of NAS boxes and desktops. Hidden files are ignored too.
-const IGNORED_NAMES: [&str; 4] = ["@eadir", "thumbs.db", "desktop.ini", "__macosx"];
+pub(super) const IGNORED_NAMES: [&str; 4] = ["@eadir", "thumbs.db", "desktop.ini", "__macosx"];
 /// Directories of deleted files, old versions and file system internals: Synology, QNAP, Buffalo, Netgear, NetApp, ZFS,
 /// Samba, Windows, macOS, Linux. Names that begin with `.Trash` are added by [`is_trash`].
 const TRASH_FOLDERS: [&str; 22] = [
@@ -157,7 +157,7 @@ impl Iterator for Walk {
 }
 
 /// Classification of a file by its name.
-enum NameClass {
+pub(super) enum NameClass {
     Photo,
     /// The content decides.
     Unknown,
@@ -260,7 +260,7 @@ impl Walk {
     }
 }
 
-fn is_trash(name: &str) -> bool {
+pub(super) fn is_trash(name: &str) -> bool {
     TRASH_FOLDERS.contains(&name) || name.starts_with(".trash")
 }
 
@@ -268,7 +268,7 @@ fn extension(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_lowercase())
 }
 
-fn classify(path: &Path) -> NameClass {
+pub(super) fn classify(path: &Path) -> NameClass {
     let Some(extension) = extension(path) else { return NameClass::Unknown };
     // Services append to the extension: `.JPG_large`, `.jpg:large`, `.jpg!d`. exiftool appends `_original` to files that it
     // has replaced, and editors append a tilde.
@@ -293,7 +293,7 @@ fn is_jpeg(path: &Path, folder: &Path) -> io::Result<bool> {
 }
 
 /// Counts and logs what is skipped.
-struct SkipLog {
+pub(super) struct SkipLog {
     folder: PathBuf,
     skipped: Arc<AtomicU64>,
     names: u32,
@@ -302,12 +302,12 @@ struct SkipLog {
 }
 
 impl SkipLog {
-    fn new(folder: PathBuf, skipped: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(folder: PathBuf, skipped: Arc<AtomicU64>) -> Self {
         Self { folder, skipped, names: 0, folders: 0, by_extension: BTreeMap::new() }
     }
 
     /// Counts a skipped file or ignored directory.
-    fn file(&mut self, relative: &Path) {
+    pub(super) fn file(&mut self, relative: &Path) {
         self.skipped.fetch_add(1, Relaxed);
         self.names += 1;
         if self.names <= MAX_LOGGED_FILES {
@@ -329,7 +329,7 @@ impl SkipLog {
     }
 
     /// Logs the totals at the end.
-    fn report(&mut self) {
+    pub(super) fn report(&mut self) {
         let by_extension = std::mem::take(&mut self.by_extension);
         if by_extension.is_empty() {
             return;

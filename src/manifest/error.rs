@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::content::ForeignContent;
+use crate::domain::{FatalError, InvalidObject};
 
 /// Why a source can't be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +16,31 @@ pub enum SourceError {
         /// Error from the system.
         #[source]
         source: io::Error,
+    },
+    /// Object storage refuses the source, or all of its photos.
+    #[error("can't read {place}")]
+    ObjectStorage {
+        /// Name of the source.
+        place: String,
+        /// Reason.
+        #[source]
+        fatal: FatalError,
+    },
+    /// The place in object storage is malformed.
+    #[error("{place} {problem}")]
+    InvalidObject {
+        /// Place as given.
+        place: String,
+        /// Reason.
+        problem: InvalidObject,
+    },
+    /// An object of unknown format.
+    #[error(
+        "unknown input format: {place}; give a prefix of photos with a slash at its end, a manifest (.csv, .tsv, .jsonl, .ndjson, .json, also .gz and .zst), or --input-format"
+    )]
+    UnknownObject {
+        /// Place as given.
+        place: String,
     },
     /// The format is unknown.
     #[error(
@@ -121,9 +147,11 @@ impl SourceError {
     /// Whether a flag is missing, rather than the source being unreadable.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::NoGroup { .. } | Self::NoFormat | Self::NoIdColumn { .. } => true,
+            Self::NoGroup { .. } | Self::NoFormat | Self::NoIdColumn { .. } | Self::InvalidObject { .. } => true,
             Self::Unreadable { .. }
+            | Self::ObjectStorage { .. }
             | Self::UnknownKind { .. }
+            | Self::UnknownObject { .. }
             | Self::Empty { .. }
             | Self::NothingLeft { .. }
             | Self::NotAManifest { .. }

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Damage, Extra, FaceGroupCode, Item, MerchantUserId, Origin, PhotoSource, PhotoUrl, RawFields, RowError,
-        RowErrorKind, find_damage,
+        Damage, Extra, FaceGroupCode, FileStamp, Item, MerchantUserId, ObjectRef, Origin, PhotoSource, PhotoUrl,
+        RawFields, RowError, RowErrorKind, find_damage,
     },
     files::spelling::trimmed,
 };
@@ -54,6 +54,8 @@ pub(super) fn origin(source: &str, row: &str, code: Option<&str>) -> Option<Box<
 /// Builds items with the options of one source.
 pub(super) struct RowBuilder {
     root: PathBuf,
+    /// The root, if it is a prefix of a bucket.
+    object_root: Option<ObjectRef>,
     group: Option<FaceGroupCode>,
     allow_outside_root: bool,
     id_from: IdFrom,
@@ -73,6 +75,7 @@ impl RowBuilder {
     pub(super) fn new(at: &SourcePath<'_>, settings: &Settings) -> Self {
         Self {
             root: at.root.to_owned(),
+            object_root: at.root.to_str().and_then(|root| root.parse().ok()),
             group: settings.group.clone(),
             allow_outside_root: settings.allow_outside_root,
             id_from: settings.id_from.unwrap_or_default(),
@@ -93,6 +96,14 @@ impl RowBuilder {
         let fields = Fields { path: Some(&shown), merchant_user_id: id, ..Fields::default() };
         let id = self.id_from.id_of(path, &self.root);
         self.build(row, &fields, OtherFields::default(), Ok((PhotoSource::Path(path.to_owned()), id)))
+    }
+
+    /// Builds the item of a listed object.
+    pub(super) fn object(&self, row: u64, object: ObjectRef, stamp: FileStamp) -> Row {
+        let shown = object.to_string();
+        let fields = Fields { url: Some(&shown), ..Fields::default() };
+        let id = self.id_of_object(&object);
+        self.build(row, &fields, OtherFields::default(), Ok((PhotoSource::Object(object, Some(stamp)), id)))
     }
 
     fn build(
@@ -145,6 +156,7 @@ impl RowBuilder {
         let text = trimmed(written);
         match (photo_path::scheme(text).as_deref(), column) {
             (Some("http" | "https"), _) => parse_url(text, self.id_from),
+            (Some("oss"), _) => self.parse_object(text),
             (Some("file"), _) => match photo_path::path_of_file_url(text) {
                 Some(path) => self.parse_path(&self.resolve_file_url(path)),
                 None => Err((
@@ -154,7 +166,7 @@ impl RowBuilder {
             },
             (Some(scheme), "path") => Err((
                 RowErrorKind::InvalidUrl,
-                format!("its path has the unsupported scheme {scheme}://: give a path, or an http or https link"),
+                format!("its path has the unsupported scheme {scheme}://: give a path, or an oss, http or https link"),
             )),
             (None, "path") => self.parse_path(written),
             (_, _) => Err((RowErrorKind::InvalidUrl, "its url is not an http or https link".to_owned())),
@@ -163,7 +175,8 @@ impl RowBuilder {
 
     /// Reads `file:///photos/a.jpg` as relative to the root if it would leave the root.
     fn resolve_file_url(&self, path: String) -> String {
-        if self.allow_outside_root || is_inside(&self.root, &normalize(&self.root, &path)) {
+        if self.object_root.is_none() && self.allow_outside_root || is_inside(&self.root, &normalize(&self.root, &path))
+        {
             return path;
         }
         path.trim_start_matches('/').to_owned()
@@ -211,6 +224,50 @@ impl RowBuilder {
         }
     }
 
+    fn id_of_object(&self, object: &ObjectRef) -> Option<String> {
+        let root = self.object_root.as_ref().filter(|root| object.is_under(root)).map_or("", |root| &root.key);
+        self.id_from.id_of(Path::new(&object.key), Path::new(root))
+    }
+
+    /// Parses `oss://bucket/key`, which must be under the root if that is in a bucket.
+    fn parse_object(&self, written: &str) -> Result<PhotoAndId, RowProblem> {
+        let object: ObjectRef =
+            written.parse().map_err(|problem| (RowErrorKind::InvalidUrl, format!("its link {problem}")))?;
+        if object.is_prefix() {
+            return Err((RowErrorKind::InvalidUrl, "its link names no object: give oss://bucket/key".to_owned()));
+        }
+        if !self.allow_outside_root && self.object_root.as_ref().is_some_and(|root| !object.is_under(root)) {
+            return Err(self.outside_root());
+        }
+        let id = self.id_of_object(&object);
+        Ok((PhotoSource::Object(object, None), id))
+    }
+
+    /// Parses a path below a prefix of a bucket.
+    fn parse_key(&self, root: &ObjectRef, written: &str) -> Result<PhotoAndId, RowProblem> {
+        let portable = if written.contains('/') { written.to_owned() } else { written.replace('\\', "/") };
+        if portable.starts_with('/') {
+            return Err(self.outside_root());
+        }
+        let mut parts: Vec<&str> = Vec::new();
+        for part in portable.split('/') {
+            match part {
+                "." => {}
+                ".." => drop(parts.pop().ok_or_else(|| self.outside_root())?),
+                part => parts.push(part),
+            }
+        }
+        self.parse_object(&format!("{root}{}", parts.join("/")))
+    }
+
+    fn outside_root(&self) -> RowProblem {
+        let message = format!(
+            "its path leads out of {}: give --root DIR, or --allow-outside-root to allow this",
+            self.root.display()
+        );
+        (RowErrorKind::OutsideRoot, message)
+    }
+
     /// Parses a path. Spaces around it may belong to the name, so they are kept until the file is opened.
     fn parse_path(&self, written: &str) -> Result<PhotoAndId, RowProblem> {
         if written.len() > MAX_PATH_BYTES {
@@ -218,13 +275,12 @@ impl RowBuilder {
             return Err((RowErrorKind::PathTooLong, message));
         }
         let plain = trimmed(written);
+        if let Some(root) = &self.object_root {
+            return self.parse_key(root, plain);
+        }
         let path = normalize(&self.root, if plain.starts_with('/') { plain } else { written });
         if !self.allow_outside_root && !is_inside(&self.root, &path) {
-            let message = format!(
-                "its path leads out of {}: give --root DIR, or --allow-outside-root to allow this",
-                self.root.display()
-            );
-            return Err((RowErrorKind::OutsideRoot, message));
+            return Err(self.outside_root());
         }
         let named = if plain == written && !plain.contains('\\') {
             self.id_from.id_of(&path, &self.root)

@@ -172,6 +172,7 @@ mod tests {
             Unavailable::PermissionDenied.into(),
             Unavailable::NotAFile.into(),
             Unavailable::OutsideRoot.into(),
+            Unavailable::NotRestored.into(),
             Unavailable::Empty.into(),
             Unavailable::TooLarge { size, limit }.into(),
             Defect::TooLargeInline { size, limit },
@@ -193,7 +194,7 @@ mod tests {
         ] {
             let message = defect.to_string();
             let remedy = message.split_once(": ").map(|(_, remedy)| remedy.split(' ').next().unwrap());
-            let verbs = ["copy", "correct", "crop", "give", "let", "open", "save", "scale", "take"];
+            let verbs = ["copy", "correct", "restore", "crop", "give", "let", "open", "save", "scale", "take"];
             assert!(remedy.is_some_and(|verb| verbs.contains(&verb)), "{message}");
         }
     }

@@ -59,6 +59,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     self.settle(refusal).await?;
                     return Ok(Next::Done);
                 }
+                Err(PrepareError::Fatal(fatal)) => {
+                    self.drain(DrainReason::Fatal(fatal));
+                    return Ok(Next::Cancelled);
+                }
                 Err(PrepareError::Machine(error)) => return Ok(self.retry_read(task, &error)),
             };
         if file.stamp.is_some() {

@@ -114,7 +114,7 @@ impl PhotoChecker {
                     return None;
                 }
                 Ok(_) | Err(LoadError::Defect(_)) => other,
-                Err(LoadError::Io(error)) => {
+                Err(error @ (LoadError::Io(_) | LoadError::Fatal(_))) => {
                     tracing::warn!(%error, "cannot read a changed photo; the next run checks it again");
                     return None;
                 }

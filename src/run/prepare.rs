@@ -11,9 +11,9 @@ use super::{
 use crate::{
     api::{Payload, Transport},
     checkpoint::Store,
-    domain::DrainReason,
-    picture::{self, Defect, LoadError},
-    storage::Place,
+    domain::{DrainReason, FileStamp},
+    picture::{Defect, LoadError, Original},
+    storage::{Place, Reading},
 };
 
 impl<T: Transport, S: Store> Engine<T, S> {
@@ -48,11 +48,21 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let always_upload = self.settings.always_upload;
         let runtime = tokio::runtime::Handle::current();
         let prepare = move || {
-            let stamp = storage.stamp(&place, &root).ok();
+            let limit = rules.readable_bytes();
+            let mut stamp = storage.file_stamp(&place, &root);
+            let acquire = |size: u64| runtime.block_on(budget.acquire(size));
+            let mut bytes = place.object().is_none().then(|| acquire(stamp.map_or(0, |stamp| stamp.size)));
+            let mut opened = |found: FileStamp| {
+                stamp = Some(found);
+                bytes = (found.size <= limit).then(|| acquire(found.size));
+            };
+            let stored = storage.read_stepwise(&place, &root, Reading { limit, opened: &mut opened });
             let not_ready = |defect| PrepareError::Defect(defect, stamp);
-            let mut bytes = runtime.block_on(budget.acquire(stamp.map_or(0, |stamp| stamp.size)));
-            let original = picture::read(&storage, &place, &root, &rules).map_err(|error| match error {
+            let original =
+                stored.map_err(LoadError::from).and_then(|stored| Ok(Original::from_stored(stored, &rules)?));
+            let original = original.map_err(|error| match error {
                 LoadError::Defect(defect) => not_ready(defect),
+                LoadError::Fatal(fatal) => PrepareError::Fatal(fatal),
                 LoadError::Io(error) => PrepareError::Machine(error),
             })?;
             let plan = original.plan(&rules).map_err(not_ready)?;
@@ -60,7 +70,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let _decoding = (cost > 0).then(|| runtime.block_on(decode_limiter.acquire(cost)));
             let picture = original.render(&plan, &rules).map_err(not_ready)?;
             let size = picture.bytes.len() as u64;
-            bytes.shrink(size);
+            bytes.iter_mut().for_each(|bytes| bytes.shrink(size));
             let file = PhotoFile {
                 digest: Some(picture.digest),
                 sent: Some(picture.sent).filter(|sent| *sent != picture.digest),
@@ -71,7 +81,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             } else {
                 Delivery::Inline(Payload::with_picture(&group, &user, &picture.bytes))
             };
-            Ok(Prepared { load, file, warnings: picture.warnings, _bytes: Some(bytes) })
+            Ok(Prepared { load, file, warnings: picture.warnings, _bytes: bytes })
         };
         // At most as many as there are threads: photos queued for one would delay DNS lookups, which use the same pool.
         let _thread = self.preparing.acquire().await.expect("the semaphore is never closed");

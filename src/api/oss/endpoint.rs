@@ -74,10 +74,7 @@ mod tests {
     fn bucket_is_part_of_the_host_except_on_loopback() {
         let store = ObjectStore::for_region(Region::HongKong, Network::Vpc);
         let url = store.url("faces", "a b/张.jpg", "x=1");
-        assert_eq!(
-            url.as_str(),
-            "https://faces.oss-cn-hongkong-internal.aliyuncs.com/a%20b/%E5%BC%A0.jpg?x=1"
-        );
+        assert_eq!(url.as_str(), "https://faces.oss-cn-hongkong-internal.aliyuncs.com/a%20b/%E5%BC%A0.jpg?x=1");
         let here = ObjectStore::custom("http://127.0.0.1:8470", None).unwrap();
         assert_eq!(here.url("faces", "a//b", "").as_str(), "http://127.0.0.1:8470/faces/a//b");
         assert_eq!(here.url("faces", "", "").as_str(), "http://127.0.0.1:8470/faces/");

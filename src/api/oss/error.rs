@@ -1,11 +1,7 @@
 //! What an answer of object storage means.
 
 use crate::{
-    api::{
-        CallError, RawResponse,
-        classify::sanitize,
-        upload::element,
-    },
+    api::{CallError, RawResponse, classify::sanitize, upload::element},
     domain::{CallFailure, ErrorCode, FailureKind, FatalError},
 };
 

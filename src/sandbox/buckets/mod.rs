@@ -133,7 +133,8 @@ impl Bucket {
     fn read_file(&mut self, key: &str) {
         let Some(folder) = &self.folder else { return };
         let known = self.objects.get(key);
-        let is_plain = Path::new(key).components().all(|part| matches!(part, Component::Normal(_))) && !key.contains("//");
+        let is_plain =
+            Path::new(key).components().all(|part| matches!(part, Component::Normal(_))) && !key.contains("//");
         if !is_plain || matches!(known, Some(StoredObject { content: Content::Memory(_), .. })) {
             return;
         }

@@ -67,13 +67,8 @@ impl ObjectCall {
                 .map_or_else(|| (path.clone(), String::new()), |(bucket, key)| (bucket.to_owned(), key.to_owned())),
         };
         let query = decode_query(call.query()).ok_or_else(unreadable)?;
-        let request = Request {
-            method: call.method.as_str(),
-            bucket: &bucket,
-            key: &key,
-            query: &query,
-            headers: &call.headers,
-        };
+        let request =
+            Request { method: call.method.as_str(), bucket: &bucket, key: &key, query: &query, headers: &call.headers };
         request.verify(credentials, now)?;
         if !buckets.contains(&bucket) {
             return Err(ApiError::new(404, "NoSuchBucket", "The specified bucket does not exist."));
@@ -152,7 +147,9 @@ impl ObjectCall {
                 .and_then(|key| String::from_utf8(key).ok())
                 .ok_or_else(|| invalid("continuation-token"))?,
         };
-        let text = |text: &str| if is_encoded { utf8_percent_encode(text, NON_ALPHANUMERIC).to_string() } else { escape(text) };
+        let text = |text: &str| {
+            if is_encoded { utf8_percent_encode(text, NON_ALPHANUMERIC).to_string() } else { escape(text) }
+        };
         let (mut entries, mut groups, mut last, mut is_truncated) = (String::new(), Vec::new(), String::new(), false);
         let mut count = 0;
         // Begin at the prefix where that is further on; a key equal to it belongs to the answer.
@@ -196,7 +193,11 @@ impl ObjectCall {
         for group in &groups {
             let _ = write!(entries, "<CommonPrefixes><Prefix>{}</Prefix></CommonPrefixes>", text(group));
         }
-        let next = if is_truncated { format!("<NextContinuationToken>{}</NextContinuationToken>", STANDARD.encode(last)) } else { String::new() };
+        let next = if is_truncated {
+            format!("<NextContinuationToken>{}</NextContinuationToken>", STANDARD.encode(last))
+        } else {
+            String::new()
+        };
         let encoding = if is_encoded { "<EncodingType>url</EncodingType>" } else { "" };
         let xml = format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult><Name>{}</Name><Prefix>{}</Prefix>\

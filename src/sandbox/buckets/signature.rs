@@ -69,15 +69,12 @@ impl Request<'_> {
         }
         let canonical = self.canonical(&signature)?;
         let scope = format!("{date}/{region}/{product}/aliyun_v4_request");
-        let text = format!(
-            "{ALGORITHM}\n{}\n{scope}\n{}",
-            signature.time,
-            hex::encode(Sha256::digest(canonical.as_bytes()))
-        );
+        let text =
+            format!("{ALGORITHM}\n{}\n{scope}\n{}", signature.time, hex::encode(Sha256::digest(canonical.as_bytes())));
         let seed = format!("aliyun_v4{}", credentials.access_key_secret).into_bytes();
-        let key = [date, region, product, "aliyun_v4_request"].iter().fold(seed, |key, part| {
-            mac(&key, part.as_bytes()).finalize().into_bytes().to_vec()
-        });
+        let key = [date, region, product, "aliyun_v4_request"]
+            .iter()
+            .fold(seed, |key, part| mac(&key, part.as_bytes()).finalize().into_bytes().to_vec());
         let is_valid = hex::decode(&signature.signature)
             .is_ok_and(|given| mac(&key, text.as_bytes()).verify_slice(&given).is_ok());
         if is_valid {
