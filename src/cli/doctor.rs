@@ -8,7 +8,7 @@ use crate::{domain::FaceGroupCode, pace::Qps};
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Source whose checkpoint to test
+    /// Source whose checkpoint to test; one in object storage is listed and read too
     #[arg(value_name = "SOURCE")]
     pub source: Option<PathBuf>,
     /// Checkpoint database [default: SOURCE.enroll.sqlite]

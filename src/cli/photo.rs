@@ -17,7 +17,7 @@ pub struct PhotoArgs {
     #[arg(long, env = "FACE_ENROLL_REJECT_POOR", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub reject_poor: bool,
     /// How to send photos
-    #[arg(long, env = "FACE_ENROLL_SEND", default_value = "auto", value_name = "auto|inline|upload")]
+    #[arg(long, env = "FACE_ENROLL_SEND", default_value = "auto", value_name = "auto|inline|upload|link")]
     pub send: Send,
 }
 
@@ -30,4 +30,7 @@ pub enum Send {
     Inline,
     /// As a file, uploaded before the call
     Upload,
+    /// Photos in object storage by a link valid for 15 minutes, from which the service fetches them as they are; others as
+    /// with auto
+    Link,
 }

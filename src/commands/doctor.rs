@@ -7,17 +7,18 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    CliError, checkpoint_path,
+    CliError, checkpoint_path, objects,
     target::{self, Target},
 };
 use crate::{
     api::{GroupLookup, HttpTransport, RecordPage, UploadError},
     checkpoint::{Reader, StoreError},
     cli::{CheckpointArgs, DoctorArgs},
-    domain::{CallFailure, FaceGroupCode, FailureKind, FatalError},
+    domain::{CallFailure, FaceGroupCode, FailureKind, FatalError, ObjectRef},
     exit::Exit,
     pace::{Gate, Qps, QuotaUse},
     report,
+    storage::ObjectError,
 };
 
 /// The gateway rejects dates that are further off (protocol.md); a run corrects up to a day by itself.
@@ -159,6 +160,9 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
             findings.skip_from("network", "an earlier check failed");
         }
     }
+    if let Some(place) = args.source.as_deref().and_then(Path::to_str).filter(|text| ObjectRef::is_object(text)) {
+        check_objects(place, args, &mut findings);
+    }
     match (&path, reader) {
         (Some(path), Some(reader)) => check_files(path, reader, args, &mut findings),
         _ => {
@@ -167,6 +171,45 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
         }
     }
     Ok(findings.end())
+}
+
+/// Checks the permissions for a source in object storage: lists one key of a prefix and opens that object, or opens a manifest.
+fn check_objects(place: &str, args: &DoctorArgs, findings: &mut Findings) {
+    let place: ObjectRef = match place.parse() {
+        Ok(place) => place,
+        Err(error) => return findings.fail("listing", &CliError::new(Exit::Usage, format!("{place} {error}"))),
+    };
+    let objects = match objects::for_service(&args.service) {
+        Ok(objects) => objects,
+        Err(failure) => return findings.fail("listing", &failure),
+    };
+    match objects.first(&place.folder()) {
+        Ok(first) => {
+            findings.ok("listing", format!("{}; oss:ListObjects is allowed", place.folder()));
+            let object = if place.is_prefix() { first } else { Some(place.clone()) };
+            match object.map(|object| objects.probe(&object)) {
+                None => findings.warn("object", format!("no object under {place}"), "check the prefix"),
+                Some(Ok(())) => findings.ok("object", "read; oss:GetObject is allowed"),
+                Some(Err(error)) => findings.fail("object", &object_failure(error)),
+            }
+        }
+        Err(error) => {
+            findings.fail("listing", &object_failure(error));
+            findings.skip("object", "needs the listing");
+        }
+    }
+}
+
+fn object_failure(error: ObjectError) -> CliError {
+    match error {
+        ObjectError::Fatal(fatal) => fatal.into(),
+        ObjectError::NotFound | ObjectError::NotRestored | ObjectError::Denied { .. } => {
+            CliError::new(Exit::Source, error.to_string())
+        }
+        ObjectError::SignAgain | ObjectError::Failed(_) => {
+            CliError::new(Exit::TimeUp, error.to_string()).with_hint("try again later")
+        }
+    }
 }
 
 /// Checks the service with calls that change nothing.

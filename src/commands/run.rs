@@ -36,7 +36,7 @@ use crate::{
     pace::{Gate, Qps, RetryRules},
     picture,
     report::{self, Progress, Snapshot, View},
-    run::{Deps, Engine, Ingest, IngestError, IngestProgress, Limits, Precheck, RunError, Settings, Stop},
+    run::{Deps, Engine, Ingest, IngestError, IngestProgress, Limits, Precheck, RunError, SendMode, Settings, Stop},
     storage::Objects,
     telemetry,
 };
@@ -299,7 +299,11 @@ impl Run<'_> {
             keep_going: limits.keep_going,
             photo: sources::rules(&self.args.photos, picture::QualityPolicy::Allow),
             precheck: if sending.precheck { Precheck::FirstSends } else { Precheck::Off },
-            always_upload: self.args.photos.send == Send::Upload,
+            send: match self.args.photos.send {
+                Send::Auto | Send::Inline => SendMode::Auto,
+                Send::Upload => SendMode::Upload,
+                Send::Link => SendMode::Link,
+            },
             storage: Arc::new(sources::storage(&self.args.read, self.objects)),
             window: limits.window,
         }

@@ -20,7 +20,7 @@ use crate::{
     pace::{Gate, InDoubtPolicy, QuotaUse, RetryRules},
     picture::Rules,
     report,
-    run::{Deps, Engine, Limits, Precheck, Settings, Stop},
+    run::{Deps, Engine, Limits, Precheck, SendMode, Settings, Stop},
     verify::{Audit, AuditError, Difference},
 };
 
@@ -136,7 +136,7 @@ fn settings(args: &VerifyArgs) -> Settings {
         keep_going: false,
         photo: Rules::default(),
         precheck: Precheck::Off,
-        always_upload: false,
+        send: SendMode::Auto,
         storage: Arc::default(),
         window: None,
     }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     admission::Entry,
-    engine::Engine,
+    engine::{Engine, SendMode},
     guards::MissingPhoto,
     stages,
     task::{Delivery, Next, PrepareError, Prepared, ReplacementCleanup, ReplacementLookup, Task, UploadOutcome},
@@ -16,7 +16,7 @@ use crate::{
     checkpoint::{Claimed, NewIntent, OutcomeRecord, Store, StoreError},
     domain::{
         Answer, ApiRejection, CallFailure, ConfirmedBy, DrainReason, Event, FailureKind, FatalError, ItemId, ItemState,
-        Outcome, RejectedBy, RunEffect, Supersedes, Verdict,
+        Outcome, PhotoSource, RejectedBy, RunEffect, Supersedes, Verdict,
     },
     pace::{RateChange, RetryDecision},
     picture::Defect,
@@ -237,6 +237,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 Ok(self.requeue(task))
             }
             Verdict::NotSent(fault) => {
+                self.count_failed_link(&task, &fault);
                 let is_away = self.on_failure(&fault).await;
                 let next = self.settings.rules.after_failure(task.claimed.attempts, is_away);
                 self.settle_sent(item, self.settings.rules.outcome(&next, &fault), latency).await?;
@@ -254,6 +255,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 }
             }
             Verdict::MaybeSent(fault) => {
+                self.count_failed_link(&task, &fault);
                 match run_effect {
                     None => drop(self.on_failure(&fault).await),
                     Some(RunEffect::SlowDown) => self.slow_down(retry_after).await?,
@@ -266,6 +268,22 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 Ok(Next::InDoubt(task, code))
             }
             Verdict::Fatal(fatal) => self.abort_with(task, fatal).await,
+        }
+    }
+
+    /// Counts a call that failed with a link of ours: the service may not be able to fetch from the bucket at all, and no
+    /// document says what it answers then. Many failures in a row stop the run.
+    fn count_failed_link(&self, task: &Task, fault: &CallFailure) {
+        let is_link = self.settings.send == SendMode::Link && matches!(task.claimed.picture, PhotoSource::Object(..));
+        let is_of_service = matches!(fault.kind, FailureKind::DownloadTimeout | FailureKind::Service(_));
+        if !is_link || !is_of_service {
+            return;
+        }
+        let (code, message) = (fault.kind.code(), fault.message.clone());
+        let refusal = ApiRejection { code: code.clone(), message: message.clone(), request_id: None };
+        if let Some(items) = self.streak.refused(task.claimed.item, &refusal) {
+            let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
+            self.drain(DrainReason::Fatal(FatalError::SameRefusal { code, count, message }));
         }
     }
 

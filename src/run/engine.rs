@@ -75,6 +75,17 @@ impl Precheck {
     }
 }
 
+/// How photos are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendMode {
+    /// In the call where they fit, else by upload.
+    Auto,
+    /// By upload, also photos that fit in the call.
+    Upload,
+    /// By a link where they are in object storage, else as with `Auto`.
+    Link,
+}
+
 /// How a run behaves.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -98,8 +109,8 @@ pub struct Settings {
     pub photo: Rules,
     /// `--precheck`.
     pub precheck: Precheck,
-    /// `--send upload`: also upload photos that could go inline.
-    pub always_upload: bool,
+    /// `--send`.
+    pub send: SendMode,
     /// Reader of photos.
     pub storage: Arc<Storage>,
     /// `--window`: hours in which photos are sent.

@@ -35,6 +35,6 @@ mod window;
 
 pub use budget::MAX_PREPARING;
 pub use control::{Limits, MaxErrors, Stop, is_ignored};
-pub use engine::{Deps, Engine, Precheck, RunError, Settings};
+pub use engine::{Deps, Engine, Precheck, RunError, SendMode, Settings};
 pub use ingest::{Ingest, IngestError, IngestProgress};
 pub use window::Window;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    engine::Engine,
+    engine::{Engine, SendMode},
     task::{Delivery, Next, PhotoFile, PrepareError, Prepared, Task},
 };
 use crate::{
     api::{Payload, Transport},
     checkpoint::Store,
-    domain::{DrainReason, FileStamp},
+    domain::{DrainReason, FileStamp, ObjectRef},
     picture::{Defect, LoadError, Original},
     storage::{Place, Reading},
 };
@@ -45,7 +45,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let (budget, decode_limiter, rules) =
             (Arc::clone(&self.bytes), Arc::clone(&self.decode_limiter), self.settings.photo);
         let (storage, root) = (Arc::clone(&self.settings.storage), claimed.root.clone());
-        let always_upload = self.settings.always_upload;
+        if let (SendMode::Link, Place::Object(object, _)) = (self.settings.send, &place) {
+            return self.prepare_link(task, object.clone(), place).await;
+        }
+        let always_upload = self.settings.send == SendMode::Upload;
         let runtime = tokio::runtime::Handle::current();
         let prepare = move || {
             let limit = rules.readable_bytes();
@@ -99,6 +102,26 @@ impl<T: Transport, S: Store> Engine<T, S> {
             }
             Err(stopped) => Err(PrepareError::Machine(std::io::Error::other(stopped))),
         }
+    }
+
+    /// Signs a link to an object, which is valid for this attempt. Its bytes are never read, so the photo's digest is unknown.
+    async fn prepare_link(&self, task: &Task, object: ObjectRef, place: Place) -> Result<Prepared, PrepareError> {
+        let (storage, root) = (Arc::clone(&self.settings.storage), task.claimed.root.clone());
+        let sign = move || {
+            let stamp = storage.stamp(&place, &root).ok();
+            storage.objects().presign(&object).map(|link| (link, stamp)).map_err(LoadError::from)
+        };
+        let _thread = self.preparing.acquire().await.expect("the semaphore is never closed");
+        let signed = tokio::task::spawn_blocking(sign).await;
+        let signed = signed.map_err(|stopped| PrepareError::Machine(std::io::Error::other(stopped)))?;
+        let (link, stamp) = signed.map_err(|error| match error {
+            LoadError::Defect(defect) => PrepareError::Defect(defect, None),
+            LoadError::Fatal(fatal) => PrepareError::Fatal(fatal),
+            LoadError::Io(error) => PrepareError::Machine(error),
+        })?;
+        let payload = Payload::with_url(&task.claimed.group, &task.claimed.user, &link);
+        let file = PhotoFile { stamp, ..PhotoFile::default() };
+        Ok(Prepared { load: Delivery::Inline(payload), file, warnings: Vec::new(), _bytes: None })
     }
 
     /// Retries a file that the machine could not read, then leaves it pending: the photo is not at fault.

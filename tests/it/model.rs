@@ -27,7 +27,7 @@ use face_enroll::{
     },
     pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
     picture::Rules,
-    run::{Deps, Engine, IngestProgress, Limits, Precheck, RunError, Settings, Stop},
+    run::{Deps, Engine, IngestProgress, Limits, Precheck, RunError, SendMode, Settings, Stop},
 };
 use proptest::{
     prelude::*,
@@ -348,7 +348,7 @@ impl Archive {
                 keep_going: true,
                 photo: Rules::default(),
                 precheck: Precheck::Off,
-                always_upload: false,
+                send: SendMode::Auto,
                 storage: Arc::default(),
                 window: None,
             },

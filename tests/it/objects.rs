@@ -231,7 +231,10 @@ fn archived_and_oversized_objects_are_refused_with_advice() {
     }
     let reads = store.calls(Action::GetObject);
     store.end("oss://faces/p/").is(6, &[("calls", 0), ("rejected", 3)]);
-    assert!(store.calls(Action::GetObject) <= reads + 1, "only the archived one, whose stamp is not known, is tried again");
+    assert!(
+        store.calls(Action::GetObject) <= reads + 1,
+        "only the archived one, whose stamp is not known, is tried again"
+    );
 }
 
 #[test]
@@ -285,7 +288,8 @@ fn checkpoint_of_a_bucket_is_in_the_state_directory() {
 
 /// Every byte that the run left behind.
 fn traces(dir: &std::path::Path) -> Vec<u8> {
-    let files = walkdir::WalkDir::new(dir).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
+    let files =
+        walkdir::WalkDir::new(dir).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
     files.flat_map(|entry| fs::read(entry.path()).unwrap()).collect()
 }
 
@@ -367,9 +371,8 @@ fn doctor_asks_for_both_permissions_of_a_bucket() {
     assert_eq!(of(doctor("oss://faces/photos/")), is("ok", "ok"));
     assert_eq!(of(doctor("oss://faces/nothing/")), is("ok", "warn"));
     for (action, expected) in [("ListObjects", is("fail", "skipped")), ("GetObject", is("ok", "fail"))] {
-        let script = format!(
-            r#"{{"action":"{action}","fault":"code","status":403,"code":"AccessDenied","message":"m"}}"#
-        );
+        let script =
+            format!(r#"{{"action":"{action}","fault":"code","status":403,"code":"AccessDenied","message":"m"}}"#);
         store.service.sandbox.set_faults(Script::parse(&script).unwrap());
         let found = doctor("oss://faces/photos/");
         assert_eq!(found.2, Some(7), "{action}");

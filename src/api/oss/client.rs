@@ -110,7 +110,7 @@ impl ObjectClient {
         let request = ObjectRequest { method: "GET", bucket, key: name, query: &[] };
         let scope = SigningScope { region: self.store.region(), at: self.now() };
         let query = presigned_query(&request, scope, &key, LINK_TTL);
-        Ok(PhotoUrl(self.store.url(bucket, name, &query).into()))
+        Ok(PhotoUrl(self.store.public_url(bucket, name, &query).into()))
     }
 
     /// Sends a request. After a rejected time or key it is signed again, once.

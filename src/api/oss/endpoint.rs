@@ -12,19 +12,23 @@ const LOOPBACK_REGION: &str = "loopback";
 #[derive(Debug, Clone)]
 pub struct ObjectStore {
     endpoint: Endpoint,
+    /// Endpoint that others reach, for links.
+    public: Endpoint,
     region: String,
 }
 
 impl ObjectStore {
     /// Object storage of a region.
     pub fn for_region(region: Region, network: Network) -> Self {
-        let infix = match network {
+        let of = |infix| {
+            let url = format!("https://oss-{}{infix}.aliyuncs.com", region.id());
+            Endpoint::custom(&url).expect("the hosts of the regions are URLs")
+        };
+        let endpoint = of(match network {
             Network::Public => "",
             Network::Vpc => "-internal",
-        };
-        let url = format!("https://oss-{}{infix}.aliyuncs.com", region.id());
-        let endpoint = Endpoint::custom(&url).expect("the hosts of the regions are URLs");
-        Self { endpoint, region: region.id().to_owned() }
+        });
+        Self { endpoint, public: of(""), region: region.id().to_owned() }
     }
 
     /// Custom endpoint without the bucket: `https://oss-cn-hangzhou.aliyuncs.com`, or `http://` to loopback. The region is
@@ -37,7 +41,8 @@ impl ObjectStore {
         let given = || region.map(|region| region.id().to_owned());
         let region = in_host.or_else(given).or_else(|| endpoint.is_loopback().then(|| LOOPBACK_REGION.to_owned()));
         let region = region.ok_or_else(|| EndpointError::NoObjectRegion { url: endpoint.to_string() })?;
-        Ok(Self { endpoint, region })
+        let public = text.replace("-internal.aliyuncs.com", ".aliyuncs.com");
+        Ok(Self { public: Endpoint::custom(&public)?, endpoint, region })
     }
 
     /// Region that signs requests.
@@ -53,17 +58,26 @@ impl ObjectStore {
     /// URL of an object, or of the bucket for an empty key. The bucket is part of the host, but on this machine, where
     /// names of hosts lead nowhere, it is part of the path.
     pub fn url(&self, bucket: &str, key: &str, query: &str) -> Url {
-        let (scheme, host) = (self.endpoint.url().scheme(), self.endpoint.host_header());
-        let key = encode_key(key);
-        let mut url = match self.endpoint.is_loopback() {
-            true => format!("{scheme}://{host}/{bucket}/{key}"),
-            false => format!("{scheme}://{bucket}.{host}/{key}"),
-        };
-        if !query.is_empty() {
-            url = format!("{url}?{query}");
-        }
-        Url::parse(&url).expect("a bucket's name, an encoded key and a query make a URL")
+        url(&self.endpoint, bucket, key, query)
     }
+
+    /// The same at the public endpoint, for a link that another host follows.
+    pub fn public_url(&self, bucket: &str, key: &str, query: &str) -> Url {
+        url(&self.public, bucket, key, query)
+    }
+}
+
+fn url(endpoint: &Endpoint, bucket: &str, key: &str, query: &str) -> Url {
+    let (scheme, host) = (endpoint.url().scheme(), endpoint.host_header());
+    let key = encode_key(key);
+    let mut url = match endpoint.is_loopback() {
+        true => format!("{scheme}://{host}/{bucket}/{key}"),
+        false => format!("{scheme}://{bucket}.{host}/{key}"),
+    };
+    if !query.is_empty() {
+        url = format!("{url}?{query}");
+    }
+    Url::parse(&url).expect("a bucket's name, an encoded key and a query make a URL")
 }
 
 #[cfg(test)]
@@ -75,6 +89,7 @@ mod tests {
         let store = ObjectStore::for_region(Region::HongKong, Network::Vpc);
         let url = store.url("faces", "a b/张.jpg", "x=1");
         assert_eq!(url.as_str(), "https://faces.oss-cn-hongkong-internal.aliyuncs.com/a%20b/%E5%BC%A0.jpg?x=1");
+        assert_eq!(store.public_url("faces", "a", "").as_str(), "https://faces.oss-cn-hongkong.aliyuncs.com/a");
         let here = ObjectStore::custom("http://127.0.0.1:8470", None).unwrap();
         assert_eq!(here.url("faces", "a//b", "").as_str(), "http://127.0.0.1:8470/faces/a//b");
         assert_eq!(here.url("faces", "", "").as_str(), "http://127.0.0.1:8470/faces/");
