@@ -355,6 +355,8 @@ fn check_files(path: &Path, reader: Result<Reader, StoreError>, args: &DoctorArg
         Err(error) => findings.fail("checkpoint", &CliError::from(error)),
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A run makes the folders that are missing.
+    let folder = folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder);
     match rustix::fs::statvfs(folder) {
         Ok(disk) => {
             let free = disk.f_bavail * disk.f_frsize;

@@ -52,7 +52,7 @@ struct Inner {
     connect: Option<Arc<Connect>>,
     client: Arc<OnceCell<Arc<ObjectClient>>>,
     thread: OnceLock<Result<RuntimeThread, String>>,
-    /// Whether any object was read.
+    /// Whether any photo was opened.
     has_read: AtomicBool,
     marks: Mutex<Marks>,
 }
@@ -131,6 +131,7 @@ impl Objects {
     /// Reads an object of at most `limit` bytes, after [`Reading::opened`] was told its size.
     pub(super) fn read(&self, object: &ObjectRef, reading: &mut Reading<'_>) -> Result<Stored, ReadError> {
         let opened = self.open(object).map_err(|error| self.read_error(object, error))?;
+        self.0.has_read.store(true, Relaxed);
         let size = opened.size.ok_or_else(|| failed("the store does not tell the object's size".to_owned()));
         let size = size.map_err(|error| self.read_error(object, error))?;
         let stamp = stamp(size, &opened.etag);
@@ -158,11 +159,7 @@ impl Objects {
 
     fn open(&self, object: &ObjectRef) -> Result<ObjectBody, ObjectError> {
         let place = object.clone();
-        let opened = self.wait(|client| async move { client.get(&place).await });
-        if opened.is_ok() {
-            self.0.has_read.store(true, Relaxed);
-        }
-        opened
+        self.wait(|client| async move { client.get(&place).await })
     }
 
     /// A refusal before any object was read is a matter of permissions, not of the object.
