@@ -51,7 +51,7 @@ pub struct RunArgs {
     #[arg(long, env = "FACE_ENROLL_SANDBOX", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub sandbox: bool,
     /// With --sandbox, serve the files of DIR as the objects of a bucket (repeatable)
-    #[arg(long, value_name = "NAME=DIR", requires = "sandbox", value_parser = bucket)]
+    #[arg(long, env = "FACE_ENROLL_SANDBOX_BUCKET", value_name = "NAME=DIR", requires = "sandbox", value_parser = bucket)]
     pub sandbox_bucket: Vec<(String, PathBuf)>,
     /// Photo flags.
     #[command(flatten)]

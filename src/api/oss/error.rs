@@ -55,7 +55,6 @@ impl ObjectError {
         let (code, message) = (ErrorCode(sanitize(code)), sanitize(text));
         let status = response.status;
         match code.0.as_str() {
-            "" if status == 304 || status == 412 => Self::failed(format!("unexpected answer (HTTP {status})")),
             "" => Self::failed(format!("unreadable answer of object storage (HTTP {status})")),
             "NoSuchKey" => Self::NotFound,
             "AccessDenied" => match element(xml, "Endpoint") {

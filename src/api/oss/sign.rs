@@ -60,9 +60,9 @@ impl SigningScope<'_> {
         let text =
             format!("{ALGORITHM}\n{}\n{}\n{}", self.time(), self.credential_scope(), sha256_hex(canonical.as_bytes()));
         let secret = format!("aliyun_v4{}", key.secret());
-        let parts = [self.date().as_str(), self.region, "oss", "aliyun_v4_request", &text].map(str::to_owned);
-        let signature = parts.iter().fold(secret.into_bytes(), |key, part| hmac(&key, part.as_bytes()));
-        hex::encode(signature)
+        let date = self.date();
+        let parts = [&date, self.region, "oss", "aliyun_v4_request", &text];
+        hex::encode(parts.iter().fold(secret.into_bytes(), |key, part| hmac(&key, part.as_bytes())))
     }
 }
 
