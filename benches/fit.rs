@@ -1,5 +1,6 @@
 //! Fits photos of 12 megapixels on one core with face-enroll, `vipsthumbnail` (Debian: libvips-tools) and Pillow: the same
-//! files, size and quality in one run. Rounds are interleaved; tools that are not installed are skipped.
+//! files, size and quality in one run. Rounds are interleaved; tools that are not installed are skipped. Then what the
+//! search for a face adds, to these photos and to some that are sent unchanged.
 //!
 //! ```sh
 //! taskset -c 1 cargo bench --bench fit            # PILLOW_PYTHON=/path/to/python for one that has Pillow
@@ -18,7 +19,7 @@ use std::{
 };
 
 use camera::{SIZE, photo};
-use face_enroll::picture::{self, Rules};
+use face_enroll::picture::{self, FacePolicy, QualityPolicy, Rules};
 
 const PHOTOS: usize = 10;
 const ROUNDS: usize = 5;
@@ -56,7 +57,30 @@ fn main() {
                 None => println!("  {tool:<15} is not installed"),
             }
         }
+        faces("fitted", &photos);
     }
+    let samples = |n| PathBuf::from(format!("{}/samples/photos/collins-{n:02}.jpg", env!("CARGO_MANIFEST_DIR")));
+    println!("12 photos of 480x640");
+    faces("sent unchanged", &(1..=12).map(samples).collect::<Vec<_>>());
+}
+
+/// Compares `--faces warn` with `ignore`. Photos are decoded in any case, as `check` does.
+fn faces(name: &str, photos: &[PathBuf]) {
+    let load = |faces| {
+        let rules = Rules { quality: QualityPolicy::Warn, faces, ..Rules::default() };
+        let started = Instant::now();
+        for path in photos {
+            picture::load(path, &rules).expect("photo can be sent");
+        }
+        started.elapsed()
+    };
+    let mut best = [Duration::MAX; 2];
+    for _ in 0..ROUNDS {
+        best[0] = best[0].min(load(FacePolicy::Ignore));
+        best[1] = best[1].min(load(FacePolicy::Warn));
+    }
+    let [without, with] = best.map(|time| time.as_secs_f64() * 1e3 / photos.len() as f64);
+    println!("  {name}: {without:.1} ms without a look for faces, {with:.1} ms with it: {:.1} ms more", with - without);
 }
 
 fn face_enroll(dir: &Path, photos: &[PathBuf]) -> Duration {

@@ -11,8 +11,8 @@ use std::{fs, hint::black_box, path::Path, time::Duration};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use face_enroll::{
-    api::{CanonicalRequest, Payload, RawResponse, authorization, classify},
-    checkpoint::{Batch, Claimed, NewIntent, OutcomeRecord, RunStart, SqliteStore, Store},
+    api::{CanonicalRequest, FormFields, Payload, RawResponse, authorization, classify},
+    checkpoint::{Batch, Change, Claimed, NewIntent, OutcomeRecord, RunStart, SqliteStore, Store},
     domain::{FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PhotoSource, RunId},
     picture::{self, Original, Rules},
 };
@@ -36,9 +36,10 @@ fn photo() -> Vec<u8> {
 
 fn wire(bench: &mut Criterion) {
     let (photo, group, user) = (photo(), group(), user(1));
+    let fields = FormFields { group: &group, user: &user, quality_check: None };
     let mut stage = bench.benchmark_group("80 KB");
     stage.throughput(Throughput::Bytes(PHOTO_BYTES as u64));
-    stage.bench_function("body, hashed", |b| b.iter(|| Payload::with_picture(&group, &user, black_box(&photo))));
+    stage.bench_function("body, hashed", |b| b.iter(|| Payload::with_picture(fields, black_box(&photo))));
     stage.bench_function("header", |b| b.iter(|| picture::probe(black_box(&photo))));
     let rules = Rules::default();
     let prepare = |bytes| {
@@ -49,7 +50,7 @@ fn wire(bench: &mut Criterion) {
     stage.bench_function("header, plan, digest", |b| b.iter_batched(|| photo.clone(), prepare, BatchSize::SmallInput));
     stage.finish();
 
-    let payload = Payload::with_picture(&group, &user, &photo);
+    let payload = Payload::with_picture(fields, &photo);
     let headers = [
         ("host", "cloudauth-intl.ap-southeast-1.aliyuncs.com"),
         ("x-acs-action", "AddFaceRecord"),
@@ -73,7 +74,6 @@ fn checkpoint(folder: &Path, rows: usize) -> SqliteStore {
     let mut store =
         SqliteStore::open(&folder.join(format!("{rows}.sqlite")), "bench").expect("checkpoint can be created");
     let mut all = || {
-        store.begin()?;
         store.start_run(&RunStart { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None })?;
         let source = store.open_source("m.csv", Path::new("/photos"))?;
         for from in (0..rows).step_by(10_000) {
@@ -87,8 +87,7 @@ fn checkpoint(folder: &Path, rows: usize) -> SqliteStore {
             };
             store.ingest(&Batch { source, rows: (from..rows.min(from + 10_000)).map(item).map(Ok).collect() })?;
         }
-        store.finish_ingest()?;
-        store.commit()
+        store.finish_ingest()
     };
     all().expect("the disk has room");
     store
@@ -96,20 +95,17 @@ fn checkpoint(folder: &Path, rows: usize) -> SqliteStore {
 
 /// Records an intent and requeues the item: two changes per row.
 fn intend_and_requeue(store: &mut SqliteStore, claimed: &[Claimed]) {
-    let commit = |store: &mut SqliteStore, apply: &dyn Fn(&mut SqliteStore, &Claimed)| {
-        store.begin().expect("no other writer");
-        claimed.iter().for_each(|claimed| apply(store, claimed));
-        store.commit().expect("the disk has room");
+    let mut write = |change: &dyn Fn(&Claimed) -> Change| {
+        let changes: Vec<Change> = claimed.iter().map(change).collect();
+        store.write(&changes).expect("no other writer, and the disk has room");
     };
-    commit(store, &|store, claimed| {
+    write(&|claimed| {
         let Claimed { item, group, user, .. } = claimed.clone();
-        let intent = NewIntent { item, group, user, digest: None, sent: None, stamp: None, at_ms: 0 };
-        store.intend(&intent).expect("item is pending");
+        Change::Intend(NewIntent { item, group, user, digest: None, sent: None, stamp: None, at_ms: 0 })
     });
-    commit(store, &|store, claimed| {
+    write(&|claimed| {
         let outcome = Outcome::Requeue { counts: false };
-        let outcome = OutcomeRecord::new(claimed.item, ItemState::Sending, outcome);
-        store.settle(&outcome).expect("item is being sent");
+        Change::Settle(OutcomeRecord::new(claimed.item, ItemState::Sending, outcome))
     });
 }
 
@@ -117,12 +113,8 @@ fn store(bench: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
     for rows in [100_000, 1_000_000] {
         let mut store = checkpoint(folder.path(), rows);
-        let mut claim = |after: usize, limit: usize| {
-            store.begin().expect("no other writer");
-            let claimed = store.claim(ItemId(after as i64), limit).expect("checkpoint is readable");
-            store.commit().expect("nothing has changed");
-            claimed
-        };
+        let mut claim =
+            |after: usize, limit: usize| store.claim(ItemId(after as i64), limit).expect("checkpoint is readable");
         let name = format!("claim of {CLAIM_ROWS} of {rows} rows");
         bench.bench_function(&name, |b| b.iter(|| assert_eq!(claim(rows / 2, CLAIM_ROWS).len(), CLAIM_ROWS)));
         if rows == 100_000 {

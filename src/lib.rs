@@ -19,7 +19,7 @@
 //! storage        where photo bytes lie: files beneath a root, objects in buckets; opens, stamps and reads them
 //! manifest       rows -> items: tables, JSON, directories, buckets
 //! picture        bytes -> what the API accepts, or a defect with its reason
-//! api            the client: signs, sends once, classifies the answer; finds credentials. Never retries or paces
+//! api            the client: signs, sends once, classifies the answer; finds credentials; pings. Never retries or paces
 //! pace           when the next call may leave, and whether to retry: gate, adaptive rate, backoff, circuit breaker
 //! checkpoint     durable truth: one SQLite file, one writer thread
 //! run            the engine; run::engine is its loop
@@ -41,6 +41,7 @@
 //! run::prepare            Payload, or rejected      read, plan, fit: on blocking threads, under a byte budget
 //! run::upload             ObjectUrl                 only photos that do not go inline; before any intent
 //! run::admission          a few at a time           one alone until the service has answered conclusively
+//! pace::Bandwidth         bytes granted             with --bwlimit; before any intent
 //! checkpoint: intend      Committed<Intent>         group commit, on disk BEFORE the call
 //! pace::Gate              Permit                    one gate per API action
 //! api::Client             Verdict                   signed now, one HTTP exchange

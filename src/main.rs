@@ -20,6 +20,9 @@ const BLOCKING_THREADS: usize = MAX_PREPARING + 4;
 /// Wait this long at exit for threads that hang on a dead disk.
 const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// Files that the async runtime opens: epoll with its copies and waker, and a pair of sockets for signals.
+const RUNTIME_FILES: usize = 6;
+
 /// Disables core dumps: memory holds keys and faces.
 fn disable_core_dumps() {
     use rustix::process::{Resource, Rlimit, setrlimit};
@@ -27,6 +30,12 @@ fn disable_core_dumps() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
+/// Fails if too few files may be opened for the async runtime, which panics if it cannot open its own.
+fn probe_open_files() -> std::io::Result<()> {
+    let opened: Result<Vec<_>, _> = (0..RUNTIME_FILES).map(|_| std::fs::File::open("/dev/null")).collect();
+    opened.map(drop)
 }
 
 fn main() -> ExitCode {
@@ -48,12 +57,12 @@ fn main() -> ExitCode {
     }
     // One thread does all the waiting. Long work has its own threads, and waking another worker costs more than the little
     // there is to do.
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = probe_open_files().and_then(|()| builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build());
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            telemetry::eprint_plain(&format!("error: can't start the async runtime: {error}\n"));
+            telemetry::eprint_plain(&format!("error: can't start the async runtime: {error} (see ulimit -n)\n"));
             return Exit::Internal.into();
         }
     };

@@ -34,7 +34,7 @@ pub enum SettingsError {
     InvalidToml {
         /// Path of the settings file.
         path: PathBuf,
-        /// Parser message, with line and column.
+        /// Line, column and message of the parser.
         detail: String,
     },
     /// No flag has the name of the key.
@@ -122,7 +122,7 @@ pub fn arguments(
 fn read(path: &Path, text: &str, profile: Option<&str>) -> Result<Table, SettingsError> {
     let mut table: Table = text.parse().map_err(|error: toml::de::Error| SettingsError::InvalidToml {
         path: path.to_owned(),
-        detail: error.to_string().trim_end().to_owned(),
+        detail: toml_error(text, &error),
     })?;
     let profiles = match table.remove("profile") {
         None => Table::new(),
@@ -140,6 +140,14 @@ fn read(path: &Path, text: &str, profile: Option<&str>) -> Result<Table, Setting
         }
     }
     Ok(table)
+}
+
+/// Describes the error without its line, which may hold the token of `ping-url`.
+fn toml_error(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("line {line}, column {column}: {}", error.message())
 }
 
 fn default_path(variable: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {

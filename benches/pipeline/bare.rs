@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use face_enroll::{
-    api::{CanonicalRequest, Payload, authorization},
+    api::{CanonicalRequest, FormFields, Payload, authorization},
     domain::{FaceGroupCode, MerchantUserId},
 };
 use http_body_util::{BodyExt, Full};
@@ -59,7 +59,7 @@ impl Task {
 fn request(photo: &[u8], n: usize, host: &str) -> (Vec<(&'static str, String)>, Bytes) {
     let group = FaceGroupCode::parse(GROUP).expect("valid group code");
     let user = MerchantUserId::parse(format!("{n:06}")).expect("valid user id");
-    let payload = Payload::with_picture(&group, &user, photo);
+    let payload = Payload::with_picture(FormFields { group: &group, user: &user, quality_check: None }, photo);
     let now = jiff::Timestamp::now();
     let mut headers = vec![
         ("host", host.to_owned()),

@@ -276,11 +276,14 @@ fn parse_xml(text: &str) -> Option<Body> {
     if !text.trim_start().starts_with("<?xml") && !text.trim_start().starts_with("<Error") {
         return None;
     }
-    let element = |name: &str| {
-        let rest = text.split_once(&format!("<{name}>"))?.1;
-        Some(rest.split_once(&format!("</{name}>"))?.0.trim().to_owned())
-    };
+    let element = |name: &str| xml_element(text, name).map(str::to_owned);
     Some(Body { code: element("Code")?, message: element("Message"), request_id: element("RequestId"), result: None })
+}
+
+/// Text of the first element with this name.
+pub(super) fn xml_element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let rest = xml.split_once(&format!("<{name}>"))?.1;
+    Some(rest.split_once(&format!("</{name}>"))?.0.trim())
 }
 
 /// Makes a text from a response safe to print: no control characters, limited length.

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use clap::ValueEnum;
 use url::{Host, Url};
 
 use crate::domain::did_you_mean;
@@ -43,23 +44,12 @@ impl FromStr for Region {
 }
 
 /// Network of a region's endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Network {
     /// Reachable from the internet.
     Public,
     /// Reachable from VPCs of the region.
     Vpc,
-}
-
-impl FromStr for Network {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "public" => Ok(Self::Public),
-            "vpc" => Ok(Self::Vpc),
-            _ => Err("one of public, vpc"),
-        }
-    }
 }
 
 /// Why an endpoint is rejected.
@@ -162,14 +152,7 @@ impl Endpoint {
         let host = url.host_str().expect("both callers pass a URL with a host").to_owned();
         let host_header = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
         let port = url.port_or_known_default().expect("http and https have one");
-        let is_loopback = match url.host() {
-            // Any other name can resolve to any address (RFC 6761, 6.3).
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-            Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-            None => false,
-        };
-        Self { target_id: format!("endpoint:{host}:{port}"), url, host_header, is_loopback }
+        Self { target_id: format!("endpoint:{host}:{port}"), is_loopback: is_loopback(&url), url, host_header }
     }
 
     /// URL with the path `/`.
@@ -191,6 +174,17 @@ impl Endpoint {
     /// region have the same one.
     pub fn target_id(&self) -> String {
         self.target_id.clone()
+    }
+}
+
+/// Whether the host is this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        // Any other name can resolve to any address (RFC 6761, 6.3).
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        None => false,
     }
 }
 

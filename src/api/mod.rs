@@ -7,25 +7,26 @@
 //! of the gate; a call that changes records also consumes the proof that its intent is on disk.
 
 mod body;
-mod buffer;
 mod classify;
 mod client;
 mod credentials;
 mod endpoint;
 mod http;
 pub mod oss;
+mod ping;
 mod proxy;
 mod queries;
 mod sign;
 mod transport;
 mod upload;
 
-pub use body::Payload;
+pub use body::{FaceQualityCheck, FormFields, Payload};
 pub use classify::{Classification, classify};
 pub use client::Client;
 pub use credentials::{Credentials, CredentialsError, Origin};
 pub use endpoint::{Endpoint, EndpointError, Network, Region};
 pub use http::{HttpTransport, TransportSettings};
+pub use ping::{InvalidPingUrl, Ping, PingError, PingUrl, Pinger};
 pub use proxy::{InvalidProxy, Proxy};
 pub use queries::{FaceRecord, GroupLookup, Lookup, LookupPage, LookupPages, RecordPage, Removed};
 pub use sign::{CanonicalRequest, authorization, canonical_query};

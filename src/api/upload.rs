@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{
     CallError, Client, Endpoint, RawResponse, SignedRequest, Transport,
-    classify::{CodeClass, classify_code, fatal, is_from_service, sanitize},
+    classify::{CodeClass, classify_code, fatal, is_from_service, sanitize, xml_element},
     client::Call,
 };
 use crate::domain::{ApiRejection, CallFailure, ErrorCode, FailureKind, FatalError, Permit};
@@ -191,8 +191,9 @@ fn parse_upload(response: Result<RawResponse, CallError>) -> Result<(), UploadEr
             }
         };
     }
-    let xml = xml.filter(|xml| element(xml, "RequestId").is_some()).unwrap_or_default();
-    let (code, message) = (element(&xml, "Code").unwrap_or_default(), element(&xml, "Message").unwrap_or_default());
+    let xml = xml.filter(|xml| xml_element(xml, "RequestId").is_some()).unwrap_or_default();
+    let (code, message) =
+        (xml_element(&xml, "Code").unwrap_or_default(), xml_element(&xml, "Message").unwrap_or_default());
     let (code, message) = (ErrorCode(sanitize(code)), sanitize(message));
     Err(match (code.0.as_str(), response.status) {
         ("SlowDown" | "TooManyRequests", _) | (_, 429) => UploadError::Throttled { retry_after: response.retry_after },

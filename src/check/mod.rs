@@ -2,39 +2,37 @@
 //! network and no checkpoint.
 //!
 //! One thread reads the rows, one thread per processor checks them, and results are reported in row order. Memory is
-//! bounded: a fixed number of queued rows per processor, and one photo per processor.
+//! bounded: a fixed number of rows in flight per processor, even where one of them hangs, and one photo per processor.
 
 mod duplicates;
 mod forecast;
+mod in_order;
 mod photo;
 
 use std::{
     collections::BTreeMap,
     ops::ControlFlow,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-        mpsc::{Receiver, sync_channel},
-    },
     time::Duration,
 };
 
 use duplicates::{Duplicates, IdMatch};
 pub use forecast::Forecast;
+use in_order::{Threads, work_in_order};
 pub use photo::{CheckedRow, RowResult};
+use serde::Serialize;
 
 use crate::{
     domain::{ErrorCode, Item, Member, PhotoSource, RawFields, RowError, RowErrorKind},
     manifest::{Source, SourceError},
-    picture::{Rules, Warning},
+    picture::{FaceBox, FacePolicy, FaceProblem, Rules, Warning},
     storage::Storage,
 };
 
 /// Placeholder group for rows without one. No call is made, so its value does not matter.
 pub const NO_GROUP: &str = "-";
-/// Capacity of the queue before and after the checking threads.
-const QUEUED_ROWS_PER_PROCESSOR: usize = 32;
+/// Most rows per processor that are read and not yet reported.
+const ROWS_IN_FLIGHT_PER_PROCESSOR: usize = 64;
 
 /// Settings of a check.
 #[derive(Debug)]
@@ -50,7 +48,7 @@ pub struct Settings {
 }
 
 /// Problem of a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// Number of the row in its source.
     pub row: u64,
@@ -66,6 +64,8 @@ pub struct Finding {
     pub code: ErrorCode,
     /// Message for the user.
     pub message: String,
+    /// Where the largest face is, for findings about it.
+    pub face: Option<FaceBox>,
 }
 
 /// Severity of a finding.
@@ -106,6 +106,50 @@ pub struct CheckTotals {
     pub faults: BTreeMap<String, u64>,
     /// Warnings by code.
     pub warnings: BTreeMap<String, u64>,
+    /// Photos by problem of their face, rejected or not; `None` if no face was looked for.
+    pub faces: Option<FaceCounts>,
+}
+
+/// Photos by problem of their face.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct FaceCounts {
+    /// No face.
+    pub none: u64,
+    /// A face that is barely recognisable.
+    pub unclear: u64,
+    /// Several faces of similar size.
+    pub several: u64,
+    /// A small face.
+    pub small: u64,
+    /// A photo that lies on its side or its head.
+    pub turned: u64,
+    /// A face that is cut off.
+    pub cut: u64,
+}
+
+impl FaceCounts {
+    /// Calls that `--faces reject` saves.
+    pub fn calls_saved(&self) -> u64 {
+        self.none + self.several
+    }
+
+    /// Counts findings by code, whether they are warnings or rejections.
+    fn new(totals: &CheckTotals) -> Self {
+        let mut counts = Self::default();
+        for problem in FaceProblem::ALL {
+            let count = match problem {
+                FaceProblem::Missing => &mut counts.none,
+                FaceProblem::Unclear => &mut counts.unclear,
+                FaceProblem::Several => &mut counts.several,
+                FaceProblem::Small => &mut counts.small,
+                FaceProblem::Turned(_) => &mut counts.turned,
+                FaceProblem::Cut => &mut counts.cut,
+            };
+            let codes = [&totals.faults, &totals.warnings];
+            *count += codes.iter().filter_map(|codes| codes.get(problem.name())).sum::<u64>();
+        }
+        counts
+    }
 }
 
 impl CheckTotals {
@@ -120,16 +164,22 @@ impl CheckTotals {
     }
 
     fn add(&mut self, checked: &CheckedRow) {
+        if let RowResult::Repeated { .. } = checked.result {
+            // It is no row of its own, as in a run.
+            *self.warnings.entry(REPEATED_ROW.to_owned()).or_default() += 1;
+            return;
+        }
         self.rows += 1;
         self.read_bytes += checked.read_bytes;
         match &checked.result {
             RowResult::Rejected { code, .. } => *self.faults.entry(code.0.clone()).or_default() += 1,
             RowResult::Unread { .. } | RowResult::Stopped(_) => self.unread += 1,
+            RowResult::Repeated { .. } => {}
             RowResult::Link => {
                 self.good += 1;
                 self.links += 1;
             }
-            RowResult::Photo { sent_bytes, fitting, warnings } => {
+            RowResult::Photo { sent_bytes, fitting, warnings, face: _ } => {
                 self.good += 1;
                 self.sent_bytes += sent_bytes;
                 match fitting {
@@ -147,109 +197,76 @@ impl CheckTotals {
 /// Code of the warning for ids that people would confuse.
 const SIMILAR_ID: &str = "SimilarUserId";
 
+/// Code of the warning for a row with the id, group and photo of an earlier one.
+const REPEATED_ROW: &str = "RepeatedRow";
+
 /// A row to check.
 enum Task {
     /// An item, and the earlier row with a similar id.
     Item(Item, Option<u64>),
     /// A row that could not be parsed, or a duplicate.
     Invalid(RowError),
-}
-
-struct Numbered<T> {
-    number: u64,
-    source: usize,
-    value: T,
+    /// A row that repeats an earlier one, which is not checked again.
+    Repeated(Item, u64),
 }
 
 /// Checks every row. `on_row` gets the findings of each row in row order and the totals so far; it may stop the check.
 pub fn check(
     sources: Vec<(Source, PathBuf)>,
-    settings: &Settings,
+    settings: Settings,
     on_row: &mut dyn FnMut(&[Finding], &CheckTotals) -> ControlFlow<()>,
 ) -> Result<CheckTotals, SourceError> {
     let source_name =
         |source: &Source| SourceName { name: source.name().to_owned(), is_directory: source.is_directory() };
     let names: Vec<SourceName> = sources.iter().map(|(source, _)| source_name(source)).collect();
     let roots: Vec<PathBuf> = sources.iter().map(|(_, root)| root.clone()).collect();
-    let (tasks, queue) = sync_channel::<Numbered<Task>>(settings.processors * QUEUED_ROWS_PER_PROCESSOR);
-    let (results, checked_rows) =
-        sync_channel::<Numbered<(Task, CheckedRow)>>(settings.processors * QUEUED_ROWS_PER_PROCESSOR);
-    let queue = Mutex::new(queue);
-    let is_stopped = &AtomicBool::new(false);
+    let threads = Threads { count: settings.processors, window: settings.processors * ROWS_IN_FLIGHT_PER_PROCESSOR };
+    let looks_for_faces = settings.rules.faces != FacePolicy::Ignore && !settings.headers_only;
+    let check_row = move |(source, task): (usize, Task)| {
+        let checked = photo::check_row(&task, &roots[source], &settings);
+        (source, task, checked)
+    };
     let mut totals = CheckTotals::default();
-    std::thread::scope(|scope| {
-        let reader =
-            scope.spawn(move || read_rows(sources, |task| !is_stopped.load(Relaxed) && tasks.send(task).is_ok()));
-        for _ in 0..settings.processors {
-            let (results, queue, roots) = (results.clone(), &queue, &roots);
-            scope.spawn(move || {
-                while let Some(Numbered { number, source, value: task }) = next(queue) {
-                    let checked = photo::check_row(&task, &roots[source], settings);
-                    if results.send(Numbered { number, source, value: (task, checked) }).is_err() {
-                        break;
-                    }
-                }
-            });
+    let mut stopped = None;
+    let read = work_in_order(threads, |send| read_rows(sources, send), check_row, &mut |(source, task, checked)| {
+        if let RowResult::Stopped(fatal) = &checked.result {
+            let place = names[source].name.clone();
+            stopped = Some(SourceError::ObjectStorage { place, fatal: fatal.clone() });
+            return ControlFlow::Break(());
         }
-        drop(results);
-        let mut out_of_order = BTreeMap::new();
-        let (mut next_number, mut stopped) = (0, None);
-        'rows: for row in checked_rows {
-            out_of_order.insert(row.number, row);
-            while let Some(Numbered { source, value: (task, checked), .. }) = out_of_order.remove(&next_number) {
-                next_number += 1;
-                totals.parsed += u64::from(matches!(task, Task::Item(..)));
-                if let RowResult::Stopped(fatal) = &checked.result {
-                    is_stopped.store(true, Relaxed);
-                    stopped =
-                        Some(SourceError::ObjectStorage { place: names[source].name.clone(), fatal: fatal.clone() });
-                    break 'rows;
-                }
-                totals.add(&checked);
-                if let Task::Item(_, Some(_)) = task {
-                    *totals.warnings.entry(SIMILAR_ID.to_owned()).or_default() += 1;
-                }
-                if on_row(&findings(task, checked, &names[source]), &totals).is_break() {
-                    // The checking threads end with the channel; the reader must not block on a full queue.
-                    is_stopped.store(true, Relaxed);
-                    break 'rows;
-                }
-            }
+        totals.parsed += u64::from(matches!(task, Task::Item(..)));
+        totals.add(&checked);
+        if let Task::Item(_, Some(_)) = task {
+            *totals.warnings.entry(SIMILAR_ID.to_owned()).or_default() += 1;
         }
-        while is_stopped.load(Relaxed) && next(&queue).is_some() {}
-        if let Some(stopped) = stopped {
-            return Err(stopped);
-        }
-        totals.skipped = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok(totals)
-    })
+        on_row(&findings(task, checked, &names[source]), &totals)
+    });
+    if let Some(stopped) = stopped {
+        return Err(stopped);
+    }
+    totals.skipped = read.transpose()?.unwrap_or_default();
+    totals.faces = looks_for_faces.then(|| FaceCounts::new(&totals));
+    Ok(totals)
 }
 
-fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
-}
-
-/// Sends the rows in order and marks duplicate ids. Returns the number of skipped files.
-fn read_rows(
-    sources: Vec<(Source, PathBuf)>,
-    mut send: impl FnMut(Numbered<Task>) -> bool,
-) -> Result<u64, SourceError> {
+/// Sends the rows in order, with the number of their source, and marks duplicate ids. Returns the number of skipped files.
+fn read_rows(sources: Vec<(Source, PathBuf)>, send: &mut dyn FnMut((usize, Task)) -> bool) -> Result<u64, SourceError> {
     let mut duplicates = Duplicates::default();
-    let (mut number, mut skipped) = (0, 0);
+    let mut skipped = 0;
     for (at, (mut source, _)) in sources.into_iter().enumerate() {
         for row in &mut source {
-            let value = match row? {
+            let task = match row? {
                 Ok(item) => match duplicates.compare(&item) {
                     IdMatch::New => Task::Item(item, None),
                     IdMatch::Similar(first) => Task::Item(item, Some(first)),
                     IdMatch::Duplicate(first) => Task::Invalid(duplicate(item, first)),
+                    IdMatch::Repeated(first) => Task::Repeated(item, first),
                 },
                 Err(error) => Task::Invalid(error),
             };
-            if !send(Numbered { number, source: at, value }) {
+            if !send((at, task)) {
                 return Ok(skipped);
             }
-            number += 1;
         }
         skipped += source.skipped().unwrap_or_default();
     }
@@ -285,6 +302,7 @@ fn fields(item: Item) -> Box<RawFields> {
 fn findings(task: Task, checked: CheckedRow, source: &SourceName) -> Vec<Finding> {
     let (row, fields, similar) = match task {
         Task::Item(item, similar) => (item.row, fields(item), similar),
+        Task::Repeated(item, _) => (item.row, fields(item), None),
         Task::Invalid(mut error) => {
             error.fields.group.take_if(|group| group == NO_GROUP);
             (error.row, error.fields, None)
@@ -303,18 +321,27 @@ fn findings(task: Task, checked: CheckedRow, source: &SourceName) -> Vec<Finding
         severity,
         code,
         message,
+        face: None,
     };
     let similar = similar.map(|first| {
         let message = format!("row {first} has an id that differs from this one only in case or Unicode normalisation");
         finding(Severity::Warning, ErrorCode::from(SIMILAR_ID), message)
     });
     let mut findings = match checked.result {
-        RowResult::Rejected { code, message } => vec![finding(Severity::Error, code, message)],
+        RowResult::Rejected { code, message, face } => {
+            vec![Finding { face, ..finding(Severity::Error, code, message) }]
+        }
         RowResult::Unread { message } => vec![finding(Severity::Unread, ErrorCode::from("Unreadable"), message)],
+        RowResult::Repeated { first } => {
+            let message = format!("row {first} has the same id, group and photo: this row is skipped");
+            vec![finding(Severity::Warning, ErrorCode::from(REPEATED_ROW), message)]
+        }
         RowResult::Link | RowResult::Stopped(_) => Vec::new(),
-        RowResult::Photo { warnings, .. } => {
+        RowResult::Photo { warnings, face, .. } => {
             let warning = |warning: &Warning| {
-                finding(Severity::Warning, ErrorCode::from(warning.name()), warning.message().to_owned())
+                let face = if matches!(warning, Warning::Face(_)) { face } else { None };
+                let code = ErrorCode::from(warning.name());
+                Finding { face, ..finding(Severity::Warning, code, warning.message().to_owned()) }
             };
             warnings.iter().map(warning).collect()
         }

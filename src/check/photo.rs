@@ -8,7 +8,7 @@ use std::{
 use super::{Settings, Task};
 use crate::{
     domain::{ErrorCode, FatalError},
-    picture::{self, LoadError, Plan, Warning},
+    picture::{self, Defect, FaceBox, LoadError, Plan, Warning},
     storage::Place,
 };
 
@@ -33,6 +33,8 @@ pub enum RowResult {
         code: ErrorCode,
         /// Reason for the user.
         message: String,
+        /// Where the largest face is, if the photo is rejected for it.
+        face: Option<FaceBox>,
     },
     /// No photo in object storage can be read until a person acts.
     Stopped(FatalError),
@@ -40,6 +42,11 @@ pub enum RowResult {
     Unread {
         /// Reason for the user.
         message: String,
+    },
+    /// The row repeats an earlier one and would be skipped.
+    Repeated {
+        /// Number of the earlier row.
+        first: u64,
     },
     /// The photo is a link, which would be sent unread.
     Link,
@@ -51,14 +58,19 @@ pub enum RowResult {
         fitting: Option<Duration>,
         /// Quality problems of the photo.
         warnings: Vec<Warning>,
+        /// Where the largest face is, if one was looked for and found.
+        face: Option<FaceBox>,
     },
 }
 
 pub(super) fn check_row(task: &Task, root: &Path, settings: &Settings) -> CheckedRow {
     let item = match task {
         Task::Item(item, _) => item,
+        Task::Repeated(_, first) => {
+            return CheckedRow { result: RowResult::Repeated { first: *first }, read_bytes: 0 };
+        }
         Task::Invalid(error) => {
-            let result = RowResult::Rejected { code: error.defect.code(), message: error.message.clone() };
+            let result = RowResult::Rejected { code: error.defect.code(), message: error.message.clone(), face: None };
             return CheckedRow { result, read_bytes: 0 };
         }
     };
@@ -67,7 +79,10 @@ pub(super) fn check_row(task: &Task, root: &Path, settings: &Settings) -> Checke
     };
     let mut read_bytes = 0;
     let result = check_photo(&place, root, settings, &mut read_bytes).unwrap_or_else(|error| match error {
-        LoadError::Defect(defect) => RowResult::Rejected { code: defect.code(), message: defect.to_string() },
+        LoadError::Defect(defect) => {
+            let face = if let Defect::UnusableFace { face, .. } = &defect { *face } else { None };
+            RowResult::Rejected { code: defect.code(), message: defect.to_string(), face }
+        }
         LoadError::Fatal(fatal) => RowResult::Stopped(fatal),
         LoadError::Io(error) => RowResult::Unread {
             message: format!("cannot read photo ({error}): this machine failed, the photo may be fine"),
@@ -84,16 +99,17 @@ fn check_photo(place: &Place, root: &Path, settings: &Settings, read_bytes: &mut
     if settings.headers_only {
         let warnings = original.warnings();
         return Ok(match plan {
-            Plan::Passthrough => RowResult::Photo { sent_bytes: *read_bytes, fitting: None, warnings },
+            Plan::Passthrough => RowResult::Photo { sent_bytes: *read_bytes, fitting: None, warnings, face: None },
             Plan::Fit(geometry) => {
                 let pixels = f64::from(geometry.canvas.0) * f64::from(geometry.canvas.1);
                 let sent_bytes = (pixels * FITTED_BYTES_PER_PIXEL) as u64;
-                RowResult::Photo { sent_bytes, fitting: Some(Duration::ZERO), warnings }
+                RowResult::Photo { sent_bytes, fitting: Some(Duration::ZERO), warnings, face: None }
             }
         });
     }
     let started = Instant::now();
     let picture = original.render(&plan, rules)?;
     let fitting = matches!(plan, Plan::Fit(_)).then(|| started.elapsed());
-    Ok(RowResult::Photo { sent_bytes: picture.bytes.len() as u64, fitting, warnings: picture.warnings })
+    let sent_bytes = picture.bytes.len() as u64;
+    Ok(RowResult::Photo { sent_bytes, fitting, warnings: picture.warnings, face: picture.face })
 }

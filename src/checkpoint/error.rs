@@ -75,6 +75,12 @@ pub enum StoreError {
         /// `" (process 4711, since …)"`, or empty if unknown.
         holder: String,
     },
+    /// Another program reads the file, so that its WAL cannot be emptied.
+    #[error("another program is reading {path}, so removed rows would stay in its -wal file")]
+    InUse {
+        /// Path of the checkpoint.
+        path: PathBuf,
+    },
     /// The checkpoint is bound to another region, endpoint or sandbox.
     #[error("checkpoint is for {found}, but this run targets {wanted}")]
     TargetMismatch {

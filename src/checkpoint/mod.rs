@@ -1,6 +1,6 @@
 //! Durable state: what was about to be sent and what came of it.
 //!
-//! One writer thread ([`Checkpoint`]) owns a [`Store`] and commits in groups; everything else reads the file through a
+//! One writer ([`Checkpoint`]) owns a [`Store`] and commits changes in groups; everything else reads the file through a
 //! [`Reader`]. An intent is on disk before its request leaves; an outcome is on disk before it is reported. After a crash,
 //! every intent without an outcome is in doubt.
 //!
@@ -9,16 +9,20 @@
 mod error;
 mod item_set;
 mod lock;
+mod records;
 mod sqlite;
 mod store;
+mod view;
 mod writer;
 
 pub use error::StoreError;
 pub(crate) use item_set::ItemSet;
 pub use lock::Lock;
-pub use sqlite::{PurgeFilter, PurgeReport, Reader, SqliteStore, companions};
-pub use store::{
-    Batch, CheckpointState, Claimed, EnrolledItem, ExportRow, InDoubtRow, Ingested, NewIntent, OutcomeRecord,
-    PhotoChange, PhotoCheck, RateSample, RejectedItem, RunStart, RunSummaryRow, SourceId, Store, StoredPhoto,
+pub use records::{
+    Batch, CheckpointState, Claimed, EnrolledItem, InDoubtRow, Ingested, NewIntent, OutcomeRecord, PhotoChange,
+    PhotoCheck, RejectedItem, RunStart, SourceId, StoredPhoto,
 };
+pub use sqlite::{PurgeFilter, PurgeReport, Reader, SqliteStore, companions};
+pub use store::{Change, Reply, Store};
+pub use view::{ExportRow, RateSample, RunSummaryRow};
 pub use writer::{Checkpoint, PendingCommit};

@@ -1,8 +1,8 @@
-//! The writer thread: it owns the store and commits whatever has queued up as one group.
+//! The writer: it owns the store and commits the changes that have queued up as one group.
 //!
-//! Group commit needs no timer: while one commit waits for the disk, the next calls queue up. A caller gets its reply only
-//! after the commit that holds its change has returned. The first error goes to all callers and ends the thread; nothing
-//! is retried on a file that failed once.
+//! Group commit needs no timer: while one commit waits for the disk, the next changes queue up. A caller gets its reply only
+//! after the commit that holds its change has returned. The first error goes to all callers of its group and ends the
+//! writer; nothing is retried on a file that failed once.
 
 use std::{
     path::PathBuf,
@@ -13,10 +13,8 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    StoreError,
-    store::{
-        Batch, CheckpointState, Claimed, InDoubtRow, Ingested, NewIntent, OutcomeRecord, RunStart, SourceId, Store,
-    },
+    Batch, Change, CheckpointState, Claimed, InDoubtRow, Ingested, NewIntent, OutcomeRecord, Reply, RunStart, SourceId,
+    Store, StoreError,
 };
 use crate::{
     crash,
@@ -25,12 +23,12 @@ use crate::{
 
 /// Capacity of the queue: more calls than all tasks of a run make at once.
 const QUEUE_DEPTH: usize = 4_096;
-/// Maximum number of calls in one commit, because each of them waits for the last.
+/// Maximum number of changes in one commit, because each of them waits for the last.
 const MAX_GROUP_COMMIT_OPS: usize = 512;
 
-/// Handle to the writer thread. Cheap to clone; the thread ends when the last handle is dropped.
+/// Handle to the writer. Cheap to clone; the writer ends when the last handle is dropped.
 pub struct Checkpoint<S> {
-    calls: mpsc::Sender<Box<dyn Call<S>>>,
+    calls: mpsc::Sender<Call<S>>,
 }
 
 impl<S> Clone for Checkpoint<S> {
@@ -42,9 +40,30 @@ impl<S> Clone for Checkpoint<S> {
 impl<S: Store> Checkpoint<S> {
     /// Starts the writer thread.
     pub fn start(store: S) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (calls, queue) = mpsc::channel(QUEUE_DEPTH);
-        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || write(store, queue))?;
+        let (calls, mut queue) = mpsc::channel(QUEUE_DEPTH);
+        let mut writer = Writer::new(store);
+        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
+            while let Some(first) = queue.blocking_recv()
+                && writer.apply(first, &mut queue)
+            {}
+        })?;
         Ok((Self { calls }, thread))
+    }
+
+    /// Returns the writer as a future instead of a thread, so that a paused clock also rules the commits. It sleeps for
+    /// `sync_time` before each group.
+    pub fn inline(store: S, mut sync_time: impl FnMut() -> Duration) -> (Self, impl Future<Output = ()>) {
+        let (calls, mut queue) = mpsc::channel(QUEUE_DEPTH);
+        let mut writer = Writer::new(store);
+        let write = async move {
+            while let Some(first) = queue.recv().await {
+                tokio::time::sleep(sync_time()).await;
+                if !writer.apply(first, &mut queue) {
+                    return;
+                }
+            }
+        };
+        (Self { calls }, write)
     }
 
     /// Runs [`Store::start_run`].
@@ -57,13 +76,8 @@ impl<S: Store> Checkpoint<S> {
     }
 
     /// Runs [`Store::open_source`]. Blocks.
-    pub fn open_source(&self, name: String, root: PathBuf) -> Result<SourceId, StoreError> {
+    pub(crate) fn open_source(&self, name: String, root: PathBuf) -> Result<SourceId, StoreError> {
         self.call_blocking(move |store| store.open_source(&name, &root))
-    }
-
-    /// Runs [`Store::ingest`]. Blocks.
-    pub fn ingest(&self, batch: Batch) -> Result<Ingested, StoreError> {
-        self.begin_ingest(batch)?.wait()
     }
 
     /// Queues an ingest without waiting for its commit.
@@ -72,12 +86,8 @@ impl<S: Store> Checkpoint<S> {
     }
 
     /// Runs [`Store::finish_ingest`]. Blocks.
-    pub fn finish_ingest(&self) -> Result<(), StoreError> {
+    pub(crate) fn finish_ingest(&self) -> Result<(), StoreError> {
         self.call_blocking(Store::finish_ingest)
-    }
-
-    pub(crate) async fn requeue(&self, items: Vec<ItemId>) -> Result<(), StoreError> {
-        self.call(move |store| store.requeue(&items)).await
     }
 
     /// Runs [`Store::claim`].
@@ -89,58 +99,77 @@ impl<S: Store> Checkpoint<S> {
         self.call(move |store| store.in_doubt_items(after, limit)).await
     }
 
-    /// Runs [`Store::intend`]. Only this method creates the proof that an intent is on disk.
-    pub async fn intend(&self, intent: NewIntent) -> Result<Committed<Intent>, StoreError> {
-        let committed = self.call(move |store| store.intend(&intent)).await.map(Committed::attest);
-        crash::point("intent.after_commit");
-        committed
-    }
-
-    /// Runs [`Store::settle`].
-    pub async fn settle(&self, outcome: OutcomeRecord) -> Result<ItemUpdate, StoreError> {
-        let update = self.call(move |store| store.settle(&outcome)).await;
-        crash::point("outcome.after_commit");
-        update
-    }
-
-    pub(crate) async fn record_superseded(&self, item: ItemId, records: Vec<i64>) -> Result<(), StoreError> {
-        self.call(move |store| store.record_superseded(item, &records)).await
-    }
-
     pub(crate) async fn pending_deletes(&self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError> {
         self.call(move |store| store.pending_deletes(after, limit)).await
-    }
-
-    /// Runs [`Store::intend_delete`]. Only this method creates the proof that a delete intent is on disk.
-    pub(crate) async fn intend_delete(&self, delete: DeleteIntent) -> Result<Committed<DeleteIntent>, StoreError> {
-        self.call(move |store| store.intend_delete(&delete).map(|()| delete)).await.map(Committed::attest)
-    }
-
-    pub(crate) async fn finish_delete(&self, item: ItemId) -> Result<(), StoreError> {
-        self.call(move |store| store.finish_delete(item)).await
     }
 
     pub(crate) async fn counts(&self) -> Result<Counts, StoreError> {
         self.call(Store::counts).await
     }
 
+    /// Writes [`Change::Intend`]. Only this method creates the proof that an intent is on disk.
+    pub async fn intend(&self, intent: NewIntent) -> Result<Committed<Intent>, StoreError> {
+        let reply = self.write(Change::Intend(intent)).await;
+        crash::point("intent.after_commit");
+        let Reply::Intent(intent) = reply? else { unreachable!("the reply to an intent is an intent") };
+        Ok(Committed::attest(intent))
+    }
+
+    /// Writes [`Change::Settle`].
+    pub async fn settle(&self, outcome: OutcomeRecord) -> Result<ItemUpdate, StoreError> {
+        let reply = self.write(Change::Settle(outcome)).await;
+        crash::point("outcome.after_commit");
+        let Reply::Settled(update) = reply? else { unreachable!("the reply to an outcome is an update") };
+        Ok(update)
+    }
+
+    /// Writes [`Change::IntendDelete`]. Only this method creates the proof that a delete intent is on disk.
+    pub(crate) async fn intend_delete(&self, delete: DeleteIntent) -> Result<Committed<DeleteIntent>, StoreError> {
+        self.write(Change::IntendDelete(delete.clone())).await.map(|_done| Committed::attest(delete))
+    }
+
+    pub(crate) async fn finish_delete(&self, item: ItemId) -> Result<(), StoreError> {
+        self.write(Change::FinishDelete(item)).await.map(drop)
+    }
+
+    pub(crate) async fn record_superseded(&self, item: ItemId, records: Vec<i64>) -> Result<(), StoreError> {
+        self.write(Change::RecordSuperseded(item, records)).await.map(drop)
+    }
+
+    pub(crate) async fn requeue(&self, items: Vec<ItemId>) -> Result<(), StoreError> {
+        self.write(Change::Requeue(items)).await.map(drop)
+    }
+
     pub(crate) async fn record_totals(&self, totals: RunTotals, limited_by: Bottleneck) -> Result<(), StoreError> {
-        self.call(move |store| store.record_totals(&totals, limited_by)).await
+        self.write(Change::RecordTotals(totals, limited_by)).await.map(drop)
     }
 
     pub(crate) async fn save_rate(&self, per_second: Option<f64>) -> Result<(), StoreError> {
-        self.call(move |store| store.save_rate(per_second)).await
+        self.write(Change::SaveRate(per_second)).await.map(drop)
     }
 
-    /// Runs `apply` in the next group and waits until it is on disk.
+    /// Writes the change in the next group and waits until it is on disk.
+    async fn write(&self, change: Change) -> Result<Reply, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.calls.send(Call::Write(change, reply)).await.map_err(|_| StoreError::Stopped)?;
+        answer.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Like [`write`](Self::write), for threads that may block.
+    pub(crate) fn write_blocking(&self, change: Change) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.calls.blocking_send(Call::Write(change, reply)).map_err(|_| StoreError::Stopped)?;
+        answer.blocking_recv().map_err(|_| StoreError::Stopped)?.map(drop)
+    }
+
+    /// Makes one call of the store and waits for its result.
     async fn call<R: Send + 'static>(
         &self,
         apply: impl FnOnce(&mut S) -> Result<R, StoreError> + Send + 'static,
     ) -> Result<R, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let call = Box::new(OneCall { apply: Some(apply), applied: None, reply });
+        let (call, result) = Call::other(apply);
         self.calls.send(call).await.map_err(|_| StoreError::Stopped)?;
-        answer.await.map_err(|_| StoreError::Stopped)?.map(|(result, _took)| result)
+        result.answer.await.map_err(|_| StoreError::Stopped)?.map(|(result, _took)| result)
     }
 
     /// Like [`call`](Self::call), for threads that may block.
@@ -148,90 +177,102 @@ impl<S: Store> Checkpoint<S> {
         &self,
         apply: impl FnOnce(&mut S) -> Result<R, StoreError> + Send + 'static,
     ) -> Result<R, StoreError> {
-        self.begin_blocking(apply)?.wait()
+        self.begin_blocking(apply)?.wait_timed().map(|(result, _took)| result)
     }
 
     fn begin_blocking<R: Send + 'static>(
         &self,
         apply: impl FnOnce(&mut S) -> Result<R, StoreError> + Send + 'static,
     ) -> Result<PendingCommit<R>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let call = Box::new(OneCall { apply: Some(apply), applied: None, reply });
+        let (call, result) = Call::other(apply);
         self.calls.blocking_send(call).map_err(|_| StoreError::Stopped)?;
-        Ok(PendingCommit { answer })
+        Ok(result)
     }
 }
 
-/// A queued change that is not yet on disk.
+/// Result of a queued call that may not be on disk yet.
 pub struct PendingCommit<R> {
     answer: oneshot::Receiver<Result<(R, Duration), StoreError>>,
 }
 
 impl<R> PendingCommit<R> {
-    /// Waits until the change is on disk. Blocks.
-    pub fn wait(self) -> Result<R, StoreError> {
-        self.wait_timed().map(|(result, _took)| result)
-    }
-
-    /// Waits like [`wait`](Self::wait), and returns how long the writer was busy with the change and its commit.
+    /// Waits until the call is on disk, and returns how long the writer was busy with it. Blocks.
     pub fn wait_timed(self) -> Result<(R, Duration), StoreError> {
         self.answer.blocking_recv().map_err(|_| StoreError::Stopped)?
     }
 }
 
-/// One queued change with the channel for its reply.
-trait Call<S>: Send {
-    /// Applies the change within the transaction.
-    fn apply(&mut self, store: &mut S) -> Result<(), StoreError>;
-    /// Replies after the commit, or after the error that prevented it.
-    fn reply(self: Box<Self>, committed: Result<(), StoreError>);
+/// A queued call of the store.
+enum Call<S> {
+    /// A change, which shares its commit with its neighbours.
+    Write(Change, oneshot::Sender<Result<Reply, StoreError>>),
+    /// Another call. Returns whether the store may be used further.
+    Other(Box<dyn FnOnce(&mut S) -> bool + Send>),
 }
 
-struct OneCall<F, R> {
-    apply: Option<F>,
-    /// The result, and when the change was begun.
-    applied: Option<(R, Instant)>,
-    reply: oneshot::Sender<Result<(R, Duration), StoreError>>,
-}
-
-impl<S, F, R> Call<S> for OneCall<F, R>
-where
-    F: FnOnce(&mut S) -> Result<R, StoreError> + Send,
-    R: Send,
-{
-    fn apply(&mut self, store: &mut S) -> Result<(), StoreError> {
-        let apply = self.apply.take().expect("a call is applied once");
-        let began = Instant::now();
-        self.applied = Some((apply(store)?, began));
-        Ok(())
-    }
-
-    fn reply(self: Box<Self>, committed: Result<(), StoreError>) {
-        let Self { applied, reply, .. } = *self;
-        let timed = applied.map(|(result, began)| (result, began.elapsed()));
-        // The caller may have been cancelled; its change is kept.
-        let _ = reply.send(committed.and_then(|()| timed.ok_or(StoreError::Stopped)));
+impl<S: Store> Call<S> {
+    fn other<R: Send + 'static>(
+        apply: impl FnOnce(&mut S) -> Result<R, StoreError> + Send + 'static,
+    ) -> (Self, PendingCommit<R>) {
+        let (reply, answer) = oneshot::channel();
+        let apply = move |store: &mut S| {
+            let began = Instant::now();
+            let result = apply(store);
+            let is_usable = result.is_ok();
+            // The caller may have been cancelled; its change is kept.
+            let _ = reply.send(result.map(|result| (result, began.elapsed())));
+            is_usable
+        };
+        (Self::Other(Box::new(apply)), PendingCommit { answer })
     }
 }
 
-fn write<S: Store>(mut store: S, mut queue: mpsc::Receiver<Box<dyn Call<S>>>) {
-    let mut group = Vec::with_capacity(MAX_GROUP_COMMIT_OPS);
-    while let Some(first) = queue.blocking_recv() {
-        group.push(first);
-        while group.len() < MAX_GROUP_COMMIT_OPS
-            && let Ok(next) = queue.try_recv()
-        {
-            group.push(next);
+/// The store with the group that is being collected.
+struct Writer<S> {
+    store: S,
+    changes: Vec<Change>,
+    replies: Vec<oneshot::Sender<Result<Reply, StoreError>>>,
+}
+
+impl<S: Store> Writer<S> {
+    fn new(store: S) -> Self {
+        Self { store, changes: Vec::new(), replies: Vec::new() }
+    }
+
+    /// Makes the calls that have queued up, in their order. Returns whether the store may be used further; dropping the
+    /// queue then fails all other callers.
+    fn apply(&mut self, first: Call<S>, queue: &mut mpsc::Receiver<Call<S>>) -> bool {
+        let mut next = Some(first);
+        while let Some(call) = next {
+            let is_usable = match call {
+                Call::Write(change, reply) => {
+                    self.changes.push(change);
+                    self.replies.push(reply);
+                    self.changes.len() < MAX_GROUP_COMMIT_OPS || self.commit()
+                }
+                Call::Other(apply) => self.commit() && apply(&mut self.store),
+            };
+            if !is_usable {
+                return false;
+            }
+            next = queue.try_recv().ok();
         }
-        let done = store.begin().and_then(|()| group.iter_mut().try_for_each(|call| call.apply(&mut store)));
-        let done = done.and_then(|()| store.commit());
-        let failed = done.is_err();
-        for call in group.drain(..) {
-            call.reply(done.clone());
+        self.commit()
+    }
+
+    /// Writes the group and replies to its callers. Returns whether that succeeded.
+    fn commit(&mut self) -> bool {
+        if self.changes.is_empty() {
+            return true;
         }
-        if failed {
-            // Dropping the store rolls the transaction back; dropping the queue fails all other callers.
-            return;
+        let written = self.store.write(&self.changes);
+        self.changes.clear();
+        let is_usable = written.is_ok();
+        // A caller may have been cancelled; its change is kept.
+        match written {
+            Ok(replies) => self.replies.drain(..).zip(replies).for_each(|(caller, reply)| drop(caller.send(Ok(reply)))),
+            Err(error) => self.replies.drain(..).for_each(|caller| drop(caller.send(Err(error.clone())))),
         }
+        is_usable
     }
 }

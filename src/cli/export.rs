@@ -20,6 +20,9 @@ pub struct ExportArgs {
     /// Put an apostrophe before cells that a spreadsheet would run as formulas (the file is then not a manifest)
     #[arg(long)]
     pub for_spreadsheet: bool,
+    /// Overwrite the output file even if it is not an export
+    #[arg(long)]
+    pub force: bool,
     /// Output file; - is stdout
     #[arg(short, long, default_value = "-", value_name = "FILE")]
     pub output: PathBuf,

@@ -47,7 +47,7 @@ pub use self::{
     run::RunArgs,
     sandbox::{SandboxArgs, WindowKind},
     service::ServiceArgs,
-    source::SourceArgs,
+    source::{ReadingArgs, SourceArgs},
     status::StatusArgs,
     storage::StorageArgs,
     verify::VerifyArgs,

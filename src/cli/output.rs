@@ -1,6 +1,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
+use secrecy::SecretString;
 
 use super::{
     When,
@@ -26,6 +27,13 @@ pub struct OutputArgs {
     /// Serve Prometheus metrics at ADDR:PORT; a port alone binds to loopback
     #[arg(long, env = "FACE_ENROLL_METRICS_ADDR", value_name = "[ADDR:]PORT", value_parser = metrics_address)]
     pub metrics_addr: Option<SocketAddr>,
+    /// Tell a monitor such as healthchecks.io when the run starts and how it ends
+    ///
+    /// GET URL/start at the start; at the end, POST the summary (JSON) to URL after exit 0, and to URL/fail after any
+    /// other, also if rows are rejected. At most three tries in 10 s, which never change the exit code; none with --dry-run.
+    /// https only, except to loopback. Whoever knows the URL can ping: keep it in the environment or the settings file.
+    #[arg(long, env = "FACE_ENROLL_PING_URL", value_name = "URL", hide_env_values = true)]
+    pub ping_url: Option<SecretString>,
     /// Run COMMAND in a shell at the end, with the summary (JSON) on its stdin
     #[arg(long, env = "FACE_ENROLL_ON_FINISH", value_name = "COMMAND")]
     pub on_finish: Option<String>,

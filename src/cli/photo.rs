@@ -1,21 +1,23 @@
 use clap::{ArgAction, Args, ValueEnum, builder::BoolishValueParser};
 
-use crate::picture::{Fit, Landscape};
+use crate::picture::{FacePolicy, Fit, Landscape};
 
 /// Photo flags.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Photos")]
 pub struct PhotoArgs {
-    /// auto: send compliant photos unchanged and convert others; never: send unchanged or reject; always: re-encode
-    /// every photo
+    /// When to re-encode photos
     #[arg(long, env = "FACE_ENROLL_FIT", default_value = "auto", value_name = "auto|never|always")]
     pub fit: Fit,
-    /// Photos that are not taller than wide: reject, crop to 3:4, or pad to 3:4 with white
+    /// What to do with photos that are not taller than wide
     #[arg(long, env = "FACE_ENROLL_LANDSCAPE", default_value = "reject", value_name = "reject|crop|pad")]
     pub landscape: Landscape,
     /// Reject photos that are far too dark, bright or blurred
     #[arg(long, env = "FACE_ENROLL_REJECT_POOR", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub reject_poor: bool,
+    /// Look for the face on each photo [default: ignore; check: warn]
+    #[arg(long, env = "FACE_ENROLL_FACES", value_name = "ignore|warn|reject")]
+    pub faces: Option<FacePolicy>,
     /// How to send photos
     #[arg(long, env = "FACE_ENROLL_SEND", default_value = "auto", value_name = "auto|inline|upload|link")]
     pub send: Send,

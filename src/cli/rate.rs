@@ -4,8 +4,9 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::parse::duration;
 use crate::{
+    api::FaceQualityCheck,
     domain::OnChange,
-    pace::{InDoubtPolicy, Qps, QuotaUse},
+    pace::{BandwidthLimit, InDoubtPolicy, Qps, QuotaUse},
 };
 
 /// Sending flags: rate, retries, and what to do in doubt.
@@ -15,29 +16,36 @@ pub struct RateArgs {
     /// The tenant's AddFaceRecord quota, in calls per second; never exceeded
     #[arg(long, env = "FACE_ENROLL_QPS", default_value = "50", value_name = "N")]
     pub qps: Qps,
-    /// dedicated: this run may use the whole quota; shared: back off quickly for other traffic
+    /// Whether other traffic uses the quota too
     #[arg(long, env = "FACE_ENROLL_QUOTA", default_value = "dedicated", value_name = "dedicated|shared")]
     pub quota: QuotaUse,
     /// Queries per second, for items in doubt
     #[arg(long, env = "FACE_ENROLL_QUERY_QPS", default_value = "10", value_name = "N")]
     pub query_qps: Qps,
+    /// Limit the bytes sent per second, such as 10M, or by a timetable
+    ///
+    /// For the bodies of requests and uploads; k, M and G are powers of 1024. "08:00,2M 19:00,off" is a timetable in local
+    /// time; a time may begin with a day, as in Sat-08:00,off.
+    #[arg(long, env = "FACE_ENROLL_BWLIMIT", value_name = "RATE|TABLE")]
+    pub bwlimit: Option<BandwidthLimit>,
     /// Maximum number of requests in flight
     #[arg(long, env = "FACE_ENROLL_CONCURRENCY", default_value = "64", value_name = "N")]
     pub concurrency: NonZeroUsize,
     /// Attempts per item before it is failed; throttled attempts do not count
     #[arg(long, env = "FACE_ENROLL_RETRIES", default_value = "8", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub retries: u32,
-    /// When a request may have been executed: reconcile asks the service and resends only what is absent; retry
-    /// resends; hold leaves it in doubt
+    /// What to do when a request may have been executed
     #[arg(long, env = "FACE_ENROLL_IN_DOUBT", default_value = "reconcile", value_name = "reconcile|retry|hold")]
     pub in_doubt: InDoubtPolicy,
     /// Ask the service before each first send, and adopt records that exist
     #[arg(long, env = "FACE_ENROLL_PRECHECK", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub precheck: bool,
-    /// When the photo of an enrolled id has changed: keep only counts it; replace enrols the new photo, then deletes
-    /// the old record
+    /// What to do when the photo of an enrolled id has changed
     #[arg(long, env = "FACE_ENROLL_ON_CHANGE", default_value = "keep", value_name = "keep|replace")]
     pub on_change: OnChange,
+    /// Send the API's reserved parameter FaceQualityCheck [default: not sent]
+    #[arg(long, env = "FACE_ENROLL_FACE_QUALITY_CHECK", value_name = "Y|N")]
+    pub face_quality_check: Option<FaceQualityCheck>,
     /// Wait D before asking about a request in doubt; two such answers confirm absence [default: 30s; 1s with
     /// --sandbox]
     #[arg(long, env = "FACE_ENROLL_SETTLE", value_name = "D", value_parser = duration)]

@@ -4,24 +4,35 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 
 use super::NO_HEADING;
 use crate::{
-    domain::FaceGroupCode,
-    manifest::{ColumnName, Delimiter, Encoding, IdFrom, InputFormat, Pattern},
+    domain::{Encoding, FaceGroupCode},
+    manifest::{ColumnName, Delimiter, IdFrom, InputFormat, Pattern},
 };
 
 /// Sources, and how to read them.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reading")]
 pub struct SourceArgs {
-    /// Manifest (.csv, .tsv, .json, .jsonl, .ndjson; also .gz, .zst), directory of photos, oss://bucket/prefix/ or a
-    /// manifest there, or - for stdin
+    /// Manifest (.csv, .tsv, .json, .jsonl, .ndjson, also .gz, .zst; .xlsx), directory or .zip of photos,
+    /// oss://bucket/prefix/ or a manifest there, or - for stdin
     #[arg(required = true, value_name = "SOURCE", help_heading = NO_HEADING)]
     pub sources: Vec<PathBuf>,
+    /// How to read them.
+    #[command(flatten)]
+    pub reading: ReadingArgs,
+}
+
+/// How to read a source.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Reading")]
+pub struct ReadingArgs {
     /// Face group of rows that name none
     #[arg(long, env = "FACE_ENROLL_GROUP", value_name = "CODE")]
     pub group: Option<FaceGroupCode>,
-    /// Base directory of photo paths, or oss://bucket/prefix/ [default: the manifest's directory]
+    /// Base directory of photo paths, a .zip that holds the photos, or oss://bucket/prefix/ [default: the manifest's
+    /// directory]
     ///
-    /// Relative paths start here. Photos outside it are rejected, unless --allow-outside-root is given.
+    /// Relative paths start here. Photos outside it are rejected, unless --allow-outside-root is given. A directory of
+    /// photos outside it is its own root.
     #[arg(long, env = "FACE_ENROLL_ROOT", value_name = "DIR")]
     pub root: Option<PathBuf>,
     /// Column that holds a field, such as path=photo (repeatable)
@@ -32,7 +43,7 @@ pub struct SourceArgs {
     /// Also accept photos outside the root: .., absolute paths, links that lead out
     #[arg(long, env = "FACE_ENROLL_ALLOW_OUTSIDE_ROOT", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub allow_outside_root: bool,
-    /// Format of stdin, or of a manifest with another extension: csv, tsv, json, jsonl, csv.gz, ... [default: by
+    /// Format of stdin, or of a manifest with another extension: csv, tsv, json, jsonl, csv.gz, xlsx, ... [default: by
     /// extension]
     #[arg(long, env = "FACE_ENROLL_INPUT_FORMAT", value_name = "FORMAT")]
     pub input_format: Option<InputFormat>,
@@ -43,17 +54,23 @@ pub struct SourceArgs {
     /// utf-8]
     #[arg(long, env = "FACE_ENROLL_ENCODING", value_name = "NAME")]
     pub encoding: Option<Encoding>,
+    /// Sheet of a workbook [default: the first visible one]
+    #[arg(long, env = "FACE_ENROLL_SHEET", value_name = "NAME")]
+    pub sheet: Option<String>,
+    /// Encoding of names in a .zip that are not UTF-8, such as gbk, big5 or shift_jis
+    #[arg(long, env = "FACE_ENROLL_NAMES_IN", value_name = "NAME")]
+    pub names_in: Option<Encoding>,
     /// Accept ids that look damaged by a spreadsheet or a program: 6.2E+17, 1001.0, #N/A, NULL, nan
     #[arg(long, env = "FACE_ENROLL_ALLOW_ODD_IDS", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub allow_odd_ids: bool,
-    /// In directories, take only files that match GLOB (repeatable) [default: photos by extension or content]
+    /// In directories and .zip files, take only files that match GLOB (repeatable) [default: photos by extension or content]
     #[arg(long, env = "FACE_ENROLL_INCLUDE", value_name = "GLOB")]
     pub include: Vec<Pattern>,
-    /// In directories, skip files and folders that match GLOB (repeatable)
+    /// In directories and .zip files, skip files and folders that match GLOB (repeatable)
     #[arg(long, env = "FACE_ENROLL_EXCLUDE", value_name = "GLOB")]
     pub exclude: Vec<Pattern>,
-    /// Id of rows without one: the photo's name, its parent folder's name, or its path [default: name, if the
-    /// manifest has only a photo column]
+    /// Part of the photo's path that is the id of a row without one [default: name, if the manifest has only a photo
+    /// column]
     #[arg(long, env = "FACE_ENROLL_ID_FROM", value_name = "name|parent|path")]
     pub id_from: Option<IdFrom>,
 }

@@ -16,7 +16,7 @@ use crate::{
     exit::Exit,
     files::{Audience, Output},
     pace::Qps,
-    picture::QualityPolicy,
+    picture::{FacePolicy, QualityPolicy},
     report::{self, CheckReport, CheckSummary, ExportError, check_lines},
     storage::Objects,
 };
@@ -31,6 +31,7 @@ struct Plan<'a> {
     group: Option<FaceGroupCode>,
     qps: Qps,
     headers_only: bool,
+    default_faces: FacePolicy,
     report: ReportSink,
     json: bool,
     progress: When,
@@ -38,13 +39,14 @@ struct Plan<'a> {
 }
 
 pub(super) fn check(args: &CheckArgs, is_quiet: bool) -> Result<Exit, CliError> {
-    let group = args.read.group.clone().or_else(|| FaceGroupCode::parse(NO_GROUP).ok());
+    let group = args.read.reading.group.clone().or_else(|| FaceGroupCode::parse(NO_GROUP).ok());
     let plan = Plan {
         read: &args.read,
         photos: &args.photos,
         group,
         qps: args.qps,
         headers_only: args.headers_only,
+        default_faces: FacePolicy::Warn,
         report: args.report.clone(),
         json: args.json,
         progress: args.progress,
@@ -60,6 +62,7 @@ pub(super) fn dry_run(args: &RunArgs, is_quiet: bool) -> Result<Exit, CliError> 
         group: target::group(args),
         qps: args.sending.qps,
         headers_only: false,
+        default_faces: FacePolicy::Ignore,
         report: ReportSink::Text,
         json: args.show.json.is_some(),
         progress: args.show.progress,
@@ -80,7 +83,7 @@ impl Plan<'_> {
             .collect();
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let settings = Settings {
-            rules: sources::rules(self.photos, QualityPolicy::Warn),
+            rules: sources::rules(self.photos, (QualityPolicy::Warn, self.default_faces)),
             headers_only: self.headers_only,
             storage: sources::storage(self.read, &self.objects),
             processors,
@@ -89,7 +92,7 @@ impl Plan<'_> {
         let mut report = self.open_report(output.as_mut());
         let bar = self.bar(is_quiet);
         let mut failed = None;
-        let totals = check_sources(sources, &settings, &mut |findings, so_far| {
+        let totals = check_sources(sources, settings, &mut |findings, so_far| {
             for finding in findings {
                 if let Err(error) = report.write(finding) {
                     failed = Some(error);

@@ -6,7 +6,7 @@ use clap::{CommandFactory, parser::ValueSource};
 
 use super::CliError;
 use crate::{
-    api::Credentials,
+    api::{Credentials, PingUrl},
     cli::{Cli, LogArgs},
     exit::Exit,
     report, settings,
@@ -33,7 +33,7 @@ pub(super) async fn show(log: &LogArgs) -> Result<Exit, CliError> {
     for arg in run_command.get_arguments() {
         let (Some(long), id) = (arg.get_long(), arg.get_id().as_str()) else { continue };
         let values: Vec<String> =
-            run.get_raw(id).into_iter().flatten().map(|value| without_password(&value.to_string_lossy())).collect();
+            run.get_raw(id).into_iter().flatten().map(|value| without_secret(long, &value.to_string_lossy())).collect();
         let value = if values.is_empty() { "-".to_owned() } else { values.join(",") };
         let from = match run.value_source(id) {
             Some(ValueSource::EnvVariable) => {
@@ -75,8 +75,11 @@ fn run_command_line(log: &LogArgs) -> Vec<OsString> {
     typed
 }
 
-/// Masks the password of a URL.
-fn without_password(text: &str) -> String {
+/// Masks the password of a URL, and all of `--ping-url` but its host.
+fn without_secret(flag: &str, text: &str) -> String {
+    if flag == "ping-url" {
+        return PingUrl::parse(&text.into()).map_or("****".to_owned(), |url| url.to_string());
+    }
     match url::Url::parse(text) {
         Ok(mut url) if url.password().is_some() => {
             let _ = url.set_password(Some("****"));

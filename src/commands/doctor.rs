@@ -7,24 +7,30 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    CliError, checkpoint_path, objects,
+    CliError, checkpoint_path, objects, sources,
     target::{self, Target},
 };
 use crate::{
     api::{GroupLookup, HttpTransport, RecordPage, UploadError},
+    check::NO_GROUP,
     checkpoint::{Reader, StoreError},
     cli::{CheckpointArgs, DoctorArgs},
     domain::{CallFailure, FaceGroupCode, FailureKind, FatalError, ObjectRef},
     exit::Exit,
+    manifest,
     pace::{Gate, Qps, QuotaUse},
+    picture::face_detector_works,
     report,
-    storage::ObjectError,
+    storage::{ObjectError, Objects},
 };
 
 /// The gateway rejects dates that are further off (protocol.md); a run corrects up to a day by itself.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
 /// Free space for a million rows: 135 MB of checkpoint, and a WAL of up to 64 MB (reliability.md 3.5, 4.9).
 const MIN_FREE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Rows of the source to read before giving up.
+const MAX_PROBED_ROWS: usize = 1_000;
 
 /// Checks of the service in order; each needs the one before it.
 const SERVICE_CHECKS: [&str; 6] = ["network", "clock", "signature", "group", "records", "upload"];
@@ -163,12 +169,22 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
     if let Some(place) = args.source.as_deref().and_then(Path::to_str).filter(|text| ObjectRef::is_object(text)) {
         check_objects(place, args, &mut findings);
     }
+    match objects::for_service(&args.service) {
+        Ok(objects) => check_source(args, &objects, &mut findings),
+        Err(failure) => findings.fail("source", &failure),
+    }
     match (&path, reader) {
         (Some(path), Some(reader)) => check_files(path, reader, args, &mut findings),
         _ => {
             findings.skip("checkpoint", "no checkpoint given: give the manifest, or --checkpoint FILE");
             findings.skip("disk", "no checkpoint given");
         }
+    }
+    if face_detector_works() {
+        findings.ok("faces", "the face detector gives its known scores");
+    } else {
+        let failure = CliError::new(Exit::Internal, "the face detector gives wrong scores in this build".to_owned());
+        findings.fail("faces", &failure.with_hint("build again, for another processor; until then give no --faces"));
     }
     Ok(findings.end())
 }
@@ -227,7 +243,7 @@ async fn check_service(args: &DoctorArgs, target: &Target, transport: HttpTransp
         };
     }
     // Any group will do to test the permission.
-    let group = args.group.clone();
+    let group = args.reading.group.clone();
     let asked = group.clone().unwrap_or_else(|| FaceGroupCode::parse("doctor").expect("a valid code"));
     let mut answer = client.query_face_group(permit!(), &asked).await;
     if matches!(&answer, GroupLookup::Unanswered(fault) if matches!(fault.kind, FailureKind::ClockCorrected | FailureKind::KeyRenewed))
@@ -331,6 +347,36 @@ fn is_network(fault: &CallFailure) -> bool {
     }
 }
 
+/// Opens the source and looks for a row that parses. Photos are not read; `check` does that.
+fn check_source(args: &DoctorArgs, objects: &Objects, findings: &mut Findings) {
+    let source = match &args.source {
+        Some(source) if source != Path::new("-") => source,
+        Some(_) | None => return findings.skip("source", "no source given, or stdin"),
+    };
+    // The group is tested at the service.
+    let group = args.reading.group.clone().or_else(|| FaceGroupCode::parse(NO_GROUP).ok());
+    let first = manifest::open(source, &sources::settings(&args.reading, group, objects)).and_then(|mut rows| {
+        let mut first_error = None;
+        for row in rows.by_ref().take(MAX_PROBED_ROWS) {
+            match row? {
+                Ok(item) => return Ok(Some(Ok(item.row))),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        Ok(first_error.map(Err))
+    });
+    match first {
+        Err(error) => findings.fail("source", &error.into()),
+        Ok(None) => findings.warn("source", format!("{} has no rows", source.display()), "nothing would be enrolled"),
+        Ok(Some(Ok(row))) => findings.ok("source", format!("{}: row {row} parses", source.display())),
+        Ok(Some(Err(error))) => {
+            let message = format!("no row parses; row {}: {}: {}", error.row, error.defect.code(), error.message);
+            let hint = "name its columns with --column FIELD=NAME; face-enroll check lists every fault";
+            findings.fail("source", &CliError::new(Exit::Source, message).with_hint(hint));
+        }
+    }
+}
+
 /// Checks the checkpoint and its disk.
 fn check_files(path: &Path, reader: Result<Reader, StoreError>, args: &DoctorArgs, findings: &mut Findings) {
     let state = reader.and_then(|reader| {
@@ -340,8 +386,8 @@ fn check_files(path: &Path, reader: Result<Reader, StoreError>, args: &DoctorArg
     match state {
         Ok((counts, is_live, learned)) => {
             let live = if is_live { ", a run is in progress" } else { "" };
-            let rows = report::group_digits(counts.total);
-            findings.ok("checkpoint", format!("{}: {rows} rows, integrity check passed{live}", path.display()));
+            let rows = report::plural(counts.total, "row");
+            findings.ok("checkpoint", format!("{}: {rows}, integrity check passed{live}", path.display()));
             match learned {
                 Some(rate) => findings.warn(
                     "quota",

@@ -1,6 +1,6 @@
 //! Errors as the user sees them: what failed, why, and what to do next.
 
-use std::{error::Error, fmt};
+use std::{borrow::Cow, error::Error, fmt};
 
 use crate::{
     api::{CredentialsError, EndpointError},
@@ -18,7 +18,7 @@ use crate::{
 pub struct CliError {
     exit: Exit,
     cause: Box<dyn Error + Send + Sync>,
-    hint: Option<&'static str>,
+    hint: Option<Cow<'static, str>>,
 }
 
 impl CliError {
@@ -28,8 +28,8 @@ impl CliError {
     }
 
     /// Adds what to do next.
-    pub fn with_hint(self, hint: &'static str) -> Self {
-        Self { hint: Some(hint), ..self }
+    pub fn with_hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
     }
 
     /// What failed, and why.
@@ -50,8 +50,8 @@ impl CliError {
     }
 
     /// What to do next.
-    pub(super) fn hint(&self) -> Option<&'static str> {
-        self.hint
+    pub(super) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// The exit code.
@@ -63,7 +63,7 @@ impl CliError {
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message())?;
-        self.hint.map_or(Ok(()), |hint| write!(f, "\n  {hint}"))
+        self.hint().map_or(Ok(()), |hint| write!(f, "\n  {hint}"))
     }
 }
 
@@ -71,6 +71,10 @@ impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
         let (exit, hint) = match &error {
             StoreError::Locked { .. } => (Exit::Locked, Some("wait for that run, or give --wait-lock 10m")),
+            StoreError::InUse { .. } => (
+                Exit::Checkpoint,
+                Some("close what reads it (a database browser, an export, a backup), then run this again"),
+            ),
             StoreError::Stale { .. } | StoreError::Copied { .. } => (
                 Exit::Checkpoint,
                 Some(
@@ -111,7 +115,7 @@ impl From<StoreError> for CliError {
                 (Exit::Checkpoint, Some("check the disk (space, permissions, health), then run again"))
             }
         };
-        Self { exit, cause: error.into(), hint }
+        Self { exit, cause: error.into(), hint: hint.map(Cow::Borrowed) }
     }
 }
 
@@ -122,7 +126,7 @@ impl From<SourceError> for CliError {
             error if error.is_usage() => (Exit::Usage, None),
             _ => (Exit::Source, None),
         };
-        Self { hint, ..Self::new(exit, error) }
+        Self { hint: hint.map(Cow::Borrowed), ..Self::new(exit, error) }
     }
 }
 

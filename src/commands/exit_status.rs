@@ -71,7 +71,7 @@ fn exit_for_counts(counts: &Counts) -> impl Iterator<Item = Exit> {
         (counts.to_remove, Exit::TimeUp),
         (counts.in_doubt, Exit::InDoubt),
         (counts.failed, Exit::Failed),
-        (counts.rejected, Exit::Rejected),
+        (counts.rejected.saturating_sub(counts.vanished_rejected), Exit::Rejected),
     ];
     all.into_iter().filter(|(n, _)| *n > 0).map(|(_, exit)| exit)
 }
@@ -117,6 +117,9 @@ fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&CliError>,
         )
     };
     match exit {
+        Exit::Success if counts.rejected > 0 && counts.rejected == counts.vanished_rejected => {
+            format!("Finished; {}", rows(counts.rejected, "rejected, but no longer in the manifest"))
+        }
         Exit::Success if counts.rejected > 0 => {
             format!("Finished; {}", rows(counts.rejected, "rejected, all of them by earlier runs"))
         }

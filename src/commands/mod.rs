@@ -14,6 +14,7 @@ mod monitor;
 mod objects;
 mod on_finish;
 mod outputs;
+mod ping;
 mod purge;
 mod report;
 mod retry;

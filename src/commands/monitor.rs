@@ -23,6 +23,8 @@ use crate::{
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the totals are recorded for `status` and the charts of `report`: 3 MB in three days.
 const TOTALS_INTERVAL: Duration = Duration::from_secs(5);
+/// The first time, so that `status` soon shows a rate.
+const FIRST_TOTALS: Duration = Duration::from_secs(1);
 
 pub(super) struct Monitor<'a> {
     pub(super) progress: Progress,
@@ -46,7 +48,7 @@ impl Monitor<'_> {
         let mut metrics = self.metrics.has_consumer().then(|| interval(METRICS_INTERVAL));
         // Half of the watchdog's timeout, as sd_watchdog_enabled(3) recommends.
         let mut watchdog = sd_notify::watchdog_enabled().map(|timeout| interval(timeout / 2));
-        let mut totals = interval(TOTALS_INTERVAL);
+        let mut totals = tokio::time::interval_at(Instant::now() + FIRST_TOTALS, TOTALS_INTERVAL);
         let mut user_signal = signal(SignalKind::user_defined1()).ok();
         loop {
             let due = tokio::select! {

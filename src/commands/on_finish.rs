@@ -46,10 +46,10 @@ pub(super) async fn run_hook(command: &str, summary: &str) {
 
 fn spawn(command: &str) -> std::io::Result<Child> {
     let mut shell = Command::new("sh");
-    // Stdout is reserved for our own results, and the hook must not see the credentials.
+    // Stdout is reserved for our own results, and the hook must not see the credentials or the token of --ping-url.
     shell.args(["-c", command]).stdin(Stdio::piped()).stdout(Stdio::from(std::io::stderr())).process_group(0);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ALIBABA_CLOUD_") {
+        if name.to_string_lossy().starts_with("ALIBABA_CLOUD_") || name == "FACE_ENROLL_PING_URL" {
             shell.env_remove(name);
         }
     }

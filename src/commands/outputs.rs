@@ -21,7 +21,10 @@ use crate::{
     domain::EXPORT_COLUMNS,
     exit::Exit,
     files::{self, FileId},
-    picture, settings,
+    picture,
+    report::TITLE,
+    settings,
+    storage::is_archive,
 };
 
 /// Bytes that identify a photo.
@@ -41,6 +44,14 @@ struct Role {
 struct Files {
     inputs: Vec<Role>,
     outputs: Vec<Role>,
+    replaceable: Option<Replaceable>,
+}
+
+/// An output that replaces only a file of its own kind, unless `--force` is given.
+struct Replaceable {
+    path: PathBuf,
+    what: &'static str,
+    is_ours: fn(&Path) -> bool,
 }
 
 /// Fails (exit 2) if an output is a source, the checkpoint or a companion file, a photo, or another output.
@@ -61,8 +72,17 @@ pub fn check_outputs(cli: &Cli) -> Result<(), CliError> {
             return refuse(format!("{} and {} are the same file: {path}", other.role, output.role));
         }
         if is_photo(&output.path) {
-            return refuse(format!("{} {path} would overwrite a photo", output.role));
+            return refuse(format!("{} {path} would overwrite a photo or an archive", output.role));
         }
+    }
+    if let Some(Replaceable { path, what, is_ours }) = files.replaceable
+        && has_content(&path)
+        && !is_ours(&path)
+    {
+        let message = format!("--output {} would overwrite a file that is not {what}", path.display());
+        return Err(
+            CliError::new(Exit::Usage, message).with_hint("give another file, or --force to overwrite this one")
+        );
     }
     Ok(())
 }
@@ -82,8 +102,16 @@ impl Files {
                 ReportSink::File(path) => self.output("--report", Some(path)),
                 ReportSink::Text | ReportSink::Csv | ReportSink::JsonLines => {}
             },
-            Command::Export(args) => self.output("--output", Some(&args.output)),
-            Command::Report(args) => self.output("--output", Some(&args.output)),
+            Command::Export(args) => {
+                self.output("--output", Some(&args.output));
+                let new = || Replaceable { path: args.output.clone(), what: "an export", is_ours: is_export };
+                self.replaceable = (!args.force).then(new);
+            }
+            Command::Report(args) => {
+                self.output("--output", Some(&args.output));
+                let new = || Replaceable { path: args.output.clone(), what: "a report", is_ours: is_report };
+                self.replaceable = (!args.force).then(new);
+            }
             Command::Sandbox(args) => {
                 self.output("--records", args.records.as_deref());
                 self.output("--journal", args.journal.as_deref());
@@ -209,6 +237,18 @@ fn resolve(path: &Path) -> Option<PathBuf> {
     Some(files::folder_of(path).canonicalize().ok()?.join(path.file_name()?))
 }
 
+/// Whether the path is a file with contents that replacing it would lose. A link is replaced, and its target kept.
+fn has_content(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() > 0)
+}
+
+/// Whether the file is a report of ours.
+fn is_report(path: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(HEAD_BYTES * 16).read_to_end(&mut head));
+    read.is_ok() && String::from_utf8_lossy(&head).contains(&format!("<title>{TITLE}"))
+}
+
 /// Whether the first line of the file has the columns of an export.
 fn is_export(path: &Path) -> bool {
     let mut head = String::new();
@@ -218,7 +258,7 @@ fn is_export(path: &Path) -> bool {
     read.is_ok() && EXPORT_COLUMNS.iter().all(|column| names.contains(column))
 }
 
-/// Whether the first bytes are those of a photo. The manifest, which names the photos, is not read yet.
+/// Whether the first bytes are those of a photo, or of an archive of photos. The manifest, which names the photos, is not read yet.
 fn is_photo(path: &Path) -> bool {
     use picture::Kind;
     if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
@@ -232,6 +272,8 @@ fn is_photo(path: &Path) -> bool {
                 true
             }
             // A signature of two letters proves nothing.
-            Kind::Bmp | Kind::Pdf | Kind::Html | Kind::Zip | Kind::Unknown => false,
+            Kind::Bmp | Kind::Pdf | Kind::Html | Kind::Unknown => false,
+            // It may hold the photos.
+            Kind::Zip => is_archive(path),
         }
 }

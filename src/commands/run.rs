@@ -22,7 +22,9 @@ use super::{
     CliError,
     metrics::Metrics,
     monitor::{Monitor, notify_systemd},
-    on_finish, shows_bar, signals, sources,
+    on_finish,
+    ping::Pings,
+    shows_bar, signals, sources,
     target::{self, Target},
 };
 use crate::{
@@ -34,7 +36,7 @@ use crate::{
     files::FileId,
     manifest::Source,
     pace::{Gate, Qps, RetryRules},
-    picture,
+    picture::{FacePolicy, QualityPolicy},
     report::{self, Progress, Snapshot, View},
     run::{Deps, Engine, Ingest, IngestError, IngestProgress, Limits, Precheck, RunError, SendMode, Settings, Stop},
     storage::Objects,
@@ -53,10 +55,28 @@ const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, CliError> {
-    let Prepared { path, lock, is_complete, sources, objects, target, checkpoint, writer } = prepare(&args).await?;
+    let pings = Pings::start(&args)?;
     let summary = OnceLock::new();
-    let run =
-        Run { args: &args, path: &path, lock: &lock, objects: &objects, is_complete, is_quiet, summary: &summary };
+    let ended = run_to_end(&args, is_quiet, &summary).await;
+    let hook = async {
+        if let (Some(command), Some(summary)) = (&args.show.on_finish, summary.get()) {
+            on_finish::run_hook(command, summary).await;
+        }
+    };
+    let ping = async {
+        if let Some(pings) = pings {
+            pings.finish(&ended, summary.get()).await;
+        }
+    };
+    tokio::join!(ping, hook);
+    ended
+}
+
+/// Runs until everything is recorded and the lock is released. Sets `summary` unless it ends before the run is recorded, or
+/// by a second signal.
+async fn run_to_end(args: &RunArgs, is_quiet: bool, summary: &OnceLock<String>) -> Result<Exit, CliError> {
+    let Prepared { path, lock, is_complete, sources, objects, target, checkpoint, writer } = prepare(args).await?;
+    let run = Run { args, path: &path, lock: &lock, objects: &objects, is_complete, is_quiet, summary };
     let ended = run.execute(&target, sources, checkpoint).await;
     if let Some(sandbox) = target.sandbox {
         sandbox.shutdown().await;
@@ -64,9 +84,6 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, CliError>
     // Everything that matters is committed. After a second signal a reader may still block the writer.
     let _ = tokio::time::timeout(SHUTDOWN_GRACE, tokio::task::spawn_blocking(move || writer.join())).await;
     drop(lock);
-    if let (Some(command), Some(summary)) = (&args.show.on_finish, summary.get()) {
-        on_finish::run_hook(command, summary).await;
-    }
     ended
 }
 
@@ -125,7 +142,10 @@ impl Run<'_> {
             .start_run(RunStart {
                 id: run_id.clone(),
                 access_key: target.credentials.masked_id(),
-                rules: Some(format!("{:?}, outside the root: {}", settings.photo, self.args.read.allow_outside_root)),
+                rules: Some(format!(
+                    "{:?}, outside the root: {}",
+                    settings.photo, self.args.read.reading.allow_outside_root
+                )),
                 quota: Some(self.args.sending.qps.get()),
             })
             .await?;
@@ -297,13 +317,15 @@ impl Run<'_> {
             },
             give_up_after: limits.give_up_after,
             keep_going: limits.keep_going,
-            photo: sources::rules(&self.args.photos, picture::QualityPolicy::Allow),
+            photo: sources::rules(&self.args.photos, (QualityPolicy::Allow, FacePolicy::Ignore)),
             precheck: if sending.precheck { Precheck::FirstSends } else { Precheck::Off },
             send: match self.args.photos.send {
                 Send::Auto | Send::Inline => SendMode::Auto,
                 Send::Upload => SendMode::Upload,
                 Send::Link => SendMode::Link,
             },
+            quality_check: sending.face_quality_check,
+            bandwidth: sending.bwlimit.clone(),
             storage: Arc::new(sources::storage(&self.args.read, self.objects)),
             window: limits.window,
         }

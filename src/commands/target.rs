@@ -83,7 +83,7 @@ pub(super) fn kind(args: &RunArgs) -> Kind {
 
 /// Group of the rows that do not name one.
 pub(super) fn group(args: &RunArgs) -> Option<FaceGroupCode> {
-    args.read.group.clone().or_else(|| FaceGroupCode::parse(SANDBOX_GROUP).ok().filter(|_| args.sandbox))
+    args.read.reading.group.clone().or_else(|| FaceGroupCode::parse(SANDBOX_GROUP).ok().filter(|_| args.sandbox))
 }
 
 /// The region as given, or from the variable that the official SDKs use.
@@ -102,7 +102,7 @@ fn endpoint(args: &ServiceArgs, region: Option<Region>) -> Result<Endpoint, CliE
         (None, None) => {
             Err(CliError::new(Exit::Usage, "no region given: data is separate per region, so there is no default")
                 .with_hint(
-                    "give --region ap-southeast-1 (or ap-southeast-5, cn-hongkong, ap-southeast-3), or try --sandbox",
+                    "give --region ap-southeast-1 (or ap-southeast-5, cn-hongkong, ap-southeast-3), or rehearse with run --sandbox",
                 ))
         }
     }

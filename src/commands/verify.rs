@@ -137,6 +137,8 @@ fn settings(args: &VerifyArgs) -> Settings {
         photo: Rules::default(),
         precheck: Precheck::Off,
         send: SendMode::Auto,
+        quality_check: None,
+        bandwidth: None,
         storage: Arc::default(),
         window: None,
     }
@@ -163,6 +165,11 @@ async fn compare(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit
     }
     let mut groups = reader.groups()?;
     if let Some(group) = &args.group {
+        // Without rows there is nothing to compare; most likely the code is mistyped.
+        if !groups.iter().any(|known| known == group.as_str()) {
+            return Err(CliError::new(Exit::Usage, format!("the checkpoint has no rows of group {group}"))
+                .with_hint(format!("its groups: {}", groups.join(", "))));
+        }
         groups = vec![group.to_string()];
     }
     let gate = Gate::new(args.qps, QuotaUse::Dedicated, None, Instant::now());

@@ -9,6 +9,8 @@ pub enum Bottleneck {
     Quota,
     /// The service throttles, so the rate is below `--qps`.
     Throttled,
+    /// `--bwlimit`.
+    Bandwidth,
     /// The `--window` is closed.
     Window,
     /// The service does not answer.
@@ -28,6 +30,7 @@ impl fmt::Display for Bottleneck {
         f.write_str(match self {
             Self::Quota => "the quota",
             Self::Throttled => "throttling",
+            Self::Bandwidth => "bandwidth",
             Self::Window => "the hours of --window",
             Self::Away => "the service, which does not answer",
             Self::Answers => "slow answers (--concurrency)",

@@ -25,6 +25,8 @@ pub struct Counts {
     pub to_remove: u64,
     /// Items that are no longer in their manifest.
     pub vanished: u64,
+    /// Rejected items that are no longer in their manifest, once a run has read it and has ended.
+    pub vanished_rejected: u64,
     /// Number of items by code, where they have one.
     pub by_code: BTreeMap<String, u64>,
 }

@@ -6,6 +6,7 @@ mod attempt;
 mod bottleneck;
 mod counts;
 mod damage;
+mod encoding;
 mod event;
 mod ids;
 mod invisible;
@@ -24,6 +25,7 @@ pub use attempt::{
 pub use bottleneck::Bottleneck;
 pub use counts::{Counts, Latencies, RunSummary, RunTotals};
 pub use damage::{Damage, find_damage};
+pub use encoding::Encoding;
 pub use event::{DrainReason, Event, ItemUpdate};
 pub use ids::{Digest, ErrorCode, FaceGroupCode, InvalidId, ItemId, MerchantUserId, RequestId, RunId};
 pub use invisible::is_invisible;

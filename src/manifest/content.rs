@@ -12,6 +12,7 @@ pub struct ForeignContent {
 }
 
 const SAVE_AS_CSV: &str = "save it as CSV UTF-8 in the spreadsheet";
+const SAVE_AS_XLSX: &str = "save it as .xlsx or as CSV UTF-8 in the spreadsheet";
 const UNPACK: &str = "unpack it, or compress it with gzip or zstd";
 const IMAGE: ForeignContent =
     ForeignContent { what: "an image", advice: "give a manifest that names it, or its directory" };
@@ -20,7 +21,10 @@ const IMAGE: ForeignContent =
 const MAGIC: [(&[u8], ForeignContent); 18] = [
     (
         b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1",
-        ForeignContent { what: "an old Excel workbook (.xls) or one with a password", advice: SAVE_AS_CSV },
+        ForeignContent {
+            what: "an old Excel workbook (.xls) or one with a password",
+            advice: "save it as .xlsx without a password, or as CSV UTF-8, in the spreadsheet",
+        },
     ),
     (b"%PDF-", ForeignContent { what: "a PDF", advice: "export the list as CSV UTF-8 where it was made" }),
     (b"\xFF\xD8\xFF", IMAGE),
@@ -47,18 +51,34 @@ const MAGIC: [(&[u8], ForeignContent); 18] = [
     (b"+/v8", ForeignContent { what: "text in UTF-7", advice: "save it as UTF-8" }),
 ];
 
+/// An OpenDocument spreadsheet.
+pub(super) const ODS: ForeignContent =
+    ForeignContent { what: "an OpenDocument spreadsheet (.ods)", advice: SAVE_AS_XLSX };
+/// A binary workbook.
+pub(super) const XLSB: ForeignContent = ForeignContent { what: "a binary workbook (.xlsb)", advice: SAVE_AS_XLSX };
+/// A ZIP archive that is no office document.
+pub(super) const ZIP: ForeignContent =
+    ForeignContent { what: "a ZIP archive", advice: "name it .zip if it holds photos, or unpack it" };
+/// An office document that is no workbook.
+pub(super) const DOCUMENT: ForeignContent =
+    ForeignContent { what: "an office document without sheets", advice: "give the workbook that lists the people" };
+/// A compressed workbook.
+pub(super) const COMPRESSED_WORKBOOK: ForeignContent =
+    ForeignContent { what: "a compressed workbook", advice: "decompress it: an .xlsx file is compressed already" };
+
 /// Entry names that tell office documents from other ZIP archives.
-const WORKBOOK_ENTRIES: [&[u8]; 5] =
-    [b"[Content_Types].xml", b"xl/", b"_rels/", b"docProps/", b"opendocument.spreadsheet"];
+const WORKBOOK_ENTRIES: [&[u8]; 4] = [b"[Content_Types].xml", b"xl/", b"_rels/", b"docProps/"];
 
 /// Recognizes content from its first bytes, before decoding.
 pub(super) fn recognize_bytes(head: &[u8]) -> Option<ForeignContent> {
     if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
         let contains = |name: &&[u8]| head.windows(name.len()).any(|window| window == *name);
-        return Some(if WORKBOOK_ENTRIES.iter().any(contains) {
-            ForeignContent { what: "a workbook (such as .xlsx or .ods)", advice: SAVE_AS_CSV }
+        return Some(if contains(&&b"opendocument.spreadsheet"[..]) {
+            ODS
+        } else if WORKBOOK_ENTRIES.iter().any(contains) {
+            ForeignContent { what: "an .xlsx workbook", advice: "rename it to .xlsx, or give --input-format xlsx" }
         } else {
-            ForeignContent { what: "a ZIP archive", advice: "unpack it" }
+            ZIP
         });
     }
     let is_riff = head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP");
@@ -67,6 +87,19 @@ pub(super) fn recognize_bytes(head: &[u8]) -> Option<ForeignContent> {
         return Some(IMAGE);
     }
     MAGIC.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, foreign)| *foreign)
+}
+
+/// Recognizes content that is certainly not an .xlsx workbook, which is a ZIP archive.
+pub(super) fn recognize_non_workbook(head: &[u8]) -> Option<ForeignContent> {
+    if head.starts_with(b"PK") {
+        return None;
+    }
+    let text = ForeignContent {
+        what: "no workbook",
+        advice: "name it after its format, such as .csv, or give --input-format csv; if it is damaged, save it again",
+    };
+    let html = recognize_text(&String::from_utf8_lossy(head), Format::Csv);
+    Some(recognize_bytes(head).or(html).unwrap_or(text))
 }
 
 /// Recognizes content from the start of its text.
@@ -91,7 +124,7 @@ pub(super) fn recognize_text(head: &str, format: Format) -> Option<ForeignConten
             what: "JSON",
             advice: "name it .json (an array of objects) or .jsonl (one object per line), or give --input-format",
         }),
-        Format::Csv | Format::Tsv | Format::JsonLines | Format::Json => None,
+        Format::Csv | Format::Tsv | Format::JsonLines | Format::Json | Format::Sheet => None,
     }
 }
 
@@ -102,8 +135,8 @@ mod tests {
     #[test]
     fn other_files_are_recognized_by_their_first_bytes() {
         for (head, what) in [
-            (&b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0[Content_Types].xml \xA2"[..], "a workbook"),
-            (b"PK\x03\x04\x14\0\0\x08\0\0mimetypeapplication/vnd.oasis.opendocument.spreadsheet", "a workbook"),
+            (&b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0[Content_Types].xml \xA2"[..], "an .xlsx workbook"),
+            (b"PK\x03\x04\x14\0\0\x08\0\0mimetypeapplication/vnd.oasis.opendocument.spreadsheet", "an OpenDocument"),
             (b"PK\x03\x04\x14\0\0\0photos/a.jpg", "a ZIP archive"),
             (b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1\0\0", "an old Excel workbook"),
             (b"RIFF\x10\0\0\0WEBPVP8 ", "an image"),

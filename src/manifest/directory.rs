@@ -24,7 +24,7 @@ use super::{
     row::{RowBuilder, row_error},
 };
 use crate::{
-    domain::RowErrorKind,
+    domain::{PhotoSource, RowErrorKind},
     files::{beneath, is_path_error},
 };
 
@@ -194,7 +194,7 @@ impl Walk {
             self.skip_folder(entry);
             return Ok(None);
         }
-        if IGNORED_NAMES.contains(&name.as_str()) || name.starts_with('.') {
+        if is_ignored(&name) {
             self.skip_log.file(relative);
             self.skip_folder(entry);
             return Ok(None);
@@ -231,9 +231,9 @@ impl Walk {
             let message = "its name is not UTF-8 and gives no id: rename it";
             return Ok(self.reject(RowErrorKind::UnreadableRow, message, path));
         }
-        let id = if is_photo { None } else { self.id_with_extension(relative) };
+        let id = if is_photo { None } else { id_with_extension(relative, self.id_from) };
         let row = self.next_row();
-        Ok(Some(self.builder.file(row, path, id.as_deref())))
+        Ok(Some(self.builder.file(row, PhotoSource::Path(path.to_owned()), id.as_deref())))
     }
 
     fn next_row(&mut self) -> u64 {
@@ -246,25 +246,35 @@ impl Walk {
             self.walk.skip_current_dir();
         }
     }
+}
 
-    /// Id of a photo without a known extension: a dot and what follows are part of the name.
-    fn id_with_extension(&self, relative: &Path) -> Option<String> {
-        let has_extension =
-            extension(relative).is_some_and(|extension| OTHER_IMAGE_EXTENSIONS.contains(&extension.as_str()));
-        let name = match self.id_from {
-            IdFrom::Name => relative.file_name()?,
-            IdFrom::Path => relative.as_os_str(),
-            IdFrom::Parent => return None,
-        };
-        name.to_str().filter(|_| !has_extension).map(str::to_owned)
-    }
+/// Id of a photo without a known extension: a dot and what follows are part of the name.
+pub(super) fn id_with_extension(relative: &Path, id_from: IdFrom) -> Option<String> {
+    let has_extension =
+        extension(relative).is_some_and(|extension| OTHER_IMAGE_EXTENSIONS.contains(&extension.as_str()));
+    let name = match id_from {
+        IdFrom::Name => relative.file_name()?,
+        IdFrom::Path => relative.as_os_str(),
+        IdFrom::Parent => return None,
+    };
+    name.to_str().filter(|_| !has_extension).map(str::to_owned)
+}
+
+/// Whether a lower-case name is that of a hidden file, or of one that NAS boxes and desktops add.
+pub(super) fn is_ignored(name: &str) -> bool {
+    IGNORED_NAMES.contains(&name) || name.starts_with('.')
+}
+
+/// Whether a file begins as a JPEG does.
+pub(super) fn is_jpeg_head(head: &[u8]) -> bool {
+    head.starts_with(&[0xFF, 0xD8, 0xFF])
 }
 
 pub(super) fn is_trash(name: &str) -> bool {
     TRASH_FOLDERS.contains(&name) || name.starts_with(".trash")
 }
 
-fn extension(path: &Path) -> Option<String> {
+pub(super) fn extension(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_lowercase())
 }
 
@@ -286,7 +296,7 @@ pub(super) fn classify(path: &Path) -> NameClass {
 fn is_jpeg(path: &Path, folder: &Path) -> io::Result<bool> {
     let mut head = [0; 3];
     match beneath::open(path, Some(folder)).and_then(|mut file| file.read_exact(&mut head)) {
-        Ok(()) => Ok(head == [0xFF, 0xD8, 0xFF]),
+        Ok(()) => Ok(is_jpeg_head(&head)),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof || is_path_error(&error) => Ok(false),
         Err(error) => Err(error),
     }
@@ -320,7 +330,7 @@ impl SkipLog {
         }
     }
 
-    fn trash(&mut self, relative: &Path) {
+    pub(super) fn trash(&mut self, relative: &Path) {
         self.skipped.fetch_add(1, Relaxed);
         self.folders += 1;
         if self.folders <= MAX_LOGGED_TRASH {

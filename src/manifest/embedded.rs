@@ -8,6 +8,8 @@ pub(super) const MAX_PATH_BYTES: usize = 4_096;
 const MIN_PHOTO_CHARS: usize = 48;
 /// An all-encoded text of this length is not a path, whatever it begins with.
 const MIN_ENCODED_CHARS: usize = 512;
+/// Shortest line of an encoded photo that is split into lines, but for the last one.
+const MIN_LINE_CHARS: usize = 32;
 /// First characters of JPEG, PNG, GIF, WebP and TIFF in Base64.
 const BASE64_PREFIXES: [&str; 6] = ["/9j/", "_9j_", "iVBORw0KGg", "R0lGOD", "UklGR", "SUkqA"];
 /// First characters of JPEG, PNG and GIF in hexadecimal.
@@ -16,7 +18,7 @@ const HEX_PREFIXES: [&str; 3] = ["ffd8ff", "89504e47", "47494638"];
 /// Whether the text is or contains an encoded photo.
 pub(super) fn is_photo(text: &str) -> bool {
     let text = text.trim_start();
-    if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
+    if is_data_url(text) {
         return true;
     }
     if text.len() < MIN_PHOTO_CHARS || is_file_name(text) {
@@ -24,10 +26,24 @@ pub(super) fn is_photo(text: &str) -> bool {
     }
     // Some JSON writers escape slashes.
     let text = text.replace('\\', "");
-    let is_all_encoded = text.len() >= MIN_ENCODED_CHARS && text.chars().all(|c| is_encoded(c) || c.is_whitespace());
-    is_all_encoded
+    is_all_encoded(&text)
         || contains_photo(&text, &BASE64_PREFIXES)
         || contains_photo(&text.to_ascii_lowercase(), &HEX_PREFIXES)
+}
+
+/// Whether the text is a `data:` URL of an image or of Base64.
+fn is_data_url(text: &str) -> bool {
+    let Some((head, _)) = text.split_once(',') else { return false };
+    let head = head.to_ascii_lowercase();
+    head.starts_with("data:image/") || (head.starts_with("data:") && head.ends_with(";base64"))
+}
+
+/// Whether the text is long and encoded from end to end. Base64 may be split into lines, but not into words.
+fn is_all_encoded(text: &str) -> bool {
+    let lines: Vec<&str> = text.split_whitespace().collect();
+    let is_split_into_lines = lines.iter().rev().skip(1).all(|line| line.len() >= MIN_LINE_CHARS);
+    let chars: usize = lines.iter().map(|line| line.len()).sum();
+    is_split_into_lines && chars >= MIN_ENCODED_CHARS && lines.iter().all(|line| line.chars().all(is_encoded))
 }
 
 /// Whether a text ends as a file name does. Encoded photos have no dot, but a folder may be named like their beginning.
@@ -112,6 +128,23 @@ mod tests {
             let path = folders.iter().map(|folder| format!("{folder}/")).collect::<String>();
             let path = format!("{}{}.{}", path, name, ending);
             prop_assert!(!is_photo(&path), "{}", path);
+        }
+    }
+
+    #[test]
+    fn remarks_are_not_photos() {
+        let remark = "moved here from the old building and waits for a badge ".repeat(20);
+        for text in
+            ["data: unknown", "data:2024-01-05, second take", "DATA:", &remark, &format!("a{}", " ".repeat(600))]
+        {
+            assert!(!is_photo(text), "{text}");
+        }
+        let lines =
+            STANDARD.encode([7; 600]).as_bytes().chunks(76).map(<[u8]>::to_vec).collect::<Vec<_>>().join(&b'\n');
+        for text in
+            ["data:image/png,%89PNG", "Data:Application/Octet-Stream;Base64,AAAA", str::from_utf8(&lines).unwrap()]
+        {
+            assert!(is_photo(text), "{text}");
         }
     }
 

@@ -3,7 +3,10 @@
 use std::{io, path::PathBuf};
 
 use super::content::ForeignContent;
-use crate::domain::{FatalError, InvalidObject};
+use crate::{
+    domain::{FatalError, InvalidObject},
+    storage::Unavailable,
+};
 
 /// Why a source can't be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +47,7 @@ pub enum SourceError {
     },
     /// The format is unknown.
     #[error(
-        "unknown input format: {path}; give a .csv, .tsv, .jsonl, .ndjson or .json file (or one with .gz or .zst), a directory of photos, or --input-format"
+        "unknown input format: {path}; give a .csv, .tsv, .jsonl, .ndjson or .json file (or one with .gz or .zst), an .xlsx workbook, a directory or .zip of photos, or --input-format"
     )]
     UnknownKind {
         /// Path of the source.
@@ -61,6 +64,15 @@ pub enum SourceError {
     NothingLeft {
         /// Path of the source.
         path: PathBuf,
+    },
+    /// The ZIP archive can't be read.
+    #[error("can't read {path}")]
+    Archive {
+        /// Path of the source.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Unavailable,
     },
     /// The file is something else than a manifest.
     #[error("{path} is {}: {}", found.what, found.advice)]
@@ -122,6 +134,25 @@ pub enum SourceError {
         /// Problem and what to do about it.
         problem: String,
     },
+    /// A workbook is damaged or beyond a limit.
+    #[error("can't read the workbook {path}: {problem}")]
+    Workbook {
+        /// Path of the source.
+        path: PathBuf,
+        /// What is wrong, and where.
+        problem: String,
+    },
+    /// A workbook has no such sheet.
+    #[error("{path} {problem}")]
+    NoSheet {
+        /// Path of the source.
+        path: PathBuf,
+        /// The missing sheet, and the sheets that there are.
+        problem: String,
+    },
+    /// A workbook comes as a stream, and can only be read at several places.
+    #[error("a workbook can't be read from standard input: give its file, or send it as CSV")]
+    StreamedWorkbook,
     /// Neither the rows nor `--group` give a group.
     #[error("{path} has no column face_group_code: add --group CODE")]
     NoGroup {
@@ -147,15 +178,22 @@ impl SourceError {
     /// Whether a flag is missing, rather than the source being unreadable.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::NoGroup { .. } | Self::NoFormat | Self::NoIdColumn { .. } | Self::InvalidObject { .. } => true,
+            Self::NoGroup { .. }
+            | Self::NoFormat
+            | Self::NoIdColumn { .. }
+            | Self::NoSheet { .. }
+            | Self::InvalidObject { .. }
+            | Self::StreamedWorkbook => true,
             Self::Unreadable { .. }
             | Self::ObjectStorage { .. }
             | Self::UnknownKind { .. }
             | Self::UnknownObject { .. }
             | Self::Empty { .. }
             | Self::NothingLeft { .. }
+            | Self::Archive { .. }
             | Self::NotAManifest { .. }
             | Self::Utf16 { .. }
+            | Self::Workbook { .. }
             | Self::Encoding { .. }
             | Self::Structure { .. }
             | Self::Header { .. }

@@ -1,8 +1,10 @@
-//! Reads manifests, directories and buckets of photos. A source is an iterator of rows, and an invalid row is data, not an error.
+//! Reads manifests, and directories, archives and buckets of photos. A source is an iterator of rows, and an invalid row is
+//! data, not an error.
 //!
 //! Reading is streamed: memory holds one block of a manifest, however many rows it has. This module never looks for
 //! duplicate ids (the checkpoint does) and never judges photos (`picture` does).
 
+mod archive;
 mod columns;
 mod content;
 mod dialect;
@@ -19,6 +21,7 @@ mod options;
 mod photo_path;
 mod record_parser;
 mod row;
+mod sheet;
 mod source;
 mod table;
 mod text;
@@ -32,7 +35,6 @@ pub use input::{Compression, Format, InputFormat};
 pub use options::Settings;
 pub use photo_path::IdFrom;
 pub use source::{Source, from_bytes, open};
-pub use text::Encoding;
 
 #[cfg(test)]
 mod test_support {

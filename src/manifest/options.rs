@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::{
     SourceError, dialect::Delimiter, fields::ColumnName, file_filter::FileFilter, input::InputFormat,
-    photo_path::IdFrom, text::Encoding,
+    photo_path::IdFrom,
 };
 use crate::{
-    domain::{FaceGroupCode, Item, RowError},
+    domain::{Encoding, FaceGroupCode, Item, RowError},
     storage::Objects,
 };
 
@@ -26,13 +26,17 @@ pub struct Settings {
     pub delimiter: Option<Delimiter>,
     /// Encoding of a text without a byte-order mark; `None` for UTF-8.
     pub encoding: Option<Encoding>,
+    /// Encoding of names in a ZIP archive that are not marked as UTF-8; `None` for UTF-8.
+    pub names_in: Option<Encoding>,
     /// Whether to accept ids that look damaged.
     pub allow_odd_ids: bool,
+    /// Name of the sheet of a workbook; `None` for the first visible one.
+    pub sheet: Option<String>,
     /// Names of columns in the manifest.
     pub columns: Vec<ColumnName>,
     /// Part of a path that gives the id of a row without one; `None` if not given, which means the name.
     pub id_from: Option<IdFrom>,
-    /// Files of a directory to read.
+    /// Files of a directory or an archive to read.
     pub files: FileFilter,
     /// Object storage, for sources and roots in it.
     pub objects: Objects,

@@ -1,9 +1,8 @@
 //! Paths and links of photos, as rows write them.
 
-use std::{
-    path::{Component, Path, PathBuf},
-    str::FromStr,
-};
+use std::path::{Component, Path, PathBuf};
+
+use clap::ValueEnum;
 
 use crate::files::spelling::has_drive;
 
@@ -64,7 +63,7 @@ pub(super) fn is_inside(root: &Path, path: &Path) -> bool {
 }
 
 /// The `--id-from` flag: the part of a photo's path that gives the id of a row without one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum IdFrom {
     /// File name without its extension.
     #[default]
@@ -84,18 +83,6 @@ impl IdFrom {
             Self::Path => path.strip_prefix(root).unwrap_or(path).with_extension(""),
         };
         part.to_str().map(str::to_owned)
-    }
-}
-
-impl FromStr for IdFrom {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "name" => Ok(Self::Name),
-            "parent" => Ok(Self::Parent),
-            "path" => Ok(Self::Path),
-            _ => Err("one of name, parent, path"),
-        }
     }
 }
 

@@ -53,7 +53,10 @@ pub(super) fn origin(source: &str, row: &str, code: Option<&str>) -> Option<Box<
 
 /// Builds items with the options of one source.
 pub(super) struct RowBuilder {
-    root: PathBuf,
+    bounds: Bounds,
+    /// Folder of the manifest, where the relative paths of an export begin.
+    folder: PathBuf,
+    is_root_given: bool,
     /// The root, if it is a prefix of a bucket.
     object_root: Option<ObjectRef>,
     group: Option<FaceGroupCode>,
@@ -65,6 +68,12 @@ pub(super) struct RowBuilder {
     has_warned: Cell<bool>,
 }
 
+/// Where a row's relative paths begin, and what its photos must lie in.
+struct Bounds {
+    base: PathBuf,
+    root: PathBuf,
+}
+
 /// A photo, and the id that its name gives.
 type PhotoAndId = (PhotoSource, Option<String>);
 
@@ -73,8 +82,11 @@ type RowProblem = (RowErrorKind, String);
 
 impl RowBuilder {
     pub(super) fn new(at: &SourcePath<'_>, settings: &Settings) -> Self {
+        let folder = at.path.parent().filter(|folder| folder.is_absolute()).unwrap_or(at.root);
         Self {
-            root: at.root.to_owned(),
+            bounds: Bounds { base: at.root.to_owned(), root: at.root.to_owned() },
+            folder: folder.to_owned(),
+            is_root_given: settings.root.is_some(),
             object_root: at.root.to_str().and_then(|root| root.parse().ok()),
             group: settings.group.clone(),
             allow_outside_root: settings.allow_outside_root,
@@ -87,15 +99,28 @@ impl RowBuilder {
 
     /// Builds the item of a row.
     pub(super) fn item(&self, row: u64, fields: &Fields<'_>, others: OtherFields) -> Row {
-        self.build(row, fields, others, self.parse_photo(fields))
+        let of_export = others.origin.as_deref().map(|origin| self.bounds_of_export_row(&origin.source));
+        let photo = self.parse_photo(fields, of_export.as_ref().unwrap_or(&self.bounds));
+        self.build(row, fields, others, photo)
     }
 
-    /// Builds the item of an existing file, whose name is taken exactly.
-    pub(super) fn file(&self, row: u64, path: &Path, id: Option<&str>) -> Row {
+    /// Bounds of a row of an export. Its relative paths begin at the export's folder, whatever `--root` is; without `--root`
+    /// an export in a folder further up opens no more folders than its source did.
+    fn bounds_of_export_row(&self, source: &str) -> Bounds {
+        let source = Path::new(source);
+        let folder = if source.is_dir() { source } else { source.parent().unwrap_or(source) };
+        let is_narrower = !self.is_root_given && folder.starts_with(&self.bounds.root);
+        let root = if is_narrower { folder } else { &self.bounds.root };
+        Bounds { base: self.folder.clone(), root: root.to_owned() }
+    }
+
+    /// Builds the item of an existing file or member, whose name is taken exactly.
+    pub(super) fn file(&self, row: u64, photo: PhotoSource, id: Option<&str>) -> Row {
+        let path = photo.path().unwrap_or(Path::new("")).to_owned();
         let shown = path.to_string_lossy();
         let fields = Fields { path: Some(&shown), merchant_user_id: id, ..Fields::default() };
-        let id = self.id_from.id_of(path, &self.root);
-        self.build(row, &fields, OtherFields::default(), Ok((PhotoSource::Path(path.to_owned()), id)))
+        let id = self.id_from.id_of(&path, &self.bounds.root);
+        self.build(row, &fields, OtherFields::default(), Ok((photo, id)))
     }
 
     /// Builds the item of a listed object.
@@ -132,11 +157,11 @@ impl RowBuilder {
         is_photo
     }
 
-    fn parse_photo(&self, fields: &Fields<'_>) -> Result<PhotoAndId, RowProblem> {
+    fn parse_photo(&self, fields: &Fields<'_>, bounds: &Bounds) -> Result<PhotoAndId, RowProblem> {
         let written = |field: Option<&'_ str>| field.filter(|text| !trimmed(text).is_empty()).map(str::to_owned);
         match (written(fields.path), written(fields.url)) {
-            (Some(path), None) => self.parse_photo_field(&path, "path"),
-            (None, Some(url)) => self.parse_photo_field(&url, "url"),
+            (Some(path), None) => self.parse_photo_field((&path, "path"), bounds),
+            (None, Some(url)) => self.parse_photo_field((&url, "url"), bounds),
             (Some(_), Some(_)) => {
                 Err((RowErrorKind::TwoPictures, "it has both a path and a url: leave one of them empty".into()))
             }
@@ -145,7 +170,7 @@ impl RowBuilder {
     }
 
     /// Parses the `path` or the `url` column; people write either value into both.
-    fn parse_photo_field(&self, written: &str, column: &str) -> Result<PhotoAndId, RowProblem> {
+    fn parse_photo_field(&self, (written, column): (&str, &str), bounds: &Bounds) -> Result<PhotoAndId, RowProblem> {
         if embedded::is_photo(written) {
             let message = format!(
                 "its {column} is the photo itself (Base64 or hexadecimal), which is not supported: write the photos to \
@@ -158,7 +183,7 @@ impl RowBuilder {
             (Some("http" | "https"), _) => parse_url(text, self.id_from),
             (Some("oss"), _) => self.parse_object(text),
             (Some("file"), _) => match photo_path::path_of_file_url(text) {
-                Some(path) => self.parse_path(&self.resolve_file_url(path)),
+                Some(path) => self.parse_path(&self.resolve_file_url(path, bounds), bounds),
                 None => Err((
                     RowErrorKind::InvalidUrl,
                     format!("its {column} is a file:// link to another machine: give a path on this machine"),
@@ -168,15 +193,14 @@ impl RowBuilder {
                 RowErrorKind::InvalidUrl,
                 format!("its path has the unsupported scheme {scheme}://: give a path, or an oss, http or https link"),
             )),
-            (None, "path") => self.parse_path(written),
+            (None, "path") => self.parse_path(written, bounds),
             (_, _) => Err((RowErrorKind::InvalidUrl, "its url is not an http or https link".to_owned())),
         }
     }
 
     /// Reads `file:///photos/a.jpg` as relative to the root if it would leave the root.
-    fn resolve_file_url(&self, path: String) -> String {
-        if self.object_root.is_none() && self.allow_outside_root || is_inside(&self.root, &normalize(&self.root, &path))
-        {
+    fn resolve_file_url(&self, path: String, Bounds { base, root }: &Bounds) -> String {
+        if self.object_root.is_none() && self.allow_outside_root || is_inside(root, &normalize(base, &path)) {
             return path;
         }
         path.trim_start_matches('/').to_owned()
@@ -237,7 +261,7 @@ impl RowBuilder {
             return Err((RowErrorKind::InvalidUrl, "its link names no object: give oss://bucket/key".to_owned()));
         }
         if !self.allow_outside_root && self.object_root.as_ref().is_some_and(|root| !object.is_under(root)) {
-            return Err(self.outside_root());
+            return Err(outside_root(&self.bounds.root));
         }
         let id = self.id_of_object(&object);
         Ok((PhotoSource::Object(object, None), id))
@@ -247,29 +271,21 @@ impl RowBuilder {
     fn parse_key(&self, root: &ObjectRef, written: &str) -> Result<PhotoAndId, RowProblem> {
         let portable = if written.contains('/') { written.to_owned() } else { written.replace('\\', "/") };
         if portable.starts_with('/') {
-            return Err(self.outside_root());
+            return Err(outside_root(&self.bounds.root));
         }
         let mut parts: Vec<&str> = Vec::new();
         for part in portable.split('/') {
             match part {
                 "." => {}
-                ".." => drop(parts.pop().ok_or_else(|| self.outside_root())?),
+                ".." => drop(parts.pop().ok_or_else(|| outside_root(&self.bounds.root))?),
                 part => parts.push(part),
             }
         }
         self.parse_object(&format!("{root}{}", parts.join("/")))
     }
 
-    fn outside_root(&self) -> RowProblem {
-        let message = format!(
-            "its path leads out of {}: give --root DIR, or --allow-outside-root to allow this",
-            self.root.display()
-        );
-        (RowErrorKind::OutsideRoot, message)
-    }
-
     /// Parses a path. Spaces around it may belong to the name, so they are kept until the file is opened.
-    fn parse_path(&self, written: &str) -> Result<PhotoAndId, RowProblem> {
+    fn parse_path(&self, written: &str, Bounds { base, root }: &Bounds) -> Result<PhotoAndId, RowProblem> {
         if written.len() > MAX_PATH_BYTES {
             let message = format!("its path has {} bytes; at most {MAX_PATH_BYTES} are allowed", written.len());
             return Err((RowErrorKind::PathTooLong, message));
@@ -278,14 +294,14 @@ impl RowBuilder {
         if let Some(root) = &self.object_root {
             return self.parse_key(root, plain);
         }
-        let path = normalize(&self.root, if plain.starts_with('/') { plain } else { written });
-        if !self.allow_outside_root && !is_inside(&self.root, &path) {
-            return Err(self.outside_root());
+        let path = normalize(base, if plain.starts_with('/') { plain } else { written });
+        if !self.allow_outside_root && !is_inside(root, &path) {
+            return Err(outside_root(root));
         }
         let named = if plain == written && !plain.contains('\\') {
-            self.id_from.id_of(&path, &self.root)
+            self.id_from.id_of(&path, root)
         } else {
-            self.id_from.id_of(&normalize(&self.root, &plain.replace('\\', "/")), &self.root)
+            self.id_from.id_of(&normalize(base, &plain.replace('\\', "/")), root)
         };
         Ok((PhotoSource::Path(path), named))
     }
@@ -327,6 +343,12 @@ fn is_link(text: &str) -> bool {
     matches!(photo_path::scheme(trimmed(text)).as_deref(), Some("http" | "https"))
 }
 
+fn outside_root(root: &Path) -> RowProblem {
+    let message =
+        format!("its path leads out of {}: give --root DIR, or --allow-outside-root to allow this", root.display());
+    (RowErrorKind::OutsideRoot, message)
+}
+
 fn damage_message(damage: Damage) -> String {
     format!("merchant_user_id {damage}; --allow-odd-ids accepts it as it is")
 }
@@ -352,7 +374,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signed_link_in_the_path_column_is_never_kept_as_a_path() {
+    fn export_row_keeps_to_the_folder_of_its_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let row = |export: &Path, root: Option<PathBuf>, photo: &str| {
+            let settings =
+                Settings { group: FaceGroupCode::parse("g").ok(), root: root.clone(), ..Settings::default() };
+            let root = root.unwrap_or_else(|| export.parent().unwrap().to_owned());
+            let builder = RowBuilder::new(&SourcePath { path: export, root: &root }, &settings);
+            let origin = origin(path("m/people.csv").to_str().unwrap(), "2", None);
+            let fields = Fields { path: Some(photo), merchant_user_id: Some("u"), ..Fields::default() };
+            let item = builder.item(2, &fields, OtherFields { origin, ..OtherFields::default() });
+            item.map(|item| item.picture).map_err(|error| error.defect)
+        };
+        let found = Ok(PhotoSource::Path(path("m/a.jpg")));
+        // Beside the source, one folder up, and elsewhere.
+        assert_eq!(row(&path("m/x.csv"), None, "a.jpg"), found);
+        assert_eq!(row(&path("x.csv"), None, "m/a.jpg"), found);
+        assert_eq!(row(&path("x.csv"), None, "other/a.jpg"), Err(RowErrorKind::OutsideRoot));
+        let absolute = path("m/a.jpg");
+        assert_eq!(row(&path("n/x.csv"), None, absolute.to_str().unwrap()), Err(RowErrorKind::OutsideRoot));
+        // `--root` says what is allowed, not where an export's paths begin.
+        assert_eq!(row(&path("n/x.csv"), Some(path("m")), absolute.to_str().unwrap()), found);
+        assert_eq!(row(&path("m/n/x.csv"), Some(path("m")), "a.jpg"), Ok(PhotoSource::Path(path("m/n/a.jpg"))));
+    }
+
+    #[test]
+    fn signed_link_in_path_column_is_not_a_path() {
         let link = "https://h/a.jpg?Signature=secret";
         assert_eq!(storable_photo(Some(link), None), (None, Some(link.to_owned())));
         assert_eq!(storable_photo(Some(link), Some(" ")), (None, Some(link.to_owned())));

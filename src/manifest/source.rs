@@ -9,18 +9,19 @@ use std::{
 };
 
 use super::{
-    content::recognize_bytes,
+    archive,
+    content::{self, recognize_bytes},
     dialect::Delimiter,
     directory,
     error::SourceError,
-    input::{self, Format, Input, InputFormat},
+    input::{self, Compression, Format, Input, InputFormat},
     json::{self, Layout},
     objects,
     options::{Row, Rows, Settings, SourcePath},
-    table,
-    text::{self, Text, read_head},
+    sheet, table,
+    text::{self, read_head},
 };
-use crate::domain::ObjectRef;
+use crate::{domain::ObjectRef, storage::is_archive};
 
 /// An open source: an iterator of its rows.
 pub struct Source {
@@ -36,20 +37,20 @@ enum Kind {
     Table,
     /// A sequence of JSON objects.
     Objects,
-    /// A directory, with the number of files skipped so far.
+    /// A directory or an archive of photos, with the number of files skipped so far.
     Directory(Arc<AtomicU64>),
 }
 
 impl Kind {
     fn of(format: Format) -> Self {
         match format {
-            Format::Csv | Format::Tsv | Format::Json => Self::Table,
+            Format::Csv | Format::Tsv | Format::Json | Format::Sheet => Self::Table,
             Format::JsonLines => Self::Objects,
         }
     }
 }
 
-/// Opens a manifest or a directory; `-` is standard input.
+/// Opens a manifest, a directory or an archive of photos; `-` is standard input.
 pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
     let root_given = settings.root.as_deref().map(root).transpose()?;
     if let Some(text) = path.to_str().filter(|text| ObjectRef::is_object(text)) {
@@ -64,16 +65,32 @@ pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
     let absolute = absolute(path)?;
     let is_directory = absolute.is_dir();
     let folder = if is_directory { absolute.as_path() } else { absolute.parent().unwrap_or(&absolute) };
-    let root = root_given.unwrap_or_else(|| folder.to_owned());
+    let is_archive = settings.format.is_none() && is_archive(&absolute);
+    // A directory or an archive names its own photos: without relative paths to resolve, `--root` can only widen it.
+    let given = root_given.filter(|root| !(is_directory || is_archive) || folder.starts_with(root));
+    let root = given.unwrap_or_else(|| folder.to_owned());
     let at = SourcePath { path: &absolute, root: &root };
     let (rows, kind) = if is_directory {
         let skipped = Arc::default();
         (directory::rows(&at, settings, Arc::clone(&skipped))?, Kind::Directory(skipped))
+    } else if is_archive {
+        let skipped = Arc::default();
+        (archive::rows(&at, settings, Arc::clone(&skipped))?, Kind::Directory(skipped))
     } else {
         let named = || InputFormat::from_name(&absolute.file_name()?.to_string_lossy());
         let unknown = || unknown_kind(&absolute, path);
         let InputFormat { format, compression } = settings.format.or_else(named).ok_or_else(unknown)?;
-        (rows(input::open(Some(&absolute), compression)?, format, &at, settings)?, Kind::of(format))
+        let rows = match (format, compression) {
+            (Format::Sheet, Compression::None) => sheet::open(&at, settings)?,
+            (Format::Sheet, Compression::Gzip | Compression::Zstd) => {
+                let found = content::COMPRESSED_WORKBOOK;
+                return Err(SourceError::NotAManifest { path: absolute, found });
+            }
+            (Format::Csv | Format::Tsv | Format::JsonLines | Format::Json, _) => {
+                rows(input::open(Some(&absolute), compression)?, format, &at, settings)?
+            }
+        };
+        (rows, Kind::of(format))
     };
     Ok(Source { name: absolute.to_string_lossy().into_owned(), root, rows, kind })
 }
@@ -119,7 +136,13 @@ pub fn from_bytes(
     settings: &Settings,
 ) -> Result<Source, SourceError> {
     let path = Path::new("-");
-    let rows = rows(Box::new(std::io::Cursor::new(bytes)), format.format, &SourcePath { path, root }, settings)?;
+    let at = SourcePath { path, root };
+    let rows = match format.format {
+        Format::Sheet => sheet::from_bytes(bytes, &at, settings)?,
+        format @ (Format::Csv | Format::Tsv | Format::JsonLines | Format::Json) => {
+            rows(Box::new(std::io::Cursor::new(bytes)), format, &at, settings)?
+        }
+    };
     Ok(Source { name: "-".to_owned(), root: root.to_owned(), rows, kind: Kind::of(format.format) })
 }
 
@@ -127,18 +150,32 @@ pub fn from_bytes(
 /// the links resolved: the folder before it may be one.
 fn absolute(path: &Path) -> Result<PathBuf, SourceError> {
     let has_parent = path.components().any(|part| part == std::path::Component::ParentDir);
-    let found = if has_parent { path.canonicalize() } else { path.metadata().and_then(|_| std::path::absolute(path)) };
+    let find = |path: &Path| {
+        if has_parent { path.canonicalize() } else { path.metadata().and_then(|_| std::path::absolute(path)) }
+    };
+    let found = find(path).or_else(|error| match folder_in_archive(path) {
+        // A folder in a ZIP archive, which the lookups find or not.
+        Some((archive, folder)) => Ok(find(archive)?.join(folder)),
+        None => Err(error),
+    });
     let found = found.map_err(|source| SourceError::Unreadable { path: path.to_owned(), source })?;
     Ok(found.components().collect())
 }
 
+/// Splits a path at the archive that it runs through.
+fn folder_in_archive(path: &Path) -> Option<(&Path, &Path)> {
+    let archive = path.ancestors().skip(1).find(|above| is_archive(above) && above.is_file())?;
+    Some((archive, path.strip_prefix(archive).ok()?))
+}
+
 fn rows(input: Input, format: Format, at: &SourcePath<'_>, settings: &Settings) -> Result<Rows, SourceError> {
-    let text: Text = text::open(input, format, settings.encoding, at.path)?;
+    let text = || text::open(input, format, settings.encoding, at.path);
     match format {
-        Format::Csv => table::rows(text, Delimiter::COMMA, at, settings),
-        Format::Tsv => table::rows(text, Delimiter::TAB, at, settings),
-        Format::JsonLines => json::rows(text, Layout::Lines, at, settings),
-        Format::Json => json::rows(text, Layout::Values, at, settings),
+        Format::Csv => table::rows(text()?, Delimiter::COMMA, at, settings),
+        Format::Tsv => table::rows(text()?, Delimiter::TAB, at, settings),
+        Format::JsonLines => json::rows(text()?, Layout::Lines, at, settings),
+        Format::Json => json::rows(text()?, Layout::Values, at, settings),
+        Format::Sheet => Err(SourceError::StreamedWorkbook),
     }
 }
 
@@ -162,7 +199,7 @@ impl Source {
         &self.root
     }
 
-    /// Whether the source is a directory.
+    /// Whether the source is a directory or an archive, whose rows have no visible numbers.
     pub fn is_directory(&self) -> bool {
         matches!(self.kind, Kind::Directory(_))
     }
@@ -172,12 +209,12 @@ impl Source {
         matches!(self.kind, Kind::Table)
     }
 
-    /// Number of files skipped so far; `None` if the source is not a directory.
+    /// Number of files skipped so far; `None` if the source has none.
     pub fn skipped(&self) -> Option<u64> {
         self.skipped_counter().map(|skipped| skipped.load(Relaxed))
     }
 
-    /// Counter of skipped files, updated while reading; `None` if the source is not a directory.
+    /// Counter of skipped files, updated while reading; `None` if the source has none.
     pub fn skipped_counter(&self) -> Option<Arc<AtomicU64>> {
         match &self.kind {
             Kind::Directory(skipped) => Some(Arc::clone(skipped)),
@@ -191,5 +228,26 @@ impl Iterator for Source {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.rows.next()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_outside_the_given_root_is_its_own_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for folder in ["archive/photos", "elsewhere"] {
+            std::fs::create_dir_all(path(folder)).unwrap();
+        }
+        let root = |given: Option<&str>| {
+            let settings = Settings { root: given.map(path), ..Settings::default() };
+            open(&path("archive/photos"), &settings).unwrap().root().to_owned()
+        };
+        assert_eq!(root(None), path("archive/photos"));
+        assert_eq!(root(Some("archive")), path("archive"));
+        assert_eq!(root(Some("elsewhere")), path("archive/photos"));
     }
 }

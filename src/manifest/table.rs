@@ -1,6 +1,9 @@
 //! Reads CSV and TSV tables.
 
-use std::{io::Read, path::PathBuf};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use csv::{ByteRecord, StringRecord};
 
@@ -54,23 +57,7 @@ pub(super) fn rows(
         line,
         problem: undecodable(encoding),
     })?;
-    let columns = columns::resolve(&header, &settings.columns).map_err(|problem| SourceError::Header {
-        path: path.to_owned(),
-        line,
-        problem,
-    })?;
-    // Another column may be the id under an unknown name; taking the photos' names would enroll everyone under wrong ids.
-    if !columns.has_id && settings.id_from.is_none() && has_extra_columns(&header, &columns) {
-        return Err(SourceError::NoIdColumn {
-            path: path.to_owned(),
-            line,
-            columns: header.iter().map(str::trim).collect::<Vec<_>>().join(", "),
-            suggestion: columns::suggest_id_column(&columns),
-        });
-    }
-    if !columns.has_group && settings.group.is_none() {
-        return Err(SourceError::NoGroup { path: path.to_owned() });
-    }
+    let columns = resolve_columns(&header, line, path, settings)?;
     let builder = RowBuilder::new(at, settings);
     Ok(Box::new(Table {
         path: path.to_owned(),
@@ -83,6 +70,33 @@ pub(super) fn rows(
         has_warned: false,
         is_over: false,
     }))
+}
+
+/// Maps the columns of a header that is on this line, and refuses a table without an id or a group.
+pub(super) fn resolve_columns(
+    header: &StringRecord,
+    line: u64,
+    path: &Path,
+    settings: &Settings,
+) -> Result<Columns, SourceError> {
+    let columns = columns::resolve(header, &settings.columns).map_err(|problem| SourceError::Header {
+        path: path.to_owned(),
+        line,
+        problem,
+    })?;
+    // Another column may be the id under an unknown name; taking the photos' names would enroll everyone under wrong ids.
+    if !columns.has_id && settings.id_from.is_none() && has_extra_columns(header, &columns) {
+        return Err(SourceError::NoIdColumn {
+            path: path.to_owned(),
+            line,
+            columns: header.iter().map(str::trim).collect::<Vec<_>>().join(", "),
+            suggestion: columns::suggest_id_column(&columns),
+        });
+    }
+    if !columns.has_group && settings.group.is_none() {
+        return Err(SourceError::NoGroup { path: path.to_owned() });
+    }
+    Ok(columns)
 }
 
 /// The delimiter from the flag, from a first line `sep=;`, or from the header.

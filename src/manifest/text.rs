@@ -6,7 +6,6 @@
 use std::{
     io::{self, Cursor, Read},
     path::Path,
-    str::FromStr,
 };
 
 use encoding_rs::{Decoder, DecoderResult, UTF_8};
@@ -16,6 +15,7 @@ use super::{
     content::{recognize_bytes, recognize_text},
     input::{Format, Input},
 };
+use crate::domain::Encoding;
 
 /// Bytes to read before the content is recognized: fewer than any header with a row.
 const HEAD_BYTES: usize = 16;
@@ -23,30 +23,6 @@ const HEAD_BYTES: usize = 16;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Byte that replaces undecodable input.
 const UNDECODABLE: u8 = 0xFF;
-
-/// The `--encoding` flag, for a manifest without a byte-order mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Encoding(&'static encoding_rs::Encoding);
-
-impl FromStr for Encoding {
-    type Err = &'static str;
-
-    /// Parses a label of the WHATWG encoding standard, or a Windows code page number.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let label = match text.trim().to_ascii_lowercase().trim_start_matches("cp") {
-            "932" => "shift_jis",
-            "936" => "gbk",
-            "949" => "euc-kr",
-            "950" => "big5",
-            "65001" => "utf-8",
-            _ => text,
-        };
-        let found = encoding_rs::Encoding::for_label_no_replacement(label.as_bytes());
-        found.map(Self).ok_or(
-            "unknown encoding; use a name such as gbk, gb18030, big5, shift_jis, euc-kr, windows-1252 or utf-16le",
-        )
-    }
-}
 
 /// Decoded text of a manifest.
 pub(super) struct Text {

@@ -115,6 +115,7 @@ impl Gate {
             };
             if slot > Instant::now() {
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(slot) => {}
                     () = changed => {}
                 }

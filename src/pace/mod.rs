@@ -1,9 +1,10 @@
 //! Rate limiting and retries: when the next call may be made, and whether there is one.
 //!
-//! A [`Gate`] issues permits for single calls, evenly spaced and first come, first served. [`RetryRules`] and the
-//! [`CircuitBreaker`] decide whether an item is sent again. All but the gate are pure: time and randomness are
-//! arguments. This module never sends, never stores, and never sleeps while it holds an item's resources.
+//! A [`Gate`] issues permits for single calls, evenly spaced and first come, first served; [`Bandwidth`] grants bytes in the
+//! same way. [`RetryRules`] and the [`CircuitBreaker`] decide whether an item is sent again. All but these two are pure:
+//! time and randomness are arguments. This module never sends, never stores, and never sleeps while it holds an item's resources.
 
+mod bandwidth;
 mod breaker;
 mod budget;
 mod gate;
@@ -11,6 +12,7 @@ mod qps;
 mod rate;
 mod retry;
 
+pub use bandwidth::{Bandwidth, BandwidthLimit};
 pub use breaker::CircuitBreaker;
 pub use budget::RetryTokens;
 pub use gate::{Deferred, Gate};

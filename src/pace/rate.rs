@@ -9,8 +9,9 @@ mod shared;
 #[cfg(test)]
 mod simulation;
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
+use clap::ValueEnum;
 use tokio::time::Instant;
 
 use self::{dedicated::Dedicated, shared::Shared};
@@ -28,24 +29,13 @@ const CAUTIOUS_RANGE: std::ops::RangeInclusive<f64> = 0.9..=1.1;
 const THROTTLE_MEMORY: Duration = Duration::from_secs(600);
 
 /// `--quota`: whether other traffic uses the quota too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum QuotaUse {
     /// This run may use the whole quota.
     #[default]
     Dedicated,
     /// Production traffic uses the quota too: back off quickly.
     Shared,
-}
-
-impl FromStr for QuotaUse {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "dedicated" => Ok(Self::Dedicated),
-            "shared" => Ok(Self::Shared),
-            _ => Err("one of dedicated, shared"),
-        }
-    }
 }
 
 /// Change of the rate that is worth reporting.

@@ -1,6 +1,8 @@
 //! Decides whether and when to send an item again. Pure: randomness is an argument.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
+
+use clap::ValueEnum;
 
 use crate::domain::{CallFailure, ErrorCode, Outcome};
 
@@ -27,7 +29,7 @@ impl Backoff {
 }
 
 /// `--in-doubt`: what to do with a call that may have been executed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum InDoubtPolicy {
     /// Query the record, and send again only if it is absent.
     Reconcile,
@@ -35,18 +37,6 @@ pub enum InDoubtPolicy {
     Retry,
     /// Leave it for a person to decide.
     Hold,
-}
-
-impl FromStr for InDoubtPolicy {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "reconcile" => Ok(Self::Reconcile),
-            "retry" => Ok(Self::Retry),
-            "hold" => Ok(Self::Hold),
-            _ => Err("one of reconcile, retry, hold"),
-        }
-    }
 }
 
 /// What to do with an item after a failed attempt.

@@ -12,10 +12,10 @@ use std::{
     thread,
 };
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 use jpeg_decoder::PixelFormat;
 
-use super::{Defect, ImageInfo, Kind, exif, jpeg};
+use super::{Defect, ImageInfo, Kind, exif, heic, jpeg};
 
 /// A picture as rows of RGB pixels, 8 bits a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,9 @@ pub(super) struct Pixels {
 
 /// Reads the header of a picture that is not a JPEG.
 pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<ImageInfo, Defect> {
+    if kind == Kind::Heic {
+        return catch_panic(|| heic::probe(bytes));
+    }
     let format = format(kind)?;
     if kind == Kind::WebP {
         check_riff_chunks(bytes)?;
@@ -44,8 +47,20 @@ pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<ImageInfo, Defect> {
         };
         let orientation = orientation.unwrap_or(1);
         let components = decoder.color_type().channel_count();
-        // Uncompressed, before the conversion to RGB.
-        let decoded_bytes = decoder.total_bytes();
+        // Uncompressed, and as converted to 8 bits a channel with or without alpha, which needs a copy except from those.
+        let pixels = u64::from(width) * u64::from(height);
+        let copied_bytes = match decoder.color_type() {
+            ColorType::Rgb8 | ColorType::Rgba8 => 0,
+            color if color.has_alpha() => 4 * pixels,
+            _ => 3 * pixels,
+        };
+        // The WebP decoder has a frame of its own, the TIFF decoder a strip, which may be the whole picture.
+        let buffer_bytes = match kind {
+            Kind::WebP => 4 * pixels,
+            Kind::Tiff => decoder.total_bytes(),
+            _ => 0,
+        };
+        let decoded_bytes = decoder.total_bytes() + copied_bytes + buffer_bytes;
         let info = ImageInfo { orientation, components, decoded_bytes, ..ImageInfo::default() };
         Ok(if orientation >= 5 {
             ImageInfo { width: height, height: width, ..info }
@@ -57,7 +72,11 @@ pub(super) fn probe(bytes: &[u8], kind: Kind) -> Result<ImageInfo, Defect> {
 
 /// Decodes the pixels as stored, without applying the orientation. A JPEG may be scaled down, but not below `min_size`.
 pub(super) fn decode(bytes: &[u8], kind: Kind, min_size: (u32, u32)) -> Result<Pixels, Defect> {
-    catch_panic(|| if kind == Kind::Jpeg { decode_jpeg(bytes, min_size) } else { decode_other(bytes, kind) })
+    catch_panic(|| match kind {
+        Kind::Jpeg => decode_jpeg(bytes, min_size),
+        Kind::Heic => heic::decode(bytes),
+        kind => decode_other(bytes, kind),
+    })
 }
 
 /// Decodes a JPEG and rejects one whose scan ends early: a lenient decoder would fill the missing rows with grey.
@@ -80,12 +99,30 @@ fn decode_jpeg_scaled(bytes: &[u8], (width, height): (u32, u32)) -> Result<Pixel
     let format = decoder.info().expect("a decoded JPEG has a header").pixel_format;
     let rgb = match format {
         PixelFormat::RGB24 => pixels,
-        PixelFormat::L8 => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
+        PixelFormat::L8 => spread_grey(&pixels, |&grey| grey),
         // Big-endian: the high byte is enough.
-        PixelFormat::L16 => pixels.as_chunks::<2>().0.iter().flat_map(|&[high, _]| [high; 3]).collect(),
-        PixelFormat::CMYK32 => pixels.as_chunks::<4>().0.iter().flat_map(|&ink| cmyk_to_rgb(ink)).collect(),
+        PixelFormat::L16 => spread_grey(pixels.as_chunks().0, |&[high, _]: &[u8; 2]| high),
+        PixelFormat::CMYK32 => shrink_to_rgb(pixels, cmyk_to_rgb),
     };
     Ok(Pixels { width: u32::from(width), height: u32::from(height), rgb })
+}
+
+/// RGB of grey pixels, in one allocation.
+fn spread_grey<P>(pixels: &[P], grey: impl Fn(&P) -> u8) -> Vec<u8> {
+    let mut rgb = Vec::with_capacity(pixels.len() * 3);
+    rgb.extend(pixels.iter().flat_map(|pixel| [grey(pixel); 3]));
+    rgb
+}
+
+/// Converts pixels of four bytes in place: a copy would double the memory.
+fn shrink_to_rgb(mut pixels: Vec<u8>, to_rgb: impl Fn([u8; 4]) -> [u8; 3]) -> Vec<u8> {
+    let count = pixels.len() / 4;
+    for at in 0..count {
+        let pixel = [0, 1, 2, 3].map(|channel| pixels[at * 4 + channel]);
+        pixels[at * 3..at * 3 + 3].copy_from_slice(&to_rgb(pixel));
+    }
+    pixels.truncate(count * 3);
+    pixels
 }
 
 /// Converts CMYK to RGB without a colour profile, as viewers without colour management do.
@@ -98,17 +135,18 @@ fn decode_other(bytes: &[u8], kind: Kind) -> Result<Pixels, Defect> {
     decoder.set_limits(memory_limit()).map_err(|error| image_error(kind, &error))?;
     let decoded = DynamicImage::from_decoder(decoder).map_err(|error| image_error(kind, &error))?;
     let (width, height) = (decoded.width(), decoded.height());
-    let rgb = if decoded.color().has_alpha() { flatten_alpha(&decoded) } else { decoded.into_rgb8().into_raw() };
+    let rgb = if decoded.color().has_alpha() {
+        shrink_to_rgb(decoded.into_rgba8().into_raw(), over_white)
+    } else {
+        decoded.into_rgb8().into_raw()
+    };
     Ok(Pixels { width, height, rgb })
 }
 
-/// Blends transparent pixels onto white.
-fn flatten_alpha(picture: &DynamicImage) -> Vec<u8> {
-    let over = |colour: u8, alpha: u8| {
-        ((u32::from(colour) * u32::from(alpha) + 255 * u32::from(255 - alpha) + 127) / 255) as u8
-    };
-    let rgba = picture.to_rgba8();
-    rgba.as_chunks::<4>().0.iter().flat_map(|&[r, g, b, alpha]| [r, g, b].map(|colour| over(colour, alpha))).collect()
+/// Blends a transparent pixel onto white.
+fn over_white([red, green, blue, alpha]: [u8; 4]) -> [u8; 3] {
+    [red, green, blue]
+        .map(|colour| ((u32::from(colour) * u32::from(alpha) + 255 * u32::from(255 - alpha) + 127) / 255) as u8)
 }
 
 /// Memory limit in bytes for decoding other formats than JPEG: 120 megapixels of RGBA.

@@ -1,10 +1,10 @@
 //! Permanent reasons to reject a photo.
 
-use super::{Kind, Warning};
+use super::{FaceBox, FaceProblem, Kind, Warning};
 use crate::{domain::ErrorCode, storage::Unavailable};
 
 /// Reason why a photo can't be enrolled as it is. [`Defect::code`] is the stable code of the rejection.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Defect {
     /// Its bytes can't be had.
     #[error(transparent)]
@@ -21,7 +21,7 @@ pub enum Defect {
     },
     /// The file is not a JPEG, and `--fit never` is given.
     #[error(
-        "file is {kind} by its content, and the service accepts only JPEG: save it as JPEG, or give --fit auto (PNG, WebP, BMP, TIFF)"
+        "file is {kind} by its content, and the service accepts only JPEG: save it as JPEG, or give --fit auto (PNG, WebP, BMP, TIFF, HEIC)"
     )]
     NotJpeg {
         /// Detected type.
@@ -46,13 +46,13 @@ pub enum Defect {
         found: &'static str,
     },
     /// The format can't be converted to JPEG here.
-    #[error("file is {kind}, which can't be read here: save it as JPEG{}", advice(*kind))]
+    #[error("file is {kind}, which can't be read here: save it as JPEG")]
     UnsupportedFormat {
         /// Detected type.
         kind: Kind,
     },
     /// The format can be read, but not this variant of it.
-    #[error("file is {kind} of a variant that can't be read here: save it as JPEG")]
+    #[error("file is {kind} of a variant that can't be read here: save it as JPEG{}", advice(*kind))]
     UnsupportedVariant {
         /// Detected type.
         kind: Kind,
@@ -131,6 +131,14 @@ pub enum Defect {
         /// What is wrong with the quality.
         warning: Warning,
     },
+    /// Rejected by `--faces reject`: the photo shows no face, or several.
+    #[error("{}: take a photo of one person, from the front", problem.message())]
+    UnusableFace {
+        /// What is wrong with the face.
+        problem: FaceProblem,
+        /// Where the largest face is.
+        face: Option<FaceBox>,
+    },
 }
 
 fn advice(kind: Kind) -> &'static str {
@@ -138,6 +146,11 @@ fn advice(kind: Kind) -> &'static str {
 }
 
 impl Defect {
+    /// Whether the photo may pass later although its stamp stays the same.
+    pub fn may_pass_unchanged(&self) -> bool {
+        matches!(self, Self::Unavailable(unavailable) if unavailable.may_pass_unchanged())
+    }
+
     /// Stable code of the rejection.
     pub fn code(&self) -> ErrorCode {
         ErrorCode::from(match self {
@@ -156,6 +169,7 @@ impl Defect {
             Self::NotPortrait { .. } => "NotPortrait",
             Self::NeedsRotation { .. } => "NeedsRotation",
             Self::PoorQuality { warning } => warning.name(),
+            Self::UnusableFace { problem, .. } => problem.name(),
         })
     }
 }
@@ -175,6 +189,12 @@ mod tests {
             Unavailable::NotRestored.into(),
             Unavailable::Empty.into(),
             Unavailable::TooLarge { size, limit }.into(),
+            Unavailable::DamagedArchive { archive: "a.zip".into(), found: "so".into() }.into(),
+            Unavailable::SplitArchive { archive: "a.zip".into() }.into(),
+            Unavailable::TooManyMembers { archive: "a.zip".into(), limit }.into(),
+            Unavailable::AmbiguousMember.into(),
+            Unavailable::EncryptedMember.into(),
+            Unavailable::UnsupportedMethod { method: "LZMA".into() }.into(),
             Defect::TooLargeInline { size, limit },
             Defect::NotJpeg { kind },
             Defect::Truncated { found },
@@ -191,10 +211,14 @@ mod tests {
             Defect::NotPortrait { width, height },
             Defect::NeedsRotation { orientation: 6 },
             Defect::PoorQuality { warning: Warning::Blurred },
+            Defect::UnusableFace { problem: FaceProblem::Missing, face: None },
         ] {
             let message = defect.to_string();
             let remedy = message.split_once(": ").map(|(_, remedy)| remedy.split(' ').next().unwrap());
-            let verbs = ["copy", "correct", "restore", "crop", "give", "let", "open", "save", "scale", "take"];
+            let verbs = [
+                "copy", "correct", "crop", "give", "join", "let", "make", "open", "restore", "save", "scale", "split",
+                "take",
+            ];
             assert!(remedy.is_some_and(|verb| verbs.contains(&verb)), "{message}");
         }
     }

@@ -1,11 +1,8 @@
 //! Re-encodes a photo so that the service accepts it: scaled, upright, JPEG of quality 80, under 1 MB, without metadata
 //! (no location, no camera, no thumbnail).
 
-use fast_image_resize::{
-    FilterType, ResizeAlg, ResizeOptions, Resizer,
-    images::{TypedImage, TypedImageRef},
-    pixels::U8x3,
-};
+use fast_image_resize::FilterType;
+use image::{Rgb, RgbImage, imageops};
 use jpeg_encoder::{ColorType, Encoder};
 
 use super::{
@@ -13,19 +10,36 @@ use super::{
     decode::{Pixels, decode},
     orientation::apply_orientation,
     plan::Geometry,
+    resize::resize,
 };
 
 /// JPEG qualities to try: 80 is "a compression ratio of 0.8" (API page), lower ones only if the result is too large.
 const JPEG_QUALITIES: [u8; 5] = [80, 70, 60, 50, 40];
-/// Channel value of the padding: white.
-const BACKGROUND: u8 = 255;
+/// Colour of the padding: white.
+const BACKGROUND: Rgb<u8> = Rgb([255; 3]);
 
-/// Decodes, scales, turns upright and pads a photo.
+/// Decodes, crops and scales a photo, and turns it upright.
 pub(super) fn fit(bytes: &[u8], kind: Kind, info: &ImageInfo, geometry: &Geometry) -> Result<Pixels, Defect> {
     let stored = StoredGeometry::new(info, geometry);
     let decoded = decode(bytes, kind, stored.decode_size())?;
     let scaled = stored.scale(decoded)?;
-    Ok(pad(apply_orientation(scaled, info.orientation), geometry.canvas))
+    Ok(apply_orientation(scaled, info.orientation))
+}
+
+/// Decodes the whole photo and turns it upright, for [`crop`].
+pub(super) fn decode_whole(bytes: &[u8], kind: Kind, info: &ImageInfo, geometry: &Geometry) -> Result<Pixels, Defect> {
+    let stored = StoredGeometry::new(info, geometry);
+    Ok(apply_orientation(decode(bytes, kind, stored.decode_size())?, info.orientation))
+}
+
+/// Crops and scales an upright photo, of which `info` gives the original size.
+pub(super) fn crop(upright: Pixels, info: &ImageInfo, geometry: &Geometry) -> Result<Pixels, Defect> {
+    StoredGeometry::new(&ImageInfo { orientation: 1, ..*info }, geometry).scale(upright)
+}
+
+/// Size to which a photo is decoded at least.
+pub(super) fn decode_size(info: &ImageInfo, geometry: &Geometry) -> (u32, u32) {
+    StoredGeometry::new(info, geometry).decode_size()
 }
 
 /// Encodes a JPEG of at most `max_bytes`.
@@ -74,24 +88,14 @@ impl StoredGeometry {
     }
 
     fn scale(&self, decoded: Pixels) -> Result<Pixels, Defect> {
-        let (width, height) = self.scaled;
         let is_whole = self.crop == (0, 0, self.size.0, self.size.1);
-        if is_whole && (decoded.width, decoded.height) == (width, height) {
+        if is_whole && (decoded.width, decoded.height) == self.scaled {
             return Ok(decoded);
         }
-        let failed = |error: &dyn std::error::Error| Defect::NotFitted { why: error.to_string() };
-        // Typed images: choosing the pixel type at run time would link the code for all types, which is 4 MB.
-        let source = TypedImageRef::<U8x3>::from_buffer(decoded.width, decoded.height, &decoded.rgb);
-        let source = source.map_err(|e| failed(&e))?;
-        let mut rgb = vec![0; width as usize * height as usize * 3];
-        let mut scaled = TypedImage::<U8x3>::from_buffer(width, height, &mut rgb).map_err(|e| failed(&e))?;
         let (left, top, across, down) = self.crop;
         let (left, across) = span((left, across), self.size.0, decoded.width);
         let (top, down) = span((top, down), self.size.1, decoded.height);
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
-        let options = options.crop(left, top, across, down);
-        Resizer::new().resize_typed(&source, &mut scaled, &options).map_err(|e| failed(&e))?;
-        Ok(Pixels { width, height, rgb })
+        resize(&decoded, (left, top, across, down), self.scaled, FilterType::Lanczos3)
     }
 }
 
@@ -105,18 +109,15 @@ fn span((start, length): (u32, u32), size: u32, decoded: u32) -> (f64, f64) {
 }
 
 /// Centres the picture on a white canvas if the canvas is larger.
-fn pad(picture: Pixels, (width, height): (u32, u32)) -> Pixels {
+pub(super) fn pad(picture: Pixels, (width, height): (u32, u32)) -> Pixels {
     if (picture.width, picture.height) == (width, height) {
         return picture;
     }
-    let mut rgb = vec![BACKGROUND; width as usize * height as usize * 3];
-    let (left, top) = ((width - picture.width) as usize / 2, (height - picture.height) as usize / 2);
-    let row = picture.width as usize * 3;
-    for (y, pixels) in picture.rgb.chunks_exact(row).enumerate() {
-        let at = ((top + y) * width as usize + left) * 3;
-        rgb[at..at + row].copy_from_slice(pixels);
-    }
-    Pixels { width, height, rgb }
+    let (left, top) = ((width - picture.width) / 2, (height - picture.height) / 2);
+    let picture = RgbImage::from_raw(picture.width, picture.height, picture.rgb).expect("three bytes for each pixel");
+    let mut canvas = RgbImage::from_pixel(width, height, BACKGROUND);
+    imageops::replace(&mut canvas, &picture, left.into(), top.into());
+    Pixels { width, height, rgb: canvas.into_raw() }
 }
 
 #[cfg(test)]
@@ -200,7 +201,7 @@ mod tests {
             let (info, geometry) = fitted(size, orientation, landscape, limits);
             let grey = Pixels { width: size.0, height: size.1, rgb: vec![100; (size.0 * size.1 * 3) as usize] };
             let original = encode(&grey, u64::MAX).unwrap();
-            let fitted = fit(&original, Kind::Jpeg, &info, &geometry).unwrap();
+            let fitted = pad(fit(&original, Kind::Jpeg, &info, &geometry).unwrap(), geometry.canvas);
             prop_assert!(meets(&limits, (fitted.width, fitted.height)));
             let sent = jpeg::probe(&encode(&fitted, limits.inline_bytes).unwrap()).unwrap();
             prop_assert_eq!((sent.width, sent.height), geometry.canvas);

@@ -7,7 +7,11 @@ use std::{io, path::Path};
 use sha2::Digest as _;
 
 use super::{
-    Defect, ImageInfo, Kind, Plan, QualityPolicy, Rules, Structure, Warning, decode, fit, jpeg, plan, quality,
+    Defect, FaceBox, FacePolicy, FaceProblem, Geometry, ImageInfo, Kind, Plan, QualityPolicy, Rules, Structure,
+    Warning,
+    decode::{self, Pixels},
+    face::{self, FaceReport},
+    fit, jpeg, plan, quality,
 };
 use crate::{
     domain::{Digest, FatalError, FileStamp},
@@ -16,6 +20,8 @@ use crate::{
 
 /// Least size in pixels to which a photo that is sent unchanged is decoded: 1/8 scale of a large one is enough.
 const PREVIEW_SIZE: (u32, u32) = (240, 240);
+/// Memory in bytes that the search for a face takes.
+const FACE_COST: u64 = 4_000_000;
 
 /// Photo as read from its file.
 #[derive(Debug)]
@@ -40,6 +46,8 @@ pub struct Picture {
     pub stamp: FileStamp,
     /// Quality problems of the photo.
     pub warnings: Vec<Warning>,
+    /// Where the largest face is, if one was looked for and found.
+    pub face: Option<FaceBox>,
 }
 
 /// Failure to load a photo.
@@ -114,54 +122,123 @@ impl Original {
     pub fn cost(&self, plan: &Plan, rules: &Rules) -> u64 {
         // A JPEG is decoded from a normalised copy.
         let copy = if self.kind == Kind::Jpeg { self.bytes.len() as u64 } else { 0 };
+        let face = if self.needs_face(plan, rules) { FACE_COST } else { 0 };
         match plan {
-            Plan::Passthrough if self.is_always_decoded(rules) => copy + self.info.decoding_cost(PREVIEW_SIZE),
+            Plan::Passthrough if self.is_always_decoded(rules) => copy + self.info.decoding_cost(PREVIEW_SIZE) + face,
             Plan::Passthrough => 0,
-            Plan::Fit(geometry) => copy + self.info.decoding_cost(geometry.scaled),
+            Plan::Fit(geometry) if geometry.follows_face => {
+                // The whole photo is turned upright in a copy.
+                let (width, height) = fit::decode_size(&self.info, geometry);
+                let upright = 12 * u64::from(width) * u64::from(height);
+                copy + self.info.decoding_cost((width, height)) + upright + face
+            }
+            Plan::Fit(geometry) => copy + self.info.decoding_cost(geometry.scaled) + face,
         }
     }
 
     /// Whether the photo is decoded even if it is sent unchanged.
     fn is_always_decoded(&self, rules: &Rules) -> bool {
-        rules.quality != QualityPolicy::Allow || self.info.structure != Structure::Standard
+        rules.quality != QualityPolicy::Allow
+            || rules.faces != FacePolicy::Ignore
+            || self.info.structure != Structure::Standard
+    }
+
+    /// Whether a face is looked for.
+    fn needs_face(&self, plan: &Plan, rules: &Rules) -> bool {
+        let follows_face = match plan {
+            Plan::Passthrough => false,
+            Plan::Fit(geometry) => geometry.follows_face,
+        };
+        follows_face || rules.faces != FacePolicy::Ignore
     }
 
     /// Carries out the plan.
     pub fn render(self, plan: &Plan, rules: &Rules) -> Result<Picture, Defect> {
-        let mut warnings = self.warnings();
+        let mut findings = Findings { rules, warnings: self.warnings(), face: None };
         let is_decoded = self.is_always_decoded(rules);
         let Self { bytes, kind, info, stamp } = self;
         let digest = digest_of(&bytes);
-        let mut assess = |pixels: &decode::Pixels| match (rules.quality, quality::assess(pixels)) {
-            (QualityPolicy::Allow, _) | (QualityPolicy::Warn | QualityPolicy::Reject, None) => Ok(()),
-            (QualityPolicy::Warn, Some(warning)) => {
-                warnings.push(warning);
-                Ok(())
-            }
-            (QualityPolicy::Reject, Some(warning)) => Err(Defect::PoorQuality { warning }),
-        };
-        match plan {
+        let (bytes, sent) = match plan {
             Plan::Passthrough => {
                 if is_decoded {
-                    assess(&decode::decode(&bytes, kind, PREVIEW_SIZE)?)?;
+                    let preview = decode::decode(&bytes, kind, PREVIEW_SIZE)?;
+                    findings.assess_quality(&preview)?;
+                    findings.look_for_face(&preview, info.height)?;
                 }
-                Ok(Picture { bytes, digest, sent: digest, stamp, warnings })
+                (bytes, digest)
             }
             Plan::Fit(geometry) => {
-                let pixels = fit::fit(&bytes, kind, &info, geometry)?;
-                drop(bytes);
-                assess(&pixels)?;
+                let pixels = if geometry.follows_face {
+                    let whole = fit::decode_whole(&bytes, kind, &info, geometry)?;
+                    drop(bytes);
+                    let geometry = findings.crop_around_face(&whole, geometry, info.width)?;
+                    fit::crop(whole, &info, &geometry)?
+                } else {
+                    let pixels = fit::fit(&bytes, kind, &info, geometry)?;
+                    drop(bytes);
+                    findings.look_for_face(&pixels, pixels.height)?;
+                    fit::pad(pixels, geometry.canvas)
+                };
+                findings.assess_quality(&pixels)?;
                 let bytes = fit::encode(&pixels, rules.limits.inline_bytes)?;
                 let sent = digest_of(&bytes);
-                Ok(Picture { bytes, digest, sent, stamp, warnings })
+                (bytes, sent)
             }
+        };
+        Ok(Picture { bytes, digest, sent, stamp, warnings: findings.warnings, face: findings.face })
+    }
+}
+
+/// What the pixels of a photo show.
+struct Findings<'a> {
+    rules: &'a Rules,
+    warnings: Vec<Warning>,
+    face: Option<FaceBox>,
+}
+
+impl Findings<'_> {
+    fn assess_quality(&mut self, pixels: &Pixels) -> Result<(), Defect> {
+        match (self.rules.quality, quality::assess(pixels)) {
+            (QualityPolicy::Allow, _) | (QualityPolicy::Warn | QualityPolicy::Reject, None) => {}
+            (QualityPolicy::Warn, Some(warning)) => self.warnings.push(warning),
+            (QualityPolicy::Reject, Some(warning)) => return Err(Defect::PoorQuality { warning }),
         }
+        Ok(())
+    }
+
+    /// Looks for the face if `--faces` asks for it. `sent_height` is the height in which these pixels are sent.
+    fn look_for_face(&mut self, pixels: &Pixels, sent_height: u32) -> Result<(), Defect> {
+        match self.rules.faces {
+            FacePolicy::Ignore => Ok(()),
+            FacePolicy::Warn | FacePolicy::Reject => self.add_face(face::find(pixels, sent_height)),
+        }
+    }
+
+    /// Moves the crop to the face on the whole photo, and says so if there is none.
+    fn crop_around_face(&mut self, whole: &Pixels, geometry: &Geometry, width: u32) -> Result<Geometry, Defect> {
+        let mut report = face::find(whole, geometry.canvas.1);
+        if self.rules.faces == FacePolicy::Ignore {
+            report.problems.retain(|problem| *problem == FaceProblem::Missing);
+        }
+        let geometry = report.face.map_or(*geometry, |face| geometry.around(&face, width));
+        self.add_face(report)?;
+        Ok(geometry)
+    }
+
+    fn add_face(&mut self, FaceReport { face, problems }: FaceReport) -> Result<(), Defect> {
+        let severe = problems.iter().copied().find(|problem| problem.is_severe());
+        if let Some(problem) = severe.filter(|_| self.rules.faces == FacePolicy::Reject) {
+            return Err(Defect::UnusableFace { problem, face });
+        }
+        self.face = face;
+        self.warnings.extend(problems.into_iter().map(Warning::Face));
+        Ok(())
     }
 }
 
 /// Reads, plans and renders a photo, wherever it lies.
 pub fn load(path: &Path, rules: &Rules) -> Result<Picture, LoadError> {
-    let storage = Storage::new(storage::Settings { allow_outside_root: true });
+    let storage = Storage::new(storage::Settings { allow_outside_root: true, names_in: None });
     let original = read(&storage, &Place::Path(path.to_owned()), Path::new("/"), rules)?;
     let plan = original.plan(rules)?;
     Ok(original.render(&plan, rules)?)

@@ -17,7 +17,9 @@
 mod decode;
 mod defect;
 mod exif;
+mod face;
 mod fit;
+mod heic;
 mod info;
 mod jpeg;
 mod kind;
@@ -25,13 +27,15 @@ mod load;
 mod orientation;
 mod plan;
 mod quality;
+mod resize;
 mod rules;
 
 pub use defect::Defect;
+pub use face::{FaceBox, FaceProblem, Turn, face_detector_works};
 pub use info::{ImageInfo, Structure};
 pub use jpeg::probe;
 pub use kind::Kind;
 pub use load::{LoadError, Original, Picture, digest, load, read};
 pub use plan::{Geometry, Plan};
 pub use quality::Warning;
-pub use rules::{Fit, Landscape, QualityPolicy, Rules, SizeLimits};
+pub use rules::{FacePolicy, Fit, Landscape, QualityPolicy, Rules, SizeLimits};

@@ -1,31 +1,29 @@
 //! Applies the eight EXIF orientations (EXIF 2.32, 4.6.4 A, tag 274) to pixels.
 
+use image::{
+    RgbImage,
+    imageops::{flip_horizontal, flip_vertical, rotate90, rotate180, rotate270},
+};
+
 use super::decode::Pixels;
 
 /// Turns stored pixels upright.
 pub(super) fn apply_orientation(stored: Pixels, orientation: u8) -> Pixels {
-    let (w, h) = (stored.width as usize, stored.height as usize);
-    // Maps upright (x, y) to stored coordinates.
-    let to_stored: fn(usize, usize, usize, usize) -> (usize, usize) = match orientation {
-        2 => |x, y, w, _| (w - 1 - x, y),
-        3 => |x, y, w, h| (w - 1 - x, h - 1 - y),
-        4 => |x, y, _, h| (x, h - 1 - y),
-        5 => |x, y, _, _| (y, x),
-        6 => |x, y, _, h| (y, h - 1 - x),
-        7 => |x, y, w, h| (w - 1 - y, h - 1 - x),
-        8 => |x, y, w, _| (w - 1 - y, x),
-        _ => return stored,
-    };
-    let (width, height) = if orientation >= 5 { (h, w) } else { (w, h) };
-    let mut rgb = Vec::with_capacity(stored.rgb.len());
-    for y in 0..height {
-        for x in 0..width {
-            let (sx, sy) = to_stored(x, y, w, h);
-            let at = (sy * w + sx) * 3;
-            rgb.extend_from_slice(&stored.rgb[at..at + 3]);
-        }
+    if !(2..=8).contains(&orientation) {
+        return stored;
     }
-    Pixels { width: width as u32, height: height as u32, rgb }
+    let stored = RgbImage::from_raw(stored.width, stored.height, stored.rgb).expect("three bytes for each pixel");
+    // Not `DynamicImage::apply_orientation`, which would link the code for all pixel types.
+    let upright = match orientation {
+        2 => flip_horizontal(&stored),
+        3 => rotate180(&stored),
+        4 => flip_vertical(&stored),
+        5 => flip_horizontal(&rotate90(&stored)),
+        6 => rotate90(&stored),
+        7 => flip_horizontal(&rotate270(&stored)),
+        _ => rotate270(&stored),
+    };
+    Pixels { width: upright.width(), height: upright.height(), rgb: upright.into_raw() }
 }
 
 #[cfg(test)]

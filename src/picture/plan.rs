@@ -1,6 +1,6 @@
 //! Decides from the header alone whether a photo is sent unchanged, fitted or rejected. Pure.
 
-use super::{Defect, Fit, ImageInfo, Kind, Landscape, Rules, SizeLimits, Structure};
+use super::{Defect, FaceBox, Fit, ImageInfo, Kind, Landscape, Rules, SizeLimits, Structure};
 use crate::storage::Unavailable;
 
 /// Aspect ratio for photos that are cropped or padded: 3:4, as the recommended 480 x 640.
@@ -24,6 +24,18 @@ pub struct Geometry {
     pub scaled: (u32, u32),
     /// Size of the result; larger than `scaled` if the photo is padded.
     pub canvas: (u32, u32),
+    /// Whether the crop moves to the face, which only the pixels show.
+    pub follows_face: bool,
+}
+
+impl Geometry {
+    /// The same with the crop around this face of a photo of `width` pixels, as far as the photo reaches.
+    pub(super) fn around(self, face: &FaceBox, width: u32) -> Self {
+        let (_, top, across, down) = self.crop;
+        let centre = f64::from(face.x + face.width / 2.0) * f64::from(width);
+        let left = (centre - f64::from(across) / 2.0).round().clamp(0.0, f64::from(width - across));
+        Self { crop: (left as u32, top, across, down), ..self }
+    }
 }
 
 /// Plans for a photo of `size` bytes.
@@ -91,7 +103,8 @@ fn geometry((width, height): (u32, u32), landscape: Landscape, limits: &SizeLimi
     // Rounding would turn 4000 x 4001 into a square, which is not portrait.
     let height = canvas.1.max(canvas.0 + 1);
     let scaled = if is_portrait { (scaled.0, height) } else { scaled };
-    Ok(Geometry { crop, scaled, canvas: (canvas.0, height) })
+    let follows_face = !is_portrait && landscape == Landscape::Crop;
+    Ok(Geometry { crop, scaled, canvas: (canvas.0, height), follows_face })
 }
 
 fn ratio(limit: u32, pixels: u32) -> f64 {
@@ -146,9 +159,10 @@ mod tests {
         let info = info(4_000, 3_000, 1);
         let with = |landscape| plan(Kind::Jpeg, &info, 80_000, &Rules { landscape, ..Rules::default() });
         assert_eq!(with(Landscape::Reject).unwrap_err().code().0, "NotPortrait");
-        let crop = Geometry { crop: (875, 0, 2_250, 3_000), scaled: (720, 960), canvas: (720, 960) };
+        let (scaled, canvas) = ((720, 960), (720, 960));
+        let crop = Geometry { crop: (875, 0, 2_250, 3_000), scaled, canvas, follows_face: true };
         assert_eq!(with(Landscape::Crop), Ok(Plan::Fit(crop)));
-        let pad = Geometry { crop: (0, 0, 4_000, 3_000), scaled: (720, 540), canvas: (720, 960) };
+        let pad = Geometry { crop: (0, 0, 4_000, 3_000), scaled: (720, 540), canvas, follows_face: false };
         assert_eq!(with(Landscape::Pad), Ok(Plan::Fit(pad)));
     }
 
@@ -174,7 +188,7 @@ mod tests {
         ) {
             let landscape = if pads { Landscape::Pad } else { Landscape::Crop };
             let rules = Rules { fit: Fit::Always, landscape, ..Rules::default() };
-            if let Ok(Plan::Fit(Geometry { crop, scaled, canvas })) =
+            if let Ok(Plan::Fit(Geometry { crop, scaled, canvas, .. })) =
                 plan(Kind::Jpeg, &info(width, height, 1), 1, &rules)
             {
                 prop_assert!(canvas.1 > canvas.0 && canvas.0 <= 1_080 && canvas.1 <= 1_920 && canvas.0 <= 720);

@@ -4,7 +4,7 @@
 //! flagged photo is nearly always unusable. They were set by darkening, brightening and blurring a real portrait until
 //! a person would no longer enrol it (`tests::quality_thresholds_pass_only_the_good_portrait`).
 
-use super::{ImageInfo, decode::Pixels};
+use super::{FaceProblem, ImageInfo, decode::Pixels};
 
 /// Width in pixels at which a photo is analysed: blur depends on scale, and averaging removes noise.
 const ANALYSIS_WIDTH: usize = 180;
@@ -30,6 +30,8 @@ pub enum Warning {
     TooBright,
     /// Far too blurred, or blank.
     Blurred,
+    /// Something is wrong with the face.
+    Face(FaceProblem),
 }
 
 impl Warning {
@@ -40,6 +42,7 @@ impl Warning {
             Self::TooDark => "TooDark",
             Self::TooBright => "TooBright",
             Self::Blurred => "Blurred",
+            Self::Face(problem) => problem.name(),
         }
     }
 
@@ -50,6 +53,7 @@ impl Warning {
             Self::TooDark => "photo is far too dark",
             Self::TooBright => "photo is far too bright",
             Self::Blurred => "photo is far too blurred, or blank",
+            Self::Face(problem) => problem.message(),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Limits for photos and what to do with photos outside them: the AddFaceRecord page, "Image upload requirements", and
-//! the flags `--fit`, `--landscape`, `--send` and `--reject-poor`.
+//! the flags `--fit`, `--landscape`, `--send`, `--reject-poor` and `--faces`.
 
-use std::str::FromStr;
+use clap::ValueEnum;
 
 /// When to re-encode photos (`--fit`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Fit {
     /// Send compliant photos unchanged; re-encode the others.
     #[default]
@@ -15,40 +15,16 @@ pub enum Fit {
     Always,
 }
 
-impl FromStr for Fit {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "never" => Ok(Self::Never),
-            "always" => Ok(Self::Always),
-            _ => Err("one of auto, never, always"),
-        }
-    }
-}
-
 /// What to do with an upright photo that is not taller than wide, which the service rejects (`--landscape`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Landscape {
     /// Reject the photo.
     #[default]
     Reject,
-    /// Crop the centre to 3:4.
+    /// Crop to 3:4 around the face, or the centre if none is found.
     Crop,
     /// Pad with white to 3:4.
     Pad,
-}
-
-impl FromStr for Landscape {
-    type Err = &'static str;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "reject" => Ok(Self::Reject),
-            "crop" => Ok(Self::Crop),
-            "pad" => Ok(Self::Pad),
-            _ => Err("one of reject, crop, pad"),
-        }
-    }
 }
 
 /// What to do with a photo that is far too dark, too bright or too blurred.
@@ -60,6 +36,18 @@ pub enum QualityPolicy {
     /// Send it with a warning.
     Warn,
     /// Reject it.
+    Reject,
+}
+
+/// What to do with a photo without a clear face, or with several (`--faces`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum FacePolicy {
+    /// Send it; do not look for faces.
+    #[default]
+    Ignore,
+    /// Send it with a warning.
+    Warn,
+    /// Reject photos without a face or with several of similar size; send the others with a warning.
     Reject,
 }
 
@@ -110,6 +98,8 @@ pub struct Rules {
     pub landscape: Landscape,
     /// `--reject-poor`
     pub quality: QualityPolicy,
+    /// `--faces`
+    pub faces: FacePolicy,
     /// `--send auto|upload`: whether a photo too large to go inline may be uploaded.
     pub allows_upload: bool,
     /// Size limits.

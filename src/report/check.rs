@@ -11,7 +11,7 @@ use super::{
     summary::skipped,
 };
 use crate::{
-    check::{CheckTotals, Finding, Forecast, Severity},
+    check::{CheckTotals, FaceCounts, Finding, Forecast, Severity},
     domain::printable,
 };
 
@@ -44,6 +44,9 @@ struct FindingObject<'a> {
     r#type: &'static str,
     #[serde(flatten)]
     record: FindingRecord<'a>,
+    /// Left, top, width and height in parts of the photo, and the score.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    face: Option<[f64; 5]>,
 }
 
 impl<W: Write> CheckReport<W> {
@@ -87,7 +90,11 @@ impl<W: Write> CheckReport<W> {
             }
             Format::Csv(to) => to.serialize(record)?,
             Format::JsonLines(to) => {
-                let object = FindingObject { r#type: "finding", record };
+                let face = finding.face.map(|face| {
+                    [face.x, face.y, face.width, face.height, face.score]
+                        .map(|part| (f64::from(part) * 10_000.0).round() / 10_000.0)
+                });
+                let object = FindingObject { r#type: "finding", record, face };
                 writeln!(to, "{}", json_line(&object))?;
             }
         }
@@ -125,9 +132,11 @@ pub struct CheckSummary<'a> {
     unread: u64,
     by_code: &'a BTreeMap<String, u64>,
     warnings: &'a BTreeMap<String, u64>,
+    faces: Option<FaceCounts>,
     read_bytes: u64,
     photo_bytes: u64,
     calls: u64,
+    calls_saved: Option<u64>,
     call_bytes: u64,
     seconds_at_quota: f64,
     mbit_per_second: f64,
@@ -149,9 +158,11 @@ impl<'a> CheckSummary<'a> {
             unread: totals.unread,
             by_code: &totals.faults,
             warnings: &totals.warnings,
+            faces: totals.faces,
             read_bytes: totals.read_bytes,
             photo_bytes: totals.sent_bytes,
             calls: forecast.calls,
+            calls_saved: totals.faces.map(|faces| faces.calls_saved()),
             call_bytes: forecast.bytes,
             seconds_at_quota: one_decimal(forecast.at_quota.as_secs_f64()),
             mbit_per_second: one_decimal(forecast.bits_per_second / 1e6),
@@ -164,8 +175,8 @@ impl<'a> CheckSummary<'a> {
 /// Summary of a check as text.
 pub fn check_lines(totals: &CheckTotals, forecast: &Forecast, qps: f64) -> String {
     let mut text = format!(
-        "{} rows: {} would be sent, {} would be rejected\n",
-        group_digits(totals.rows),
+        "{}: {} would be sent, {} would be rejected\n",
+        plural(totals.rows, "row"),
         group_digits(totals.good),
         group_digits(totals.rejected())
     );
@@ -186,15 +197,18 @@ pub fn check_lines(totals: &CheckTotals, forecast: &Forecast, qps: f64) -> Strin
             let _ = writeln!(text, "  {what:<8} {:>9} {code}", group_digits(*n));
         }
     }
+    if let Some(faces) = totals.faces {
+        write_faces(&mut text, totals, &faces);
+    }
     if totals.good > 0 {
         let _ = writeln!(
             text,
-            "{} sent unchanged, {} fitted, {} links: {} of photos in {} calls of {} in all",
+            "{} sent unchanged, {} fitted, {}: {} of photos in {} of {} in all",
             group_digits(totals.unchanged),
             group_digits(totals.fitted()),
-            group_digits(totals.links),
+            plural(totals.links, "link"),
             bytes(totals.sent_bytes),
-            group_digits(forecast.calls),
+            plural(forecast.calls, "call"),
             bytes(forecast.bytes)
         );
         let _ = writeln!(
@@ -209,4 +223,25 @@ pub fn check_lines(totals: &CheckTotals, forecast: &Forecast, qps: f64) -> Strin
         }
     }
     text
+}
+
+/// Says what photos without a face, or with several, cost, and how to leave them out.
+fn write_faces(text: &mut String, totals: &CheckTotals, faces: &FaceCounts) {
+    let saved = faces.calls_saved();
+    if saved == 0 {
+        return;
+    }
+    let rejected: u64 = ["NoFace", "SeveralFaces"].iter().filter_map(|code| totals.faults.get(*code)).sum();
+    if rejected > 0 {
+        let _ = writeln!(text, "--faces reject saves {}", plural(saved, "call"));
+        return;
+    }
+    let (none, several) = (plural(faces.none, "photo"), plural(faces.several, "photo"));
+    if faces.none > 0 {
+        let _ = writeln!(text, "{none} without a face: the service would refuse each call, or enrol nobody of use");
+    }
+    if faces.several > 0 {
+        let _ = writeln!(text, "{several} with several faces: the service takes the largest, perhaps of somebody else");
+    }
+    let _ = writeln!(text, "--faces reject leaves them out and saves {}", plural(saved, "call"));
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::format::{duration, group_digits, utc};
+use super::format::{duration, group_digits, plural, utc};
 use crate::{checkpoint::RunSummaryRow, domain::Counts};
 
 /// Describes a run in one or two lines.
 pub fn last_run(run: &RunSummaryRow, counts: &Counts) -> String {
     let (totals, is_live) = (run.totals, run.is_live);
-    let calls = format!("{} calls, {} throttled", group_digits(totals.calls), group_digits(totals.throttled));
+    let calls = format!("{}, {} throttled", plural(totals.calls, "call"), group_digits(totals.throttled));
     let since = utc(run.started_ms);
     match (&run.exit_reason, run.exit_code) {
         (Some(reason), Some(code)) if run.ended_ms.is_some() && !is_live => {

@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    format::{duration, group_digits, one_decimal},
+    format::{duration, group_digits, one_decimal, plural},
     json::ItemLine,
 };
 use crate::domain::{
@@ -231,7 +231,7 @@ impl Progress {
     fn message(&self, snapshot: &Snapshot, columns: usize) -> String {
         let (counts, totals) = (&snapshot.counts, &snapshot.totals);
         let mut rows = vec![format!("{} of {} enrolled", group_digits(counts.enrolled), group_digits(counts.total))];
-        rows.extend(self.reading.map(|read| format!("reading: {} rows so far", group_digits(read))));
+        rows.extend(self.reading.map(|read| format!("reading: {} so far", plural(read, "row"))));
         let several = [(counts.rejected, "rejected"), (counts.failed, "failed"), (counts.in_doubt, "in doubt")];
         rows.extend(several.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", group_digits(*n))));
         let mut pace = vec![format!("{:.1}/s of {}", self.rate_now(), self.view.quota)];

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::Path, time::Duration};
 
-use super::format::{duration, group_digits};
+use super::format::{duration, group_digits, plural};
 use crate::domain::{Counts, RunSummary};
 
 /// Codes to show; the rest is in the export.
@@ -71,12 +71,16 @@ pub fn run_summary(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> Stri
         };
         let _ = writeln!(
             text,
-            "{} enrolled in {elapsed}: {} calls at {:.1}/s, {} throttled, {} queries{answers}.",
+            "{} enrolled in {elapsed}: {} at {:.1}/s, {} throttled, {}{answers}.",
             group_digits(totals.newly_enrolled),
-            group_digits(totals.calls),
+            plural(totals.calls, "call"),
             totals.rate,
             group_digits(totals.throttled),
-            group_digits(totals.queries),
+            if totals.queries == 1 {
+                "1 query".to_owned()
+            } else {
+                format!("{} queries", group_digits(totals.queries))
+            },
         );
     }
     if totals.small > 0 {
@@ -150,6 +154,14 @@ mod tests {
           what failed, and why:        face-enroll export --status failed --checkpoint m.csv.enroll.sqlite
           rows in doubt are checked again by the next run
         ");
+    }
+
+    #[test]
+    fn one_call_is_singular() {
+        let totals = RunTotals { newly_enrolled: 1, calls: 1, queries: 1, ..RunTotals::default() };
+        let run = RunSummary { totals, exit_code: 0, exit_reason: "Every row is enrolled".into() };
+        let text = run_summary(&Counts { total: 1, enrolled: 1, ..Counts::default() }, &run, Path::new("m.sqlite"));
+        assert!(text.contains("1 enrolled in 0.0s: 1 call at 0.0/s, 0 throttled, 1 query."), "{text}");
     }
 
     #[test]

@@ -95,9 +95,12 @@ impl<T: Transport, S: Store> Engine<T, S> {
                         None => return Ok(Next::Cancelled),
                     },
                 };
-                Payload::with_file(&task.claimed.group, &task.claimed.user, &address)
+                Payload::with_file(self.settings.form_fields(&task.claimed), &address)
             }
         };
+        if !self.wait_for_bandwidth(payload.body().len()).await {
+            return Ok(Next::Cancelled);
+        }
         if let Some(deferred) = self.add_gate.deferred(Instant::now()) {
             return Ok(Next::Requeue(task, deferred.until));
         }
@@ -193,8 +196,18 @@ impl<T: Transport, S: Store> Engine<T, S> {
     /// Waits for a slot at the gate. `None` if the run is draining.
     async fn admit(&self) -> Option<Entry<'_>> {
         tokio::select! {
+            biased;
             entry = self.admission.admit() => Some(entry).filter(|_| !self.stop.is_draining()),
             () = self.stop.draining() => None,
+        }
+    }
+
+    /// Waits until these bytes may be sent, before any intent and permit. False if the run is draining.
+    pub(super) async fn wait_for_bandwidth(&self, bytes: usize) -> bool {
+        tokio::select! {
+            biased;
+            () = self.stop.draining() => false,
+            () = self.in_stage(stages::PipelineStage::Bandwidth, self.bandwidth.wait(bytes as u64)) => true,
         }
     }
 

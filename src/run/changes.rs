@@ -114,10 +114,8 @@ impl PhotoChecker {
             StoredPhoto::File { photo, root, digest, .. } => match self.digest(photo, root)? {
                 Ok((found, stamp)) if Some(found) == *digest => PhotoChange::Same(stamp),
                 // Nothing is known about a photo that cannot be opened.
-                Err(LoadError::Defect(Defect::Unavailable(
-                    unavailable @ (Unavailable::NotFound { .. } | Unavailable::PermissionDenied),
-                ))) => {
-                    tracing::warn!(defect = %unavailable, "cannot read a changed photo; the next run checks it again");
+                Err(LoadError::Defect(defect)) if is_unknown(&defect) => {
+                    tracing::warn!(%defect, "cannot read a changed photo; the next run checks it again");
                     return None;
                 }
                 Ok(_) | Err(LoadError::Defect(_)) => other,
@@ -129,6 +127,12 @@ impl PhotoChecker {
         };
         Some(PhotoCheck { item: before.item, seen })
     }
+}
+
+/// Whether nothing is known about a photo with this defect.
+fn is_unknown(defect: &Defect) -> bool {
+    matches!(defect, Defect::Unavailable(Unavailable::NotFound { .. } | Unavailable::PermissionDenied))
+        || defect.may_pass_unchanged()
 }
 
 /// Whether the file is absent or unreadable independently of the state of the machine.

@@ -33,10 +33,10 @@ use super::{
     window::Window,
 };
 use crate::{
-    api::{Client, Transport},
+    api::{Client, FaceQualityCheck, FormFields, Transport},
     checkpoint::{Checkpoint, Claimed, Store, StoreError},
     domain::{Bottleneck, CallFailure, DrainReason, Event, FatalError, ItemId, RunTotals},
-    pace::{Gate, InDoubtPolicy, Qps, RetryRules, RetryTokens},
+    pace::{Bandwidth, BandwidthLimit, Gate, InDoubtPolicy, Qps, RetryRules, RetryTokens},
     picture::Rules,
     storage::Storage,
 };
@@ -111,10 +111,21 @@ pub struct Settings {
     pub precheck: Precheck,
     /// `--send`.
     pub send: SendMode,
+    /// `--face-quality-check`
+    pub quality_check: Option<FaceQualityCheck>,
+    /// `--bwlimit`
+    pub bandwidth: Option<BandwidthLimit>,
     /// Reader of photos.
     pub storage: Arc<Storage>,
     /// `--window`: hours in which photos are sent.
     pub window: Option<Window>,
+}
+
+impl Settings {
+    /// Parameters of the call that enrols this item.
+    pub(super) fn form_fields<'a>(&self, claimed: &'a Claimed) -> FormFields<'a> {
+        FormFields { group: &claimed.group, user: &claimed.user, quality_check: self.quality_check }
+    }
 }
 
 /// Dependencies of a run.
@@ -159,6 +170,7 @@ pub struct Engine<T, S> {
     pub(super) delete_gate: Gate,
     pub(super) authorize_gate: Gate,
     pub(super) upload_gate: Gate,
+    pub(super) bandwidth: Bandwidth,
     events: mpsc::Sender<Event>,
     pub(super) stop: Stop,
     pub(super) settings: Settings,
@@ -196,6 +208,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             delete_gate,
             authorize_gate,
             upload_gate,
+            bandwidth: Bandwidth::new(settings.bandwidth.clone()),
             events,
             stop,
             admission: Admission::new(settings.quota),
@@ -299,7 +312,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let case_due = queue.reconciliation_due().filter(|_| queries.len() < MAX_CONCURRENT_QUERIES);
             let wake_at = work_due.into_iter().chain(case_due).chain(deadline).chain(opens_at).min();
             tokio::select! {
-                Some(end) = tasks.next(), if !tasks.is_empty() => self.route(end.map_err(panic_to_error)??, &mut queue),
+                // A fixed order, so that a history replays from its seed. What comes most often is last.
+                biased;
+                () = self.stop.draining() => {}
                 Some(end) = queries.next(), if !queries.is_empty() => {
                     let (item, end) = end.map_err(panic_to_error)??;
                     queue.on_reconcile_step(item, end);
@@ -315,12 +330,12 @@ impl<T: Transport, S: Store> Engine<T, S> {
                     }
                     queue.on_ingest_progress(&feed);
                 }
+                Some(end) = tasks.next(), if !tasks.is_empty() => self.route(end.map_err(panic_to_error)??, &mut queue),
                 () = tokio::time::sleep_until(wake_at.unwrap_or(now)), if wake_at.is_some() => {
                     if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                         self.drain(DrainReason::MaxDuration);
                     }
                 }
-                () = self.stop.draining() => {}
             }
         }
         self.drain_in_flight(&mut tasks).await
@@ -344,6 +359,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 return Ok(());
             }
             tokio::select! {
+                biased;
                 Some(end) = queries.next(), if !queries.is_empty() => match end.map_err(panic_to_error)?? {
                     (item, ReconcileStep::AskAgain(case @ Reconciliation::InDoubt(_), at)) => {
                         queue.on_reconcile_step(item, ReconcileStep::AskAgain(case, at));
@@ -376,6 +392,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
         let until = Instant::now() + DRAIN_TIMEOUT;
         while !tasks.is_empty() {
             tokio::select! {
+                biased;
                 Some(end) = tasks.next() => drop(end.map_err(panic_to_error)??),
                 () = tokio::time::sleep_until(until) => {
                     tracing::warn!(in_flight = tasks.len(), "stopped waiting for answers: these items are in doubt");

@@ -20,7 +20,7 @@ use super::{
     row_queue::{RowQueue, Taken, Weighed},
 };
 use crate::{
-    checkpoint::{Batch, Checkpoint, Ingested, PendingCommit, SourceId, Store, StoreError},
+    checkpoint::{Batch, Change, Checkpoint, Ingested, PendingCommit, SourceId, Store, StoreError},
     domain::{Event, Item, Member, OnChange, PhotoSource, RawFields, RowError},
     manifest::{Source, SourceError},
     picture::Rules,
@@ -204,7 +204,7 @@ impl<S: Store> Ingest<S> {
         let clock = StopClock { stop: self.stop.clone(), ends_at: OnceLock::new() };
         let progress = IngestProgress::default();
         let checker = PhotoChecker::new(self.rules, self.on_change, Arc::clone(&self.storage));
-        let mut reading = Reading { ingest: self, progress, batch_rows: MIN_BATCH_ROWS, clock, checker };
+        let mut reading = Reading { ingest: self, progress, batch_rows: MIN_BATCH_ROWS, clock, checker, repeated: 0 };
         reading.ingest.progress.send_replace(IngestProgress::default());
         for (source, id) in sources.into_iter().zip(ids) {
             if !reading.read_source(source, id)? {
@@ -213,6 +213,13 @@ impl<S: Store> Ingest<S> {
             }
         }
         reading.ingest.checkpoint.finish_ingest()?;
+        if reading.repeated > 0 {
+            let rows = reading.repeated;
+            tracing::warn!(
+                rows,
+                "skipped rows that repeat an earlier one (same id, group and photo); check names them"
+            );
+        }
         reading.progress.is_done = true;
         reading.progress.has_found_photos = reading.checker.has_found();
         reading.ingest.emit(&reading.progress);
@@ -245,6 +252,8 @@ struct Reading<S> {
     batch_rows: usize,
     clock: StopClock,
     checker: PhotoChecker,
+    /// Rows skipped as repetitions.
+    repeated: u64,
 }
 
 impl<S: Store> Reading<S> {
@@ -302,7 +311,7 @@ impl<S: Store> Reading<S> {
             }
             if let Some(files) = skipped {
                 let files = files.load(Relaxed);
-                checkpoint.call_blocking(move |store| store.record_skipped(id, files))?;
+                checkpoint.write_blocking(Change::RecordSkipped(id, files))?;
             }
         }
         Ok(is_whole)
@@ -316,6 +325,7 @@ impl<S: Store> Reading<S> {
     fn finish_batch(&mut self, PendingBatch { commit, mut progress }: PendingBatch) -> Result<(), StoreError> {
         let (ingested, took) = commit.wait_timed()?;
         self.check_photos(&ingested)?;
+        self.repeated += ingested.repeated;
         progress.has_found_photos = self.checker.has_found();
         self.ingest.emit(&progress);
         self.batch_rows = next_batch_rows(self.batch_rows, took);
@@ -329,10 +339,10 @@ impl<S: Store> Reading<S> {
         let is_stopped = || clock.is_over();
         let checks = self.checker.check_enrolled(&ingested.enrolled_items, &is_stopped);
         if !checks.is_empty() {
-            checkpoint.call_blocking(move |store| store.record_photo_checks(&checks))?;
+            checkpoint.write_blocking(Change::RecordPhotoChecks(checks))?;
         }
         let changed = self.checker.changed_rejected(&ingested.rejected_items, &is_stopped);
-        if changed.is_empty() { Ok(()) } else { checkpoint.call_blocking(move |store| store.requeue(&changed)) }
+        if changed.is_empty() { Ok(()) } else { checkpoint.write_blocking(Change::Requeue(changed)) }
     }
 }
 

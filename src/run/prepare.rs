@@ -9,7 +9,7 @@ use super::{
     task::{Delivery, Next, PhotoFile, PrepareError, Prepared, Task},
 };
 use crate::{
-    api::{Payload, Transport},
+    api::{FormFields, Payload, Transport},
     checkpoint::Store,
     domain::{DrainReason, FileStamp, ObjectRef},
     picture::{Defect, LoadError, Original},
@@ -21,7 +21,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
     pub(super) async fn prepare(&self, task: &Task) -> Result<Prepared, PrepareError> {
         let claimed = &task.claimed;
         if let Some(uploaded) = task.uploaded.as_ref().filter(|uploaded| uploaded.is_fresh(Instant::now())) {
-            let payload = Payload::with_file(&claimed.group, &claimed.user, &uploaded.address);
+            let payload = Payload::with_file(self.settings.form_fields(claimed), &uploaded.address);
             return Ok(Prepared {
                 load: Delivery::Inline(payload),
                 file: uploaded.file,
@@ -29,11 +29,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 _bytes: None,
             });
         }
-        let (group, user) = (claimed.group.clone(), claimed.user.clone());
         let place = match Place::of(&claimed.picture) {
             Ok(place) => place,
             Err(url) => {
-                let payload = Payload::with_url(&group, &user, url);
+                let payload = Payload::with_url(self.settings.form_fields(claimed), url);
                 return Ok(Prepared {
                     load: Delivery::Inline(payload),
                     file: PhotoFile::default(),
@@ -49,6 +48,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
             return self.prepare_link(task, object.clone(), place).await;
         }
         let always_upload = self.settings.send == SendMode::Upload;
+        let (group, user) = (claimed.group.clone(), claimed.user.clone());
+        let quality_check = self.settings.quality_check;
         let runtime = tokio::runtime::Handle::current();
         let prepare = move || {
             let limit = rules.readable_bytes();
@@ -60,7 +61,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 bytes = (found.size <= limit).then(|| acquire(found.size));
             };
             let stored = storage.read_stepwise(&place, &root, Reading { limit, opened: &mut opened });
-            let not_ready = |defect| PrepareError::Defect(defect, stamp);
+            let not_ready = |defect: Defect| {
+                let stamp = stamp.filter(|_| !defect.may_pass_unchanged());
+                PrepareError::Defect(defect, stamp)
+            };
             let original =
                 stored.map_err(LoadError::from).and_then(|stored| Ok(Original::from_stored(stored, &rules)?));
             let original = original.map_err(|error| match error {
@@ -82,7 +86,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
             let load = if always_upload || size > rules.limits.inline_bytes {
                 Delivery::Upload(picture.bytes)
             } else {
-                Delivery::Inline(Payload::with_picture(&group, &user, &picture.bytes))
+                let fields = FormFields { group: &group, user: &user, quality_check };
+                Delivery::Inline(Payload::with_picture(fields, &picture.bytes))
             };
             Ok(Prepared { load, file, warnings: picture.warnings, _bytes: bytes })
         };
@@ -119,7 +124,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             LoadError::Fatal(fatal) => PrepareError::Fatal(fatal),
             LoadError::Io(error) => PrepareError::Machine(error),
         })?;
-        let payload = Payload::with_url(&task.claimed.group, &task.claimed.user, &link);
+        let payload = Payload::with_url(self.settings.form_fields(&task.claimed), &link);
         let file = PhotoFile { stamp, ..PhotoFile::default() };
         Ok(Prepared { load: Delivery::Inline(payload), file, warnings: Vec::new(), _bytes: None })
     }

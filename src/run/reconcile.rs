@@ -55,6 +55,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 Ok(permit) => permit,
                 Err(deferred) => {
                     tokio::select! {
+                        biased;
                         () = self.stop.draining() => return None,
                         () = tokio::time::sleep_until(deferred.until) => continue,
                     }

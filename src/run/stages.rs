@@ -9,6 +9,8 @@ use crate::domain::Bottleneck;
 pub(super) enum PipelineStage {
     /// Reading, fitting and encoding a photo, or waiting for that.
     Photo,
+    /// Waiting for `--bwlimit`.
+    Bandwidth,
     /// Committing an intent.
     Disk,
     /// Waiting at the gate.
@@ -21,6 +23,7 @@ pub(super) enum PipelineStage {
 #[derive(Debug, Default)]
 pub(super) struct StageGauges {
     photo: AtomicUsize,
+    bandwidth: AtomicUsize,
     disk: AtomicUsize,
     gate: AtomicUsize,
     answer: AtomicUsize,
@@ -39,6 +42,7 @@ impl StageGauges {
     pub(super) fn enter(&self, stage: PipelineStage) -> StageGuard<'_> {
         let gauge = match stage {
             PipelineStage::Photo => &self.photo,
+            PipelineStage::Bandwidth => &self.bandwidth,
             PipelineStage::Disk => &self.disk,
             PipelineStage::Gate => &self.gate,
             PipelineStage::Answer => &self.answer,
@@ -47,8 +51,13 @@ impl StageGauges {
         StageGuard(gauge)
     }
 
-    /// Bottleneck while the service answers: the gate if any item waits there, otherwise the fullest stage.
+    /// Bottleneck while the service answers: of the two rate limits the one where more items wait, otherwise the fullest
+    /// stage.
     pub(super) fn bottleneck(&self, is_throttled: bool) -> Bottleneck {
+        // A paced item usually also waits for the gate's next slot, but alone.
+        if self.bandwidth.load(Relaxed) > self.gate.load(Relaxed) {
+            return Bottleneck::Bandwidth;
+        }
         if self.gate.load(Relaxed) > 0 {
             return if is_throttled { Bottleneck::Throttled } else { Bottleneck::Quota };
         }
@@ -72,6 +81,10 @@ mod tests {
         assert_eq!(stages.bottleneck(false), Bottleneck::Photos);
         let gate = stages.enter(PipelineStage::Gate);
         assert_eq!([stages.bottleneck(false), stages.bottleneck(true)], [Bottleneck::Quota, Bottleneck::Throttled]);
+        let bandwidth = [stages.enter(PipelineStage::Bandwidth), stages.enter(PipelineStage::Bandwidth)];
+        assert_eq!(stages.bottleneck(false), Bottleneck::Bandwidth);
+        drop(bandwidth);
+        assert_eq!(stages.bottleneck(false), Bottleneck::Quota);
         drop((photos, gate));
         assert_eq!(stages.bottleneck(true), Bottleneck::Answers);
     }

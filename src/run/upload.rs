@@ -22,6 +22,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
         photo: &[u8],
         file: PhotoFile,
     ) -> Result<UploadOutcome, StoreError> {
+        if !self.wait_for_bandwidth(photo.len()).await {
+            return Ok(UploadOutcome::NotUploaded(Next::Cancelled));
+        }
         match self.try_upload(photo).await {
             Some(Ok(address)) => {
                 task.uploaded = Some(UploadedPhoto { address: address.clone(), file, at: Instant::now() });
@@ -65,6 +68,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             match permit {
                 Ok(permit) => return Some(permit),
                 Err(deferred) => tokio::select! {
+                    biased;
                     () = self.stop.draining() => return None,
                     () = tokio::time::sleep_until(deferred.until) => {}
                 },

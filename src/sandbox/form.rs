@@ -78,22 +78,14 @@ pub(super) fn decode(raw: &str) -> Option<Cow<'_, [u8]>> {
             decoded.push(b' ');
             rest = &rest[at + 1..];
         } else {
-            let (high, low) = (hex_digit(*rest.get(at + 1)?)?, hex_digit(*rest.get(at + 2)?)?);
-            decoded.push(high << 4 | low);
+            let mut byte = [0];
+            hex::decode_to_slice(rest.get(at + 1..at + 3)?, &mut byte).ok()?;
+            decoded.push(byte[0]);
             rest = &rest[at + 3..];
         }
     }
     decoded.extend_from_slice(rest);
     Some(Cow::Owned(decoded))
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -25,12 +25,16 @@ pub struct CallRecord {
     /// The same time by the sandbox's wall clock.
     #[serde(serialize_with = "serde_text::timestamp::serialize")]
     pub wall: Timestamp,
+    /// Bytes of the body.
+    pub bytes: u64,
     /// `x-acs-action` as sent.
     pub action: Option<String>,
     /// `MerchantUserId` as sent.
     pub user: Option<String>,
     /// `FaceGroupCode` as sent.
     pub group: Option<String>,
+    /// `FaceQualityCheck` as sent.
+    pub quality_check: Option<String>,
     /// `x-acs-signature-nonce` as sent.
     pub nonce: Option<String>,
     /// SHA-256 of the photo, if the call was admitted and carried a well-formed one.

@@ -2,8 +2,6 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use sha2::{Digest as _, Sha256};
-
 use super::response::ApiError;
 
 /// A date is accepted within 15 minutes either way, so a copy of a request stays valid for at most 30 minutes.
@@ -12,8 +10,8 @@ const GENERATION: Duration = Duration::from_mins(30);
 /// Used nonces in two generations. The older one is dropped once every request in it would fail the date check.
 #[derive(Debug, Default)]
 pub(super) struct Nonces {
-    current: HashSet<[u8; 16]>,
-    previous: HashSet<[u8; 16]>,
+    current: HashSet<String>,
+    previous: HashSet<String>,
     since: Duration,
 }
 
@@ -24,10 +22,7 @@ impl Nonces {
             self.previous = std::mem::take(&mut self.current);
             self.since = at;
         }
-        let mut short = [0; 16];
-        // Half a hash keeps the set small at thousands of calls per second and is long enough to never collide.
-        short.copy_from_slice(&Sha256::digest(nonce.as_bytes())[..16]);
-        if self.previous.contains(&short) || !self.current.insert(short) {
+        if self.previous.contains(nonce) || !self.current.insert(nonce.to_owned()) {
             return Err(ApiError::new(400, "SignatureNonceUsed", "Specified signature nonce was used already."));
         }
         Ok(())

@@ -142,9 +142,11 @@ impl Service {
         let params = action.map_or_else(|| Ok(Params::default()), |action| Params::parse(call.encoded_params(action)));
         let text = |name| params.as_ref().ok().and_then(|params| params.text(name).ok().flatten());
         let record = CallRecord {
+            bytes: call.body.len() as u64,
             action: call.header("x-acs-action"),
             user: text("MerchantUserId"),
             group: text("FaceGroupCode"),
+            quality_check: text("FaceQualityCheck"),
             nonce: call.header("x-acs-signature-nonce"),
             ..self.new_call_record(at)
         };
@@ -161,8 +163,11 @@ impl Service {
     /// Admits an upload to the object store. Its signed policy is in the form, and is checked together with the file.
     fn admit_upload(&self, call: &Call, at: Duration) -> (u64, Result<Admitted, ApiError>) {
         let action = Action::PostObject;
-        let seq = lock(&self.journal)
-            .append(CallRecord { action: Some(action.name().to_owned()), ..self.new_call_record(at) });
+        let seq = lock(&self.journal).append(CallRecord {
+            bytes: call.body.len() as u64,
+            action: Some(action.name().to_owned()),
+            ..self.new_call_record(at)
+        });
         let fault = lock(&self.limiter).admit(action, None, at);
         let file = File::new(call.header("content-type").unwrap_or_default(), call.body.clone());
         let is_post = call.method == hyper::Method::POST && call.uri.path() == "/";
@@ -192,9 +197,11 @@ impl Service {
             seq: 0,
             at,
             wall: self.clock.now(),
+            bytes: 0,
             action: None,
             user: None,
             group: None,
+            quality_check: None,
             nonce: None,
             picture: None,
             admitted: false,

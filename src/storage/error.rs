@@ -1,6 +1,9 @@
 //! Why a photo's bytes can't be had.
 
-use std::io;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use crate::domain::{ErrorCode, FatalError};
 
@@ -38,14 +41,52 @@ pub enum Unavailable {
         /// Bytes allowed.
         limit: u64,
     },
+    /// The ZIP archive, or the member in it, is not what it should be.
+    #[error("the ZIP archive {archive} is damaged ({found}): copy or make it again")]
+    DamagedArchive {
+        /// File name of the archive.
+        archive: String,
+        /// What is wrong.
+        found: String,
+    },
+    /// The archive is one part of several.
+    #[error("{archive} is a part of a split ZIP archive: join the parts (zip -s 0 PARTS.zip --out WHOLE.zip)")]
+    SplitArchive {
+        /// File name of the archive.
+        archive: String,
+    },
+    /// The archive has too many members to look up names in it.
+    #[error(
+        "{} has more than {limit} members, too many to look up names: split it, unpack it, or run it as a source", archive.display()
+    )]
+    TooManyMembers {
+        /// Path of the archive.
+        archive: PathBuf,
+        /// Most members.
+        limit: u64,
+    },
+    /// Several members have the name.
+    #[error("the archive has several members of this name: make it again with one")]
+    AmbiguousMember,
+    /// The member is encrypted.
+    #[error("the member is encrypted: make the archive without a password")]
+    EncryptedMember,
+    /// The member is compressed by another method than deflate.
+    #[error("the member is compressed by {method}: make the archive with deflate, the usual method")]
+    UnsupportedMethod {
+        /// Name of the method.
+        method: String,
+    },
 }
 
 impl From<ReadError> for io::Error {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::Unavailable(Unavailable::NotFound { .. }) => io::ErrorKind::NotFound.into(),
-            ReadError::Unavailable(Unavailable::PermissionDenied) => io::ErrorKind::PermissionDenied.into(),
-            ReadError::Unavailable(unavailable) => Self::other(unavailable),
+            ReadError::Unavailable(absent @ Unavailable::NotFound { .. }) => Self::new(io::ErrorKind::NotFound, absent),
+            ReadError::Unavailable(denied @ Unavailable::PermissionDenied) => {
+                Self::new(io::ErrorKind::PermissionDenied, denied)
+            }
+            ReadError::Unavailable(unavailable) => Self::new(io::ErrorKind::InvalidData, unavailable),
             ReadError::Fatal(fatal) => Self::other(fatal),
             ReadError::Io(error) => error,
         }
@@ -63,7 +104,35 @@ impl Unavailable {
             Self::NotRestored => "NotRestored",
             Self::Empty => "Empty",
             Self::TooLarge { .. } => "TooLarge",
+            Self::DamagedArchive { .. } => "DamagedArchive",
+            Self::SplitArchive { .. } => "SplitArchive",
+            Self::TooManyMembers { .. } => "TooManyMembers",
+            Self::AmbiguousMember => "AmbiguousMember",
+            Self::EncryptedMember => "EncryptedMember",
+            Self::UnsupportedMethod { .. } => "UnsupportedMethod",
         })
+    }
+
+    /// A damaged archive.
+    pub(super) fn damaged(archive: &Path, found: &str) -> Self {
+        let archive = archive.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self::DamagedArchive { archive, found: found.to_owned() }
+    }
+
+    /// Whether the photo may be had later although its stamp stays the same: size and CRC-32 do not tell a damaged or
+    /// encrypted archive from a good one.
+    pub fn may_pass_unchanged(&self) -> bool {
+        match self {
+            Self::NotFound { .. } | Self::PermissionDenied | Self::NotAFile | Self::OutsideRoot | Self::Empty => false,
+            Self::TooLarge { .. } => false,
+            Self::DamagedArchive { .. }
+            | Self::SplitArchive { .. }
+            | Self::TooManyMembers { .. }
+            | Self::AmbiguousMember
+            | Self::EncryptedMember
+            | Self::UnsupportedMethod { .. }
+            | Self::NotRestored => true,
+        }
     }
 }
 

@@ -51,10 +51,10 @@ fn open(path: &Path, root: Option<&Path>) -> Result<File, ReadError> {
         Ok(file) => Ok(file),
         Err(error) if is_absent(&error) => match spelling::find(path, root) {
             Some(other) => beneath::open(&other, root)
-                .map_err(|error| if is_absent(&error) { not_found(path, root).into() } else { open_error(error) }),
+                .map_err(|error| if is_absent(&error) { not_found(path, root).into() } else { unopened(error) }),
             None => Err(not_found(path, root).into()),
         },
-        Err(error) => Err(open_error(error)),
+        Err(error) => Err(unopened(error)),
     }
 }
 
@@ -65,7 +65,7 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Attributes a failure to open an existing file to the photo or to the machine.
-fn open_error(error: io::Error) -> ReadError {
+fn unopened(error: io::Error) -> ReadError {
     match Errno::from_io_error(&error) {
         Some(Errno::ACCESS | Errno::PERM) => Unavailable::PermissionDenied.into(),
         _ if beneath::escapes_root(&error) => Unavailable::OutsideRoot.into(),
@@ -74,6 +74,11 @@ fn open_error(error: io::Error) -> ReadError {
         // EMFILE, EIO, ESTALE, ENOMEM and the like are failures of the machine.
         Some(_) | None => error.into(),
     }
+}
+
+/// Attributes a failure to open this path.
+pub(super) fn open_error(error: io::Error, path: &Path, root: Option<&Path>) -> ReadError {
+    if is_absent(&error) { not_found(path, root).into() } else { unopened(error) }
 }
 
 fn not_found(path: &Path, root: Option<&Path>) -> Unavailable {

@@ -1,4 +1,5 @@
-"""Makes the photos of this folder from tests/photos/portrait.jpg: python3 make.py (needs Pillow 11 or later).
+"""Makes the photos of this folder from tests/photos/portrait.jpg: python3 make.py (needs Pillow 11 or later and
+pillow-heif).
 
 They are committed; this is how they came to be. Each has one thing that is odd about it, which is its name. What must
 become of each stands in outcomes.csv.
@@ -6,7 +7,10 @@ become of each stands in outcomes.csv.
 
 import io, pathlib, struct, zlib
 
+import pillow_heif
 from PIL import Image, ImageEnhance, ImageFilter
+
+pillow_heif.register_heif_opener()
 
 HERE = pathlib.Path(__file__).parent
 OUT = HERE / "photos"
@@ -25,6 +29,68 @@ def encoded(image, kind, **options):
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def box(kind, *parts):
+    body = b"".join(parts)
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def full_box(kind, version, *parts):
+    return box(kind, struct.pack(">I", version << 24), *parts)
+
+
+def content(data, path):
+    """The content of a box by its path."""
+    for kind in path:
+        at = 0
+        while data[at + 4 : at + 8] != kind:
+            at += struct.unpack(">I", data[at : at + 4])[0]
+        data = data[at + 8 : at + struct.unpack(">I", data[at : at + 4])[0]]
+        data = data[4:] if kind == b"meta" else data
+    return data
+
+
+def heic_grid(tiles, order, columns_and_rows, size, colours=b"nclx\0\1\0\15\0\6\x80"):
+    """A HEIC of tiles of 64x64 pixels, named in this order."""
+    files = [encoded(tile, "HEIF", quality=60) for tile in tiles]
+    data = [content(file, [b"mdat"]) for file in files]
+    grid, order = len(tiles) + 1, list(order)
+    columns, rows = columns_and_rows
+    item = struct.pack(">BBBBHH", 0, 0, rows - 1, columns - 1, *size)
+    infos = [full_box(b"infe", 2, struct.pack(">HH", n, 0), b"hvc1", b"\0") for n in range(1, grid)]
+    infos.append(full_box(b"infe", 2, struct.pack(">HH", grid, 0), b"grid", b"\0"))
+    properties = box(
+        b"ipco",
+        box(b"hvcC", content(files[0], [b"meta", b"iprp", b"ipco", b"hvcC"])),
+        full_box(b"ispe", 0, struct.pack(">II", 64, 64)),
+        full_box(b"ispe", 0, struct.pack(">II", *size)),
+        full_box(b"pixi", 0, b"\3\10\10\10"),
+        box(b"irot", b"\3"),
+        box(b"colr", colours),
+    )
+    owners = b"".join(struct.pack(">HBBB", n, 2, 0x81, 2) for n in range(1, grid)) + struct.pack(">H", grid) + b"\4\3\4\x85\6"
+
+    def meta(at):
+        places = b""
+        for number, part in enumerate(data, 1):
+            places += struct.pack(">HHHHII", number, 0, 0, 1, at, len(part))
+            at += len(part)
+        places += struct.pack(">HHHHII", grid, 1, 0, 1, 0, len(item))
+        return full_box(
+            b"meta",
+            0,
+            full_box(b"hdlr", 0, b"\0\0\0\0pict" + bytes(13)),
+            full_box(b"pitm", 0, struct.pack(">H", grid)),
+            full_box(b"iinf", 0, struct.pack(">H", grid), *infos),
+            full_box(b"iref", 0, box(b"dimg", struct.pack(f">HH{len(order)}H", grid, len(order), *order))),
+            box(b"iprp", properties, full_box(b"ipma", 0, struct.pack(">I", grid), owners)),
+            box(b"idat", item),
+            full_box(b"iloc", 1, b"\x44\0", struct.pack(">H", grid), places),
+        )
+
+    brand = box(b"ftyp", b"heic\0\0\0\0mif1heic")
+    return brand + meta(len(brand) + len(meta(0)) + 8) + box(b"mdat", *data)
 
 
 def write(name, data):
@@ -137,6 +203,19 @@ def main():
     write("tiff-lying.tif", encoded(lying(TINY, 8), "TIFF", compression="tiff_lzw", tiffinfo={0x0112: 8}))
     write("gif.gif", encoded(TINY.quantize(32), "GIF"))
     write("heic.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 200)
+    face = Image.open(HERE.parent.parent / "samples/photos/collins-01.jpg").convert("RGB")
+    other = Image.open(HERE.parent.parent / "samples/photos/collins-02.jpg").convert("RGB")
+    write("heic-x265.heic", encoded(face.resize((90, 120)), "HEIF", quality=60))
+    write("heic-named.jpg", encoded(other.resize((90, 120)), "HEIF", quality=60))
+    write("heic-444.heic", encoded(face.resize((90, 120)), "HEIF", quality=90, chroma=444))
+    # As a phone writes it: tiles, and a rotation that the viewer applies.
+    turned = face.resize((120, 160)).transpose(Image.ROTATE_90)
+    tiles = [turned.crop((x, y, x + 64, y + 64)) for y in (0, 64) for x in (0, 64, 128)]
+    write("heic-tiles-turned.heic", heic_grid(tiles, range(1, 7), (3, 2), turned.size))
+    no_colours = heic_grid(tiles, range(1, 7), (3, 2), turned.size, colours=b"prof" + bytes(16))
+    write("heic-no-colours.heic", no_colours)
+    # One tile, decoded 400 times for a picture that needs four.
+    write("heic-bomb.heic", heic_grid([face.resize((64, 64))], [1] * 400, (20, 20), (90, 120)))
     write("avif.jpg", encoded(TINY, "AVIF", quality=40))
     write("jpeg-xl.jxl", b"\xff\x0a" + b"\0" * 100)
 

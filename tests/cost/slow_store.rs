@@ -11,10 +11,10 @@ use std::{
 
 use face_enroll::{
     checkpoint::{
-        Batch, CheckpointState, Claimed, InDoubtRow, Ingested, NewIntent, OutcomeRecord, PhotoCheck, RunStart,
-        SourceId, SqliteStore, Store, StoreError,
+        Batch, Change, CheckpointState, Claimed, InDoubtRow, Ingested, Reply, RunStart, SourceId, SqliteStore, Store,
+        StoreError,
     },
-    domain::{Bottleneck, Counts, DeleteIntent, Intent, ItemId, ItemUpdate, RunTotals},
+    domain::{Counts, ItemId},
 };
 
 type Stored<T> = Result<T, StoreError>;
@@ -26,41 +26,35 @@ pub struct SlowStore {
     pub commits: Arc<AtomicUsize>,
 }
 
-impl Store for SlowStore {
-    fn commit(&mut self) -> Stored<()> {
+impl SlowStore {
+    fn commit<R>(&mut self, call: impl FnOnce(&mut SqliteStore) -> Stored<R>) -> Stored<R> {
         self.commits.fetch_add(1, Relaxed);
         std::thread::sleep(self.sync);
-        self.store.commit()
+        call(&mut self.store)
     }
-    fn begin(&mut self) -> Stored<()> {
-        self.store.begin()
-    }
+}
+
+impl Store for SlowStore {
     fn start_run(&mut self, run: &RunStart) -> Stored<CheckpointState> {
-        self.store.start_run(run)
+        self.commit(|store| store.start_run(run))
     }
     fn end_run(&mut self, exit_code: u8, reason: &str) -> Stored<u64> {
-        self.store.end_run(exit_code, reason)
+        self.commit(|store| store.end_run(exit_code, reason))
+    }
+    fn write(&mut self, changes: &[Change]) -> Stored<Vec<Reply>> {
+        self.commit(|store| store.write(changes))
     }
     fn open_source(&mut self, name: &str, root: &Path) -> Stored<SourceId> {
-        self.store.open_source(name, root)
+        self.commit(|store| store.open_source(name, root))
     }
     fn ingest(&mut self, batch: &Batch) -> Stored<Ingested> {
-        self.store.ingest(batch)
+        self.commit(|store| store.ingest(batch))
+    }
+    fn finish_ingest(&mut self) -> Stored<()> {
+        self.commit(Store::finish_ingest)
     }
     fn count_items(&mut self, source: SourceId) -> Stored<u64> {
         self.store.count_items(source)
-    }
-    fn record_skipped(&mut self, source: SourceId, files: u64) -> Stored<()> {
-        self.store.record_skipped(source, files)
-    }
-    fn finish_ingest(&mut self) -> Stored<()> {
-        self.store.finish_ingest()
-    }
-    fn record_photo_checks(&mut self, checks: &[PhotoCheck]) -> Stored<()> {
-        self.store.record_photo_checks(checks)
-    }
-    fn requeue(&mut self, items: &[ItemId]) -> Stored<()> {
-        self.store.requeue(items)
     }
     fn claim(&mut self, after: ItemId, limit: usize) -> Stored<Vec<Claimed>> {
         self.store.claim(after, limit)
@@ -68,31 +62,10 @@ impl Store for SlowStore {
     fn in_doubt_items(&mut self, after: ItemId, limit: usize) -> Stored<Vec<InDoubtRow>> {
         self.store.in_doubt_items(after, limit)
     }
-    fn intend(&mut self, intent: &NewIntent) -> Stored<Intent> {
-        self.store.intend(intent)
-    }
-    fn settle(&mut self, outcome: &OutcomeRecord) -> Stored<ItemUpdate> {
-        self.store.settle(outcome)
-    }
-    fn record_superseded(&mut self, item: ItemId, records: &[i64]) -> Stored<()> {
-        self.store.record_superseded(item, records)
-    }
     fn pending_deletes(&mut self, after: ItemId, limit: usize) -> Stored<Vec<Claimed>> {
         self.store.pending_deletes(after, limit)
     }
-    fn intend_delete(&mut self, intent: &DeleteIntent) -> Stored<()> {
-        self.store.intend_delete(intent)
-    }
-    fn finish_delete(&mut self, item: ItemId) -> Stored<()> {
-        self.store.finish_delete(item)
-    }
     fn counts(&mut self) -> Stored<Counts> {
         self.store.counts()
-    }
-    fn record_totals(&mut self, totals: &RunTotals, limited_by: Bottleneck) -> Stored<()> {
-        self.store.record_totals(totals, limited_by)
-    }
-    fn save_rate(&mut self, per_second: Option<f64>) -> Stored<()> {
-        self.store.save_rate(per_second)
     }
 }

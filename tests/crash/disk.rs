@@ -1,7 +1,5 @@
 //! Full disk: nothing is sent unless its intent was written, and the next run continues.
 
-use std::process::Command;
-
 use face_enroll::sandbox::Action;
 use rusqlite::Connection;
 
@@ -14,17 +12,7 @@ fn full_disk_exits_13_without_unrecorded_sends() {
         let service = Service::new();
         let mut run = service.run(&archive);
         // Like a full disk, the limit keeps files from growing; SIGXFSZ would kill a process that does not ignore it.
-        let script = format!("ulimit -f {kibibytes}; exec \"$0\" \"$@\"");
-        let (program, args) = (run.command().get_program().to_owned(), run.command().get_args().map(ToOwned::to_owned));
-        let mut limited = Command::new("bash");
-        limited.arg("-c").arg(script).arg(program).args(args.collect::<Vec<_>>());
-        for (name, value) in run.command().get_envs() {
-            match value {
-                Some(value) => limited.env(name, value),
-                None => limited.env_remove(name),
-            };
-        }
-        let ended = Ended::from(limited.output().unwrap());
+        let ended = Ended::from(run.under(&format!("ulimit -f {kibibytes}")).output().unwrap());
         assert_eq!(ended.code, Some(13), "{ended:#?}");
         assert!(ended.stderr.contains("check the disk"), "{}", ended.stderr);
         let intended: i64 = Connection::open(archive.checkpoint())

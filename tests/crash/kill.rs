@@ -6,8 +6,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     os::unix::process::ExitStatusExt,
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -15,7 +16,7 @@ use std::{
 use face_enroll::sandbox::{Action, Script, Settings};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::support::{Archive, Service};
+use crate::support::{Archive, Service, zip};
 
 /// Crash points of the binary in the order in which an item passes them, from ingesting its row to reporting its outcome.
 const CRASH_POINTS: [&str; 12] = [
@@ -74,10 +75,19 @@ fn check(checkpoint: &Path, service: &Service, archive: &Archive) {
     }
 }
 
-fn finish(service: &Service, archive: &Archive) {
+/// The photos of an archive as a ZIP, in which their names are the ids.
+fn zipped(archive: &Archive) -> PathBuf {
+    let names: Vec<String> = archive.users.iter().map(|user| format!("{user}.jpg")).collect();
+    let photo = |name: &String| fs::read(archive.path().join("photos").join(name)).unwrap();
+    let path = archive.path().join("photos.zip");
+    fs::write(&path, zip(names.iter().map(|name| (name.as_str(), photo(name))))).unwrap();
+    path
+}
+
+fn finish(service: &Service, archive: &Archive, source: &Path) {
     service.sandbox.set_faults(Script::default());
     let people = archive.users.len() as u64;
-    let ended = service.run(archive).args(["--settle", SETTLE, "--retries", "1000"]).end();
+    let ended = service.run_source(source).args(["--settle", SETTLE, "--retries", "1000"]).end();
     ended.is(0, &[("total", people), ("enrolled", people), ("in_doubt", 0), ("pending", 0)]);
     service.holds_exactly(archive);
 }
@@ -95,20 +105,23 @@ fn shard(seed: u64, kills: u64) -> u64 {
     let service = Service::with(Settings { late: LATE, latency, seed, faults, ..Settings::default() });
     // Every fourth shard uploads its photos.
     let send = if seed % 4 == 3 { "upload" } else { "auto" };
+    // And one reads them from a ZIP.
+    let source = if seed % SHARDS == 5 { zipped(&archive) } else { archive.manifest() };
+    let checkpoint = PathBuf::from(format!("{}.enroll.sqlite", source.display()));
     let mut killed = 0;
     for _kill in 0..kills {
-        let mut run = service.run(&archive);
+        let mut run = service.run_source(&source);
         let mut child = run.args(["--qps", "60", "--settle", SETTLE, "--retries", "1000", "--send", send]).spawn();
         // Mostly early, sometimes late enough for in-doubt items to be queried twice.
         let longest = if random.u8(..5) == 0 { 700 } else { 150 };
         thread::sleep(Duration::from_millis(random.u64(5..longest)));
         child.kill().unwrap();
         killed += u64::from(child.wait().unwrap().signal() == Some(9));
-        if archive.checkpoint().exists() && archive.checkpoint().metadata().unwrap().len() > 0 {
-            check(&archive.checkpoint(), &service, &archive);
+        if checkpoint.exists() && checkpoint.metadata().unwrap().len() > 0 {
+            check(&checkpoint, &service, &archive);
         }
     }
-    finish(&service, &archive);
+    finish(&service, &archive, &source);
     killed
 }
 
@@ -160,6 +173,6 @@ fn crash_at(point: &str) -> u32 {
         killed += u32::from(is_reached);
         check(&archive.checkpoint(), &service, &archive);
     }
-    finish(&service, &archive);
+    finish(&service, &archive, &archive.manifest());
     killed
 }

@@ -12,7 +12,9 @@ use std::{
 };
 
 use face_enroll::{
-    checkpoint::{Batch, Checkpoint, NewIntent, OutcomeRecord, RunStart, SqliteStore, Store, StoreError},
+    checkpoint::{
+        Batch, Change, Checkpoint, NewIntent, OutcomeRecord, Reply, RunStart, SqliteStore, Store, StoreError,
+    },
     domain::{
         ConfirmedBy, FaceGroupCode, Item, ItemId, ItemState, MerchantUserId, Outcome, PhotoSource, RejectedBy, RunId,
     },
@@ -39,7 +41,6 @@ fn group() -> FaceGroupCode {
 
 fn open(folder: &Path) -> SqliteStore {
     let mut store = SqliteStore::open(&folder.join("c.sqlite"), "region:ap-southeast-1").unwrap();
-    store.begin().unwrap();
     let rules = Some("those of the page".to_owned());
     store.start_run(&RunStart { id: RunId("r".into()), access_key: "LTAI****".into(), rules, quota: None }).unwrap();
     let source = store.open_source("/m.csv", Path::new("/photos")).unwrap();
@@ -53,7 +54,6 @@ fn open(folder: &Path) -> SqliteStore {
     };
     store.ingest(&Batch { source, rows: (0..PEOPLE).map(|n| Ok(item(n))).collect() }).unwrap();
     store.finish_ingest().unwrap();
-    store.commit().unwrap();
     store
 }
 
@@ -172,26 +172,27 @@ fn run_history(seed: u64, ignore_syncs: bool) -> (u32, u32) {
     };
     for _ in 0..STEPS {
         let mut next = history.acknowledged.clone();
-        store.begin().unwrap();
-        for claimed in store.claim(ItemId(0), history.random.usize(1..4)).unwrap() {
-            let written = store.intend(&intent(claimed.item)).unwrap();
-            next.insert(claimed.item.0, (ItemState::Sending as i64, written.attempt));
+        let claims = store.claim(ItemId(0), history.random.usize(1..4)).unwrap();
+        let intents: Vec<Change> = claims.iter().map(|claimed| Change::Intend(intent(claimed.item))).collect();
+        for reply in store.write(&intents).unwrap() {
+            let Reply::Intent(written) = reply else { panic!("{reply:?}") };
+            next.insert(written.item.0, (ItemState::Sending as i64, written.attempt));
         }
-        store.commit().unwrap();
         history.check_commit(next.clone());
-        store.begin().unwrap();
         let sending: Vec<i64> =
             next.iter().filter(|(_, state)| state.0 == ItemState::Sending as i64).map(|(item, _)| *item).collect();
+        let mut outcomes = Vec::new();
         for item in sending {
             if history.random.u8(..4) == 0 {
                 continue;
             }
             let outcome = outcome(&mut history.random);
-            let record = OutcomeRecord::new(ItemId(item), ItemState::Sending, outcome.clone());
-            let update = store.settle(&record).unwrap();
-            next.insert(item, (outcome.state() as i64, update.attempts));
+            outcomes.push(Change::Settle(OutcomeRecord::new(ItemId(item), ItemState::Sending, outcome)));
         }
-        store.commit().unwrap();
+        for reply in store.write(&outcomes).unwrap() {
+            let Reply::Settled(update) = reply else { panic!("{reply:?}") };
+            next.insert(update.item.0, (update.outcome.state() as i64, update.attempts));
+        }
         history.check_commit(next);
     }
     (history.images, history.losses)

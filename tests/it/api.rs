@@ -2,6 +2,7 @@
 
 use std::{
     io::Write as _,
+    path::Path,
     process::{Command, Stdio},
     sync::{
         Arc,
@@ -12,10 +13,10 @@ use std::{
 
 use face_enroll::{
     api::{
-        AccessKey, CanonicalRequest, Client, Credentials, Endpoint, HttpTransport, Lookup, LookupPages, Payload,
-        TransportSettings, UploadTarget, authorization, canonical_query,
+        AccessKey, CanonicalRequest, Client, Credentials, Endpoint, FormFields, HttpTransport, Lookup, LookupPages,
+        Payload, TransportSettings, UploadTarget, authorization, canonical_query,
     },
-    checkpoint::{Batch, Checkpoint, NewIntent, RunStart, SqliteStore},
+    checkpoint::{Batch, Checkpoint, NewIntent, RunStart, SqliteStore, Store},
     domain::{
         Answer, Committed, FaceGroupCode, FailureKind, FatalError, Intent, Item, ItemId, MerchantUserId, Permit,
         PhotoSource, RunEffect, RunId, Verdict,
@@ -51,21 +52,13 @@ fn user() -> MerchantUserId {
 /// The right to call, as a run gets it: from a gate, and from a checkpoint on disk.
 async fn tokens() -> (Permit, Committed<Intent>) {
     let dir = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&dir.path().join("c.sqlite"), "test").unwrap();
+    let mut store = SqliteStore::open(&dir.path().join("c.sqlite"), "test").unwrap();
+    store.start_run(&RunStart { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None }).unwrap();
+    let source = store.open_source("m", Path::new("/")).unwrap();
+    let picture = PhotoSource::Path("/p".into());
+    let item = Item { row: 2, group: group(), user: user(), picture, extra: Vec::new(), origin: None };
+    store.ingest(&Batch { source, rows: vec![Ok(item)] }).unwrap();
     let (checkpoint, _writer) = Checkpoint::start(store).unwrap();
-    checkpoint
-        .start_run(RunStart { id: RunId("r".into()), access_key: String::new(), rules: None, quota: None })
-        .await
-        .unwrap();
-    let feeding = checkpoint.clone();
-    tokio::task::spawn_blocking(move || {
-        let source = feeding.open_source("m".into(), "/".into()).unwrap();
-        let picture = PhotoSource::Path("/p".into());
-        let item = Item { row: 2, group: group(), user: user(), picture, extra: Vec::new(), origin: None };
-        feeding.ingest(Batch { source, rows: vec![Ok(item)] }).unwrap();
-    })
-    .await
-    .unwrap();
     let intent =
         NewIntent { item: ItemId(1), group: group(), user: user(), digest: None, sent: None, stamp: None, at_ms: 0 };
     (permit().await, checkpoint.intend(intent).await.unwrap())
@@ -94,9 +87,13 @@ fn client(endpoint: &str) -> Client<HttpTransport> {
     }
 }
 
+fn payload(photo: &[u8]) -> Payload {
+    Payload::with_picture(FormFields { group: &group(), user: &user(), quality_check: None }, photo)
+}
+
 async fn send(client: &Client<HttpTransport>) -> Answer {
     let (permit, intent) = tokens().await;
-    client.add_face_record(permit, intent, Payload::with_picture(&group(), &user(), &[0xFB; 50_000])).await
+    client.add_face_record(permit, intent, payload(&[0xFB; 50_000])).await
 }
 
 /// A server that plays `script` on each connection, and counts the requests that it has begun to read.
@@ -314,11 +311,11 @@ async fn failure_after_first_byte_is_maybe_executed() {
         ("endless body", endless, "maybe sent UnreadableAnswer"),
         ("a byte at a time", drip, "maybe sent Timeout"),
     ] {
-        let started = std::time::Instant::now();
-        let answer = send(&client(&server.endpoint)).await;
+        // Far longer than the limits: it only tells a hang from a failure.
+        let sending = tokio::time::timeout(Duration::from_secs(60), send(&client(&server.endpoint))).await;
+        let answer = sending.unwrap_or_else(|_| panic!("{name}: no end"));
         assert_eq!(kind(&answer), expected, "{name}: {answer:?}");
         assert_eq!(server.requests.load(Ordering::Relaxed), 1, "{name}: it was sent again");
-        assert!(started.elapsed() < Duration::from_secs(3), "{name}: {:?}", started.elapsed());
         for canary in [KEY_ID, SECRET, TOKEN, "Signature=", "%2B%2F", "MerchantUserId"] {
             assert!(!format!("{answer:?}").contains(canary), "{name}: {canary} in {answer:?}");
         }
@@ -328,7 +325,7 @@ async fn failure_after_first_byte_is_maybe_executed() {
 /// What has not been acknowledged for so long is not delivered any more, though the time for an answer is not up.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn connection_that_acknowledges_nothing_is_broken_off_and_delivers_no_more() {
+async fn connection_that_acknowledges_nothing_is_broken_off() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     // Little room, and nobody reads: the window closes within the request.
     socket2::SockRef::from(&listener).set_recv_buffer_size(4_096).unwrap();
@@ -345,7 +342,7 @@ async fn connection_that_acknowledges_nothing_is_broken_off_and_delivers_no_more
     let client = Client::new(HttpTransport::new(&limits).unwrap(), endpoint, upload, Credentials::from_static(key));
     let (permit, intent) = tokens().await;
     let photo = vec![0xFB; 4_000_000];
-    let sending = client.add_face_record(permit, intent, Payload::with_picture(&group(), &user(), &photo));
+    let sending = client.add_face_record(permit, intent, payload(&photo));
     let (answer, accepted) = tokio::join!(tokio::time::timeout(Duration::from_secs(60), sending), listener.accept());
     let answer = answer.expect("nothing but the kernel gives up within an hour");
     assert!(kind(&answer).starts_with("maybe sent"), "{answer:?}");

@@ -47,6 +47,29 @@ fn send_upload_uploads_every_photo() {
 }
 
 #[test]
+fn face_quality_check_is_sent_only_if_given() {
+    let archive = Archive::of(2, 0);
+    let mut manifest = fs::read_to_string(archive.manifest()).unwrap().replace("path,", "path,url,");
+    manifest = manifest.replace(".jpg,", ".jpg,,") + ",https://photos.example/3.jpg,u00003\n";
+    archive.write(&manifest);
+    for (flags, expected) in [
+        (&[][..], None),
+        (&["--face-quality-check", "Y"], Some("Y")),
+        (&["--face-quality-check=N", "--send=upload"], Some("N")),
+    ] {
+        let service = Service::new();
+        let checkpoint = tempfile::tempdir().unwrap();
+        let mut run = service.run(&archive);
+        run.args(flags).arg("--checkpoint").arg(checkpoint.path().join("c.sqlite")).end().is(0, &[("enrolled", 3)]);
+        let calls = service.sandbox.journal();
+        let sent: Vec<_> = calls.iter().filter(|call| call.user.is_some()).map(|call| &call.quality_check).collect();
+        assert!(sent.len() == 3 && sent.iter().all(|sent| sent.as_deref() == expected), "{flags:?}: {sent:?}");
+    }
+    let refused = Service::new().run(&archive).args(["--face-quality-check", "yes"]).end();
+    assert_eq!(refused.code, Some(2), "{refused:#?}");
+}
+
+#[test]
 fn upload_faults_leave_no_wrong_record() {
     for faults in [
         r#"{"action":"AuthorizeFileUpload","calls":[1,2],"fault":"throttle","retry_after_ms":50}"#,

@@ -35,7 +35,7 @@ fn standing(checkpoint: &Path) -> String {
 }
 
 #[test]
-fn photos_are_taken_by_content_and_what_is_left_out_is_counted_and_named() {
+fn photos_are_taken_by_content_and_others_counted() {
     let dir =
         directory(&["p-jpg.jpg", "p-jfif.jfif", "p-gif.gif", "no-ending", "#recycle/deleted.jpg", "@Recycle/old.jpg"]);
     let photos = dir.path().join("photos");
@@ -123,7 +123,7 @@ fn source_that_named_people_and_is_empty_now_changes_nothing() {
 }
 
 #[test]
-fn empty_lines_file_is_a_fault_where_it_named_people_and_a_bare_header_is_not() {
+fn empty_lines_file_that_named_people_is_a_fault() {
     let dir = directory(&["u1.jpg"]);
     let service = Service::new();
     for (name, full, empty, code) in [

@@ -42,7 +42,8 @@ fn doctor_passes_and_changes_nothing() {
     let checks = ["credentials", "endpoint", "network", "clock", "signature", "group", "records", "upload"];
     let mut expected: Vec<(String, String)> = checks.map(|check| (check.to_owned(), "ok".to_owned())).into();
     expected.push(("enrolling".into(), "skipped".into()));
-    expected.extend(["checkpoint", "quota", "disk"].map(|check| (check.to_owned(), "ok".to_owned())));
+    expected
+        .extend(["source", "checkpoint", "quota", "disk", "faces"].map(|check| (check.to_owned(), "ok".to_owned())));
     assert_eq!(verdicts(&ended), expected, "{ended:#?}");
     assert_eq!(ended.code, Some(0));
     assert!(ended.stdout.contains("2 in the group"), "{}", ended.stdout);
@@ -66,6 +67,29 @@ fn what_is_wrong_is_named_with_its_remedy() {
     assert_eq!(ended.code, Some(2), "{ended:#?}");
     assert!(ended.stdout.contains("FAIL  endpoint"), "{}", ended.stdout);
     assert!(ended.stdout.contains("--region ap-southeast-1"), "{}", ended.stdout);
+}
+
+#[test]
+fn source_is_read_as_a_run_would() {
+    let service = Service::new();
+    let archive = Archive::of(1, 0);
+    let manifest = "portrait;employee\nphotos/u00001.jpg;u00001\n";
+    archive.write(manifest);
+    let tested = |args: &[&str]| {
+        let ended = doctor(&service, args).arg(archive.manifest()).end();
+        (ended.code, verdict(&ended, "source"))
+    };
+    let columns = ["--column", "path=portrait", "--column", "merchant_user_id=employee"];
+    assert_eq!(tested(&columns), (Some(0), "ok".to_owned()));
+    assert_eq!(tested(&["--column", "path=portrait"]), (Some(2), "fail".to_owned()));
+    assert_eq!(tested(&[&columns[..], &["--delimiter", ","]].concat()), (Some(3), "fail".to_owned()));
+    archive.write("path,merchant_user_id\n");
+    assert_eq!(tested(&[]), (Some(0), "warn".to_owned()));
+    archive.write("path,merchant_user_id\n,u1\n../x.jpg,u2\n");
+    assert_eq!(tested(&[]), (Some(3), "fail".to_owned()));
+    std::fs::remove_file(archive.manifest()).unwrap();
+    assert_eq!(tested(&[]), (Some(3), "fail".to_owned()));
+    assert_eq!(service.calls(Action::AddFaceRecord), 0);
 }
 
 #[test]

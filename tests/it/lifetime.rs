@@ -292,6 +292,29 @@ fn erased_person_is_gone_and_not_enrolled_again() {
 }
 
 #[test]
+fn erase_beside_a_reader_removes_nothing_and_says_so() {
+    let archive = Archive::of(3, 0);
+    let service = Service::new();
+    service.run(&archive).end().is(0, &[("enrolled", 3)]);
+    // An open connection alone does not matter. It keeps the WAL: the first reader finds it empty, the second does not.
+    let idle = Connection::open(archive.checkpoint()).unwrap();
+    let _rows: u32 = idle.query_row("SELECT count(*) FROM items", [], |row| row.get(0)).unwrap();
+    for _reader in 0..2 {
+        let reader = Connection::open(archive.checkpoint()).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM items").unwrap();
+        let refused = run_command(&archive.checkpoint(), "erase", &["--user", "u00002"]);
+        assert_eq!(refused.code, Some(13), "{refused:#?}");
+        assert!(refused.stderr.contains(&archive.checkpoint().display().to_string()), "{}", refused.stderr);
+        assert!(refused.stderr.contains("close what reads it"), "{}", refused.stderr);
+        assert_eq!(export(&archive.checkpoint(), &[]).len(), 3);
+    }
+    let ended = run_command(&archive.checkpoint(), "erase", &["--user", "u00002"]);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(ended.stdout.contains("--MerchantUserId 'u00002'"), "{}", ended.stdout);
+    assert_eq!(export(&archive.checkpoint(), &[]).len(), 2);
+}
+
+#[test]
 fn purge_removes_only_old_enrolled_items() {
     let archive = Archive::of(10, 0);
     fs::remove_file(archive.path().join("photos/u00010.jpg")).unwrap();

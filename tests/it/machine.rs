@@ -156,3 +156,39 @@ fn idle_metrics_connections_take_few_descriptors() {
     run.kill().unwrap();
     run.wait().unwrap();
 }
+
+#[test]
+fn too_few_open_files_is_an_error_in_words() {
+    let archive = Archive::of(1, 0);
+    for files in 4..9 {
+        let script = format!("ulimit -n {files}; exec \"$0\" check \"$1\" --group g");
+        let mut check = std::process::Command::new("sh");
+        check.args(["-c", &script, env!("CARGO_BIN_EXE_face-enroll")]).arg(archive.manifest());
+        let ended = Ended::from(check.output().unwrap());
+        assert_eq!(ended.code, Some(1), "{files}: {ended:#?}");
+        assert!(ended.stderr.starts_with("error: can't start the async runtime: Too many open files"), "{ended:#?}");
+    }
+}
+
+#[test]
+fn copied_and_truncated_log_loses_no_later_line() {
+    let archive = Archive::of(60, 0);
+    let service = Service::new();
+    let log = archive.path().join("run.log");
+    let path = log.display().to_string();
+    let child = under_way(&archive, &service, &["-v", "--log-file", &path]);
+    let rotated = std::fs::read_to_string(&log).unwrap();
+    // As logrotate does with copytruncate.
+    std::fs::OpenOptions::new().write(true).truncate(true).open(&log).unwrap();
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    ended.is(0, &[("enrolled", 60)]);
+    let rest = std::fs::read_to_string(&log).unwrap();
+    assert!(rotated.contains("run started") && !rest.contains("run started"), "{rest}");
+    // Without a hole at the start.
+    assert!(rest.starts_with("20") && !rest.contains('\0'), "{rest:?}");
+    assert!(rest.contains("Every row is enrolled exit=0"), "{rest}");
+    // After a rename, the next run writes to a new file of the name.
+    std::fs::rename(&log, archive.path().join("run.log.1")).unwrap();
+    service.run(&archive).arg("--log-file").arg(&log).end().is(0, &[("calls", 0)]);
+    assert!(std::fs::read_to_string(&log).unwrap().contains("run resumed"));
+}

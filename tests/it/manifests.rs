@@ -29,7 +29,7 @@ fn findings(ended: &Ended) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn what_programs_write_is_read_or_refused_with_what_to_do() {
+fn odd_manifests_are_read_or_refused_with_advice() {
     let photo = "--column=path=Foto";
     let chinese: &[&str] = &["--column=path=照片", "--column=merchant_user_id=工号", "--encoding=gbk"];
     let none: &[(u64, &str)] = &[];
@@ -59,13 +59,56 @@ fn what_programs_write_is_read_or_refused_with_what_to_do() {
         ("chinese-gbk.csv", &[][..], 3, "--encoding"),
         ("pandas-array.jsonl", &[], 3, "name it .json"),
         ("web-page.csv", &[], 3, "is a web page (HTML)"),
-        ("workbook.csv", &[], 3, "is a workbook (such as .xlsx or .ods): save it as CSV UTF-8"),
+        ("workbook.csv", &[], 3, "is an .xlsx workbook: rename it to .xlsx, or give --input-format xlsx"),
     ] {
         let dir = folder(name, &fs::read(Path::new(MANIFESTS).join(name)).unwrap());
         let ended = check(&dir.path().join(name), args);
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{name}: {ended:#?}");
         assert!(ended.stderr.contains(words), "{name}: {}", ended.stderr);
     }
+}
+
+#[test]
+fn workbooks_are_enrolled_and_exported_by_cell() {
+    let columns = ["--column=path=照片", "--column=merchant_user_id=工号"];
+    let everyone = ["00002", "0001", "123456789012345", "3", "4", "5", "E8"];
+    for name in ["staff.xlsx", "libreoffice.xlsx"] {
+        let dir = folder(name, &fs::read(Path::new(MANIFESTS).join(name)).unwrap());
+        let service = Service::new();
+        let ended = service.run_source(&dir.path().join(name)).args(columns).end();
+        ended.is(0, &[("total", 7), ("enrolled", 7)]);
+        assert_eq!(service.records().into_keys().collect::<Vec<_>>(), everyone, "{name}");
+        assert!(ended.stderr.contains("hidden rows were read too"), "{}", ended.stderr);
+        let rows = export(&dir.path().join(format!("{name}.enroll.sqlite")), &[]);
+        let row = rows.iter().find(|row| row["merchant_user_id"] == "0001").unwrap();
+        assert_eq!((&row["row"], &row["姓名"], &row["入职"]), (&2.into(), &"张三".into(), &"2024-03-01".into()));
+    }
+    let dir = folder("faults.xlsx", &fs::read(Path::new(MANIFESTS).join("faults.xlsx")).unwrap());
+    let service = Service::new();
+    let ended = service.run_source(&dir.path().join("faults.xlsx")).end();
+    // No row of it parses.
+    assert_eq!((ended.code, service.records().len()), (Some(3), 0), "{ended:#?}");
+    let rows = export(&dir.path().join("faults.xlsx.enroll.sqlite"), &[]);
+    let first = rows[0]["message"].as_str().unwrap();
+    assert!(rows.len() == 8 && first.starts_with("cell B2 is a number of more than 15 digits"), "{first}");
+    // A damaged number must not come back as text that a corrected export would send.
+    assert!(rows[0]["merchant_user_id"].as_str().is_none_or(str::is_empty), "{:#}", rows[0]);
+}
+
+#[test]
+fn workbook_needs_its_file_and_an_existing_sheet() {
+    let dir = folder("people.xlsx", &fs::read(Path::new(MANIFESTS).join("staff.xlsx")).unwrap());
+    let source = dir.path().join("people.xlsx");
+    let ended = check(&source, &["--sheet", "Staf"]);
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    assert!(ended.stderr.contains("has no sheet Staf; did you mean Staff?; it has Old, Staff"), "{}", ended.stderr);
+    let ended = Enroll::new("check").arg(&source).env("FACE_ENROLL_SHEET", "Old").end();
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    let mut check = Enroll::new("check");
+    check.args(["-", "--input-format", "xlsx"]).command().stdin(fs::File::open(&source).unwrap());
+    let ended = check.end();
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    assert!(ended.stderr.contains("can't be read from standard input"), "{}", ended.stderr);
 }
 
 #[test]
@@ -79,7 +122,7 @@ fn manifest_that_is_refused_as_a_whole_sends_nobody() {
         ),
         ("m.csv", "Emp ID,Photo\n1001,a.jpg\n1002,b.jpg\n", 2, "--column merchant_user_id=\"Emp ID\""),
         ("m.csv", "Emp ID,Photo\n1001,a.jpg\n1002,b.jpg\n", 2, "--id-from name"),
-        ("m.csv", "PK\u{3}\u{4}[Content_Types].xml", 3, "is a workbook"),
+        ("m.csv", "PK\u{3}\u{4}[Content_Types].xml", 3, "is an .xlsx workbook"),
     ] {
         let dir = folder(name, text.as_bytes());
         let service = Service::new();
@@ -91,7 +134,7 @@ fn manifest_that_is_refused_as_a_whole_sends_nobody() {
 }
 
 #[test]
-fn ids_nobody_could_tell_apart_or_that_were_damaged_are_never_sent() {
+fn invisible_or_damaged_ids_are_never_sent() {
     let table = "path,merchant_user_id\na.jpg,\u{200B}E1\nb.jpg,E2\u{200E}\nc.jpg,\u{FEFF}E3\nd.jpg,E\u{AD}4\n\
                  e.jpg,6.22848E+17\nf.jpg,'0042\ng.jpg,\nh.jpg,می\u{200C}خواهم\n";
     let dir = folder("m.csv", table.as_bytes());

@@ -107,7 +107,7 @@ fn export_that_was_not_corrected_takes_nobodys_place() {
 }
 
 #[test]
-fn row_that_is_still_invalid_stays_refused_with_the_present_reason() {
+fn row_that_is_still_invalid_gets_the_present_reason() {
     let refused = Refused::new();
     let before = refused.service.sandbox.records();
     // One as it was, one with the id of somebody else, one with another fault, one mended.
@@ -134,7 +134,7 @@ fn row_that_is_still_invalid_stays_refused_with_the_present_reason() {
 }
 
 #[test]
-fn two_corrected_rows_with_one_id_are_an_item_and_a_duplicate() {
+fn two_corrected_rows_with_one_id_are_duplicates() {
     let refused = Refused::new();
     let long = "x".repeat(40);
     let mended = refused.mended("csv", &[(long.as_str(), "u4"), ("u00001", "u4")]);

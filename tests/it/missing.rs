@@ -66,3 +66,37 @@ fn photos_of_enrolled_people_prove_the_folder_exists() {
     fs::rename(archive.path().join("photos"), archive.path().join("share")).unwrap();
     service.run(&archive).end().is(3, &[("enrolled", 20), ("rejected", 5), ("pending", 2)]);
 }
+
+#[test]
+fn photo_that_is_back_unchanged_is_sent() {
+    let archive = Archive::of(2, 0);
+    let service = Service::new();
+    let photo = archive.path().join("photos/u00002.jpg");
+    let (away, small) = (archive.path().join("away.jpg"), archive.path().join("small.jpg"));
+    // The first run rejects the photo and records its file.
+    fs::rename(&photo, &away).unwrap();
+    fs::write(&photo, "no photo").unwrap();
+    service.run(&archive).end().is(6, &[("enrolled", 1), ("rejected", 1)]);
+    fs::rename(&photo, &small).unwrap();
+    service.run(&archive).end().is(6, &[("enrolled", 1), ("rejected", 1)]);
+    assert_eq!(codes(&export(&archive.checkpoint(), &["--status", "rejected"])), ["NotFound"].into());
+    fs::rename(&small, &photo).unwrap();
+    service.run(&archive).end().is(6, &[("enrolled", 1), ("rejected", 1)]);
+    assert_ne!(codes(&export(&archive.checkpoint(), &["--status", "rejected"])), ["NotFound"].into());
+    fs::rename(&away, &photo).unwrap();
+    service.run(&archive).end().is(0, &[("enrolled", 2)]);
+    service.holds_exactly(&archive);
+}
+
+#[test]
+fn deleted_photo_is_tried_again_only_once() {
+    let archive = Archive::of(2, 0);
+    let service = Service::new();
+    let photo = archive.path().join("photos/u00002.jpg");
+    fs::write(&photo, "no photo").unwrap();
+    service.run(&archive).end().is(6, &[("rejected", 1)]);
+    fs::remove_file(&photo).unwrap();
+    let newly_rejected = |log: &str| log.matches("NotFound").count();
+    let ended: Vec<_> = (0..2).map(|_| service.run(&archive).arg("--json=items").end()).collect();
+    assert_eq!(ended.iter().map(|run| newly_rejected(&run.stdout)).collect::<Vec<_>>(), [2, 1]);
+}

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, process::Stdio, time::Duration};
 
 use face_enroll::sandbox::{Action, Record, Script};
 
-use crate::support::{Archive, GROUP, Service, export, photo};
+use crate::support::{Archive, Enroll, GROUP, Service, export, photo};
 
 /// Records of a user: ids and photos.
 fn records(service: &Service, user: &str) -> Vec<Record> {
@@ -71,6 +71,71 @@ fn changed_new_and_vanished_rows_are_counted() {
     // Restore the old photo.
     fs::write(archive.path().join("photos/u00002.jpg"), photo("u00002", 0)).unwrap();
     service.run(&archive).end().is(0, &[("calls", 0), ("changed", 0)]);
+}
+
+#[test]
+fn vanished_rejected_row_does_not_raise_the_exit_code() {
+    let archive = Archive::of(4, 0);
+    let service = Service::new();
+    for user in ["u00002", "u00003"] {
+        fs::write(archive.path().join(format!("photos/{user}.jpg")), "no photo").unwrap();
+    }
+    service.run(&archive).end().is(6, &[("enrolled", 2), ("rejected", 2)]);
+    let manifest = fs::read_to_string(archive.manifest()).unwrap();
+    let without = |user: &str, manifest: &str| manifest.replace(&format!("photos/{user}.jpg,{user}\n"), "");
+    let manifest = without("u00002", &manifest);
+    archive.write(&manifest);
+    service.run(&archive).end().is(6, &[("rejected", 2), ("vanished", 1)]);
+    archive.write(&without("u00003", &manifest));
+    for _ in 0..2 {
+        let summary = service.run(&archive).end().is(0, &[("total", 4), ("rejected", 2), ("vanished", 2)]);
+        let reason = summary["exit_reason"].as_str().unwrap();
+        assert_eq!(reason, "Finished; 2 rows are rejected, but no longer in the manifest");
+    }
+    // Named again, it counts again.
+    archive.write(&manifest);
+    service.run(&archive).end().is(6, &[("rejected", 2), ("vanished", 1)]);
+}
+
+#[test]
+fn repeated_row_is_a_warning_in_check_and_run() {
+    let archive = Archive::of(2, 0);
+    let service = Service::new();
+    let manifest = fs::read_to_string(archive.manifest()).unwrap();
+    let again = "photos/../photos/u00001.jpg,u00001\nphotos/u00002.jpg,u00002\n";
+    archive.write(&(manifest.clone() + again));
+    let check = Enroll::new("check").arg(archive.manifest()).args(["--group", GROUP]).end();
+    assert_eq!(check.code, Some(0), "{check:#?}");
+    for line in ["row 4: warning: RepeatedRow: row 2 has", "row 5: warning: RepeatedRow: row 3 has", "2 rows: 2 would"]
+    {
+        assert!(check.stdout.contains(line), "{line}: {check:#?}");
+    }
+    for calls in [2, 0] {
+        let ended = service.run(&archive).end();
+        ended.is(0, &[("total", 2), ("enrolled", 2), ("rejected", 0), ("calls", calls)]);
+        assert!(ended.stderr.contains("rows that repeat an earlier one"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("rows=2"), "{}", ended.stderr);
+    }
+    // Another photo or another group is no repetition.
+    let other = "photos/u00002.jpg,u00001\n";
+    archive.write(&(manifest + other));
+    let check = Enroll::new("check").arg(archive.manifest()).args(["--group", GROUP]).end();
+    assert!(check.code == Some(6) && check.stdout.contains("row 4: DuplicateUserId"), "{check:#?}");
+    service.run(&archive).end().is(6, &[("total", 3), ("enrolled", 2), ("rejected", 1), ("calls", 0)]);
+}
+
+#[test]
+fn row_requeued_by_hand_and_rejected_again_is_new() {
+    let archive = Archive::of(2, 0);
+    let service = Service::new();
+    fs::write(archive.path().join("photos/u00002.jpg"), "no photo").unwrap();
+    service.run(&archive).end().is(6, &[("rejected", 1)]);
+    let run = || service.run(&archive).args(["--exit-on", "new"]).end();
+    run().is(0, &[("rejected", 1)]);
+    let retry = Enroll::new("retry").arg(archive.manifest()).args(["--status", "rejected"]).end();
+    assert_eq!(retry.code, Some(0), "{retry:#?}");
+    run().is(6, &[("rejected", 1), ("calls", 0)]);
+    run().is(0, &[("rejected", 1)]);
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn contents(folder: &Path) -> Vec<(PathBuf, String)> {
 }
 
 #[test]
-fn output_that_is_an_input_is_refused_and_nothing_is_touched() {
+fn output_that_is_an_input_is_refused_untouched() {
     let (archive, service) = (Archive::of(3, 0), Service::new());
     service.run(&archive).end().is(0, &[("enrolled", 3)]);
     let (manifest, checkpoint) = (archive.manifest(), archive.checkpoint());
@@ -93,6 +93,8 @@ fn output_that_is_an_input_is_refused_and_nothing_is_touched() {
             assert_eq!(contents(archive.path()), before, "{name} to {input:?}");
         }
     }
+    // `erase` refuses to run beside a reader.
+    drop(reader);
     for (name, mut writer) in writers(&archive, &service) {
         let fine = archive.path().join(format!("{name}.out"));
         let ended = writer.arg(&fine).end();
@@ -119,7 +121,7 @@ fn output_that_is_to_become_the_checkpoint_is_refused() {
 }
 
 #[test]
-fn outputs_are_not_each_other_and_no_source_is_a_checkpoint() {
+fn equal_outputs_or_source_as_checkpoint_are_refused() {
     let (archive, service) = (Archive::of(1, 0), Service::new());
     let file = archive.path().join("out.txt");
     let ended = service.run(&archive).arg("--metrics-file").arg(&file).arg("--log-file").arg(&file).end();
@@ -136,7 +138,7 @@ fn outputs_are_not_each_other_and_no_source_is_a_checkpoint() {
 }
 
 #[test]
-fn export_that_was_run_may_be_exported_again_but_no_other_manifest() {
+fn only_an_export_that_was_run_may_be_overwritten() {
     let (archive, service) = (Archive::of(2, 0), Service::new());
     service.run(&archive).end().is(0, &[("enrolled", 2)]);
     for format in ["csv", "jsonl"] {
@@ -154,6 +156,40 @@ fn export_that_was_run_may_be_exported_again_but_no_other_manifest() {
         fs::write(&file, fs::read_to_string(&file).unwrap().replace("attempts", "tries")).unwrap();
         assert_eq!(export(), Some(2), "{format}");
     }
+}
+
+#[test]
+fn foreign_file_is_overwritten_only_with_force() {
+    let (archive, service) = (Archive::of(1, 0), Service::new());
+    service.run(&archive).end().is(0, &[("enrolled", 1)]);
+    let output = archive.path().join("payroll.csv");
+    let write = |command: &str, flags: &[&str]| {
+        let mut enroll = Enroll::new(command);
+        enroll.arg("--checkpoint").arg(archive.checkpoint()).arg("--output").arg(&output).args(flags).end()
+    };
+    for (command, other) in [("export", "report"), ("report", "export")] {
+        fs::write(&output, "name,salary\n").unwrap();
+        let refused = write(command, &[]);
+        assert_eq!(refused.code, Some(2), "{refused:#?}");
+        assert!(refused.stderr.contains("--force"), "{refused:#?}");
+        assert_eq!(fs::read(&output).unwrap(), b"name,salary\n");
+        assert_eq!(write(command, &["--force"]).code, Some(0));
+        // Now it is one of its own kind, but not of the other.
+        assert_eq!(write(command, &[]).code, Some(0));
+        assert_eq!(write(other, &[]).code, Some(2));
+        // Nothing is lost with an empty file or a link.
+        fs::write(&output, "").unwrap();
+        assert_eq!(write(other, &[]).code, Some(0));
+        let target = archive.path().join("target");
+        fs::write(&target, "theirs").unwrap();
+        fs::remove_file(&output).unwrap();
+        symlink(&target, &output).unwrap();
+        assert_eq!(write(command, &[]).code, Some(0));
+        assert_eq!(fs::read(&target).unwrap(), b"theirs");
+    }
+    // Not even --force overwrites an input.
+    let forced = Enroll::new("export").arg(archive.manifest()).arg("-o").arg(archive.manifest()).arg("--force").end();
+    assert_eq!(forced.code, Some(2), "{forced:#?}");
 }
 
 #[test]
@@ -189,7 +225,7 @@ fn pipe_and_device_stay_what_they_are() {
 }
 
 #[test]
-fn kept_file_that_is_a_link_or_a_pipe_is_refused_untouched() {
+fn kept_file_that_is_link_or_pipe_is_refused() {
     for suffix in ["", ".lock", "-wal", "-shm"] {
         for is_link in [true, false] {
             let (archive, service) = (Archive::of(2, 0), Service::new());

@@ -90,7 +90,7 @@ fn spellings_of_a_path_are_understood_or_told() {
 }
 
 #[test]
-fn photo_in_place_of_a_path_is_named_and_no_output_holds_it() {
+fn photo_in_place_of_a_path_reaches_no_output() {
     let archive = archive(&["a.jpg"], &[]);
     let bytes = photo("embedded", 0);
     let base64 = base64::engine::general_purpose::STANDARD.encode(&bytes[..600]);
@@ -170,7 +170,7 @@ fn photo_in_place_of_a_path_is_named_and_no_output_holds_it() {
 }
 
 #[test]
-fn folder_that_is_swapped_for_a_link_while_a_run_lasts_lets_nobody_in_from_outside() {
+fn folder_swapped_for_a_link_admits_nobody_from_outside() {
     use std::sync::atomic::{AtomicBool, Ordering};
     let archive = Archive::of(400, 0);
     let outside = tempfile::tempdir().unwrap();

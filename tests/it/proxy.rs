@@ -177,7 +177,7 @@ fn stopped_by_proxy(ended: &Ended, proxy: &str, people: u64) {
 }
 
 #[test]
-fn proxy_is_used_for_other_machines_and_never_for_this_one() {
+fn proxy_is_used_except_for_this_machine() {
     let archive = Archive::of(8, 0);
     let service = Service::new();
     let tls = Tls::before(&service, "cloudauth.test", VALID);
@@ -213,7 +213,7 @@ fn no_proxy_excepts_the_service() {
 }
 
 #[test]
-fn password_of_any_characters_opens_the_proxy_and_is_never_shown() {
+fn proxy_password_may_be_anything_and_is_never_shown() {
     let service = Service::new();
     let tls = Tls::before(&service, "cloudauth.test", VALID);
     let archive = Archive::of(4, 0);
@@ -306,7 +306,7 @@ fn proxy_that_led_to_the_service_before_is_an_outage() {
 }
 
 #[test]
-fn proxy_that_can_t_be_read_is_a_mistake_of_usage_in_every_command() {
+fn unreadable_proxy_is_a_usage_error_in_every_command() {
     let archive = Archive::of(1, 0);
     let service = Service::new();
     service.run(&archive).end().is(0, &[("enrolled", 1)]);

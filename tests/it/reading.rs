@@ -13,7 +13,7 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 
-use crate::support::{Archive, Ended, Enroll, Service};
+use crate::support::{Archive, Ended, Enroll, Service, wait_until};
 
 /// Kill a hanging run after this long, so that the test fails instead of hanging.
 const HANGS_AFTER: Duration = Duration::from_secs(120);
@@ -31,14 +31,6 @@ fn start(enroll: &mut Enroll) -> (Child, ChildStdin) {
     let mut child = enroll.spawn();
     let input = child.stdin.take().unwrap();
     (child, input)
-}
-
-fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
-    let deadline = Instant::now() + HANGS_AFTER;
-    while !is_true() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn end(mut child: Child) -> Ended {

@@ -1,4 +1,5 @@
-//! The README's pictures, made from real runs: a terminal in which a run is killed and goes on, and the page of a report.
+//! The README's pictures, made from real runs: a terminal in which a run is killed and goes on, the page of a report, and
+//! the faces that a check finds.
 //!
 //! `cargo test --test it recording -- --ignored` draws them anew into `samples/pictures/`.
 
@@ -11,9 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use face_enroll::sandbox::{Script, Settings};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use face_enroll::{
+    picture::{self, FacePolicy, Rules},
+    sandbox::{Script, Settings},
+};
 
-use crate::support::{Archive, Enroll, Service};
+use crate::{
+    faces::{Image, form, two_people},
+    support::{Archive, Enroll, Service},
+};
 
 const COLUMNS: u16 = 100;
 const ROWS: u16 = 21;
@@ -191,4 +199,65 @@ fn page_of_a_report() {
         .stderr(Stdio::null())
         .status();
     assert!(shown.unwrap().success());
+}
+
+/// Width and height of a photo in the picture of faces, and the space around it.
+const TILE: (usize, usize) = (150, 200);
+const GAP: usize = 14;
+
+#[test]
+#[ignore = "writes a picture of the README: it tests nothing"]
+fn faces_in_a_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let photos = [
+        Image::sample(1),
+        Image::sample(10),
+        form(),
+        Image::sample(8).part((225, 0), (255, 340)),
+        Image::sample(2).turned().turned(),
+        two_people(),
+        Image::sample(4).part((0, 300), (250, 334)),
+    ];
+    for (n, image) in photos.iter().enumerate() {
+        std::fs::write(dir.path().join(format!("{n}.jpg")), image.jpeg(92)).unwrap();
+    }
+    let ended = Enroll::new("check").arg(dir.path()).args(["--report", "jsonl"]).end();
+    let findings: Vec<serde_json::Value> =
+        ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (width, height) = (photos.len() * (TILE.0 + GAP) + GAP, TILE.1 + 2 * GAP + 22);
+    let mut svg = format!(
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="Faces that a check finds">
+<style>text{{font:13px ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace;text-anchor:middle}}rect{{fill:none;stroke-width:3}}</style>
+<rect width="100%" height="100%" rx="8" style="fill:#17191c"/>
+"##
+    );
+    for (n, image) in photos.iter().enumerate() {
+        let code = findings
+            .iter()
+            .find(|finding| finding["merchant_user_id"] == n.to_string().as_str() && finding["code"] != "Small")
+            .map_or("fine", |finding| finding["code"].as_str().unwrap());
+        let colour = match code {
+            "fine" => "#69db7c",
+            "NoFace" | "SeveralFaces" => "#ff6b6b",
+            _ => "#ffa94d",
+        };
+        let rules = Rules { faces: FacePolicy::Warn, ..Rules::default() };
+        let face = picture::load(&dir.path().join(format!("{n}.jpg")), &rules).unwrap().face;
+        let thumbnail = BASE64_STANDARD.encode(image.shrunk((image.width / TILE.0).max(1)).jpeg(70));
+        let (left, (w, h)) = (GAP + n * (TILE.0 + GAP), TILE);
+        writeln!(
+            svg,
+            r#"<svg x="{left}" y="{GAP}" width="{w}" height="{h}"><image width="{w}" height="{h}" preserveAspectRatio="none" href="data:image/jpeg;base64,{thumbnail}"/>"#
+        )
+        .unwrap();
+        if let Some(face) = face {
+            let [x, width] = [face.x, face.width].map(|part| part * w as f32);
+            let [y, height] = [face.y, face.height].map(|part| part * h as f32);
+            write!(svg, r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" stroke="{colour}"/>"#)
+                .unwrap();
+        }
+        let (middle, below) = (left + w / 2, GAP + h + 22);
+        writeln!(svg, r#"</svg><text x="{middle}" y="{below}" fill="{colour}">{code}</text>"#).unwrap();
+    }
+    std::fs::write(pictures().join("faces.svg"), svg + "</svg>\n").unwrap();
 }

@@ -1,10 +1,10 @@
 //! `status` from another terminal, and the page of `report`, also as a browser shows it.
 
 use std::{
-    io::Read,
+    io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use face_enroll::sandbox::Action;
@@ -110,7 +110,8 @@ fn status_watch_follows_a_live_run_to_its_end() {
     let service = Service::with_quota(50, Duration::from_millis(20));
     let mut run = service.run(&archive).args(["--qps", "5"]).spawn();
     let status = |more: &[&str]| stdout_of(Enroll::new("status").arg(archive.manifest()).args(more));
-    // It notes what it has done every five seconds.
+    // It records what it has done after a second, then every five.
+    let started = Instant::now();
     let object = loop {
         std::thread::sleep(Duration::from_millis(200));
         if service.calls(Action::AddFaceRecord) > 0 {
@@ -120,6 +121,7 @@ fn status_watch_follows_a_live_run_to_its_end() {
             }
         }
     };
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     assert!(object["last_run"]["is_live"] == true && object["last_run"]["limited_by"].is_string(), "{object}");
     assert!(object["last_run"]["rate"].as_f64().unwrap() < 6.0, "{object}");
     let shown = status(&[]);
@@ -127,14 +129,35 @@ fn status_watch_follows_a_live_run_to_its_end() {
         assert!(shown.contains(words), "{words} in {shown}");
     }
     let mut watch = Enroll::new("status").arg(archive.manifest()).arg("--watch=200ms").spawn();
-    std::thread::sleep(Duration::from_secs(1));
+    let mut watching = BufReader::new(watch.stdout.take().unwrap());
+    let mut watched = String::new();
+    while !watched.contains("a run is in progress") {
+        assert_ne!(watching.read_line(&mut watched).unwrap(), 0, "{watched}");
+    }
     let process = rustix::process::Pid::from_raw(run.id() as i32).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
     assert_eq!(run.wait().unwrap().code(), Some(143));
-    let mut watched = String::new();
-    watch.stdout.take().unwrap().read_to_string(&mut watched).unwrap();
+    watching.read_to_string(&mut watched).unwrap();
     assert_eq!(watch.wait().unwrap().code(), Some(0));
-    assert!(watched.contains("a run is in progress"), "{watched}");
     assert!(watched.contains("no run in progress") && watched.contains("stopped by signal 15"), "{watched}");
     assert!(!watched.contains('\x1b'), "cursor codes where there is no terminal");
+}
+
+#[test]
+fn status_of_a_killed_run_shows_its_calls() {
+    let (archive, service) = (Archive::of(100, 0), Service::new());
+    let mut run = service.run(&archive).args(["--qps", "20"]).spawn();
+    let calls = || {
+        let status = Enroll::new("status").arg(archive.manifest()).arg("--json").end();
+        let object = serde_json::from_str::<serde_json::Value>(&status.stdout).unwrap_or_default();
+        object["last_run"]["calls"].as_u64().unwrap_or(0)
+    };
+    let started = Instant::now();
+    while calls() == 0 {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(calls() > 0);
 }

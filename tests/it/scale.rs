@@ -4,7 +4,7 @@ use std::{fmt::Write, fs, process::Child, time::Duration};
 
 use face_enroll::sandbox::Settings;
 
-use crate::support::{Archive, Ended, GROUP, Service, export, photo};
+use crate::support::{Archive, Ended, Enroll, GROUP, Service, export, photo};
 
 const ROWS: usize = 100_000;
 /// Of 1 MB each.
@@ -30,7 +30,7 @@ fn peak_mib(pid: u32) -> Option<u64> {
     Some(kib / 1_024)
 }
 
-fn peak_until_end(child: &mut Child) -> u64 {
+pub fn peak_until_end(child: &mut Child) -> u64 {
     let mut peak = 0;
     while child.try_wait().unwrap().is_none() {
         peak = peak.max(peak_mib(child.id()).unwrap_or(0));
@@ -55,19 +55,89 @@ fn hundred_thousand_rows_take_less_than_60_mib() {
     assert!((1..60).contains(&peak), "{peak} MiB");
 }
 
+/// A ZIP archive of these parts; each is given as pieces, and a piece with how often it is repeated.
+fn zip_bomb(parts: &[(&str, &[(&str, usize)])]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut bytes = Vec::new();
+    let mut archive = rawzip::ZipArchiveWriter::new(&mut bytes);
+    for (name, pieces) in parts {
+        let method = rawzip::CompressionMethod::DEFLATE;
+        let (mut entry, config) = archive.new_file(name).compression_method(method).start().unwrap();
+        let encoder = flate2::write::DeflateEncoder::new(&mut entry, flate2::Compression::fast());
+        let mut writer = config.wrap(encoder);
+        for (piece, times) in *pieces {
+            (0..*times).for_each(|_| writer.write_all(piece.as_bytes()).unwrap());
+        }
+        let (encoder, descriptor) = writer.finish().unwrap();
+        encoder.finish().unwrap();
+        entry.finish(descriptor).unwrap();
+    }
+    archive.finish().unwrap();
+    bytes
+}
+
 #[test]
-fn first_row_of_an_id_keeps_it_in_whatever_order_ids_come() {
+fn workbook_that_is_a_bomb_takes_less_than_100_mib() {
+    let kind = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
+    let relation = |id: &str, name: &str, target: &str| {
+        format!(r#"<Relationships><Relationship Id="{id}" Type="{kind}/{name}" Target="{target}"/>"#)
+    };
+    let package = relation("a", "officeDocument", "xl/workbook.xml") + "</Relationships>";
+    let strings = format!(r#"<Relationship Id="c" Type="{kind}/sharedStrings" Target="strings.xml"/></Relationships>"#);
+    let book = relation("b", "worksheet", "sheet.xml") + &strings;
+    let workbook = r#"<workbook xmlns:r="r"><sheets><sheet name="S" r:id="b"/></sheets></workbook>"#;
+    let text = |text: &str| format!(r#"<c t="inlineStr"><is><t>{text}</t></is></c>"#);
+    let header = format!("<worksheet><sheetData><row>{}{}</row>", text("path"), text("id"));
+    let mib = "x".repeat(1 << 20);
+    let texts = "<si><t>a</t></si>".repeat(1 << 16);
+    let end = "</sheetData></worksheet>";
+    let last = r#"<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>"#;
+    let cases: [(&str, &[(&str, usize)], &[(&str, usize)]); 4] = [
+        ("a text of 1 GiB", &[("<sst><si><t>", 1), (&mib, 1 << 10), ("</t></si></sst>", 1)], &[(&header, 1), (end, 1)]),
+        ("a cell of 64 MiB", &[("<sst/>", 1)], &[(&header, 1), ("<row><c t=\"str\"><v>", 1), (&mib, 64)]),
+        ("short texts of 272 MiB", &[("<sst>", 1), (&texts, 256), ("</sst>", 1)], &[(&header, 1), (end, 1)]),
+        ("a cell in the last corner", &[("<sst/>", 1)], &[(&header, 1), (last, 1), (end, 1)]),
+    ];
+    for (name, strings, sheet) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bomb.xlsx");
+        let parts: &[(&str, &[(&str, usize)])] = &[
+            ("_rels/.rels", &[(&package, 1)]),
+            ("xl/workbook.xml", &[(workbook, 1)]),
+            ("xl/_rels/workbook.xml.rels", &[(&book, 1)]),
+            ("xl/strings.xml", strings),
+            ("xl/sheet.xml", sheet),
+        ];
+        fs::write(&path, zip_bomb(parts)).unwrap();
+        let start = std::time::Instant::now();
+        let mut child = Enroll::new("check").arg(&path).spawn();
+        let peak = peak_until_end(&mut child);
+        let ended = Ended::from(child.wait_with_output().unwrap());
+        println!("{name}: peak {peak} MiB, {:?}, {}", start.elapsed(), ended.stderr.trim());
+        assert_eq!(ended.code, Some(3), "{name}: {ended:#?}");
+        assert!(peak < 100, "{name}: {peak} MiB");
+    }
+}
+
+#[test]
+fn first_row_of_an_id_keeps_it_in_any_order() {
     let archive = Archive::of(0, 0);
-    fs::write(archive.path().join("photos/one.jpg"), photo("one", 0)).unwrap();
+    for name in ["one", "two"] {
+        fs::write(archive.path().join(format!("photos/{name}.jpg")), photo(name, 0)).unwrap();
+    }
     let mut random = fastrand::Rng::with_seed(3);
     let mut ids: Vec<String> = (0..120_000).map(|_| format!("{:016x}", random.u64(..))).collect();
     // One id twice in one batch, and in batches near and far; and a row that is no item.
-    for (first, again) in [(2, 11), (5, 20_000), (21_000, 29_000), (100_000, 101_000)] {
+    let again = [(2, 11), (5, 20_000), (21_000, 29_000), (100_000, 101_000)];
+    for (first, again) in again {
         ids[again] = ids[first].clone();
     }
     ids[110_000] = "x".repeat(40);
-    let manifest =
-        ids.iter().fold(String::from("path,merchant_user_id\n"), |text, id| text + "photos/one.jpg," + id + "\n");
+    let mut manifest = String::from("path,merchant_user_id\n");
+    for (at, id) in ids.iter().enumerate() {
+        let photo = if again.iter().any(|(_, again)| *again == at) { "two" } else { "one" };
+        writeln!(manifest, "photos/{photo}.jpg,{id}").unwrap();
+    }
     archive.write(&manifest);
     let service = Service::new();
     let killed =

@@ -78,6 +78,21 @@ fn findings_without_a_reader_end_the_check() {
 }
 
 #[test]
+fn check_of_a_silent_pipe_ends_when_its_reader_leaves() {
+    let (source, mut rows) = std::io::pipe().unwrap();
+    let mut check = Enroll::new("check");
+    check.args(["-", "--input-format", "csv", "--group", GROUP]);
+    let mut child = check.command().stdin(source).stdout(nobody_reads()).stderr(Stdio::null()).spawn().unwrap();
+    rows.write_all(b"path,merchant_user_id\n").unwrap();
+    (0..200).for_each(|n| writeln!(rows, "none-{n}.jpg,{}", "x".repeat(20)).unwrap());
+    let (code, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || code.send(child.wait().unwrap().code()));
+    let ended = ended.recv_timeout(std::time::Duration::from_secs(60));
+    drop(rows);
+    assert_eq!(ended, Ok(Some(0)));
+}
+
+#[test]
 fn run_without_a_reader_loses_nothing() {
     let archive = Archive::of(30, 0);
     let service = Service::new();
@@ -124,7 +139,7 @@ fn steers(text: &str) -> bool {
 }
 
 #[test]
-fn names_and_words_of_the_service_steer_no_terminal_and_no_page() {
+fn names_and_service_messages_steer_no_terminal() {
     let archive = Archive::of(4, 0);
     let photo = format!("{STEERING}.jpg");
     std::fs::copy(archive.path().join("photos/u00001.jpg"), archive.path().join(&photo)).unwrap();

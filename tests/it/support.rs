@@ -4,13 +4,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
+    io::Write as _,
     num::NonZeroU32,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use face_enroll::sandbox::{Action, Groups, Record, Sandbox, Script, Settings};
+use rawzip::{CompressionMethod, ZipArchiveWriter};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -80,6 +82,24 @@ pub fn photo(user: &str, bytes: usize) -> Vec<u8> {
     }
     photo.extend_from_slice(&portrait[2..]);
     photo
+}
+
+/// A ZIP archive of these members, deflated.
+pub fn zip<'a>(members: impl IntoIterator<Item = (&'a str, Vec<u8>)>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut archive = ZipArchiveWriter::new(&mut bytes);
+    for (name, data) in members {
+        let (mut entry, config) =
+            archive.new_file(name).compression_method(CompressionMethod::DEFLATE).start().unwrap();
+        let encoder = flate2::write::DeflateEncoder::new(&mut entry, flate2::Compression::fast());
+        let mut writer = config.wrap(encoder);
+        writer.write_all(&data).unwrap();
+        let (encoder, descriptor) = writer.finish().unwrap();
+        encoder.finish().unwrap();
+        entry.finish(descriptor).unwrap();
+    }
+    archive.finish().unwrap();
+    bytes
 }
 
 /// A sandbox with one group and no quota on its own runtime, so that it outlives the process under test.
@@ -200,6 +220,20 @@ impl Enroll {
         &mut self.0
     }
 
+    /// The same command in a shell that sets something first, such as a limit.
+    pub fn under(&mut self, shell: &str) -> Command {
+        let mut command = Command::new("bash");
+        command.arg("-c").arg(format!("{shell}; exec \"$0\" \"$@\""));
+        command.arg(self.0.get_program()).args(self.0.get_args()).stdin(Stdio::null());
+        for (name, value) in self.0.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    }
+
     /// Runs to completion.
     pub fn end(&mut self) -> Ended {
         Ended::from(self.0.output().unwrap())
@@ -251,6 +285,20 @@ impl Ended {
         }
         summary
     }
+}
+
+/// Waits for a condition, for far longer than any machine needs.
+pub fn wait_until(what: &str, is_true: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !is_true() {
+        assert!(Instant::now() < deadline, "timed out: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until the sandbox has seen this many enrolment calls.
+pub fn wait_for_calls(service: &Service, calls: usize) {
+    wait_until("the calls did not come", || service.calls(Action::AddFaceRecord) >= calls);
 }
 
 /// Rows of an export in JSON Lines.

@@ -114,7 +114,7 @@ fn verify_all_names_every_difference() {
 }
 
 #[test]
-fn comparison_counts_the_records_of_someone_who_has_more_than_a_page() {
+fn verify_counts_more_than_a_page_of_records() {
     let archive = Archive::of(3, 0);
     let service = Service::new();
     service.run(&archive).end().is(0, &[("enrolled", 3)]);
@@ -146,4 +146,16 @@ fn verify_works_against_embedded_sandbox() {
     let ended = Enroll::new("verify").arg(archive.manifest()).arg("--all").end();
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     assert!(ended.stdout.contains("in both    5"), "{}", ended.stdout);
+}
+
+#[test]
+fn group_without_rows_is_refused() {
+    let (archive, service) = (Archive::of(1, 0), Service::new());
+    service.run(&archive).end().is(0, &[("enrolled", 1)]);
+    assert_eq!(verify(&service, &archive, &["--all", "--group", GROUP]).code, Some(0));
+    let calls = service.calls(Action::QueryFaceRecord);
+    let ended = verify(&service, &archive, &["--all", "--group", "other"]);
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    assert!(ended.stderr.contains("no rows of group other") && ended.stderr.contains(GROUP), "{ended:#?}");
+    assert_eq!(service.calls(Action::QueryFaceRecord), calls);
 }

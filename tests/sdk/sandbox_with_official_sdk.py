@@ -131,6 +131,12 @@ def main():
         made = time.strptime(item.gmt_create, "%Y-%m-%dT%H:%M:%SZ")
         check(f"{user!r} was made now", abs(calendar.timegm(made) - started) < 60, True)
         ids.append(item.id)
+    # The reserved parameter goes into the form; the sandbox's journal shows it.
+    for value in ("Y", "N"):
+        answer = add(sandbox, f"quality-{value}", face_quality_check=value)
+        check(f"code with a quality check of {value}", answer.body.code, "Success")
+        found = find(f"quality-{value}")
+        sandbox.delete_face_record(models.DeleteFaceRecordRequest(id=str(found.items[0].id)))
     check("an id that nobody has", find("nobody").total_count, 0)
 
     # A file: leave to upload, the upload, and then its address.
@@ -158,6 +164,7 @@ def main():
     check("an unknown group", refusal(lambda: add(sandbox, "u", face_group_code="no-such-group")), "InvalidParameter")
     check("no picture", refusal(lambda: add(sandbox, "u", face_picture=None)), "MissingParameter")
     check("two pictures", refusal(lambda: add(sandbox, "u", face_picture_url="http://a.example/b")), "DataDuplication")
+    check("a bad quality check", refusal(lambda: add(sandbox, "u", face_quality_check="yes")), "InvalidParameter")
     check("not a JPEG", refusal(lambda: add(sandbox, "u", face_picture="aGVsbG8=")), "UnqualifiedPhoto")
     check("nothing was made of them", find().total_count, before + len(USERS))
 

@@ -11,7 +11,7 @@ use super::{
     ingest::{ExistingItem, row_number},
 };
 use crate::{
-    checkpoint::store::SourceId,
+    checkpoint::SourceId,
     domain::{Item, ItemState, Origin, RowError, RowErrorKind},
 };
 

@@ -9,7 +9,8 @@ use rusqlite::{
 
 use super::{SqliteStore, corrections::RowResolution, requeued_columns, rows};
 use crate::{
-    checkpoint::store::{Batch, EnrolledItem, Ingested, RejectedItem, SourceId, StoredPhoto},
+    checkpoint::{Batch, EnrolledItem, Ingested, RejectedItem, SourceId, StoredPhoto},
+    crash,
     domain::{
         Digest, FaceGroupCode, FileStamp, Item, ItemId, ItemState, Member, ObjectRef, PhotoSource, RawFields, RowError,
         RowErrorKind,
@@ -218,6 +219,7 @@ impl SqliteStore {
             };
             rest = &rest[consumed..];
         }
+        crash::point("ingest.before_commit");
         Ok(ingested)
     }
 
@@ -261,6 +263,10 @@ impl SqliteStore {
         ingested: &mut Ingested,
     ) -> Result<()> {
         if !self.seen.insert(known.item) {
+            if self.names_same_photo(item, known) {
+                ingested.repeated += 1;
+                return Ok(());
+            }
             return self.ingest_duplicate(source, item, known);
         }
         if known.source != source.0 && matches!(known.state, ItemState::Sending | ItemState::InDoubt) {
@@ -308,6 +314,12 @@ impl SqliteStore {
             ItemState::Failed => {}
         }
         Ok(())
+    }
+
+    /// Whether the row names the photo of an earlier row of this run, whose path is stored relative to its own source's root.
+    fn names_same_photo(&self, item: &Item, first: &ExistingItem) -> bool {
+        let source = self.sources.iter().find(|open| open.id.0 == first.source);
+        source.is_some_and(|source| !first.has_other_photo(&item.picture, &source.root))
     }
 
     /// Rejects a row with the id of an earlier one, which keeps it.
@@ -389,12 +401,6 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Counts the items of a source, including changes of this transaction.
-    pub(super) fn count_items_of(&mut self, source: SourceId) -> Result<u64> {
-        self.source_counts.flush(&self.db)?;
-        self.db.query_row("SELECT items FROM sources WHERE id = ?1", [source.0], |row| row.get(0))
-    }
-
     /// Removes row faults that this reading did not find again, and counts items that it did not name as vanished.
     pub(super) fn finish_sources(&mut self) -> Result<()> {
         for open in &self.sources {
@@ -413,6 +419,22 @@ impl SqliteStore {
         }
         self.is_ingesting = false;
         Ok(())
+    }
+
+    /// Counts the rejected items that this run's sources no longer name. Scans the items, but only if some have vanished.
+    pub(super) fn count_vanished_rejected(&self) -> Result<u64> {
+        let mut select = self.db.prepare(
+            "SELECT i.id FROM sources AS s JOIN items AS i ON i.source_id = s.id
+             WHERE s.id = ?1 AND s.vanished > 0 AND i.state = 4",
+        )?;
+        let mut vanished = 0;
+        for open in self.sources.iter().filter(|_| !self.is_ingesting) {
+            let rejected = select.query_map([open.id.0], |row| row.get(0).map(ItemId))?;
+            for item in rejected {
+                vanished += u64::from(!self.seen.contains(item?));
+            }
+        }
+        Ok(vanished)
     }
 
     pub(super) fn find(&mut self, item: &Item) -> Result<Option<ExistingItem>> {

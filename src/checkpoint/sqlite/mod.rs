@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
+use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql, params};
 
 use self::{
     identity::FileIdentity,
@@ -31,17 +31,12 @@ pub use self::{
     reader::Reader,
 };
 use super::{
-    ItemSet, StoreError,
-    store::{
-        Batch, CheckpointState, Claimed, InDoubtRow, Ingested, NewIntent, OutcomeRecord, PhotoCheck, RunStart,
-        SourceId, Store,
-    },
+    Batch, Change, CheckpointState, Claimed, InDoubtRow, Ingested, ItemSet, Reply, RunStart, SourceId, Store,
+    StoreError,
 };
 use crate::{
     crash,
-    domain::{
-        Bottleneck, Counts, DeleteIntent, ErrorCode, FailureKind, Intent, ItemId, ItemState, ItemUpdate, RunTotals,
-    },
+    domain::{Bottleneck, Counts, ErrorCode, FailureKind, ItemId, ItemState, RunTotals},
 };
 
 /// Assignments that make an item pending as if it had never been sent.
@@ -62,7 +57,6 @@ macro_rules! select_claimed {
          JOIN sources AS s ON s.id = i.source_id "
     };
 }
-use select_claimed;
 
 /// `state IN (1, 2)` repeats the condition of the index `items_open`; without it SQLite scans all items.
 const MARK_SENDING_AS_IN_DOUBT: &str =
@@ -71,6 +65,8 @@ const MARK_SENDING_AS_IN_DOUBT: &str =
 /// Uses `items_open` like [`MARK_SENDING_AS_IN_DOUBT`].
 const SELECT_IN_DOUBT: &str =
     concat!(select_claimed!(), "WHERE i.state = 2 AND i.state IN (1, 2) AND i.id > ?1 ORDER BY i.id LIMIT ?2");
+const SELECT_PENDING_DELETES: &str =
+    concat!(select_claimed!(), "WHERE i.replaces IS NOT NULL AND i.state = 3 AND i.id > ?1 ORDER BY i.id LIMIT ?2");
 
 /// Store in one SQLite file.
 pub struct SqliteStore {
@@ -89,6 +85,8 @@ pub struct SqliteStore {
     is_ingesting: bool,
     /// Whether the last row named a known item.
     expects_known: bool,
+    /// Set by [`Store::end_run`].
+    vanished_rejected: u64,
 }
 
 impl SqliteStore {
@@ -132,32 +130,40 @@ impl SqliteStore {
             seen: ItemSet::default(),
             is_ingesting: true,
             expects_known: false,
+            vanished_rejected: 0,
         }
     }
 
     /// Makes items in these states pending again, or only those with `code`. Returns how many.
     pub fn retry(&mut self, states: &[ItemState], code: Option<&str>) -> Result<u64, StoreError> {
-        let mut requeued = 0;
-        for &state in states.iter().filter(|state| state.can_become(ItemState::Pending)) {
-            requeued += self
-                .requeue_all(state, "(?2 IS NULL OR code = ?2)", params![state as i64, code])
-                .map_err(StoreError::sqlite("requeuing items"))?;
-        }
-        Ok(requeued)
+        self.transact("requeuing items", |store| {
+            let states = states.iter().filter(|state| state.can_become(ItemState::Pending));
+            let requeue = |&state| store.requeue_all("(?2 IS NULL OR code = ?2)", params![state as i64, code]);
+            states.map(requeue).sum()
+        })
     }
 
-    /// Makes all items in `state` (bound as `?1`) that meet `condition` pending again. Returns how many.
-    fn requeue_all(&mut self, state: ItemState, condition: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
+    /// Makes the items in state `?1` that meet `condition` pending again. Returns how many.
+    fn requeue_all(&mut self, condition: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
         let condition = format!("WHERE state = ?1 AND {condition}");
-        let mut by_code = self.db.prepare(&format!("SELECT code, count(*) FROM items {condition} GROUP BY code"))?;
-        let mut by_code = by_code.query(parameters)?;
-        while let Some(row) = by_code.next()? {
-            let (code, n): (Option<String>, i64) = (row.get(0)?, row.get(1)?);
-            self.tally.add(state, code.as_deref(), -n);
-            self.tally.add(ItemState::Pending, None, n);
+        let select = format!("SELECT state, code, count(*) FROM items {condition} GROUP BY code");
+        let n = self.discount(&select, parameters)?;
+        self.tally.add(ItemState::Pending, None, n as i64);
+        self.db.execute(&format!("UPDATE items SET {} {condition}", requeued_columns!()), parameters)?;
+        Ok(n)
+    }
+
+    /// Takes rows out of the tally that `select` counts by state and code. Returns how many.
+    fn discount(&mut self, select: &str, parameters: impl Params) -> rusqlite::Result<u64> {
+        let mut counted = self.db.prepare(select)?;
+        let mut counted = counted.query(parameters)?;
+        let mut rows = 0;
+        while let Some(row) = counted.next()? {
+            let (code, n): (Option<String>, i64) = (row.get(1)?, row.get(2)?);
+            self.tally.add(rows::state(row.get(0)?)?, code.as_deref(), -n);
+            rows += n.unsigned_abs();
         }
-        let requeued = self.db.execute(&format!("UPDATE items SET {} {condition}", requeued_columns!()), parameters)?;
-        Ok(requeued as u64)
+        Ok(rows)
     }
 
     /// Marks items in doubt that were being sent by a process or a task that is gone: the requests may have been executed.
@@ -172,7 +178,7 @@ impl SqliteStore {
     /// Requeues local rejections that were made under other photo rules.
     fn requeue_after_rule_change(&mut self, rules: &str) -> rusqlite::Result<()> {
         if setting(&self.db, "photo_rules")?.is_some_and(|previous| previous != rules) {
-            self.requeue_all(ItemState::Rejected, "stage = 0", params![ItemState::Rejected as i64])?;
+            self.requeue_all("stage = 0", params![ItemState::Rejected as i64])?;
         }
         set_setting(&self.db, "photo_rules", rules)
     }
@@ -203,14 +209,11 @@ impl SqliteStore {
     fn is_skipped(&self, item: ItemId, source: i64) -> bool {
         self.sources.iter().any(|open| open.id.0 == source) && !self.seen.contains(item)
     }
-}
 
-impl Store for SqliteStore {
-    fn begin(&mut self) -> Result<(), StoreError> {
-        self.db.execute_batch("BEGIN IMMEDIATE").map_err(StoreError::sqlite("beginning a transaction"))
-    }
-
-    fn commit(&mut self) -> Result<(), StoreError> {
+    /// Runs `apply` as one durable transaction. After an error the store must be dropped, which rolls it back.
+    fn in_transaction<R>(&mut self, apply: impl FnOnce(&mut Self) -> Result<R, StoreError>) -> Result<R, StoreError> {
+        self.db.execute_batch("BEGIN IMMEDIATE").map_err(StoreError::sqlite("beginning a transaction"))?;
+        let result = apply(self)?;
         let flush = |store: &mut Self| {
             store.tally.flush(&store.db)?;
             store.source_counts.flush(&store.db)
@@ -219,86 +222,149 @@ impl Store for SqliteStore {
         crash::point("commit.before");
         self.db.execute_batch("COMMIT").map_err(StoreError::sqlite("committing"))?;
         crash::point("commit.after");
+        Ok(result)
+    }
+
+    /// Like [`in_transaction`](Self::in_transaction), for SQL alone.
+    fn transact<R>(
+        &mut self,
+        doing: &'static str,
+        apply: impl FnOnce(&mut Self) -> rusqlite::Result<R>,
+    ) -> Result<R, StoreError> {
+        self.in_transaction(|store| apply(store).map_err(StoreError::sqlite(doing)))
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<Reply, StoreError> {
+        let (doing, done) = match change {
+            Change::Intend(intent) => return self.intend(intent).map(Reply::Intent),
+            Change::Settle(record) => return self.settle(record).map(Reply::Settled),
+            Change::IntendDelete(delete) => return self.intend_delete(delete).map(|()| Reply::Done),
+            Change::Requeue(items) => ("requeuing items", self.requeue(items)),
+            Change::RecordPhotoChecks(checks) => ("recording photo checks", self.record_photo_checks(checks)),
+            Change::RecordSuperseded(item, records) => {
+                ("recording superseded records", self.record_superseded(*item, records))
+            }
+            Change::FinishDelete(item) => ("recording a delete", self.finish_delete(*item)),
+            Change::RecordSkipped(source, files) => ("recording skipped files", self.record_skipped(*source, *files)),
+            Change::RecordTotals(totals, limited_by) => {
+                ("recording what the run has done", self.record_totals(totals, *limited_by))
+            }
+            Change::SaveRate(per_second) => ("saving the rate", self.save_rate(*per_second)),
+        };
+        done.map_err(StoreError::sqlite(doing)).map(|()| Reply::Done)
+    }
+
+    fn requeue(&mut self, items: &[ItemId]) -> rusqlite::Result<()> {
+        for &item in items {
+            let (state, code) = self.db.query_row("SELECT state, code FROM items WHERE id = ?1", [item.0], |row| {
+                Ok((rows::state(row.get(0)?)?, row.get::<_, Option<String>>(1)?))
+            })?;
+            match state {
+                ItemState::Rejected | ItemState::Failed => self.requeue_item(item, state, code.as_deref())?,
+                ItemState::Pending | ItemState::Sending | ItemState::InDoubt | ItemState::Enrolled => {}
+            }
+        }
         Ok(())
     }
 
+    fn record_skipped(&self, source: SourceId, files: u64) -> rusqlite::Result<()> {
+        self.db.execute("UPDATE sources SET skipped = ?2 WHERE id = ?1", (source.0, files)).map(drop)
+    }
+
+    fn record_totals(&self, totals: &RunTotals, limited_by: Bottleneck) -> rusqlite::Result<()> {
+        let latencies = serde_json::to_string(&totals.latencies.0).expect("pairs of numbers are JSON");
+        let n = |n: u64| n as i64;
+        self.db.execute(
+            "UPDATE runs SET newly_enrolled = ?2, calls = ?3, throttled = ?4, queries = ?5, latencies = ?6,
+             limited_by = ?7 WHERE id = ?1",
+            (
+                self.run,
+                n(totals.newly_enrolled),
+                n(totals.calls),
+                n(totals.throttled),
+                n(totals.queries),
+                latencies,
+                limited_by.to_string(),
+            ),
+        )?;
+        self.db
+            .execute(
+                "INSERT OR REPLACE INTO paces (run, at, calls, throttled, newly_enrolled) VALUES (?1, ?2, ?3, ?4, ?5)",
+                (self.run, now_ms(), n(totals.calls), n(totals.throttled), n(totals.newly_enrolled)),
+            )
+            .map(drop)
+    }
+
+    fn save_rate(&self, per_second: Option<f64>) -> rusqlite::Result<()> {
+        match per_second {
+            Some(rate) => set_setting(&self.db, "learned_rate", &rate.to_string()),
+            None => self.db.execute("DELETE FROM settings WHERE name = 'learned_rate'", []).map(drop),
+        }
+    }
+
+    fn list<R>(
+        &self,
+        select: &str,
+        (after, limit): (ItemId, usize),
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<R>,
+    ) -> rusqlite::Result<Vec<R>> {
+        self.db.prepare_cached(select)?.query_map((after.0, limit as i64), read)?.collect()
+    }
+}
+
+impl Store for SqliteStore {
     fn start_run(&mut self, run: &RunStart) -> Result<CheckpointState, StoreError> {
-        let mut start = || -> rusqlite::Result<CheckpointState> {
-            self.mark_sending_as_in_doubt()?;
-            run.rules.as_deref().map_or(Ok(()), |rules| self.requeue_after_rule_change(rules))?;
-            self.tally.flush(&self.db)?;
-            let runs: i64 = self.db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
-            let was_killed = self.was_last_run_killed()?;
-            let was_purged = setting(&self.db, "forgotten")?.is_some() || setting(&self.db, "incomplete")?.is_some();
-            let epoch = self.next_epoch()?;
-            let learned_rate = setting(&self.db, "learned_rate")?.and_then(|text| text.parse().ok());
-            self.run = self.db.query_row(
+        self.transact("starting the run", |store| {
+            store.mark_sending_as_in_doubt()?;
+            run.rules.as_deref().map_or(Ok(()), |rules| store.requeue_after_rule_change(rules))?;
+            store.tally.flush(&store.db)?;
+            let runs: i64 = store.db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
+            let was_killed = store.was_last_run_killed()?;
+            let was_purged = setting(&store.db, "forgotten")?.is_some() || setting(&store.db, "incomplete")?.is_some();
+            let epoch = store.next_epoch()?;
+            let learned_rate = setting(&store.db, "learned_rate")?.and_then(|text| text.parse().ok());
+            store.run = store.db.query_row(
                 "INSERT INTO runs (run_id, access_key, started_at, quota) VALUES (?1, ?2, ?3, ?4) RETURNING id",
                 (&run.id.0, &run.access_key, now_ms(), run.quota),
                 |row| row.get(0),
             )?;
-            let counts = tally::counts(&self.db, true)?;
+            let counts = tally::counts(&store.db, true)?;
             Ok(CheckpointState { counts, is_resumed: runs > 0, learned_rate, was_killed, was_purged, epoch })
-        };
-        start().map_err(StoreError::sqlite("starting the run"))
+        })
     }
 
     fn end_run(&mut self, exit_code: u8, reason: &str) -> Result<u64, StoreError> {
-        let mut end = || {
-            self.mark_sending_as_in_doubt()?;
-            self.db.execute(
+        self.transact("ending the run", |store| {
+            store.mark_sending_as_in_doubt()?;
+            store.vanished_rejected = store.count_vanished_rejected()?;
+            store.db.execute(
                 "UPDATE runs SET ended_at = ?2, exit_code = ?3, exit_reason = ?4 WHERE id = ?1",
-                (self.run, now_ms(), exit_code, reason),
+                (store.run, now_ms(), exit_code, reason),
             )?;
-            self.next_epoch()
-        };
-        end().map_err(StoreError::sqlite("ending the run"))
+            store.next_epoch()
+        })
+    }
+
+    fn write(&mut self, changes: &[Change]) -> Result<Vec<Reply>, StoreError> {
+        self.in_transaction(|store| changes.iter().map(|change| store.apply(change)).collect())
     }
 
     fn open_source(&mut self, name: &str, root: &Path) -> Result<SourceId, StoreError> {
-        self.open_source_row(name, root).map_err(StoreError::sqlite("opening a source"))
+        self.transact("opening a source", |store| store.open_source_row(name, root))
     }
 
     fn ingest(&mut self, batch: &Batch) -> Result<Ingested, StoreError> {
-        let ingested = self.ingest_rows(batch).map_err(StoreError::sqlite("ingesting rows"))?;
-        crash::point("ingest.before_commit");
-        Ok(ingested)
-    }
-
-    fn count_items(&mut self, source: SourceId) -> Result<u64, StoreError> {
-        self.count_items_of(source).map_err(StoreError::sqlite("counting the items of a source"))
-    }
-
-    fn record_skipped(&mut self, source: SourceId, files: u64) -> Result<(), StoreError> {
-        self.db
-            .execute("UPDATE sources SET skipped = ?2 WHERE id = ?1", (source.0, files))
-            .map(drop)
-            .map_err(StoreError::sqlite("recording skipped files"))
+        self.transact("ingesting rows", |store| store.ingest_rows(batch))
     }
 
     fn finish_ingest(&mut self) -> Result<(), StoreError> {
-        self.finish_sources().map_err(StoreError::sqlite("closing the sources"))
+        self.transact("closing the sources", Self::finish_sources)
     }
 
-    fn record_photo_checks(&mut self, checks: &[PhotoCheck]) -> Result<(), StoreError> {
-        self.write_photo_checks(checks).map_err(StoreError::sqlite("recording photo checks"))
-    }
-
-    fn requeue(&mut self, items: &[ItemId]) -> Result<(), StoreError> {
-        let mut requeue = || {
-            for &item in items {
-                let (state, code) =
-                    self.db.query_row("SELECT state, code FROM items WHERE id = ?1", [item.0], |row| {
-                        Ok((rows::state(row.get(0)?)?, row.get::<_, Option<String>>(1)?))
-                    })?;
-                match state {
-                    ItemState::Rejected | ItemState::Failed => self.requeue_item(item, state, code.as_deref())?,
-                    ItemState::Pending | ItemState::Sending | ItemState::InDoubt | ItemState::Enrolled => {}
-                }
-            }
-            Ok(())
-        };
-        requeue().map_err(StoreError::sqlite("requeuing items"))
+    fn count_items(&mut self, source: SourceId) -> Result<u64, StoreError> {
+        self.db
+            .query_row("SELECT items FROM sources WHERE id = ?1", [source.0], |row| row.get(0))
+            .map_err(StoreError::sqlite("counting the items of a source"))
     }
 
     fn claim(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError> {
@@ -324,84 +390,23 @@ impl Store for SqliteStore {
     }
 
     fn in_doubt_items(&mut self, after: ItemId, limit: usize) -> Result<Vec<InDoubtRow>, StoreError> {
-        let in_doubt_items = || -> rusqlite::Result<Vec<InDoubtRow>> {
-            self.db
-                .prepare_cached(SELECT_IN_DOUBT)?
-                .query_map((after.0, limit as i64), |row| {
-                    Ok(InDoubtRow { claimed: Claimed::try_from(row)?, code: ErrorCode(row.get("code")?) })
-                })?
-                .collect()
-        };
-        in_doubt_items().map_err(StoreError::sqlite("reading items in doubt"))
-    }
-
-    fn intend(&mut self, intent: &NewIntent) -> Result<Intent, StoreError> {
-        let intent = self.write_intent(intent)?;
-        crash::point("intent.before_commit");
-        Ok(intent)
-    }
-
-    fn settle(&mut self, outcome: &OutcomeRecord) -> Result<ItemUpdate, StoreError> {
-        let update = self.write_outcome(outcome)?;
-        crash::point("outcome.before_commit");
-        Ok(update)
-    }
-
-    fn record_superseded(&mut self, item: ItemId, records: &[i64]) -> Result<(), StoreError> {
-        self.write_superseded(item, records).map_err(StoreError::sqlite("recording superseded records"))
+        self.list(SELECT_IN_DOUBT, (after, limit), |row| {
+            Ok(InDoubtRow { claimed: Claimed::try_from(row)?, code: ErrorCode(row.get("code")?) })
+        })
+        .map_err(StoreError::sqlite("reading items in doubt"))
     }
 
     fn pending_deletes(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>, StoreError> {
-        self.find_pending_deletes(after, limit).map_err(StoreError::sqlite("reading pending deletes"))
-    }
-
-    fn intend_delete(&mut self, delete: &DeleteIntent) -> Result<(), StoreError> {
-        self.write_delete_intent(delete)
-    }
-
-    fn finish_delete(&mut self, item: ItemId) -> Result<(), StoreError> {
-        self.write_deleted(item).map_err(StoreError::sqlite("recording a delete"))
+        self.list(SELECT_PENDING_DELETES, (after, limit), |row| Claimed::try_from(row))
+            .map_err(StoreError::sqlite("reading pending deletes"))
     }
 
     fn counts(&mut self) -> Result<Counts, StoreError> {
-        let counts = |store: &mut Self| {
-            store.tally.flush(&store.db)?;
-            tally::counts(&store.db, true)
+        let counts = Counts {
+            vanished_rejected: self.vanished_rejected,
+            ..tally::counts(&self.db, true).map_err(StoreError::sqlite("counting"))?
         };
-        counts(self).map_err(StoreError::sqlite("counting"))
-    }
-
-    fn record_totals(&mut self, totals: &RunTotals, limited_by: Bottleneck) -> Result<(), StoreError> {
-        let record = || {
-            let latencies = serde_json::to_string(&totals.latencies.0).expect("pairs of numbers are JSON");
-            let n = |n: u64| n as i64;
-            self.db.execute(
-                "UPDATE runs SET newly_enrolled = ?2, calls = ?3, throttled = ?4, queries = ?5, latencies = ?6,
-                 limited_by = ?7 WHERE id = ?1",
-                (
-                    self.run,
-                    n(totals.newly_enrolled),
-                    n(totals.calls),
-                    n(totals.throttled),
-                    n(totals.queries),
-                    latencies,
-                    limited_by.to_string(),
-                ),
-            )?;
-            self.db.execute(
-                "INSERT OR REPLACE INTO paces (run, at, calls, throttled, newly_enrolled) VALUES (?1, ?2, ?3, ?4, ?5)",
-                (self.run, now_ms(), n(totals.calls), n(totals.throttled), n(totals.newly_enrolled)),
-            )
-        };
-        record().map(drop).map_err(StoreError::sqlite("recording what the run has done"))
-    }
-
-    fn save_rate(&mut self, per_second: Option<f64>) -> Result<(), StoreError> {
-        let save = || match per_second {
-            Some(rate) => set_setting(&self.db, "learned_rate", &rate.to_string()),
-            None => self.db.execute("DELETE FROM settings WHERE name = 'learned_rate'", []).map(drop),
-        };
-        save().map_err(StoreError::sqlite("saving the rate"))
+        Ok(counts)
     }
 }
 

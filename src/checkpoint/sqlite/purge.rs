@@ -7,7 +7,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use rusqlite::{Connection, params};
 
-use super::{SqliteStore, open, rows, set_setting};
+use super::{SqliteStore, open, set_setting};
 use crate::{
     checkpoint::StoreError,
     domain::{FaceGroupCode, ItemState, MerchantUserId},
@@ -36,19 +36,22 @@ pub struct PurgeReport {
 }
 
 impl SqliteStore {
-    /// Removes the items in one transaction, rewrites the file without them, and removes its backups.
+    /// Removes the items in one transaction, rewrites the file without them, and removes its backups. Removes nothing while
+    /// another program reads the file.
     pub fn purge(&mut self, filter: &PurgeFilter) -> Result<PurgeReport, StoreError> {
         let failed = StoreError::sqlite;
-        let mut report = self.remove(filter).map_err(failed("removing items"))?;
+        // A reader does not block an empty WAL, so it is written first.
+        self.db.execute("UPDATE settings SET value = value", []).map_err(failed("writing its WAL"))?;
+        self.truncate_wal()?;
+        let mut report = self.transact("removing items", |store| store.remove(filter))?;
         report.manifests = strings(&self.db, "SELECT name FROM sources ORDER BY name")
             .map_err(failed("reading its sources"))?
             .into_iter()
             .map(PathBuf::from)
             .collect();
         // VACUUM leaves no free pages; truncating the WAL leaves none of its frames.
-        self.db
-            .execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")
-            .map_err(failed("rewriting it without the removed items"))?;
+        self.db.execute_batch("VACUUM").map_err(failed("rewriting it without the removed items"))?;
+        self.truncate_wal()?;
         report.backups = open::backups(&self.path);
         for backup in &report.backups {
             std::fs::remove_file(backup)
@@ -57,8 +60,16 @@ impl SqliteStore {
         Ok(report)
     }
 
+    /// Empties the WAL. SQLite keeps frames that a reader may need, and reports that as a column, not as an error.
+    fn truncate_wal(&self) -> Result<(), StoreError> {
+        let is_blocked: bool = self
+            .db
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+            .map_err(StoreError::sqlite("emptying its WAL"))?;
+        if is_blocked { Err(StoreError::InUse { path: self.path.clone() }) } else { Ok(()) }
+    }
+
     fn remove(&mut self, filter: &PurgeFilter) -> rusqlite::Result<PurgeReport> {
-        let transaction = self.db.unchecked_transaction()?;
         // A table, because the ids may not fit in memory.
         self.db.execute_batch("CREATE TEMP TABLE purged (id INTEGER PRIMARY KEY)")?;
         match filter {
@@ -79,18 +90,10 @@ impl SqliteStore {
              WHERE i.id IN (SELECT id FROM temp.purged) AND (i.first_intent_at IS NOT NULL OR i.state = 3 OR i.replaces IS NOT NULL)
              ORDER BY g.code",
         )?;
-        let mut rows = 0;
-        {
-            let mut counted = self.db.prepare(
-                "SELECT state, code, count(*) FROM items WHERE id IN (SELECT id FROM temp.purged) GROUP BY state, code",
-            )?;
-            let mut counted = counted.query([])?;
-            while let Some(row) = counted.next()? {
-                let (state, code, n): (i64, Option<String>, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                self.tally.add(rows::state(state)?, code.as_deref(), -n);
-                rows += n.unsigned_abs();
-            }
-        }
+        let mut rows = self.discount(
+            "SELECT state, code, count(*) FROM items WHERE id IN (SELECT id FROM temp.purged) GROUP BY state, code",
+            [],
+        )?;
         self.db.execute_batch(
             "UPDATE sources SET items = items - (SELECT count(*) FROM items AS i
                WHERE i.source_id = sources.id AND i.id IN (SELECT id FROM temp.purged));
@@ -101,26 +104,18 @@ impl SqliteStore {
         )?;
         if let PurgeFilter::User(user, group) = filter {
             let group = group.as_ref().map(FaceGroupCode::as_str);
-            let condition = "user = ?1 AND (?2 IS NULL OR group_code IS NULL OR group_code = ?2)";
-            {
-                let mut counted = self
-                    .db
-                    .prepare(&format!("SELECT code, count(*) FROM row_faults WHERE {condition} GROUP BY code"))?;
-                let mut counted = counted.query(params![user.as_str(), group])?;
-                while let Some(row) = counted.next()? {
-                    let (code, n): (String, i64) = (row.get(0)?, row.get(1)?);
-                    self.tally.add(ItemState::Rejected, Some(&code), -n);
-                    rows += n.unsigned_abs();
-                }
-            }
-            self.db.execute(&format!("DELETE FROM row_faults WHERE {condition}"), params![user.as_str(), group])?;
+            let faults = "FROM row_faults WHERE user = ?1 AND (?2 IS NULL OR group_code IS NULL OR group_code = ?2)";
+            let rejected = ItemState::Rejected as i64;
+            rows += self.discount(
+                &format!("SELECT {rejected}, code, count(*) {faults} GROUP BY code"),
+                params![user.as_str(), group],
+            )?;
+            self.db.execute(&format!("DELETE {faults}"), params![user.as_str(), group])?;
         }
-        self.tally.flush(&self.db)?;
         // If the service never had a record of them, it need not be queried.
         if !groups.is_empty() {
             set_setting(&self.db, "forgotten", "1")?;
         }
-        transaction.commit()?;
         Ok(PurgeReport { rows, groups, ..PurgeReport::default() })
     }
 }

@@ -10,10 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::{open, rows, setting, tally};
 use crate::{
-    checkpoint::{
-        Lock, StoreError,
-        store::{ExportRow, RateSample, RunSummaryRow},
-    },
+    checkpoint::{ExportRow, Lock, RateSample, RunSummaryRow, StoreError},
     domain::{Counts, ItemId, ItemState, Latencies, RejectedBy},
 };
 

@@ -2,17 +2,14 @@
 
 use rusqlite::Result;
 
-use super::{SqliteStore, requeued_columns, select_claimed};
+use super::{SqliteStore, requeued_columns};
 use crate::{
-    checkpoint::{
-        StoreError,
-        store::{Claimed, PhotoChange, PhotoCheck},
-    },
+    checkpoint::{PhotoChange, PhotoCheck, StoreError},
     domain::{DeleteIntent, ItemId, ItemState},
 };
 
 impl SqliteStore {
-    pub(super) fn write_photo_checks(&mut self, checks: &[PhotoCheck]) -> Result<()> {
+    pub(super) fn record_photo_checks(&mut self, checks: &[PhotoCheck]) -> Result<()> {
         for &PhotoCheck { item, seen } in checks {
             match seen {
                 PhotoChange::Same(stamp) => {
@@ -53,7 +50,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    pub(super) fn write_superseded(&mut self, item: ItemId, records: &[i64]) -> Result<()> {
+    pub(super) fn record_superseded(&mut self, item: ItemId, records: &[i64]) -> Result<()> {
         let records = serde_json::to_string(records).expect("numbers are JSON");
         self.db
             .prepare_cached("UPDATE items SET replaces = ?2 WHERE id = ?1 AND state = 0 AND replaces IS NOT NULL")?
@@ -61,18 +58,8 @@ impl SqliteStore {
             .map(drop)
     }
 
-    pub(super) fn find_pending_deletes(&mut self, after: ItemId, limit: usize) -> Result<Vec<Claimed>> {
-        self.db
-            .prepare_cached(concat!(
-                select_claimed!(),
-                "WHERE i.replaces IS NOT NULL AND i.state = 3 AND i.id > ?1 ORDER BY i.id LIMIT ?2"
-            ))?
-            .query_map((after.0, limit as i64), |row| Claimed::try_from(row))?
-            .collect()
-    }
-
     /// Accepts only a record that existed before the new photo was sent, and only after the new photo is enrolled.
-    pub(super) fn write_delete_intent(&mut self, delete: &DeleteIntent) -> Result<(), StoreError> {
+    pub(super) fn intend_delete(&mut self, delete: &DeleteIntent) -> Result<(), StoreError> {
         let changed = self
             .db
             .prepare_cached(
@@ -84,7 +71,7 @@ impl SqliteStore {
         if changed == 1 { Ok(()) } else { Err(StoreError::IllegalRemoval { removal: delete.clone() }) }
     }
 
-    pub(super) fn write_deleted(&mut self, item: ItemId) -> Result<()> {
+    pub(super) fn finish_delete(&mut self, item: ItemId) -> Result<()> {
         self.db
             .prepare_cached("UPDATE items SET replaces = NULL, removing = NULL WHERE id = ?1 AND state = 3")?
             .execute([item.0])

@@ -4,11 +4,9 @@ use rusqlite::Connection;
 
 use super::{SqliteStore, now_ms, rows};
 use crate::{
-    checkpoint::{
-        StoreError,
-        store::{NewIntent, OutcomeRecord},
-    },
-    domain::{ErrorCode, Intent, ItemId, ItemState, ItemUpdate, Outcome},
+    checkpoint::{NewIntent, OutcomeRecord, StoreError},
+    crash,
+    domain::{ErrorCode, Intent, ItemId, ItemState, ItemUpdate, Outcome, RejectedBy},
 };
 
 /// State of an item before a change.
@@ -34,7 +32,7 @@ impl SqliteStore {
         )
     }
 
-    pub(super) fn write_intent(&mut self, intent: &NewIntent) -> Result<Intent, StoreError> {
+    pub(super) fn intend(&mut self, intent: &NewIntent) -> Result<Intent, StoreError> {
         let failed = StoreError::sqlite;
         let before = self.prior_state(intent.item).map_err(failed("reading an item"))?;
         if before.state != ItemState::Pending {
@@ -61,6 +59,7 @@ impl SqliteStore {
         write(&self.db).map_err(failed("writing an intent"))?;
         self.tally.add(before.state, before.code.as_deref(), -1);
         self.tally.add(ItemState::Sending, None, 1);
+        crash::point("intent.before_commit");
         Ok(Intent {
             item: intent.item,
             group: intent.group.clone(),
@@ -70,7 +69,7 @@ impl SqliteStore {
         })
     }
 
-    pub(super) fn write_outcome(&mut self, record: &OutcomeRecord) -> Result<ItemUpdate, StoreError> {
+    pub(super) fn settle(&mut self, record: &OutcomeRecord) -> Result<ItemUpdate, StoreError> {
         let failed = StoreError::sqlite;
         let before = self.prior_state(record.item).map_err(failed("reading an item"))?;
         if before.state != record.before || !record.outcome.can_follow(before.state) {
@@ -86,11 +85,13 @@ impl SqliteStore {
             | Outcome::InDoubt { .. } => before.attempts,
         };
         let columns = Columns::of(&record.outcome);
+        // A local rejection is about the file as it was found, which may be absent; another outcome is about what was sent.
+        let keeps_stamp = !matches!(&record.outcome, Outcome::Rejected { stage: RejectedBy::Local, .. });
         let write = |db: &Connection| {
             db.prepare_cached(
                 "UPDATE items SET state = ?2, attempts = ?3, stage = ?4, code = ?5, message = ?6, request_id = ?7,
                  quality = ?8, enrolled_at = ?9, confirmed_by = ?10, latency_ms = coalesce(?13, latency_ms),
-                 size = coalesce(?11, size), mark = coalesce(?12, mark),
+                 size = coalesce(?11, iif(?14, size, NULL)), mark = coalesce(?12, iif(?14, mark, NULL)),
                  changed = iif(?2 = 3, 0, changed), replaces = iif(?2 = 3 AND replaces = '[]', NULL, replaces)
                  WHERE id = ?1",
             )?
@@ -108,11 +109,13 @@ impl SqliteStore {
                 record.stamp.map(|stamp| stamp.size as i64),
                 record.stamp.map(|stamp| stamp.mark),
                 record.latency.map(|latency| latency.as_millis() as i64),
+                keeps_stamp,
             ])
         };
         write(&self.db).map_err(failed("writing an outcome"))?;
         self.tally.add(before.state, before.code.as_deref(), -1);
         self.tally.add(record.outcome.state(), columns.code.map(|code| code.0.as_str()), 1);
+        crash::point("outcome.before_commit");
         Ok(ItemUpdate {
             item: record.item,
             row: before.row,

@@ -1,6 +1,8 @@
 //! Last step of a run: record how it ended, then report it. The counts are read after the writer has put the items that
 //! were in flight in doubt, so the checkpoint is updated first and read second.
 
+use std::path::Path;
+
 use super::{Run, RunResult};
 use crate::{
     checkpoint::{Checkpoint, Reader, SqliteStore, StoreError},
@@ -29,7 +31,7 @@ impl Run<'_> {
         if matches!(&ingested, Some(Ok(progress)) if progress.is_done && progress.rows == 0) {
             tracing::warn!("the source has no rows: nothing to enrol");
         }
-        let failure = first_failure(ran, ingested).or(damage.map(CliError::from));
+        let failure = first_failure(ran, ingested, self.path).or(damage.map(CliError::from));
         // `end_run` puts in-flight items in doubt, so the counts come after it; it is called again with the exit code.
         let saved = async {
             checkpoint.save_rate(learned_rate.map(Qps::get)).await?;
@@ -92,15 +94,21 @@ impl Run<'_> {
     }
 }
 
-fn first_failure(ran: Result<(), RunError>, ingested: Option<Result<IngestProgress, IngestError>>) -> Option<CliError> {
+fn first_failure(
+    ran: Result<(), RunError>,
+    ingested: Option<Result<IngestProgress, IngestError>>,
+    checkpoint: &Path,
+) -> Option<CliError> {
     match (ran, ingested) {
         // The writer stops at the first error; a later caller only learns that it has stopped.
         (Err(RunError::Store(StoreError::Stopped)), Some(Err(cause))) => Some(cause.into()),
         (Err(error), _) => Some(error.into()),
         (Ok(()), Some(Err(error))) => Some(error.into()),
         (Ok(()), Some(Ok(IngestProgress { rows: 1.., parsed: 0, is_done: true, .. }))) => Some(
-            CliError::new(Exit::Source, "no row of the source could be read as a photo to enrol")
-                .with_hint("list what is wrong: face-enroll export --status rejected --checkpoint FILE"),
+            CliError::new(Exit::Source, "no row of the source could be read as a photo to enrol").with_hint(format!(
+                "list what is wrong: face-enroll export --status rejected --checkpoint {}",
+                checkpoint.display()
+            )),
         ),
         (Ok(()), Some(Ok(_)) | None) => None,
     }

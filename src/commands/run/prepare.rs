@@ -73,7 +73,7 @@ pub(super) async fn prepare(args: &RunArgs) -> Result<Prepared, CliError> {
 }
 
 fn warn_about_new_group(args: &RunArgs, path: &Path) {
-    if let Some(group) = &args.read.group
+    if let Some(group) = &args.read.reading.group
         && let Ok(others) = Reader::open(path).and_then(|reader| reader.groups())
         && !others.is_empty()
         && !others.iter().any(|other| other == group.as_str())

@@ -153,7 +153,7 @@ fn jitter_of_40_ms_costs_at_most_4_percent() {
 }
 
 #[test]
-fn true_quota_of_10_is_found_from_50_within_450_rows() {
+fn true_quota_of_10_is_found_within_450_rows() {
     let ten = Simulation { quota: 10, ..Simulation::default() };
     let (rate, refused) = (
         mean(&ten, Dedicated, ROWS_450, SimResult::per_second),
@@ -164,7 +164,7 @@ fn true_quota_of_10_is_found_from_50_within_450_rows() {
 }
 
 #[test]
-fn true_quota_of_3_is_found_from_50_within_450_rows() {
+fn true_quota_of_3_is_found_within_450_rows() {
     let three = Simulation { quota: 3, ..Simulation::default() };
     let (rate, refused) = (
         mean(&three, Dedicated, ROWS_450, SimResult::per_second),

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use super::*;
-use crate::picture::{Fit, Landscape, SizeLimits, decode::Pixels};
+use crate::picture::{Fit, Landscape, SizeLimits};
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/");
 const ARCHIVE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/archive/photos/");
@@ -12,6 +12,7 @@ pub(super) const AUTO: Rules = Rules {
     fit: Fit::Auto,
     landscape: Landscape::Reject,
     quality: QualityPolicy::Allow,
+    faces: FacePolicy::Ignore,
     allows_upload: false,
     limits: SizeLimits::DOCUMENTED,
 };
@@ -152,6 +153,76 @@ fn landscape_is_cropped_or_padded() {
     let padded = with(Landscape::Pad);
     assert_eq!((padded.width, padded.height), (320, 427));
     assert!(padded.rgb[..960].iter().all(|&value| value > 250) && middle(&padded).abs_diff(middle(&original)) < 12);
+}
+
+/// A landscape photo with the portrait at `left` of a plain wall.
+fn portrait_on_a_wall(left: usize) -> Vec<u8> {
+    let portrait = pixels(&fs::read(Path::new(SAMPLES).join("photos/collins-01.jpg")).unwrap());
+    let (width, height) = (1_280, portrait.height as usize);
+    let mut rgb = vec![150; width * height * 3];
+    for (y, row) in portrait.rgb.chunks_exact(portrait.width as usize * 3).enumerate() {
+        rgb[(y * width + left) * 3..][..row.len()].copy_from_slice(row);
+    }
+    fit::encode(&Pixels { width: width as u32, height: height as u32, rgb }, u64::MAX).unwrap()
+}
+
+fn render(bytes: Vec<u8>, rules: &Rules) -> Result<Picture, Defect> {
+    let original = Original::from_bytes(bytes, rules)?;
+    let plan = original.plan(rules)?;
+    original.render(&plan, rules)
+}
+
+#[test]
+fn landscape_crop_follows_the_face() {
+    for left in [0, 100, 400, 700, 800] {
+        let rules = Rules { landscape: Landscape::Crop, ..AUTO };
+        let cropped = render(portrait_on_a_wall(left), &rules).unwrap();
+        assert_eq!(cropped.warnings, [], "{left}");
+        let face = face::find(&pixels(&cropped.bytes), 640).face.unwrap();
+        // The head is the box and 30 % of it on each side, and 50 % above it.
+        let (margin, above) = (0.3 * face.width, 0.5 * face.height);
+        let is_whole = face.x - margin > 0.0 && face.x + face.width + margin < 1.0 && face.y - above > 0.0;
+        assert!(is_whole, "{left}: {face:?}");
+    }
+}
+
+#[test]
+fn landscape_without_face_is_cropped_in_the_middle() {
+    let wall = Pixels { width: 640, height: 480, rgb: (0..640 * 480 * 3).map(|at| (at / 3 % 640 / 3) as u8).collect() };
+    let wall = fit::encode(&wall, u64::MAX).unwrap();
+    let rules = Rules { landscape: Landscape::Crop, ..AUTO };
+    let cropped = render(wall.clone(), &rules).unwrap();
+    assert!(cropped.warnings.contains(&Warning::Face(FaceProblem::Missing)), "{:?}", cropped.warnings);
+    let cropped = pixels(&cropped.bytes);
+    // The crop is 360 wide, from 140: the grey there is a third of the column.
+    let grey = |x: usize| cropped.rgb[(240 * cropped.width as usize + x) * 3];
+    assert!(grey(2).abs_diff(47) < 4 && grey(357).abs_diff(165) < 4, "{} {}", grey(2), grey(357));
+    let rejecting = Rules { faces: FacePolicy::Reject, ..rules };
+    assert_eq!(render(wall, &rejecting).unwrap_err().code().0, "NoFace");
+}
+
+#[test]
+fn face_is_looked_for_only_on_request() {
+    let bytes = fs::read(Path::new(SAMPLES).join("photos/collins-01.jpg")).unwrap();
+    let cost = |rules: &Rules| {
+        let original = Original::from_bytes(bytes.clone(), rules).unwrap();
+        original.cost(&original.plan(rules).unwrap(), rules)
+    };
+    assert_eq!(cost(&AUTO), 0, "nothing is decoded");
+    assert_eq!(render(bytes.clone(), &AUTO).unwrap().face, None);
+    let warn = Rules { faces: FacePolicy::Warn, ..AUTO };
+    assert!(cost(&warn) > FACE_COST);
+    let looked_at = render(bytes.clone(), &warn).unwrap();
+    assert!(looked_at.face.is_some_and(|face| face.score > 0.9) && looked_at.warnings.is_empty());
+    assert_eq!(looked_at.bytes, bytes, "no pixel is changed");
+}
+
+#[test]
+fn padding_does_not_count_as_part_of_the_photo() {
+    let rules = Rules { landscape: Landscape::Pad, faces: FacePolicy::Warn, ..AUTO };
+    let padded = render(portrait_on_a_wall(400), &rules).unwrap();
+    let face = padded.face.unwrap();
+    assert!(padded.warnings.is_empty() && (face.y - 0.19).abs() < 0.03, "{face:?} {:?}", padded.warnings);
 }
 
 #[test]

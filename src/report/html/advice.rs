@@ -35,6 +35,8 @@ fn action_for_rejected(code: &str) -> &'static str {
         "TooDark" | "TooBright" | "Blurred" | "Passed=N" => {
             "Take a better photo: one face, from the front, evenly lit."
         }
+        "NoFace" => "Take a photo of the person's face, from the front.",
+        "SeveralFaces" => "Crop it to one person, or take a photo with one face.",
         "MissingPicture" | "TwoPictures" | "InvalidUrl" => "Give the row either a path or a url.",
         "MissingUserId" | "InvalidUserId" => "Give the row an id of 1 to 32 characters.",
         "SuspiciousUserId" => {

@@ -17,6 +17,8 @@ use crate::{
 };
 
 const STYLE: &str = include_str!("style.css");
+/// Start of the page's title, by which a report is recognised.
+pub const TITLE: &str = "Face enrolment: ";
 /// Latest runs to show.
 const MAX_RUNS: usize = 60;
 /// Rows to list; the rest is in the export.
@@ -74,7 +76,7 @@ impl HtmlReport {
                 head {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
-                    title { "Face enrolment: " (group_digits(self.counts.enrolled)) " of " (group_digits(self.counts.total)) }
+                    title { (TITLE) (group_digits(self.counts.enrolled)) " of " (group_digits(self.counts.total)) }
                     style { (PreEscaped(STYLE)) }
                 }
                 body {

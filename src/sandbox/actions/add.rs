@@ -52,6 +52,9 @@ impl Face {
         if user.chars().count() > USER_ID_MAX_CHARS {
             return Err(invalid("MerchantUserId", "more than 32 characters"));
         }
+        if params.text("FaceQualityCheck")?.is_some_and(|check| check != "Y" && check != "N") {
+            return Err(invalid("FaceQualityCheck", "must be Y or N"));
+        }
         check_group(groups, &group)?;
         let (file, url, inline) =
             (params.text("FacePictureFile")?, params.text("FacePictureUrl")?, params.bytes("FacePicture")?);

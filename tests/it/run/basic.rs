@@ -9,8 +9,8 @@ use std::{
 use face_enroll::sandbox::Action;
 use rustix::process::Signal;
 
-use super::{signal, wait_for_calls};
-use crate::support::{Archive, Enroll, GROUP, Service};
+use super::signal;
+use crate::support::{Archive, Enroll, GROUP, Service, wait_for_calls};
 
 #[test]
 fn photos_arrive_unchanged_within_the_quota() {

@@ -12,28 +12,14 @@ mod usage;
 use std::{
     io::{BufRead, BufReader},
     process::{Child, ChildStderr},
-    time::{Duration, Instant},
 };
 
-use face_enroll::sandbox::Action;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Ended, Service};
-
-/// Longest wait for calls: far more than any machine needs.
-const TIMEOUT: Duration = Duration::from_secs(120);
+use crate::support::Ended;
 
 fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
-}
-
-/// Waits until the sandbox has seen this many enrolment calls.
-fn wait_for_calls(service: &Service, calls: usize) {
-    let deadline = Instant::now() + TIMEOUT;
-    while service.calls(Action::AddFaceRecord) < calls {
-        assert!(Instant::now() < deadline, "timed out before {calls} calls");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 fn wait(child: Child) -> Ended {

@@ -27,10 +27,9 @@ async fn burst_is_limited_to_the_quota() {
         assert_eq!(response.headers["x-acs-retry-after"], "250");
     }
     // If the burst takes more than a second on a slow machine, more calls pass, but never more in one second.
-    assert_eq!(sandbox.max_accepted_in_any_second(Action::AddFaceRecord), 5);
+    assert!(sandbox.max_accepted_in_any_second(Action::AddFaceRecord) <= 5);
     assert_eq!(sandbox.records().len(), 20 - throttled.len());
     assert_eq!(sandbox.journal().iter().filter(|call| call.is_throttled()).count(), throttled.len());
-    assert!(sandbox.max_calls_in_any_second(Action::AddFaceRecord) > 5);
 }
 
 #[tokio::test]

@@ -29,6 +29,11 @@ async fn official_sdk_enrols_and_queries_through_the_sandbox() {
         sha2::Sha256::digest(std::fs::read(tests.join("photos/portrait.jpg")).unwrap()).into(),
     );
     let arrivals = sandbox.journal();
+    for value in ["Y", "N"] {
+        let user = format!("quality-{value}");
+        let sent = arrivals.iter().find(|call| call.user.as_deref() == Some(&user)).unwrap();
+        assert_eq!(sent.quality_check.as_deref(), Some(value));
+    }
     let by_file = arrivals.iter().find(|call| call.user.as_deref() == Some("by-file")).unwrap();
     assert_eq!(by_file.picture, Some(photo), "the file is the photo, byte for byte");
 }
