@@ -83,7 +83,12 @@ pub(super) fn existing(which: &CheckpointArgs) -> Result<PathBuf, CliError> {
     });
     let found = candidates.flatten().find(|path| path.exists());
     // Without any, name the usual path in the error.
-    Ok(found.unwrap_or_else(|| beside(source, kinds[0])))
+    let usual = beside(source, kinds[0]);
+    Ok(match found {
+        Some(found) => found,
+        None if is_object(source) => in_state_directory(&usual)?,
+        None => usual,
+    })
 }
 
 /// Opens an existing checkpoint with its lock.

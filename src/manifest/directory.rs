@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Files of NAS boxes and desktops. Hidden files are ignored too.
-pub(super) const IGNORED_NAMES: [&str; 4] = ["@eadir", "thumbs.db", "desktop.ini", "__macosx"];
+const IGNORED_NAMES: [&str; 4] = ["@eadir", "thumbs.db", "desktop.ini", "__macosx"];
 /// Directories of deleted files, old versions and file system internals: Synology, QNAP, Buffalo, Netgear, NetApp, ZFS,
 /// Samba, Windows, macOS, Linux. Names that begin with `.Trash` are added by [`is_trash`].
 const TRASH_FOLDERS: [&str; 22] = [

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    directory::{IGNORED_NAMES, NameClass, SkipLog, classify, is_trash},
+    directory::{NameClass, SkipLog, classify, is_ignored, is_trash},
     error::SourceError,
     file_filter::FileFilter,
     options::{Row, Rows, Settings, SourcePath},
@@ -101,7 +101,7 @@ impl Objects {
             return None;
         }
         let name = relative.rsplit('/').next().unwrap_or_default().to_lowercase();
-        if is_junk(&name) || self.is_in_junk_folder(&relative) {
+        if is_ignored(&name) || self.is_in_junk_folder(&relative) {
             self.skip_log.file(path);
             return None;
         }
@@ -142,15 +142,11 @@ impl Objects {
         for (at, _) in relative.match_indices('/') {
             let folder = &relative[..at];
             let name = folder.rsplit('/').next().unwrap_or_default().to_lowercase();
-            if is_trash(&name) || is_junk(&name) || self.filter.is_excluded(Path::new(folder)) {
+            if is_trash(&name) || is_ignored(&name) || self.filter.is_excluded(Path::new(folder)) {
                 self.skipped_folder = Some(relative[..=at].to_owned());
                 return true;
             }
         }
         false
     }
-}
-
-fn is_junk(name: &str) -> bool {
-    IGNORED_NAMES.contains(&name) || name.starts_with('.')
 }
