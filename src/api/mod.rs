@@ -12,6 +12,7 @@ mod client;
 mod credentials;
 mod endpoint;
 mod http;
+pub mod oss;
 mod ping;
 mod proxy;
 mod queries;

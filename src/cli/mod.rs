@@ -23,6 +23,7 @@ mod sandbox;
 mod service;
 mod source;
 mod status;
+mod storage;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -48,6 +49,7 @@ pub use self::{
     service::ServiceArgs,
     source::{ReadingArgs, SourceArgs},
     status::StatusArgs,
+    storage::StorageArgs,
     verify::VerifyArgs,
 };
 

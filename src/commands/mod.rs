@@ -11,6 +11,7 @@ mod export;
 mod manual;
 mod metrics;
 mod monitor;
+mod objects;
 mod on_finish;
 mod outputs;
 mod ping;

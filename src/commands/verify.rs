@@ -30,7 +30,7 @@ pub(super) async fn verify(args: &VerifyArgs) -> Result<Exit, CliError> {
     let kind = if binding.as_deref() == Some(target::SANDBOX_BINDING) { Kind::Sandbox } else { Kind::Service };
     let target = match kind {
         Kind::Service => target::service(&args.service, binding.as_deref()).await?,
-        Kind::Sandbox => target::sandbox(&args.service, args.qps, &path).await?,
+        Kind::Sandbox => target::sandbox(&args.service, args.qps, &path, &[]).await?,
     };
     let result = if args.all || args.sample.is_some() {
         compare(args, &path, &target).await

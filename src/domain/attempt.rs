@@ -201,6 +201,14 @@ pub enum FatalError {
         /// Message from the service.
         message: String,
     },
+    /// Object storage refuses the request, whatever the object.
+    #[error("object storage refused the request ({code}): {message}")]
+    ObjectStorage {
+        /// Error code from the store.
+        code: ErrorCode,
+        /// Message from the store.
+        message: String,
+    },
     /// The endpoint does not serve this API, or redirects.
     #[error("this endpoint does not serve the API: {message}")]
     Endpoint {

@@ -25,7 +25,7 @@ use face_enroll::{
     domain::{FaceGroupCode, Item, MerchantUserId, PhotoSource, RunId},
     pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
     picture::Rules,
-    run::{Deps, Engine, Gates, IngestProgress, Limits, Precheck, Settings, Stop},
+    run::{Deps, Engine, Gates, IngestProgress, Limits, Precheck, SendMode, Settings, Stop},
 };
 use slow_store::SlowStore;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -92,7 +92,7 @@ fn engine(checkpoint: Checkpoint<SlowStore>) -> Engine<AlwaysEnrolled, SlowStore
         keep_going: false,
         photo: Rules::default(),
         precheck: Precheck::Off,
-        always_upload: false,
+        send: SendMode::Auto,
         storage: Arc::default(),
         window: None,
         bandwidth: None,

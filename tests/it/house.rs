@@ -13,7 +13,7 @@ const PLAN: &[(&str, &[&str])] = &[
     ("crash", &[]),
     ("exit", &[]),
     ("files", &[]),
-    ("storage", &["domain", "files"]),
+    ("storage", &["domain", "files", "api"]),
     ("manifest", &["domain", "files", "storage"]),
     ("picture", &["domain", "storage"]),
     ("api", &["domain", "secret"]),

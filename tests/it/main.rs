@@ -23,6 +23,7 @@ mod mend;
 mod missing;
 mod model;
 mod nightly;
+mod objects;
 mod outputs;
 mod paths;
 mod ping;
