@@ -95,6 +95,8 @@ fn engine(checkpoint: Checkpoint<SlowStore>) -> Engine<AlwaysEnrolled, SlowStore
         always_upload: false,
         storage: Arc::default(),
         window: None,
+        bandwidth: None,
+        quality_check: None,
     };
     Engine::new(deps, settings)
 }
