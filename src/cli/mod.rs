@@ -23,6 +23,7 @@ mod sandbox;
 mod service;
 mod source;
 mod status;
+mod undo;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -48,6 +49,7 @@ pub use self::{
     service::ServiceArgs,
     source::{ReadingArgs, SourceArgs},
     status::StatusArgs,
+    undo::UndoArgs,
     verify::VerifyArgs,
 };
 
@@ -87,6 +89,8 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Put failed (or rejected) items back to pending, so that the next run sends them again
     Retry(RetryArgs),
+    /// Remove from the service what a run put there, by record id; without --yes, only list it
+    Undo(UndoArgs),
     /// Remove people enrolled long ago from the checkpoint (not from the service)
     Purge(PurgeArgs),
     /// Remove one person from the checkpoint (not from the service)

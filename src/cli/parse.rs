@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use jiff::Timestamp;
+
 use crate::domain::{ItemState, MerchantUserId};
 
 /// A clock plus this much is still a valid date.
@@ -22,6 +24,10 @@ pub(super) fn metrics_address(text: &str) -> Result<SocketAddr, String> {
     let port = text.parse().map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port)));
     port.or_else(|_| text.parse())
         .map_err(|_| "expected a port, or an address and a port such as 127.0.0.1:9187".to_owned())
+}
+
+pub(super) fn timestamp(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "expected a time such as 2026-11-23T12:00:00Z".to_owned())
 }
 
 /// Any id that a checkpoint may hold, also one that a manifest could not give today.
