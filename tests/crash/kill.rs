@@ -189,7 +189,7 @@ fn kill_during_undo_leaves_no_record_unaccounted() {
 
 /// Crashes an undo at each of the first passes of a point, on the same files; the next one finishes it.
 fn crash_undo_at(point: &str) {
-    let archive = Archive::of(60, 0);
+    let archive = Archive::of(200, 0);
     let service = Service::with(Settings { late: LATE, ..Settings::default() });
     let people = archive.users.len() as u64;
     let enrolled = service.run(&archive).args(["--settle", SETTLE]).end().is(0, &[("enrolled", people)]);
@@ -220,7 +220,7 @@ fn crash_undo_at(point: &str) {
         let tally: i64 = db.query_row("SELECT sum(n) FROM tally", [], |row| row.get(0)).unwrap();
         assert_eq!(tally as u64, people, "the tally differs from the rows");
     }
-    // Half of the points are finished by an undo, the others by a run.
+    // Some points are finished by an undo, the others by a run.
     if point.len() % 2 == 0 {
         let pending = export(&archive.checkpoint(), &["--status", "pending"]).len() as u64;
         let ended = command("undo", &["--run", run, "--yes"]).end();

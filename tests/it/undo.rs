@@ -127,7 +127,7 @@ fn records_that_the_run_did_not_make_stay() {
     let at = |text: &str| text.parse().unwrap();
     let long_ago = at("2026-01-01T00:00:00Z");
     service.sandbox.insert_record(GROUP, "u00001", long_ago).unwrap();
-    let summary = service.run(&archive).arg("--precheck").end().is(0, &[("enrolled", 6), ("newly_enrolled", 5)]);
+    let summary = service.run(&archive).arg("--precheck").end().is(0, &[("enrolled", 6), ("calls", 5)]);
     // Other tools: a second record, an older one instead of ours, a later one instead of ours, and none.
     service.sandbox.insert_record(GROUP, "u00002", long_ago).unwrap();
     for (user, created) in [("u00003", Some(long_ago)), ("u00004", Some(at("2199-01-01T00:00:00Z"))), ("u00005", None)]
