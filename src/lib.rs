@@ -16,8 +16,8 @@
 //! secret         access keys that no log can show
 //! crash          failpoints for tests
 //!
-//! storage        where photo bytes lie: files beneath a root; opens, stamps and reads them
-//! manifest       rows -> items: tables, JSON, directories
+//! storage        where photo bytes lie: files beneath a root, members of ZIP archives; opens, stamps and reads them
+//! manifest       rows -> items: tables, JSON, directories, ZIP archives
 //! picture        bytes -> what the API accepts, or a defect with its reason
 //! api            the client: signs, sends once, classifies the answer; finds credentials; pings. Never retries or paces
 //! pace           when the next call may leave, and whether to retry: gate, adaptive rate, backoff, circuit breaker

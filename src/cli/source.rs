@@ -27,7 +27,7 @@ pub struct ReadingArgs {
     /// Face group of rows that name none
     #[arg(long, env = "FACE_ENROLL_GROUP", value_name = "CODE")]
     pub group: Option<FaceGroupCode>,
-    /// Base directory of photo paths, or a .zip that holds the photos [default: the manifest's directory]
+    /// Directory or .zip of the photos [default: the manifest's directory]
     ///
     /// Relative paths start here. Photos outside it are rejected, unless --allow-outside-root is given. A directory of
     /// photos outside it is its own root.

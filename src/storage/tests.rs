@@ -282,3 +282,34 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn damage_is_an_error_or_changes_nothing(
+        which in 0_usize..3,
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in prop::option::weighted(0.1, any::<prop::sample::Index>()),
+    ) {
+        let name = ["python.zip", "python-stream.zip", "prefix-and-comment.zip"][which];
+        let mut bytes = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/zips").join(name)).unwrap();
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let folder = Folder::with(&bytes);
+        let Ok(archive) = Archive::open(&folder.path("a.zip"), None, None).map(Arc::new) else { return Ok(()) };
+        let Ok(count) = archive.survey(&mut |_| {}) else { return Ok(()) };
+        for entry in Arc::clone(&archive).members(count) {
+            let entry = entry.unwrap();
+            let Ok(name) = &entry.name else { continue };
+            if let Ok(stored) = archive.read(name, Some(entry.at), LIMIT) {
+                prop_assert_eq!(stored.stamp, entry.stamp());
+                prop_assert_eq!(stored.stamp.size, stored.bytes.len() as u64);
+                prop_assert_eq!(stored.stamp.mark, i64::from(rawzip::crc32(&stored.bytes)));
+            }
+        }
+    }
+}

@@ -11,10 +11,12 @@ use crate::{ALLOCATOR, ONE_AT_A_TIME};
 const WIDTH: u32 = 3_000;
 const HEIGHT: u32 = 4_000;
 
+type NewImage = fn(u32, u32) -> DynamicImage;
+
 #[test]
 fn decoding_allocates_no_more_than_is_budgeted() {
     let _alone = ONE_AT_A_TIME.blocking_lock();
-    let pictures: [(&str, fn(u32, u32) -> DynamicImage); 8] = [
+    let pictures: [(&str, NewImage); 8] = [
         ("grey", DynamicImage::new_luma8),
         ("grey with alpha", DynamicImage::new_luma_a8),
         ("RGB", DynamicImage::new_rgb8),

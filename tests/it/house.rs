@@ -161,7 +161,8 @@ fn proofs_are_made_in_one_place_each() {
             .into_iter()
             .filter_map(Result::ok)
             .map(walkdir::DirEntry::into_path)
-            .filter(|path| path.is_file() && fs::read_to_string(path).unwrap().contains(maker))
+            .filter(|path| path.extension().is_some_and(|ending| ending == "rs"))
+            .filter(|path| fs::read_to_string(path).unwrap().contains(maker))
             .collect();
         assert!(!makers.is_empty(), "no source calls {maker}");
         for file in makers {

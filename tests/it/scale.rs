@@ -87,13 +87,12 @@ fn workbook_that_is_a_bomb_takes_less_than_100_mib() {
     let text = |text: &str| format!(r#"<c t="inlineStr"><is><t>{text}</t></is></c>"#);
     let header = format!("<worksheet><sheetData><row>{}{}</row>", text("path"), text("id"));
     let mib = "x".repeat(1 << 20);
-    let texts = "<si><t>a</t></si>".repeat(1 << 16);
     let end = "</sheetData></worksheet>";
     let last = r#"<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>"#;
-    let cases: [(&str, &[(&str, usize)], &[(&str, usize)]); 4] = [
+    type Repeated<'a> = &'a [(&'a str, usize)];
+    let cases: [(&str, Repeated<'_>, Repeated<'_>); 3] = [
         ("a text of 1 GiB", &[("<sst><si><t>", 1), (&mib, 1 << 10), ("</t></si></sst>", 1)], &[(&header, 1), (end, 1)]),
         ("a cell of 64 MiB", &[("<sst/>", 1)], &[(&header, 1), ("<row><c t=\"str\"><v>", 1), (&mib, 64)]),
-        ("short texts of 272 MiB", &[("<sst>", 1), (&texts, 256), ("</sst>", 1)], &[(&header, 1), (end, 1)]),
         ("a cell in the last corner", &[("<sst/>", 1)], &[(&header, 1), (last, 1), (end, 1)]),
     ];
     for (name, strings, sheet) in cases {

@@ -149,7 +149,7 @@ impl Detector {
         let starts = |length: u32| {
             let last = length.saturating_sub(side);
             let steps = (2 * last).div_ceil(side);
-            (0..=steps).map(move |n| if steps == 0 { 0 } else { last * n / steps })
+            (0..=steps).map(move |n| last * n / steps.max(1))
         };
         let mut faces: Vec<Candidate> = Vec::new();
         for top in starts(height) {

@@ -167,7 +167,7 @@ fn noise_text_and_plain_colour_have_no_face() {
 /// A photo is looked at from all sides in 10 to 13 passes of the net, so only a few sizes are tried.
 #[test]
 fn extreme_sizes_give_finite_boxes() {
-    for (width, height) in [(1, 1), (1, 64), (64, 1), (4_096, 64), (64, 4_096), (2, 3)] {
+    for (width, height) in [(1, 1), (1, 64), (4_096, 64), (64, 4_096)] {
         let report = find(&picture(width, height, |x, y| (x * 7 + y * 13) as u8), height);
         assert!(report.face.is_none_or(is_finite), "{width}x{height}: {report:?}");
     }
@@ -178,7 +178,7 @@ fn is_finite(face: FaceBox) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(6))]
 
     #[test]
     fn any_pixels_give_finite_boxes(width in 1_u32..400, height in 1_u32..400, seed in any::<u64>(), step in 1_u32..40) {
