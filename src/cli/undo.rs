@@ -15,7 +15,7 @@ pub struct UndoArgs {
     /// Checkpoint flags.
     #[command(flatten)]
     pub which: CheckpointArgs,
-    /// Take back what this run enrolled; `report` and `run --json` name the runs
+    /// Take back what this run enrolled; `status --json` names the last run
     #[arg(long, value_name = "ID", required_unless_present = "since", conflicts_with = "since")]
     pub run: Option<String>,
     /// Take back everything that was sent at T or later, such as 2026-11-23T12:00:00Z
