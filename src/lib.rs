@@ -27,12 +27,13 @@
 //! run            the engine: steps that own what they need; run::engine is the loop that routes between them
 //! check          reads, checks and fits like a run; sends nothing
 //! verify         compares the checkpoint with the service; changes nothing
+//! undo           removes from the service what a run put there, by record id
 //! report         progress, summary, export, HTML, metrics
 //! sandbox        a local server of the API with its own signature check
 //! ```
 //!
 //! Imports go one way: `domain` <- `api` <- `storage` <- `manifest`, `picture`; `domain` <- `pace`, `checkpoint`; all of these
-//! <- `caller` <- `run`, `check`, `verify` <- `report` <- `commands` <- `main`. `sandbox` never imports `api`, because a shared signer
+//! <- `caller` <- `run`, `check`, `verify`, `undo` <- `report` <- `commands` <- `main`. `sandbox` never imports `api`, because a shared signer
 //! would hide a shared mistake. `tests/it/house.rs` reads the source and enforces this.
 //!
 //! # From row to outcome
@@ -115,4 +116,5 @@ pub mod secret;
 pub mod settings;
 pub mod storage;
 pub mod telemetry;
+pub mod undo;
 pub mod verify;

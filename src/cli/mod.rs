@@ -24,6 +24,7 @@ mod service;
 mod source;
 mod status;
 mod storage;
+mod undo;
 mod verify;
 
 use clap::{Parser, Subcommand};
@@ -50,6 +51,7 @@ pub use self::{
     source::{ReadingArgs, SourceArgs},
     status::StatusArgs,
     storage::StorageArgs,
+    undo::UndoArgs,
     verify::VerifyArgs,
 };
 
@@ -89,6 +91,8 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Put failed (or rejected) items back to pending, so that the next run sends them again
     Retry(RetryArgs),
+    /// Remove from the service what a run put there, by record id; without --yes, only list it
+    Undo(UndoArgs),
     /// Remove people enrolled long ago from the checkpoint (not from the service)
     Purge(PurgeArgs),
     /// Remove one person from the checkpoint (not from the service)

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use jiff::Timestamp;
+
 use crate::domain::{ItemState, MerchantUserId, ObjectRef};
 
 /// A clock plus this much is still a valid date.
@@ -32,6 +34,10 @@ pub(super) fn bucket(text: &str) -> Result<(String, PathBuf), String> {
         folder if folder.is_dir() && place.bucket == name => Ok((place.bucket, folder)),
         folder => Err(format!("{} is not a directory", folder.display())),
     }
+}
+
+pub(super) fn timestamp(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "expected a time such as 2026-11-23T12:00:00Z".to_owned())
 }
 
 /// Any id that a checkpoint may hold, also one that a manifest could not give today.

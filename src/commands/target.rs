@@ -9,6 +9,7 @@ use std::{
 use super::{CliError, checkpoint_path::Kind};
 use crate::{
     api::{AccessKey, Client, Credentials, Endpoint, HttpTransport, Proxy, Region, TransportSettings, UploadTarget},
+    checkpoint::Reader,
     cli::{RunArgs, ServiceArgs},
     domain::{FaceGroupCode, unquoted},
     exit::Exit,
@@ -54,6 +55,15 @@ pub(super) async fn service(args: &ServiceArgs, checkpoint_binding: Option<&str>
         binding,
         sandbox: None,
     })
+}
+
+/// Target of an existing checkpoint.
+pub(super) async fn of_checkpoint(args: &ServiceArgs, qps: Qps, checkpoint: &Path) -> Result<Target, CliError> {
+    let binding = Reader::open(checkpoint)?.binding()?;
+    match binding.as_deref() {
+        Some(SANDBOX_BINDING) => sandbox(args, qps, checkpoint, &[]).await,
+        other => service(args, other).await,
+    }
 }
 
 /// The HTTP transport with the trusted certificates. `settle` is `--settle`, for commands that send or reconcile.

@@ -20,7 +20,7 @@ mod tokens;
 
 pub use attempt::{
     Answer, ApiRejection, CallError, CallFailure, DeleteIntent, EnrollmentReceipt, FailureKind, FatalError, Intent,
-    RunEffect, Supersedes,
+    MAX_CLOCK_SKEW, RunEffect, Supersedes,
 };
 pub use bottleneck::Bottleneck;
 pub use counts::{Counts, Latencies, RunSummary, RunTotals};

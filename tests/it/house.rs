@@ -24,6 +24,7 @@ const PLAN: &[(&str, &[&str])] = &[
     ("run", &["caller", "domain", "crash", "storage", "manifest", "picture", "api", "pace", "checkpoint"]),
     ("check", &["domain", "storage", "manifest", "picture"]),
     ("verify", &["caller", "domain", "api", "pace", "checkpoint"]),
+    ("undo", &["caller", "crash", "domain", "api", "pace", "checkpoint"]),
     ("report", &["domain", "checkpoint", "check"]),
     // Flags are parsed straight into the types of the rooms that use them.
     ("cli", &["domain", "manifest", "picture", "api", "pace", "run"]),
@@ -52,6 +53,7 @@ const PLAN: &[(&str, &[&str])] = &[
             "settings",
             "storage",
             "telemetry",
+            "undo",
             "verify",
         ],
     ),

@@ -40,5 +40,6 @@ mod streams;
 mod supply;
 mod support;
 mod tls;
+mod undo;
 mod verify;
 mod zip;
