@@ -24,6 +24,7 @@ mod missing;
 mod model;
 mod nightly;
 mod outputs;
+mod package;
 mod paths;
 mod ping;
 mod proxy;
