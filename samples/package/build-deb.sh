@@ -26,11 +26,15 @@ for completion in bash:bash-completion/completions/face-enroll zsh:zsh/vendor-co
     put 644 "$root/completion" "usr/share/${completion#*:}"
     rm "$root/completion"
 done
-sed 's|/usr/local/bin/|/usr/bin/|' samples/services/face-enroll.service > "$root/unit"
+sed 's|/usr/local/bin/face-enroll run|/usr/bin/face-enroll run --config /etc/face-enroll/config.toml|' \
+    samples/services/face-enroll.service > "$root/unit"
 put 644 "$root/unit" usr/lib/systemd/system/face-enroll.service
 rm "$root/unit"
 put 644 samples/services/face-enroll.timer usr/lib/systemd/system/face-enroll.timer
-put 644 samples/config.toml etc/face-enroll/config.toml
+# Nothing is set until the administrator removes a comment sign.
+sed 's/^[a-z[]/#&/' samples/config.toml > "$root/config"
+put 644 "$root/config" etc/face-enroll/config.toml
+rm "$root/config"
 put 644 README.md usr/share/doc/face-enroll/README.md
 put 644 samples/package/copyright usr/share/doc/face-enroll/copyright
 
@@ -58,5 +62,5 @@ fi
 POSTINST
 chmod 755 "$root/DEBIAN/postinst"
 deb=target/face-enroll_${version}_$arch.deb
-dpkg-deb --root-owner-group --build "$root" "$deb" > /dev/null
+dpkg-deb --root-owner-group -Zgzip --build "$root" "$deb" > /dev/null
 echo "$deb"
