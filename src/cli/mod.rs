@@ -27,6 +27,8 @@ mod storage;
 mod undo;
 mod verify;
 
+use std::sync::LazyLock;
+
 use clap::{Parser, Subcommand};
 
 pub use self::{
@@ -63,10 +65,16 @@ const ENVIRONMENT: &str = "Flags can also be set by environment variables, such 
                            --max-duration, or in the settings file. The command line comes first, then the environment, \
                            then the file.";
 
+/// What `--version` prints; `-V` prints the number only. The build sets the commit.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = option_env!("FACE_ENROLL_COMMIT").unwrap_or("unknown");
+    format!("{}\ncommit  {commit}\nSQLite  {}", env!("CARGO_PKG_VERSION"), rusqlite::version())
+});
+
 /// Enrol an archive of face photos into Alibaba Cloud ID Verification face groups: every photo with a known outcome,
 /// nobody twice, at the full quota.
 #[derive(Debug, Parser)]
-#[command(name = "face-enroll", version, max_term_width = 100, args_override_self = true, after_long_help = ENVIRONMENT)]
+#[command(name = "face-enroll", version, long_version = LONG_VERSION.as_str(), max_term_width = 100, args_override_self = true, after_long_help = ENVIRONMENT)]
 pub struct Cli {
     /// Subcommand with its flags.
     #[command(subcommand)]

@@ -25,6 +25,7 @@ mod model;
 mod nightly;
 mod objects;
 mod outputs;
+mod package;
 mod paths;
 mod ping;
 mod proxy;
