@@ -1,12 +1,18 @@
-//! Calls the service: waits for the gate of the action, calls once, and tells the gate what came of it. Never retries.
+//! Calls the service: waits for the gate of the action, calls once, and tells the gate what came of it. Only [`Queries`]
+//! repeats calls.
 //!
 //! Its users differ in how they wait. Queries and uploads wait out every pause ([`Caller::call`]). A deletion, a question
 //! about a group and `doctor` are put off if the pause is long ([`Caller::permit`]). AddFaceRecord has its intent on disk
 //! while it waits, so `run::attempt` handles the permit and the rate itself.
 
+mod query;
+
+use std::time::Duration;
+
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use self::query::{Queries, QueryError};
 use crate::{
     api::{Client, Transport},
     domain::{CallError, Permit},
@@ -34,6 +40,15 @@ impl<T: Transport> Caller<T> {
     /// A caller that is never stopped.
     pub fn new(client: Client<T>) -> Self {
         Self { client, stop: CancellationToken::new() }
+    }
+
+    /// Sleeps. `None` once stopped.
+    pub async fn pause(&self, pause: Duration) -> Option<()> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            () = tokio::time::sleep(pause) => Some(()),
+        }
     }
 
     /// Waits for the next slot. Waits out a short pause and returns a long one.

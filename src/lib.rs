@@ -16,8 +16,9 @@
 //! secret         access keys that no log can show
 //! crash          failpoints for tests
 //!
-//! storage        where photo bytes lie: files beneath a root, members of ZIP archives; opens, stamps and reads them
-//! manifest       rows -> items: tables, JSON, directories, ZIP archives
+//! storage        where photo bytes lie: files beneath a root, members of ZIP archives, objects in buckets; opens, stamps
+//!                and reads them
+//! manifest       rows -> items: tables, JSON, directories, ZIP archives, buckets
 //! picture        bytes -> what the API accepts, or a defect with its reason
 //! api            the client: signs, sends once, classifies the answer; finds credentials; pings. Never retries or paces
 //! pace           when the next call may leave, and whether to retry: gate, adaptive rate, backoff, circuit breaker
@@ -26,12 +27,13 @@
 //! run            the engine: steps that own what they need; run::engine is the loop that routes between them
 //! check          reads, checks and fits like a run; sends nothing
 //! verify         compares the checkpoint with the service; changes nothing
+//! undo           removes from the service what a run put there, by record id
 //! report         progress, summary, export, HTML, metrics
 //! sandbox        a local server of the API with its own signature check
 //! ```
 //!
-//! Imports go one way: `domain` <- `storage` <- `manifest`, `picture`, `api`, `pace`, `checkpoint` (none imports another of
-//! these) <- `caller` <- `run`, `check`, `verify` <- `report` <- `commands` <- `main`. `sandbox` never imports `api`, because a shared signer
+//! Imports go one way: `domain` <- `api` <- `storage` <- `manifest`, `picture`; `domain` <- `pace`, `checkpoint`; all of these
+//! <- `caller` <- `run`, `check`, `verify`, `undo` <- `report` <- `commands` <- `main`. `sandbox` never imports `api`, because a shared signer
 //! would hide a shared mistake. `tests/it/house.rs` reads the source and enforces this.
 //!
 //! # From row to outcome
@@ -114,4 +116,5 @@ pub mod secret;
 pub mod settings;
 pub mod storage;
 pub mod telemetry;
+pub mod undo;
 pub mod verify;

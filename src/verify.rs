@@ -3,25 +3,17 @@
 //! Pages shift while others write, so a record may appear twice or not at all. Every apparent difference of an enrolled
 //! item is therefore confirmed by a query for its id before it is reported.
 
-use std::{collections::BTreeSet, time::Duration};
-
-use tokio::time::Instant;
+use std::collections::BTreeSet;
 
 use crate::{
-    api::{Client, LookupPages, RecordPage, Transport},
-    caller::Caller,
+    api::{Client, RecordPage, Transport},
+    caller::{Queries, QueryError},
     checkpoint::{ItemSet, Reader, StoreError},
-    domain::{
-        CallError, CallFailure, FaceGroupCode, FailureKind, FatalError, ItemId, ItemState, MerchantUserId, Permit,
-        action::Query,
-    },
-    pace::{Backoff, Gate},
+    domain::{CallFailure, FaceGroupCode, FatalError, ItemId, ItemState, MerchantUserId},
 };
 
 /// Enrolled items per read of the checkpoint.
 const PAGE_SIZE: usize = 1_000;
-/// A proxy that has failed for this long and never worked before is treated as misconfigured.
-const PROXY_GRACE: Duration = Duration::from_secs(10);
 
 /// Difference between the checkpoint and the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +37,6 @@ pub struct AuditReport {
     pub only_there: u64,
     /// Enrolled items with several records.
     pub several: u64,
-    /// Number of queries.
-    pub queries: u64,
 }
 
 impl AuditReport {
@@ -73,20 +63,24 @@ pub enum AuditError {
     InvalidId(String),
 }
 
+impl From<QueryError> for AuditError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Fatal(fatal) => Self::Fatal(fatal),
+            QueryError::Unanswered(fault) => Self::Unanswered(fault),
+            QueryError::Stopped => unreachable!("a comparison is never stopped"),
+        }
+    }
+}
+
 /// Comparison in progress.
 pub struct Audit<T> {
-    /// Caller of the service.
-    pub caller: Caller<T>,
-    /// Rate gate of QueryFaceRecord.
-    pub gate: Gate<Query>,
+    /// Queries of the service.
+    pub queries: Queries<T>,
     /// Reader of the checkpoint.
     pub reader: Reader,
-    /// Maximum time without a response of the service.
-    pub give_up_after: Duration,
     /// Result so far.
     pub compared: AuditReport,
-    /// Whether the service has ever responded.
-    pub was_answered: bool,
 }
 
 impl<T: Transport> Audit<T> {
@@ -156,14 +150,7 @@ impl<T: Transport> Audit<T> {
         emit: &mut dyn FnMut(&str, Difference),
     ) -> Result<(), AuditError> {
         let id = MerchantUserId::parse_recorded(user).map_err(|_| AuditError::InvalidId(user.to_owned()))?;
-        let mut pages = LookupPages::default();
-        let records = loop {
-            let number = pages.next_page();
-            let query = async |client: &Client<T>, permit| client.query_face_record(permit, (group, &id), number).await;
-            if let Some(records) = pages.add(self.query(query).await?) {
-                break records.len();
-            }
-        };
+        let records = self.queries.records(group, &id).await?.len();
         match records {
             0 => {
                 self.compared.only_here += 1;
@@ -180,40 +167,7 @@ impl<T: Transport> Audit<T> {
 
     async fn page(&mut self, group: &FaceGroupCode, page: u64) -> Result<(Vec<String>, Option<u64>), AuditError> {
         let query = async |client: &Client<T>, permit| client.query_face_records(permit, group, page).await;
-        let RecordPage { records, total } = self.query(query).await?;
+        let RecordPage { records, total } = self.queries.query(query).await?;
         Ok((records.into_iter().map(|(user, _)| user).collect(), total))
-    }
-
-    /// Repeats the query until the service responds.
-    async fn query<R>(
-        &mut self,
-        query: impl AsyncFn(&Client<T>, Permit<Query>) -> Result<R, CallError>,
-    ) -> Result<R, AuditError> {
-        let mut backoff = Backoff::default();
-        let mut outage_since = None;
-        loop {
-            self.compared.queries += 1;
-            let result = self.caller.call(&self.gate, &query).await.expect("a comparison is never stopped");
-            let fault = match result {
-                Ok(answer) => {
-                    self.was_answered = true;
-                    return Ok(answer);
-                }
-                Err(CallError::Throttled { .. }) => continue,
-                Err(CallError::Fatal(fatal)) => return Err(AuditError::Fatal(fatal)),
-                Err(CallError::NotExecuted(fault) | CallError::MaybeExecuted(fault)) => fault,
-                Err(CallError::Rejected(rejection)) => rejection.into(),
-            };
-            let now = Instant::now();
-            let outage = now.saturating_duration_since(*outage_since.get_or_insert(now));
-            if fault.kind == FailureKind::ProxyFailed && !self.was_answered && outage > PROXY_GRACE {
-                return Err(AuditError::Fatal(FatalError::Proxy { message: fault.message }));
-            }
-            if outage > self.give_up_after {
-                return Err(AuditError::Unanswered(fault));
-            }
-            tracing::warn!(fault = fault.message, "query got no response; retrying");
-            tokio::time::sleep(backoff.next(fastrand::f64())).await;
-        }
     }
 }

@@ -10,16 +10,13 @@ use bytes::Bytes;
 use percent_encoding::utf8_percent_encode;
 
 use super::{
-    ObjectUrl,
+    ObjectUrl, buffer,
     sign::{UNRESERVED, sha256_hex},
 };
 use crate::domain::{FaceGroupCode, MerchantUserId, PhotoUrl};
 
 /// Bytes of a photo that are encoded at a time.
 const BLOCK_BYTES: usize = 3 * 256;
-/// Smallest capacity of a body. Above 128 KiB, glibc maps an allocation separately and returns it as a whole; smaller ones,
-/// freed on another thread, fragment the memory of both. The unused part takes no memory.
-const MIN_CAPACITY: usize = 160 * 1024;
 
 /// Value of the parameter `FaceQualityCheck`, which the AddFaceRecord page calls reserved and not supported yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -108,7 +105,7 @@ impl Payload {
     /// Parameters are sorted by name, as in the official SDKs.
     fn new(fields: FormFields<'_>, capacity: usize, picture: impl FnOnce(&mut Vec<u8>)) -> Self {
         let FormFields { group, user, quality_check } = fields;
-        let mut form = Vec::with_capacity(capacity.max(MIN_CAPACITY));
+        let mut form = buffer::get(capacity);
         form.extend_from_slice(b"FaceGroupCode=");
         push_text(&mut form, group.as_str());
         form.push(b'&');
@@ -121,7 +118,7 @@ impl Payload {
         push_text(&mut form, user.as_str());
         form.extend_from_slice(b"&ProductCode=FACE_ENROLL");
         let sha256 = sha256_hex(&form);
-        Self { body: form.into(), sha256 }
+        Self { body: buffer::into_bytes(form), sha256 }
     }
 }
 

@@ -79,6 +79,12 @@ pub enum EndpointError {
         /// Host name.
         host: String,
     },
+    /// An object store whose region is not known.
+    #[error("the region of {url} is not known, and requests are signed for a region: give --region")]
+    NoObjectRegion {
+        /// The endpoint.
+        url: String,
+    },
     /// A URL with a path, query, fragment or user.
     #[error("invalid endpoint {url}: only scheme, host and port are allowed")]
     NotAnOrigin {

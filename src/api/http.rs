@@ -5,13 +5,13 @@ use std::{error::Error, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{
-    Certificate, Client, ClientBuilder, Response,
+    Certificate, Client, ClientBuilder, Method, RequestBuilder, Response, Url,
     header::{HeaderMap, HeaderName, HeaderValue},
     redirect, retry, tls,
 };
 
 use super::{
-    Proxy, RawResponse, SignedRequest, Transport, TransportError,
+    Endpoint, Proxy, RawResponse, SignedRequest, Transport, TransportError,
     proxy::{InvalidProxy, ProxyError, proxy_error},
     transport::MAX_BODY_BYTES,
 };
@@ -20,7 +20,7 @@ use crate::domain::{FailureKind, FatalError, decode_text};
 /// Longest wait accepted from a response (the official SDK's cap for `x-acs-retry-after`).
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 /// Headers whose values must never be printed.
-const SENSITIVE: [&str; 2] = ["authorization", "x-acs-security-token"];
+const SENSITIVE: [&str; 3] = ["authorization", "x-acs-security-token", "x-oss-security-token"];
 
 /// Timeouts and connection limits.
 #[derive(Debug, Clone)]
@@ -152,6 +152,38 @@ impl Transport for HttpTransport {
         let SignedRequest { method, to, query, headers, body } = request;
         let mut url = to.url().clone();
         url.set_query((!query.is_empty()).then_some(query.as_str()));
+        let request = Request { to: &to, method, url, headers };
+        let total = self.total(body.len());
+        let response = self.send(request, |request| request.body(body).timeout(total)).await?;
+        Ok(read(response).await)
+    }
+}
+
+/// A request without its body.
+struct Request<'a> {
+    to: &'a Endpoint,
+    method: Method,
+    url: Url,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl HttpTransport {
+    /// Sends a GET request and leaves the body of the response unread. The body may take any time, as long as bytes come.
+    pub(super) async fn get(
+        &self,
+        to: &Endpoint,
+        url: Url,
+        headers: Vec<(&'static str, String)>,
+    ) -> Result<Response, TransportError> {
+        self.send(Request { to, method: Method::GET, url, headers }, |request| request).await
+    }
+
+    async fn send(
+        &self,
+        request: Request<'_>,
+        complete: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, TransportError> {
+        let Request { to, method, url, headers } = request;
         let mut map = HeaderMap::with_capacity(headers.len());
         for (name, value) in headers {
             let mut value = HeaderValue::try_from(value).map_err(|_| {
@@ -160,12 +192,10 @@ impl Transport for HttpTransport {
             value.set_sensitive(SENSITIVE.contains(&name));
             map.insert(HeaderName::from_static(name), value);
         }
-        let total = self.total(body.len());
         let client = if to.is_loopback() { &self.loopback } else { &self.public };
         let proxy = self.proxy.as_ref().filter(|proxy| !to.is_loopback() && proxy.is_used_for(&url));
-        let sent = client.request(method, url).headers(map).body(body).timeout(total).send().await;
-        let response = sent.map_err(|error| classify_error(&error, to.host_header(), proxy))?;
-        Ok(read(response).await)
+        let sent = complete(client.request(method, url).headers(map)).send().await;
+        sent.map_err(|error| classify_error(&error, to.host_header(), proxy))
     }
 }
 

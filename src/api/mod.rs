@@ -7,11 +7,13 @@
 //! of the gate; a call that changes records also consumes the proof that its intent is on disk.
 
 mod body;
+mod buffer;
 mod classify;
 mod client;
 mod credentials;
 mod endpoint;
 mod http;
+pub mod oss;
 mod ping;
 mod proxy;
 mod queries;

@@ -61,7 +61,8 @@ impl Duplicates {
         let written = self.hasher.hash_one((&item.group, &item.user));
         let folded = self.hasher.hash_one((&item.group, fold(&item.user)));
         let link = match &item.picture {
-            PhotoSource::Url(url) => Some(url.0.as_str()),
+            PhotoSource::Object(object, _) => Some(object.to_string()),
+            PhotoSource::Url(url) => Some(url.0.clone()),
             PhotoSource::Path(_) | PhotoSource::Member(_) => None,
         };
         let photo = self.hasher.hash_one((item.picture.path(), link)) as u32;

@@ -173,7 +173,7 @@ impl CheckTotals {
         self.read_bytes += checked.read_bytes;
         match &checked.result {
             RowResult::Rejected { code, .. } => *self.faults.entry(code.0.clone()).or_default() += 1,
-            RowResult::Unread { .. } => self.unread += 1,
+            RowResult::Unread { .. } | RowResult::Stopped(_) => self.unread += 1,
             RowResult::Repeated { .. } => {}
             RowResult::Link => {
                 self.good += 1;
@@ -227,7 +227,13 @@ pub fn check(
         (source, task, checked)
     };
     let mut totals = CheckTotals::default();
+    let mut stopped = None;
     let read = work_in_order(threads, |send| read_rows(sources, send), check_row, &mut |(source, task, checked)| {
+        if let RowResult::Stopped(fatal) = &checked.result {
+            let place = names[source].name.clone();
+            stopped = Some(SourceError::ObjectStorage { place, fatal: fatal.clone() });
+            return ControlFlow::Break(());
+        }
         totals.parsed += u64::from(matches!(task, Task::Item(..)));
         totals.add(&checked);
         if let Task::Item(_, Some(_)) = task {
@@ -235,6 +241,9 @@ pub fn check(
         }
         on_row(&findings(task, checked, &names[source]), &totals)
     });
+    if let Some(stopped) = stopped {
+        return Err(stopped);
+    }
     totals.skipped = read.transpose()?.unwrap_or_default();
     totals.faces = looks_for_faces.then(|| FaceCounts::new(&totals));
     Ok(totals)
@@ -281,6 +290,7 @@ fn fields(item: Item) -> Box<RawFields> {
         PhotoSource::Path(path) | PhotoSource::Member(Member { path, .. }) => {
             (Some(path.to_string_lossy().into_owned()), None)
         }
+        PhotoSource::Object(object, _) => (None, Some(object.to_string())),
         // `Display` masks the link: it may be signed, and this text is shown.
         PhotoSource::Url(url) => (None, Some(url.to_string())),
     };
@@ -302,7 +312,7 @@ fn findings(task: Task, checked: CheckedRow, source: &SourceName) -> Vec<Finding
         let path = Path::new(path);
         path.strip_prefix(&source.name).unwrap_or(path).to_string_lossy().into_owned()
     };
-    let file = fields.path.as_ref().filter(|_| source.is_directory).map(relative);
+    let file = fields.path.as_ref().or(fields.url.as_ref()).filter(|_| source.is_directory).map(relative);
     let finding = |severity, code, message| Finding {
         row,
         source: source.name.clone(),
@@ -326,7 +336,7 @@ fn findings(task: Task, checked: CheckedRow, source: &SourceName) -> Vec<Finding
             let message = format!("row {first} has the same id, group and photo: this row is skipped");
             vec![finding(Severity::Warning, ErrorCode::from(REPEATED_ROW), message)]
         }
-        RowResult::Link => Vec::new(),
+        RowResult::Link | RowResult::Stopped(_) => Vec::new(),
         RowResult::Photo { warnings, face, .. } => {
             let warning = |warning: &Warning| {
                 let face = if matches!(warning, Warning::Face(_)) { face } else { None };

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Settings, Task};
 use crate::{
-    domain::ErrorCode,
+    domain::{ErrorCode, FatalError},
     picture::{self, Defect, FaceBox, LoadError, Plan, Warning},
     storage::Place,
 };
@@ -36,6 +36,8 @@ pub enum RowResult {
         /// Where the largest face is, if the photo is rejected for it.
         face: Option<FaceBox>,
     },
+    /// No photo in object storage can be read until a person acts.
+    Stopped(FatalError),
     /// This machine failed to read the photo, which may be fine.
     Unread {
         /// Reason for the user.
@@ -81,6 +83,7 @@ pub(super) fn check_row(task: &Task, root: &Path, settings: &Settings) -> Checke
             let face = if let Defect::UnusableFace { face, .. } = &defect { *face } else { None };
             RowResult::Rejected { code: defect.code(), message: defect.to_string(), face }
         }
+        LoadError::Fatal(fatal) => RowResult::Stopped(fatal),
         LoadError::Io(error) => RowResult::Unread {
             message: format!("cannot read photo ({error}): this machine failed, the photo may be fine"),
         },

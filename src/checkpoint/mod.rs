@@ -24,5 +24,5 @@ pub use records::{
 };
 pub use sqlite::{PurgeFilter, PurgeReport, Reader, SqliteStore, companions};
 pub use store::{Change, Reply, Store};
-pub use view::{ExportRow, RateSample, RunSummaryRow};
+pub use view::{ExportRow, RateSample, RunSummaryRow, UndoCandidate, UndoScope};
 pub use writer::{Checkpoint, PendingCommit};

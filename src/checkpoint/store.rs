@@ -29,6 +29,12 @@ pub enum Change {
     IntendDelete(DeleteIntent),
     /// Records that all superseded records of an item are deleted.
     FinishDelete(ItemId),
+    /// Records the removal of a record by `undo` before it is sent: the item is in doubt. Only an enrolled item without older
+    /// records to delete, or one whose removal was recorded before, can be taken back.
+    IntendUndo(DeleteIntent),
+    /// Makes an item pending whose record is no longer at the service. Does nothing to other items than [`Self::IntendUndo`]
+    /// allows.
+    FinishUndo(ItemId),
     /// Records how many files of this directory were skipped.
     RecordSkipped(SourceId, u64),
     /// Records what the run has done so far, for readers of the checkpoint.
@@ -44,7 +50,7 @@ pub enum Reply {
     Intent(Intent),
     /// To [`Change::Settle`].
     Settled(ItemUpdate),
-    /// To a [`Change::IntendDelete`] of a record that must not be deleted. Nothing is changed.
+    /// To a [`Change::IntendDelete`] or [`Change::IntendUndo`] of a record that must not be deleted. Nothing is changed.
     Refused,
     /// To every other change.
     Done,

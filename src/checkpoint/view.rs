@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use crate::domain::{ConfirmedBy, Digest, Extra, ItemState, Latencies, RejectedBy};
+use crate::domain::{
+    ConfirmedBy, Digest, Extra, FaceGroupCode, ItemId, ItemState, Latencies, MerchantUserId, RejectedBy,
+};
 
 /// One item or rejected row, as `export` returns it.
 #[derive(Debug, Clone)]
@@ -43,6 +45,56 @@ pub struct ExportRow {
     pub confirmed_by: Option<ConfirmedBy>,
     /// Other columns of the manifest.
     pub extra: Extra,
+}
+
+/// Which items `undo` takes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UndoScope {
+    /// Those that one run sent.
+    Run {
+        /// Number of the run in the checkpoint.
+        number: i64,
+        /// Start of the run in milliseconds since 1970.
+        started_ms: i64,
+    },
+    /// Those sent at this time or later.
+    Since {
+        /// Milliseconds since 1970.
+        ms: i64,
+    },
+}
+
+impl UndoScope {
+    /// Records that are older than this are not taken back; in milliseconds since 1970.
+    pub fn start_ms(self) -> i64 {
+        match self {
+            Self::Run { started_ms, .. } => started_ms,
+            Self::Since { ms } => ms,
+        }
+    }
+}
+
+/// Enrolled or doubtful item that `undo` may take back.
+#[derive(Debug, Clone)]
+pub struct UndoCandidate {
+    /// Number of the item.
+    pub item: ItemId,
+    /// Row number in the manifest.
+    pub row: u64,
+    /// Face group.
+    pub group: FaceGroupCode,
+    /// User id.
+    pub user: MerchantUserId,
+    /// State of the item.
+    pub state: ItemState,
+    /// Code of the item.
+    pub code: Option<String>,
+    /// Time of the last intent in milliseconds since 1970; `None` if this checkpoint never sent the item.
+    pub intent_ms: Option<i64>,
+    /// Time of the enrollment in milliseconds since 1970.
+    pub enrolled_ms: Option<i64>,
+    /// Whether older records of the person are still to be deleted.
+    pub is_replacing: bool,
 }
 
 /// Window of the recent rate; a run records a sample every 5 s.

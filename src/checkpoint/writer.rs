@@ -123,13 +123,29 @@ impl<S: Store> Checkpoint<S> {
         Ok(update)
     }
 
-    /// Writes [`Change::IntendDelete`]. Only this method creates the proof that a delete intent is on disk. `None` if the
-    /// record must not be deleted.
+    /// Writes [`Change::IntendDelete`]. `None` if the record must not be deleted.
     pub(crate) async fn intend_delete(
         &self,
         delete: DeleteIntent,
     ) -> Result<Option<Committed<DeleteIntent>>, StoreError> {
-        Ok(match self.write(Change::IntendDelete(delete.clone())).await? {
+        self.delete_intent(Change::IntendDelete(delete.clone()), delete).await
+    }
+
+    /// Writes [`Change::IntendUndo`]. `None` if the record must not be removed.
+    pub(crate) async fn intend_undo(
+        &self,
+        delete: DeleteIntent,
+    ) -> Result<Option<Committed<DeleteIntent>>, StoreError> {
+        self.delete_intent(Change::IntendUndo(delete.clone()), delete).await
+    }
+
+    /// Only this method creates the proof that a delete intent is on disk.
+    async fn delete_intent(
+        &self,
+        change: Change,
+        delete: DeleteIntent,
+    ) -> Result<Option<Committed<DeleteIntent>>, StoreError> {
+        Ok(match self.write(change).await? {
             Reply::Done => Some(Committed::attest(delete)),
             Reply::Refused => None,
             Reply::Intent(_) | Reply::Settled(_) => unreachable!("the reply to a delete intent is neither"),
@@ -138,6 +154,10 @@ impl<S: Store> Checkpoint<S> {
 
     pub(crate) async fn finish_delete(&self, item: ItemId) -> Result<(), StoreError> {
         self.write(Change::FinishDelete(item)).await.map(drop)
+    }
+
+    pub(crate) async fn finish_undo(&self, item: ItemId) -> Result<(), StoreError> {
+        self.write(Change::FinishUndo(item)).await.map(drop)
     }
 
     pub(crate) async fn record_superseded(&self, item: ItemId, records: Vec<i64>) -> Result<(), StoreError> {

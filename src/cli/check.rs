@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, builder::BoolishValueParser};
 
-use super::{PhotoArgs, SourceArgs, When};
+use super::{PhotoArgs, SourceArgs, StorageArgs, When};
 use crate::pace::Qps;
 
 /// Flags of `check`.
@@ -29,6 +29,9 @@ pub struct CheckArgs {
     /// Photo flags.
     #[command(flatten)]
     pub photos: PhotoArgs,
+    /// Object storage flags.
+    #[command(flatten)]
+    pub storage: StorageArgs,
 }
 
 /// Destination of the findings of a check.

@@ -23,7 +23,11 @@ mod sandbox;
 mod service;
 mod source;
 mod status;
+mod storage;
+mod undo;
 mod verify;
+
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
@@ -48,6 +52,8 @@ pub use self::{
     service::ServiceArgs,
     source::{ReadingArgs, SourceArgs},
     status::StatusArgs,
+    storage::StorageArgs,
+    undo::UndoArgs,
     verify::VerifyArgs,
 };
 
@@ -59,10 +65,16 @@ const ENVIRONMENT: &str = "Flags can also be set by environment variables, such 
                            --max-duration, or in the settings file. The command line comes first, then the environment, \
                            then the file.";
 
+/// What `--version` prints; `-V` prints the number only. The build sets the commit.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let commit = option_env!("FACE_ENROLL_COMMIT").unwrap_or("unknown");
+    format!("{}\ncommit  {commit}\nSQLite  {}", env!("CARGO_PKG_VERSION"), rusqlite::version())
+});
+
 /// Enrol an archive of face photos into Alibaba Cloud ID Verification face groups: every photo with a known outcome,
 /// nobody twice, at the full quota.
 #[derive(Debug, Parser)]
-#[command(name = "face-enroll", version, max_term_width = 100, args_override_self = true, after_long_help = ENVIRONMENT)]
+#[command(name = "face-enroll", version, long_version = LONG_VERSION.as_str(), max_term_width = 100, args_override_self = true, after_long_help = ENVIRONMENT)]
 pub struct Cli {
     /// Subcommand with its flags.
     #[command(subcommand)]
@@ -87,6 +99,8 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Put failed (or rejected) items back to pending, so that the next run sends them again
     Retry(RetryArgs),
+    /// Remove from the service what a run put there, by record id; without --yes, only list it
+    Undo(UndoArgs),
     /// Remove people enrolled long ago from the checkpoint (not from the service)
     Purge(PurgeArgs),
     /// Remove one person from the checkpoint (not from the service)

@@ -1,8 +1,10 @@
 //! Value parsers that several commands share.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::domain::{ItemState, MerchantUserId};
+use jiff::Timestamp;
+
+use crate::domain::{ItemState, MerchantUserId, ObjectRef};
 
 /// A clock plus this much is still a valid date.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -22,6 +24,20 @@ pub(super) fn metrics_address(text: &str) -> Result<SocketAddr, String> {
     let port = text.parse().map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port)));
     port.or_else(|_| text.parse())
         .map_err(|_| "expected a port, or an address and a port such as 127.0.0.1:9187".to_owned())
+}
+
+/// A bucket and the folder of its objects.
+pub(super) fn bucket(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, folder) = text.split_once('=').ok_or("expected NAME=DIR")?;
+    let place: ObjectRef = format!("oss://{name}/").parse().map_err(|error| format!("{name} {error}"))?;
+    match PathBuf::from(folder) {
+        folder if folder.is_dir() && place.bucket == name => Ok((place.bucket, folder)),
+        folder => Err(format!("{} is not a directory", folder.display())),
+    }
+}
+
+pub(super) fn timestamp(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "expected a time such as 2026-11-23T12:00:00Z".to_owned())
 }
 
 /// Any id that a checkpoint may hold, also one that a manifest could not give today.

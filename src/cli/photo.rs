@@ -19,7 +19,7 @@ pub struct PhotoArgs {
     #[arg(long, env = "FACE_ENROLL_FACES", value_name = "ignore|warn|reject")]
     pub faces: Option<FacePolicy>,
     /// How to send photos
-    #[arg(long, env = "FACE_ENROLL_SEND", default_value = "auto", value_name = "auto|inline|upload")]
+    #[arg(long, env = "FACE_ENROLL_SEND", default_value = "auto", value_name = "auto|inline|upload|link")]
     pub send: Send,
 }
 
@@ -32,4 +32,7 @@ pub enum Send {
     Inline,
     /// As a file, uploaded before the call
     Upload,
+    /// Photos in object storage by a link valid for 15 minutes, from which the service fetches them as they are; others as
+    /// with auto
+    Link,
 }

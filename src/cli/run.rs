@@ -2,7 +2,9 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Args, builder::BoolishValueParser};
 
-use super::{ENVIRONMENT, LimitArgs, NO_HEADING, OutputArgs, PhotoArgs, RateArgs, ServiceArgs, SourceArgs};
+use super::{
+    ENVIRONMENT, LimitArgs, NO_HEADING, OutputArgs, PhotoArgs, RateArgs, ServiceArgs, SourceArgs, parse::bucket,
+};
 
 /// Flags that `run -h` shows, in this order; `run --help` shows all, these first.
 const COMMON: [&str; 12] = [
@@ -48,6 +50,9 @@ pub struct RunArgs {
     /// Run against a built-in sandbox; needs no account, group or region
     #[arg(long, env = "FACE_ENROLL_SANDBOX", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub sandbox: bool,
+    /// With --sandbox, serve the files of DIR as the objects of a bucket (repeatable)
+    #[arg(long, env = "FACE_ENROLL_SANDBOX_BUCKET", value_name = "NAME=DIR", requires = "sandbox", value_parser = bucket)]
+    pub sandbox_bucket: Vec<(String, PathBuf)>,
     /// Photo flags.
     #[command(flatten)]
     pub photos: PhotoArgs,

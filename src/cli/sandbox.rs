@@ -2,7 +2,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::parse::duration;
+use super::parse::{bucket, duration};
 use crate::domain::FaceGroupCode;
 
 /// Flags of `sandbox`.
@@ -26,6 +26,9 @@ pub struct SandboxArgs {
     /// Longest delay before a record is made, even if the client has disconnected
     #[arg(long, default_value = "0s", value_name = "D", value_parser = duration)]
     pub late: Duration,
+    /// Serve the files of DIR as the objects of a bucket (repeatable); what is put into it stays in memory
+    #[arg(long, value_name = "NAME=DIR", value_parser = bucket)]
+    pub bucket: Vec<(String, PathBuf)>,
     /// Fault script (JSON Lines)
     #[arg(long, value_name = "FILE")]
     pub faults: Option<PathBuf>,

@@ -27,6 +27,10 @@ pub struct ServiceArgs {
         default_value = "https://openplatform.aliyuncs.com"
     )]
     pub upload_endpoint: String,
+    /// Endpoint of object storage for oss:// sources and photos, instead of the region's; http:// only to a loopback
+    /// address
+    #[arg(long, env = "FACE_ENROLL_OSS_ENDPOINT", value_name = "URL")]
+    pub oss_endpoint: Option<String>,
     /// Extra trusted CA certificates (PEM), such as those of a TLS-inspecting proxy
     #[arg(long, env = "FACE_ENROLL_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,

@@ -12,7 +12,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reading")]
 pub struct SourceArgs {
-    /// Manifest (.csv, .tsv, .json, .jsonl, .ndjson, also .gz, .zst; .xlsx), directory or .zip of photos, or - for stdin
+    /// Manifest (.csv, .tsv, .json, .jsonl, .ndjson, also .gz, .zst; .xlsx), directory or .zip of photos,
+    /// oss://bucket/prefix/ or a manifest there, or - for stdin
     #[arg(required = true, value_name = "SOURCE", help_heading = NO_HEADING)]
     pub sources: Vec<PathBuf>,
     /// How to read them.
@@ -27,7 +28,7 @@ pub struct ReadingArgs {
     /// Face group of rows that name none
     #[arg(long, env = "FACE_ENROLL_GROUP", value_name = "CODE")]
     pub group: Option<FaceGroupCode>,
-    /// Directory or .zip of the photos [default: the manifest's directory]
+    /// Directory, .zip or oss://bucket/prefix/ of the photos [default: the manifest's directory]
     ///
     /// Relative paths start here. Photos outside it are rejected, unless --allow-outside-root is given. A directory of
     /// photos outside it is its own root.

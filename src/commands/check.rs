@@ -8,7 +8,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{CliError, shows_bar, sources, target};
+use super::{CliError, objects, shows_bar, sources, target};
 use crate::{
     check::{CheckTotals, Finding, Forecast, NO_GROUP, Settings, Severity, check as check_sources},
     cli::{CheckArgs, PhotoArgs, ReportSink, RunArgs, SourceArgs, When},
@@ -18,6 +18,7 @@ use crate::{
     pace::Qps,
     picture::{FacePolicy, QualityPolicy},
     report::{self, CheckReport, CheckSummary, ExportError, check_lines},
+    storage::Objects,
 };
 
 /// Rows between two updates of the progress bar.
@@ -34,6 +35,7 @@ struct Plan<'a> {
     report: ReportSink,
     json: bool,
     progress: When,
+    objects: Objects,
 }
 
 pub(super) fn check(args: &CheckArgs, is_quiet: bool) -> Result<Exit, CliError> {
@@ -48,6 +50,7 @@ pub(super) fn check(args: &CheckArgs, is_quiet: bool) -> Result<Exit, CliError> 
         report: args.report.clone(),
         json: args.json,
         progress: args.progress,
+        objects: objects::for_check(args)?,
     };
     plan.run(is_quiet)
 }
@@ -63,13 +66,14 @@ pub(super) fn dry_run(args: &RunArgs, is_quiet: bool) -> Result<Exit, CliError> 
         report: ReportSink::Text,
         json: args.show.json.is_some(),
         progress: args.show.progress,
+        objects: objects::for_run(args)?,
     };
     plan.run(is_quiet)
 }
 
 impl Plan<'_> {
     fn run(&self, is_quiet: bool) -> Result<Exit, CliError> {
-        let sources = sources::open(self.read, self.group.clone())?;
+        let sources = sources::open(self.read, self.group.clone(), &self.objects)?;
         let sources = sources
             .into_iter()
             .map(|source| {
@@ -81,7 +85,7 @@ impl Plan<'_> {
         let settings = Settings {
             rules: sources::rules(self.photos, (QualityPolicy::Warn, self.default_faces)),
             headers_only: self.headers_only,
-            storage: sources::storage(self.read),
+            storage: sources::storage(self.read, &self.objects),
             processors,
         };
         let mut output = self.create_output()?;

@@ -9,6 +9,7 @@ use super::CliError;
 use crate::{
     checkpoint::{Lock, Reader, SqliteStore},
     cli::CheckpointArgs,
+    domain::ObjectRef,
     exit::Exit,
 };
 
@@ -34,7 +35,7 @@ impl Kind {
 pub(super) fn for_run(sources: &[PathBuf], named: Option<&Path>, kind: Kind) -> Result<PathBuf, CliError> {
     let (path, location) = locate(sources, named, kind)?;
     if location == Location::StateDirectory {
-        tracing::warn!(checkpoint = %path.display(), "cannot write to the source's directory: the checkpoint is in the user's state directory");
+        tracing::warn!(checkpoint = %path.display(), "no checkpoint can be written beside the source: it is in the user's state directory");
     }
     Ok(path)
 }
@@ -52,6 +53,9 @@ pub(super) enum Location {
 pub(super) fn locate(sources: &[PathBuf], named: Option<&Path>, kind: Kind) -> Result<(PathBuf, Location), CliError> {
     match (named, sources) {
         (Some(named), _) => Ok((named.to_owned(), Location::Named)),
+        (None, [source]) if is_object(source) => {
+            Ok((in_state_directory(&beside(source, kind))?, Location::StateDirectory))
+        }
         (None, [source]) => {
             let beside = beside(source, kind);
             if beside.exists() || is_writable(&beside) {
@@ -79,7 +83,12 @@ pub(super) fn existing(which: &CheckpointArgs) -> Result<PathBuf, CliError> {
     });
     let found = candidates.flatten().find(|path| path.exists());
     // Without any, name the usual path in the error.
-    Ok(found.unwrap_or_else(|| beside(source, kinds[0])))
+    let usual = beside(source, kinds[0]);
+    Ok(match found {
+        Some(found) => found,
+        None if is_object(source) => in_state_directory(&usual)?,
+        None => usual,
+    })
 }
 
 /// Opens an existing checkpoint with its lock.
@@ -91,11 +100,18 @@ pub(super) fn open_locked(path: &Path) -> Result<(Lock, SqliteStore), CliError> 
 }
 
 fn beside(source: &Path, kind: Kind) -> PathBuf {
+    if let Some(text) = source.to_str().filter(|_| is_object(source)) {
+        return PathBuf::from(format!("{}{}", text.trim_end_matches('/'), kind.extension()));
+    }
     // Make "photos/" and "." absolute to get a name. Do not resolve a link: its target may change.
     let source = std::path::absolute(source).unwrap_or_else(|_| source.to_owned());
     let mut name = source.components().collect::<PathBuf>().into_os_string();
     name.push(kind.extension());
     name.into()
+}
+
+fn is_object(source: &Path) -> bool {
+    source.to_str().is_some_and(ObjectRef::is_object)
 }
 
 fn is_writable(file: &Path) -> bool {

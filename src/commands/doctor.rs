@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    CliError, checkpoint_path, sources,
+    CliError, checkpoint_path, objects, sources,
     target::{self, Target},
 };
 use crate::{
@@ -16,12 +16,13 @@ use crate::{
     check::NO_GROUP,
     checkpoint::{Reader, StoreError},
     cli::{CheckpointArgs, DoctorArgs},
-    domain::{CallError, CallFailure, FaceGroupCode, FailureKind, FatalError},
+    domain::{CallError, CallFailure, FaceGroupCode, FailureKind, FatalError, ObjectRef},
     exit::Exit,
     manifest,
     pace::{Gate, Qps, QuotaUse},
     picture::face_detector_works,
     report,
+    storage::{ObjectError, Objects},
 };
 
 /// The gateway rejects dates that are further off (protocol.md); a run corrects up to a day by itself.
@@ -166,7 +167,13 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
             findings.skip_from("network", "an earlier check failed");
         }
     }
-    check_source(args, &mut findings);
+    if let Some(place) = args.source.as_deref().and_then(Path::to_str).filter(|text| ObjectRef::is_object(text)) {
+        check_objects(place, args, &mut findings);
+    }
+    match objects::for_service(&args.service) {
+        Ok(objects) => check_source(args, &objects, &mut findings),
+        Err(failure) => findings.fail("source", &failure),
+    }
     match (&path, reader) {
         (Some(path), Some(reader)) => check_files(path, reader, args, &mut findings),
         _ => {
@@ -181,6 +188,45 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
         findings.fail("faces", &failure.with_hint("build again, for another processor; until then give no --faces"));
     }
     Ok(findings.end())
+}
+
+/// Checks the permissions for a source in object storage: lists one key of a prefix and opens that object, or opens a manifest.
+fn check_objects(place: &str, args: &DoctorArgs, findings: &mut Findings) {
+    let place: ObjectRef = match place.parse() {
+        Ok(place) => place,
+        Err(error) => return findings.fail("listing", &CliError::new(Exit::Usage, format!("{place} {error}"))),
+    };
+    let objects = match objects::for_service(&args.service) {
+        Ok(objects) => objects,
+        Err(failure) => return findings.fail("listing", &failure),
+    };
+    match objects.first(&place.folder()) {
+        Ok(first) => {
+            findings.ok("listing", format!("{}; oss:ListObjects is allowed", place.folder()));
+            let object = if place.is_prefix() { first } else { Some(place.clone()) };
+            match object.map(|object| objects.probe(&object)) {
+                None => findings.warn("object", format!("no object under {place}"), "check the prefix"),
+                Some(Ok(())) => findings.ok("object", "read; oss:GetObject is allowed"),
+                Some(Err(error)) => findings.fail("object", &object_failure(error)),
+            }
+        }
+        Err(error) => {
+            findings.fail("listing", &object_failure(error));
+            findings.skip("object", "needs the listing");
+        }
+    }
+}
+
+fn object_failure(error: ObjectError) -> CliError {
+    match error {
+        ObjectError::Fatal(fatal) => fatal.into(),
+        ObjectError::NotFound | ObjectError::NotRestored | ObjectError::Denied { .. } => {
+            CliError::new(Exit::Source, error.to_string())
+        }
+        ObjectError::SignAgain | ObjectError::Failed(_) => {
+            CliError::new(Exit::TimeUp, error.to_string()).with_hint("try again later")
+        }
+    }
 }
 
 /// Checks the service with calls that change nothing.
@@ -312,14 +358,14 @@ fn is_network(fault: &CallFailure) -> bool {
 }
 
 /// Opens the source and looks for a row that parses. Photos are not read; `check` does that.
-fn check_source(args: &DoctorArgs, findings: &mut Findings) {
+fn check_source(args: &DoctorArgs, objects: &Objects, findings: &mut Findings) {
     let source = match &args.source {
         Some(source) if source != Path::new("-") => source,
         Some(_) | None => return findings.skip("source", "no source given, or stdin"),
     };
     // The group is tested at the service.
     let group = args.reading.group.clone().or_else(|| FaceGroupCode::parse(NO_GROUP).ok());
-    let first = manifest::open(source, &sources::settings(&args.reading, group)).and_then(|mut rows| {
+    let first = manifest::open(source, &sources::settings(&args.reading, group, objects)).and_then(|mut rows| {
         let mut first_error = None;
         for row in rows.by_ref().take(MAX_PROBED_ROWS) {
             match row? {
@@ -365,6 +411,8 @@ fn check_files(path: &Path, reader: Result<Reader, StoreError>, args: &DoctorArg
         Err(error) => findings.fail("checkpoint", &CliError::from(error)),
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A run makes the folders that are missing.
+    let folder = folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder);
     match rustix::fs::statvfs(folder) {
         Ok(disk) => {
             let free = disk.f_bavail * disk.f_frsize;

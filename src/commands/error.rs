@@ -119,8 +119,12 @@ impl From<StoreError> for CliError {
 
 impl From<SourceError> for CliError {
     fn from(error: SourceError) -> Self {
-        let exit = if error.is_usage() { Exit::Usage } else { Exit::Source };
-        Self::new(exit, error)
+        let (exit, hint) = match &error {
+            SourceError::ObjectStorage { fatal, .. } => (Exit::Fatal, Some(hint(fatal))),
+            error if error.is_usage() => (Exit::Usage, None),
+            _ => (Exit::Source, None),
+        };
+        Self { hint: hint.map(Cow::Borrowed), ..Self::new(exit, error) }
     }
 }
 
@@ -199,6 +203,9 @@ pub(super) fn hint(fatal: &FatalError) -> &'static str {
         FatalError::Signature { .. } => "check ALIBABA_CLOUD_ACCESS_KEY_SECRET, then run again",
         FatalError::Permission { .. } => {
             "grant the RAM user AliyunAntCloudAuthFullAccess, or AddFaceRecord, QueryFaceRecord and QueryFaceGroup, then run again"
+        }
+        FatalError::ObjectStorage { .. } => {
+            "grant the RAM user oss:ListObjects and oss:GetObject on the bucket, check --region and --oss-endpoint, then run again"
         }
         FatalError::Account { .. } => "activate ID Verification and settle overdue payments, then run again",
         FatalError::Endpoint { .. } => "check --region, --network and --endpoint, then run again",

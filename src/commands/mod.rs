@@ -11,6 +11,7 @@ mod export;
 mod manual;
 mod metrics;
 mod monitor;
+mod objects;
 mod on_finish;
 mod outputs;
 mod ping;
@@ -23,6 +24,7 @@ mod signals;
 mod sources;
 mod status;
 mod target;
+mod undo;
 mod verify;
 
 use std::io::IsTerminal;
@@ -46,6 +48,7 @@ pub async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Verify(args) => verify::verify(&args).await,
         Command::Doctor(args) => doctor::doctor(&args).await,
         Command::Retry(args) => retry::retry(&args),
+        Command::Undo(args) => undo::undo(&args).await,
         Command::Purge(args) => purge::purge(&args),
         Command::Erase(args) => purge::erase(&args),
         Command::Export(args) => export::export(&args),

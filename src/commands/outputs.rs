@@ -120,6 +120,7 @@ impl Files {
             | Command::Verify(_)
             | Command::Doctor(_)
             | Command::Retry(_)
+            | Command::Undo(_)
             | Command::Purge(_)
             | Command::Erase(_)
             | Command::Config(_)
@@ -169,6 +170,10 @@ impl Files {
                 }
             }
             Command::Retry(args) => self.checkpoint_of(&args.which),
+            Command::Undo(args) => {
+                self.checkpoint_of(&args.which);
+                self.given("--ca-file", args.service.ca_file.as_deref());
+            }
             Command::Purge(args) => self.checkpoint_of(&args.which),
             Command::Erase(args) => self.checkpoint_of(&args.which),
             Command::Export(args) => {

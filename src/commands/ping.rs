@@ -45,8 +45,8 @@ impl Pings {
     pub(super) fn start(args: &RunArgs) -> Result<Option<Self>, CliError> {
         let Some(url) = &args.show.ping_url else { return Ok(None) };
         let url = PingUrl::parse(url).map_err(|error| CliError::new(Exit::Usage, error))?;
-        let pinger =
-            Pinger::new(url, target::roots(&args.service)?).map_err(|error| CliError::new(Exit::Usage, error))?;
+        let pinger = Pinger::new(url, target::roots(args.service.ca_file.as_deref())?)
+            .map_err(|error| CliError::new(Exit::Usage, error))?;
         let pinger = Arc::new(pinger);
         let starting = Arc::clone(&pinger);
         let start = AbortOnDropHandle::new(tokio::spawn(async move { send(&starting, Ping::Start).await }));

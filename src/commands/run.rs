@@ -38,7 +38,10 @@ use crate::{
     pace::{Gate, Qps, RetryRules},
     picture::{FacePolicy, QualityPolicy},
     report::{self, Progress, Snapshot, View},
-    run::{Deps, Engine, Gates, Ingest, IngestError, IngestProgress, Limits, Precheck, RunError, Settings, Stop},
+    run::{
+        Deps, Engine, Gates, Ingest, IngestError, IngestProgress, Limits, Precheck, RunError, SendMode, Settings, Stop,
+    },
+    storage::Objects,
     telemetry,
 };
 
@@ -74,8 +77,8 @@ pub(super) async fn run(args: RunArgs, is_quiet: bool) -> Result<Exit, CliError>
 /// Runs until everything is recorded and the lock is released. Sets `summary` unless it ends before the run is recorded, or
 /// by a second signal.
 async fn run_to_end(args: &RunArgs, is_quiet: bool, summary: &OnceLock<String>) -> Result<Exit, CliError> {
-    let Prepared { path, lock, is_complete, sources, target, checkpoint, writer } = prepare(args).await?;
-    let run = Run { args, path: &path, lock: &lock, is_complete, is_quiet, summary };
+    let Prepared { path, lock, is_complete, sources, objects, target, checkpoint, writer } = prepare(args).await?;
+    let run = Run { args, path: &path, lock: &lock, objects: &objects, is_complete, is_quiet, summary };
     let ended = run.execute(&target, sources, checkpoint).await;
     if let Some(sandbox) = target.sandbox {
         sandbox.shutdown().await;
@@ -90,6 +93,7 @@ struct Run<'a> {
     args: &'a RunArgs,
     path: &'a Path,
     lock: &'a Lock,
+    objects: &'a Objects,
     /// False if the service may have records that the checkpoint does not know.
     is_complete: bool,
     is_quiet: bool,
@@ -319,10 +323,14 @@ impl Run<'_> {
             keep_going: limits.keep_going,
             photo: sources::rules(&self.args.photos, (QualityPolicy::Allow, FacePolicy::Ignore)),
             precheck: if sending.precheck { Precheck::FirstSends } else { Precheck::Off },
-            always_upload: self.args.photos.send == Send::Upload,
+            send: match self.args.photos.send {
+                Send::Auto | Send::Inline => SendMode::Auto,
+                Send::Upload => SendMode::Upload,
+                Send::Link => SendMode::Link,
+            },
             quality_check: sending.face_quality_check,
             bandwidth: sending.bwlimit.clone(),
-            storage: Arc::new(sources::storage(&self.args.read)),
+            storage: Arc::new(sources::storage(&self.args.read, self.objects)),
             window: limits.window,
         }
     }

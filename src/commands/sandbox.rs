@@ -32,6 +32,7 @@ pub(super) async fn sandbox(args: SandboxArgs) -> Result<Exit, CliError> {
         },
         latency: args.latency,
         late: args.late,
+        buckets: args.bucket.into_iter().map(|(name, folder)| (name, Some(folder))).collect(),
         records: args.records,
         journal: args.journal,
         faults,

@@ -6,17 +6,21 @@ use crate::{
     domain::FaceGroupCode,
     manifest::{self, FileFilter, Source},
     picture::{FacePolicy, QualityPolicy, Rules},
-    storage::{self, Storage},
+    storage::{self, Objects, Storage},
 };
 
 /// Opens every source. `group` is for rows that do not name one.
-pub(super) fn open(args: &SourceArgs, group: Option<FaceGroupCode>) -> Result<Vec<Source>, CliError> {
-    let settings = settings(&args.reading, group);
+pub(super) fn open(
+    args: &SourceArgs,
+    group: Option<FaceGroupCode>,
+    objects: &Objects,
+) -> Result<Vec<Source>, CliError> {
+    let settings = settings(&args.reading, group, objects);
     args.sources.iter().map(|source| Ok(manifest::open(source, &settings)?)).collect()
 }
 
 /// How to read a source. `group` is for rows that do not name one.
-pub(super) fn settings(args: &ReadingArgs, group: Option<FaceGroupCode>) -> manifest::Settings {
+pub(super) fn settings(args: &ReadingArgs, group: Option<FaceGroupCode>, objects: &Objects) -> manifest::Settings {
     manifest::Settings {
         group,
         root: args.root.clone(),
@@ -29,16 +33,16 @@ pub(super) fn settings(args: &ReadingArgs, group: Option<FaceGroupCode>) -> mani
         sheet: args.sheet.clone(),
         columns: args.column.clone(),
         id_from: args.id_from,
+        objects: objects.clone(),
         files: FileFilter { include: args.include.clone(), exclude: args.exclude.clone() },
     }
 }
 
 /// Reader of the sources' photos.
-pub(super) fn storage(args: &SourceArgs) -> Storage {
-    Storage::new(storage::Settings {
-        allow_outside_root: args.reading.allow_outside_root,
-        names_in: args.reading.names_in,
-    })
+pub(super) fn storage(args: &SourceArgs, objects: &Objects) -> Storage {
+    let settings =
+        storage::Settings { allow_outside_root: args.reading.allow_outside_root, names_in: args.reading.names_in };
+    Storage::new(settings).with_objects(objects.clone())
 }
 
 /// Rules for photos. `defaults` apply to poor photos without `--reject-poor`, and to faces without `--faces`.

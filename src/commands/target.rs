@@ -9,6 +9,7 @@ use std::{
 use super::{CliError, checkpoint_path::Kind};
 use crate::{
     api::{AccessKey, Client, Credentials, Endpoint, HttpTransport, Proxy, Region, TransportSettings, UploadTarget},
+    checkpoint::Reader,
     cli::{RunArgs, ServiceArgs},
     domain::{FaceGroupCode, unquoted},
     exit::Exit,
@@ -40,12 +41,12 @@ impl Target {
 
 /// The real service. Makes no call except to fetch credentials. The default region is that of the checkpoint.
 pub(super) async fn service(args: &ServiceArgs, checkpoint_binding: Option<&str>) -> Result<Target, CliError> {
-    let region = region(args)?.or_else(|| checkpoint_binding?.strip_prefix("region:")?.parse().ok());
+    let region = region(args.region)?.or_else(|| checkpoint_binding?.strip_prefix("region:")?.parse().ok());
     let endpoint = endpoint(args, region)?;
     let upload = Endpoint::custom(&args.upload_endpoint)?;
     // Check the proxy settings before the first call.
     Proxy::from_environment(|name| std::env::var_os(name)).map_err(|error| CliError::new(Exit::Usage, error))?;
-    let credentials = Credentials::resolve(|name| std::env::var(name).ok(), &roots(args)?).await?;
+    let credentials = Credentials::resolve(|name| std::env::var(name).ok(), &roots(args.ca_file.as_deref())?).await?;
     let binding = endpoint.target_id();
     Ok(Target {
         endpoint,
@@ -56,6 +57,15 @@ pub(super) async fn service(args: &ServiceArgs, checkpoint_binding: Option<&str>
     })
 }
 
+/// Target of an existing checkpoint.
+pub(super) async fn of_checkpoint(args: &ServiceArgs, qps: Qps, checkpoint: &Path) -> Result<Target, CliError> {
+    let binding = Reader::open(checkpoint)?.binding()?;
+    match binding.as_deref() {
+        Some(SANDBOX_BINDING) => sandbox(args, qps, checkpoint, &[]).await,
+        other => service(args, other).await,
+    }
+}
+
 /// The HTTP transport with the trusted certificates. `settle` is `--settle`, for commands that send or reconcile.
 pub(super) fn transport(
     args: &ServiceArgs,
@@ -64,13 +74,14 @@ pub(super) fn transport(
 ) -> Result<HttpTransport, CliError> {
     let default = TransportSettings::default();
     let unacknowledged = settle.map_or(default.unacknowledged, |settle| settle.min(default.unacknowledged));
-    let settings = TransportSettings { connections, unacknowledged, extra_roots: roots(args)?, ..default };
+    let settings =
+        TransportSettings { connections, unacknowledged, extra_roots: roots(args.ca_file.as_deref())?, ..default };
     HttpTransport::new(&settings).map_err(|error| CliError::new(Exit::Usage, error))
 }
 
 /// Contents of `--ca-file`.
-pub(super) fn roots(args: &ServiceArgs) -> Result<Vec<u8>, CliError> {
-    let Some(file) = &args.ca_file else { return Ok(Vec::new()) };
+pub(super) fn roots(ca_file: Option<&Path>) -> Result<Vec<u8>, CliError> {
+    let Some(file) = ca_file else { return Ok(Vec::new()) };
     std::fs::read(file)
         .map_err(|error| CliError::new(Exit::Usage, format!("--ca-file {} can't be read: {error}", file.display())))
 }
@@ -86,12 +97,12 @@ pub(super) fn group(args: &RunArgs) -> Option<FaceGroupCode> {
 }
 
 /// The region as given, or from the variable that the official SDKs use.
-fn region(args: &ServiceArgs) -> Result<Option<Region>, CliError> {
+pub(super) fn region(given: Option<Region>) -> Result<Option<Region>, CliError> {
     let from_environment = || match std::env::var("ALIBABA_CLOUD_REGION_ID") {
         Ok(id) if !unquoted(&id).is_empty() => unquoted(&id).parse().map(Some).map_err(CliError::from),
         Ok(_) | Err(_) => Ok(None),
     };
-    args.region.map_or_else(from_environment, |region| Ok(Some(region)))
+    given.map_or_else(from_environment, |region| Ok(Some(region)))
 }
 
 fn endpoint(args: &ServiceArgs, region: Option<Region>) -> Result<Endpoint, CliError> {
@@ -115,12 +126,19 @@ pub(super) fn sandbox_records(checkpoint: &Path) -> PathBuf {
 }
 
 /// Starts a sandbox that keeps its records in a file next to the checkpoint.
-pub(super) async fn sandbox(args: &ServiceArgs, qps: Qps, checkpoint: &Path) -> Result<Target, CliError> {
+pub(super) async fn sandbox(
+    args: &ServiceArgs,
+    qps: Qps,
+    checkpoint: &Path,
+    buckets: &[(String, PathBuf)],
+) -> Result<Target, CliError> {
     if args.endpoint.is_some() {
         return Err(CliError::new(Exit::Usage, "--sandbox has its own endpoint: remove --endpoint"));
     }
     let settings = SandboxSettings {
         qps: quota(qps),
+        // For photos that the service fetches by a link.
+        buckets: buckets.iter().map(|(name, folder)| (name.clone(), Some(folder.clone()))).collect(),
         latency: Duration::from_millis(40),
         records: Some(sandbox_records(checkpoint)),
         ..SandboxSettings::default()

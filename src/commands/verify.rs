@@ -6,14 +6,12 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    CliError,
-    checkpoint_path::{self, Kind},
-    signals,
+    CliError, checkpoint_path, signals,
     target::{self, Target},
 };
 use crate::{
     api::{Client, HttpTransport},
-    caller::Caller,
+    caller::{Caller, Queries},
     checkpoint::{Checkpoint, Lock, Reader, RunStart, SqliteStore},
     cli::VerifyArgs,
     domain::{DrainReason, FaceGroupCode, RunId},
@@ -26,12 +24,7 @@ use crate::{
 
 pub(super) async fn verify(args: &VerifyArgs) -> Result<Exit, CliError> {
     let path = checkpoint_path::existing(&args.which)?;
-    let binding = Reader::open(&path)?.binding()?;
-    let kind = if binding.as_deref() == Some(target::SANDBOX_BINDING) { Kind::Sandbox } else { Kind::Service };
-    let target = match kind {
-        Kind::Service => target::service(&args.service, binding.as_deref()).await?,
-        Kind::Sandbox => target::sandbox(&args.service, args.qps, &path).await?,
-    };
+    let target = target::of_checkpoint(&args.service, args.qps, &path).await?;
     let result = if args.all || args.sample.is_some() {
         compare(args, &path, &target).await
     } else {
@@ -148,12 +141,9 @@ async fn compare(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit
     }
     let gate = Gate::new(args.qps, QuotaUse::Dedicated, None, Instant::now());
     let mut audit = Audit {
-        caller: Caller::new(client(args, target)?),
-        gate,
+        queries: Queries::new(Caller::new(client(args, target)?), gate, args.give_up_after),
         reader,
-        give_up_after: args.give_up_after,
         compared: Default::default(),
-        was_answered: false,
     };
     for code in groups {
         let Ok(group) = FaceGroupCode::parse_recorded(code.as_str()) else { continue };
@@ -163,7 +153,7 @@ async fn compare(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit
             None => audit.whole(&group, &mut on_difference).await?,
         }
     }
-    let compared = audit.compared;
+    let (compared, queries) = (audit.compared, audit.queries.count());
     let exit = if compared.has_differences() { Exit::InDoubt } else { Exit::Success };
     let only_there = args.sample.is_none().then_some(compared.only_there);
     if args.json {
@@ -174,7 +164,7 @@ async fn compare(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit
             only_here: compared.only_here,
             only_there,
             several: compared.several,
-            queries: compared.queries,
+            queries,
             exit_code: exit.code(),
         });
     } else {
@@ -183,7 +173,7 @@ async fn compare(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit
             ("only here", Some(compared.only_here)),
             ("only there", only_there),
             ("several", Some(compared.several)),
-            ("queries", Some(compared.queries)),
+            ("queries", Some(queries)),
         ];
         for (name, n) in rows {
             let n = n.map_or_else(|| "not checked".to_owned(), report::group_digits);

@@ -28,11 +28,15 @@ pub enum Supersedes {
     Records(Vec<i64>),
 }
 
-/// A DeleteFaceRecord call about to be made. The record id was read before the new photo was sent, so it can't belong to
-/// the new photo.
+/// A record older than our intent by more than this is not ours (contract.md). Clocks differ, and the gateway tolerates
+/// 15 minutes; it refuses a larger skew, which is then corrected and the intent made again.
+pub const MAX_CLOCK_SKEW: Duration = Duration::from_secs(15 * 60);
+
+/// A DeleteFaceRecord call about to be made. For a replacement, the record id was read before the new photo was sent, so it
+/// can't belong to the new photo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteIntent {
-    /// The item whose old record is deleted.
+    /// The item whose record is deleted.
     pub item: ItemId,
     /// Record id at the service, which never reuses one.
     pub record: i64,
@@ -199,6 +203,14 @@ pub enum FatalError {
         /// Error code from the service.
         code: ErrorCode,
         /// Message from the service.
+        message: String,
+    },
+    /// Object storage refuses the request, whatever the object.
+    #[error("object storage refused the request ({code}): {message}")]
+    ObjectStorage {
+        /// Error code from the store.
+        code: ErrorCode,
+        /// Message from the store.
         message: String,
     },
     /// The endpoint does not serve this API, or redirects.

@@ -158,6 +158,12 @@ impl ErrorCode {
     pub const NOT_PASSED: &'static str = "Passed=N";
     /// Code for a record that existed at the service before our first intent.
     pub const ALREADY_PRESENT: &'static str = "AlreadyPresent";
+    /// Code for an id with more than one record.
+    pub const SEVERAL_RECORDS: &'static str = "SeveralRecords";
+    /// Code of an item in doubt whose record `undo` was removing.
+    pub const UNDOING: &'static str = "Undoing";
+    /// Code of a pending item whose record `undo` removed.
+    pub const UNDONE: &'static str = "Undone";
 }
 
 impl From<&str> for ErrorCode {

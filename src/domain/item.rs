@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{ErrorCode, FaceGroupCode, MerchantUserId};
+use super::{ErrorCode, FaceGroupCode, MerchantUserId, ObjectRef};
 
 /// Columns of an export, in its order (contract.md); the manifest's extra fields follow. An export can be read as a
 /// manifest: the photo, the id, the group and the origin of the row are used, the rest is ignored. A manifest with all of
@@ -40,17 +40,19 @@ pub enum PhotoSource {
     Path(PathBuf),
     /// A member of a ZIP archive that is the source itself.
     Member(Member),
+    /// An object in object storage, with its stamp if a listing gave it.
+    Object(ObjectRef, Option<FileStamp>),
     /// A link that the service downloads itself.
     Url(PhotoUrl),
 }
 
 impl PhotoSource {
-    /// Path of a file or a member; `None` for a link.
+    /// Path of a file or a member; `None` for an object or a link.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Path(path) => Some(path),
             Self::Member(member) => Some(&member.path),
-            Self::Url(_) => None,
+            Self::Object(..) | Self::Url(_) => None,
         }
     }
 }
@@ -70,7 +72,8 @@ pub struct Member {
 pub struct FileStamp {
     /// Size in bytes.
     pub size: u64,
-    /// Changes whenever the content does: modification time of a file in nanoseconds since 1970, CRC-32 of a member.
+    /// Changes whenever the content does: modification time of a file in nanoseconds since 1970, CRC-32 of a member,
+    /// a digest of the ETag of an object.
     pub mark: i64,
 }
 

@@ -11,6 +11,7 @@ mod event;
 mod ids;
 mod invisible;
 mod item;
+mod object;
 mod on_change;
 mod outcome;
 mod suggest;
@@ -19,7 +20,7 @@ mod tokens;
 
 pub use attempt::{
     Answer, ApiRejection, CallError, CallFailure, DeleteIntent, EnrollmentReceipt, FailureKind, FatalError, Intent,
-    RunEffect, Supersedes,
+    MAX_CLOCK_SKEW, RunEffect, Supersedes,
 };
 pub use bottleneck::Bottleneck;
 pub use counts::{Counts, Latencies, RunSummary, RunTotals};
@@ -31,6 +32,7 @@ pub use invisible::is_invisible;
 pub use item::{
     EXPORT_COLUMNS, Extra, FileStamp, Item, Member, Origin, PhotoSource, PhotoUrl, RawFields, RowError, RowErrorKind,
 };
+pub use object::{InvalidObject, ObjectRef};
 pub use on_change::OnChange;
 pub use outcome::{ConfirmedBy, ItemState, Outcome, RejectedBy};
 pub use suggest::{closest_match, did_you_mean};

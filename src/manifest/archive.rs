@@ -68,6 +68,7 @@ fn list_in(entry: &Entry) -> Option<String> {
 
 fn source_error(error: ReadError, path: &Path) -> SourceError {
     match error {
+        ReadError::Fatal(fatal) => SourceError::ObjectStorage { place: path.display().to_string(), fatal },
         ReadError::Io(source) => SourceError::Unreadable { path: path.to_owned(), source },
         ReadError::Unavailable(source) => SourceError::Archive { path: path.to_owned(), source },
     }

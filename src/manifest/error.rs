@@ -3,7 +3,10 @@
 use std::{io, path::PathBuf};
 
 use super::content::ForeignContent;
-use crate::storage::Unavailable;
+use crate::{
+    domain::{FatalError, InvalidObject},
+    storage::Unavailable,
+};
 
 /// Why a source can't be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +19,31 @@ pub enum SourceError {
         /// Error from the system.
         #[source]
         source: io::Error,
+    },
+    /// Object storage refuses the source, or all of its photos.
+    #[error("can't read {place}")]
+    ObjectStorage {
+        /// Name of the source.
+        place: String,
+        /// Reason.
+        #[source]
+        fatal: FatalError,
+    },
+    /// The place in object storage is malformed.
+    #[error("{place} {problem}")]
+    InvalidObject {
+        /// Place as given.
+        place: String,
+        /// Reason.
+        problem: InvalidObject,
+    },
+    /// An object of unknown format.
+    #[error(
+        "unknown input format: {place}; give a prefix of photos with a slash at its end, a manifest (.csv, .tsv, .jsonl, .ndjson, .json, also .gz and .zst), or --input-format"
+    )]
+    UnknownObject {
+        /// Place as given.
+        place: String,
     },
     /// The format is unknown.
     #[error(
@@ -154,9 +182,12 @@ impl SourceError {
             | Self::NoFormat
             | Self::NoIdColumn { .. }
             | Self::NoSheet { .. }
+            | Self::InvalidObject { .. }
             | Self::StreamedWorkbook => true,
             Self::Unreadable { .. }
+            | Self::ObjectStorage { .. }
             | Self::UnknownKind { .. }
+            | Self::UnknownObject { .. }
             | Self::Empty { .. }
             | Self::NothingLeft { .. }
             | Self::Archive { .. }

@@ -92,6 +92,11 @@ pub(super) fn open(path: Option<&Path>, compression: Compression) -> Result<Inpu
     decompress(input, compression).map_err(unreadable)
 }
 
+/// Takes a stream, which `name` is for errors.
+pub(super) fn from_stream(input: Input, compression: Compression, name: &Path) -> Result<Input, SourceError> {
+    decompress(input, compression).map_err(|source| SourceError::Unreadable { path: name.to_owned(), source })
+}
+
 /// Decompresses the input if its name or its first bytes say that it is compressed.
 fn decompress(mut input: Input, compression: Compression) -> io::Result<Input> {
     let head = read_head(&mut input, 4)?;

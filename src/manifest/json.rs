@@ -340,7 +340,9 @@ mod tests {
 
     fn shown(bytes: &[u8], settings: &Settings) -> Vec<String> {
         let show = |row: &Row| match row {
-            Ok(Item { picture: PhotoSource::Member(_), .. }) => unreachable!("paths only"),
+            Ok(Item { picture: PhotoSource::Member(_) | PhotoSource::Object(..), .. }) => {
+                unreachable!("paths and links only")
+            }
             Ok(Item { row, user, picture: PhotoSource::Path(path), extra, .. }) => {
                 let extra: Vec<String> = extra.iter().map(|(name, value)| format!(" {name}={value}")).collect();
                 format!("{row} {user} {}{}", path.file_name().unwrap().to_string_lossy(), extra.concat())

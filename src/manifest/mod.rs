@@ -1,4 +1,5 @@
-//! Reads manifests, and directories and archives of photos. A source is an iterator of rows, and an invalid row is data, not an error.
+//! Reads manifests, and directories, archives and buckets of photos. A source is an iterator of rows, and an invalid row is
+//! data, not an error.
 //!
 //! Reading is streamed: memory holds one block of a manifest, however many rows it has. This module never looks for
 //! duplicate ids (the checkpoint does) and never judges photos (`picture` does).
@@ -15,6 +16,7 @@ mod file_filter;
 mod framing;
 mod input;
 mod json;
+mod objects;
 mod options;
 mod photo_path;
 mod record_parser;

@@ -6,7 +6,10 @@ use super::{
     SourceError, dialect::Delimiter, fields::ColumnName, file_filter::FileFilter, input::InputFormat,
     photo_path::IdFrom,
 };
-use crate::domain::{Encoding, FaceGroupCode, Item, RowError};
+use crate::{
+    domain::{Encoding, FaceGroupCode, Item, RowError},
+    storage::Objects,
+};
 
 /// Options for reading rows.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +38,8 @@ pub struct Settings {
     pub id_from: Option<IdFrom>,
     /// Files of a directory or an archive to read.
     pub files: FileFilter,
+    /// Object storage, for sources and roots in it.
+    pub objects: Objects,
 }
 
 /// Path of a source and the base of its relative paths.

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     domain::{
-        Damage, Extra, FaceGroupCode, Item, MerchantUserId, Origin, PhotoSource, PhotoUrl, RawFields, RowError,
-        RowErrorKind, find_damage,
+        Damage, Extra, FaceGroupCode, FileStamp, Item, MerchantUserId, ObjectRef, Origin, PhotoSource, PhotoUrl,
+        RawFields, RowError, RowErrorKind, find_damage,
     },
     files::spelling::trimmed,
 };
@@ -57,6 +57,8 @@ pub(super) struct RowBuilder {
     /// Folder of the manifest, where the relative paths of an export begin.
     folder: PathBuf,
     is_root_given: bool,
+    /// The root, if it is a prefix of a bucket.
+    object_root: Option<ObjectRef>,
     group: Option<FaceGroupCode>,
     allow_outside_root: bool,
     id_from: IdFrom,
@@ -85,6 +87,7 @@ impl RowBuilder {
             bounds: Bounds { base: at.root.to_owned(), root: at.root.to_owned() },
             folder: folder.to_owned(),
             is_root_given: settings.root.is_some(),
+            object_root: at.root.to_str().and_then(|root| root.parse().ok()),
             group: settings.group.clone(),
             allow_outside_root: settings.allow_outside_root,
             id_from: settings.id_from.unwrap_or_default(),
@@ -118,6 +121,14 @@ impl RowBuilder {
         let fields = Fields { path: Some(&shown), merchant_user_id: id, ..Fields::default() };
         let id = self.id_from.id_of(&path, &self.bounds.root);
         self.build(row, &fields, OtherFields::default(), Ok((photo, id)))
+    }
+
+    /// Builds the item of a listed object.
+    pub(super) fn object(&self, row: u64, object: ObjectRef, stamp: FileStamp) -> Row {
+        let shown = object.to_string();
+        let fields = Fields { url: Some(&shown), ..Fields::default() };
+        let id = self.id_of_object(&object);
+        self.build(row, &fields, OtherFields::default(), Ok((PhotoSource::Object(object, Some(stamp)), id)))
     }
 
     fn build(
@@ -170,6 +181,7 @@ impl RowBuilder {
         let text = trimmed(written);
         match (photo_path::scheme(text).as_deref(), column) {
             (Some("http" | "https"), _) => parse_url(text, self.id_from),
+            (Some("oss"), _) => self.parse_object(text),
             (Some("file"), _) => match photo_path::path_of_file_url(text) {
                 Some(path) => self.parse_path(&self.resolve_file_url(path, bounds), bounds),
                 None => Err((
@@ -179,7 +191,7 @@ impl RowBuilder {
             },
             (Some(scheme), "path") => Err((
                 RowErrorKind::InvalidUrl,
-                format!("its path has the unsupported scheme {scheme}://: give a path, or an http or https link"),
+                format!("its path has the unsupported scheme {scheme}://: give a path, or an oss, http or https link"),
             )),
             (None, "path") => self.parse_path(written, bounds),
             (_, _) => Err((RowErrorKind::InvalidUrl, "its url is not an http or https link".to_owned())),
@@ -188,7 +200,7 @@ impl RowBuilder {
 
     /// Reads `file:///photos/a.jpg` as relative to the root if it would leave the root.
     fn resolve_file_url(&self, path: String, Bounds { base, root }: &Bounds) -> String {
-        if self.allow_outside_root || is_inside(root, &normalize(base, &path)) {
+        if self.object_root.is_none() && self.allow_outside_root || is_inside(root, &normalize(base, &path)) {
             return path;
         }
         path.trim_start_matches('/').to_owned()
@@ -236,6 +248,42 @@ impl RowBuilder {
         }
     }
 
+    fn id_of_object(&self, object: &ObjectRef) -> Option<String> {
+        let root = self.object_root.as_ref().filter(|root| object.is_under(root)).map_or("", |root| &root.key);
+        self.id_from.id_of(Path::new(&object.key), Path::new(root))
+    }
+
+    /// Parses `oss://bucket/key`, which must be under the root if that is in a bucket.
+    fn parse_object(&self, written: &str) -> Result<PhotoAndId, RowProblem> {
+        let object: ObjectRef =
+            written.parse().map_err(|problem| (RowErrorKind::InvalidUrl, format!("its link {problem}")))?;
+        if object.is_prefix() {
+            return Err((RowErrorKind::InvalidUrl, "its link names no object: give oss://bucket/key".to_owned()));
+        }
+        if !self.allow_outside_root && self.object_root.as_ref().is_some_and(|root| !object.is_under(root)) {
+            return Err(outside_root(&self.bounds.root));
+        }
+        let id = self.id_of_object(&object);
+        Ok((PhotoSource::Object(object, None), id))
+    }
+
+    /// Parses a path below a prefix of a bucket.
+    fn parse_key(&self, root: &ObjectRef, written: &str) -> Result<PhotoAndId, RowProblem> {
+        let portable = if written.contains('/') { written.to_owned() } else { written.replace('\\', "/") };
+        if portable.starts_with('/') {
+            return Err(outside_root(&self.bounds.root));
+        }
+        let mut parts: Vec<&str> = Vec::new();
+        for part in portable.split('/') {
+            match part {
+                "." => {}
+                ".." => drop(parts.pop().ok_or_else(|| outside_root(&self.bounds.root))?),
+                part => parts.push(part),
+            }
+        }
+        self.parse_object(&format!("{root}{}", parts.join("/")))
+    }
+
     /// Parses a path. Spaces around it may belong to the name, so they are kept until the file is opened.
     fn parse_path(&self, written: &str, Bounds { base, root }: &Bounds) -> Result<PhotoAndId, RowProblem> {
         if written.len() > MAX_PATH_BYTES {
@@ -243,13 +291,12 @@ impl RowBuilder {
             return Err((RowErrorKind::PathTooLong, message));
         }
         let plain = trimmed(written);
+        if let Some(root) = &self.object_root {
+            return self.parse_key(root, plain);
+        }
         let path = normalize(base, if plain.starts_with('/') { plain } else { written });
         if !self.allow_outside_root && !is_inside(root, &path) {
-            let message = format!(
-                "its path leads out of {}: give --root DIR, or --allow-outside-root to allow this",
-                root.display()
-            );
-            return Err((RowErrorKind::OutsideRoot, message));
+            return Err(outside_root(root));
         }
         let named = if plain == written && !plain.contains('\\') {
             self.id_from.id_of(&path, root)
@@ -294,6 +341,12 @@ pub(super) fn storable_photo(path: Option<&str>, url: Option<&str>) -> (Option<S
 
 fn is_link(text: &str) -> bool {
     matches!(photo_path::scheme(trimmed(text)).as_deref(), Some("http" | "https"))
+}
+
+fn outside_root(root: &Path) -> RowProblem {
+    let message =
+        format!("its path leads out of {}: give --root DIR, or --allow-outside-root to allow this", root.display());
+    (RowErrorKind::OutsideRoot, message)
 }
 
 fn damage_message(damage: Damage) -> String {

@@ -16,11 +16,12 @@ use super::{
     error::SourceError,
     input::{self, Compression, Format, Input, InputFormat},
     json::{self, Layout},
+    objects,
     options::{Row, Rows, Settings, SourcePath},
     sheet, table,
     text::{self, read_head},
 };
-use crate::storage::is_archive;
+use crate::{domain::ObjectRef, storage::is_archive};
 
 /// An open source: an iterator of its rows.
 pub struct Source {
@@ -51,7 +52,10 @@ impl Kind {
 
 /// Opens a manifest, a directory or an archive of photos; `-` is standard input.
 pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
-    let root_given = settings.root.as_deref().map(absolute).transpose()?;
+    let root_given = settings.root.as_deref().map(root).transpose()?;
+    if let Some(text) = path.to_str().filter(|text| ObjectRef::is_object(text)) {
+        return open_object(&parse_object(text)?, root_given, settings);
+    }
     if path == Path::new("-") {
         let InputFormat { format, compression } = settings.format.ok_or(SourceError::NoFormat)?;
         let root = root_given.map_or_else(|| absolute(Path::new(".")), Ok)?;
@@ -89,6 +93,39 @@ pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
         (rows, Kind::of(format))
     };
     Ok(Source { name: absolute.to_string_lossy().into_owned(), root, rows, kind })
+}
+
+/// Opens a prefix of a bucket, or a manifest in it.
+fn open_object(place: &ObjectRef, root: Option<PathBuf>, settings: &Settings) -> Result<Source, SourceError> {
+    let name = place.to_string();
+    if place.is_prefix() {
+        let skipped = Arc::default();
+        let rows = objects::rows(place.clone(), settings, Arc::clone(&skipped))?;
+        return Ok(Source { root: PathBuf::from(&name), name, rows, kind: Kind::Directory(skipped) });
+    }
+    let named = || InputFormat::from_name(place.key.rsplit('/').next().unwrap_or_default());
+    let path = Path::new(&name);
+    let unknown = || SourceError::UnknownObject { place: name.clone() };
+    let InputFormat { format, compression } = settings.format.or_else(named).ok_or_else(unknown)?;
+    let stream = settings.objects.stream(place).map_err(|error| objects::source_error(place, error))?;
+    let input = input::from_stream(Box::new(stream), compression, path)?;
+    let root = root.unwrap_or_else(|| place.folder().to_string().into());
+    let rows = rows(input, format, &SourcePath { path, root: &root }, settings)?;
+    Ok(Source { name, root, rows, kind: Kind::of(format) })
+}
+
+fn parse_object(text: &str) -> Result<ObjectRef, SourceError> {
+    text.parse().map_err(|problem| SourceError::InvalidObject { place: text.to_owned(), problem })
+}
+
+/// The root as given: a directory, or a prefix of a bucket, which then ends with a slash.
+fn root(given: &Path) -> Result<PathBuf, SourceError> {
+    let Some(text) = given.to_str().filter(|text| ObjectRef::is_object(text)) else { return absolute(given) };
+    let mut prefix = parse_object(text)?;
+    if !prefix.is_prefix() {
+        prefix.key.push('/');
+    }
+    Ok(prefix.to_string().into())
 }
 
 /// Opens a manifest in memory.
@@ -206,7 +243,8 @@ mod tests {
             std::fs::create_dir_all(path(folder)).unwrap();
         }
         let root = |given: Option<&str>| {
-            let settings = Settings { root: given.map(path), ..Settings::default() };
+            let group = Some(crate::domain::FaceGroupCode::parse("g").unwrap());
+            let settings = Settings { root: given.map(path), group, ..Settings::default() };
             open(&path("archive/photos"), &settings).unwrap().root().to_owned()
         };
         assert_eq!(root(None), path("archive/photos"));

@@ -286,7 +286,9 @@ mod tests {
     /// Shows an item as `row user file`, an invalid row as `row code`.
     fn show(row: &Row) -> String {
         match row {
-            Ok(Item { picture: PhotoSource::Member(_), .. }) => unreachable!("paths only"),
+            Ok(Item { picture: PhotoSource::Member(_) | PhotoSource::Object(..), .. }) => {
+                unreachable!("paths and links only")
+            }
             Ok(Item { row, user, picture: PhotoSource::Path(path), .. }) => {
                 format!("{row} {user} {}", path.file_name().unwrap().to_string_lossy())
             }

@@ -186,6 +186,7 @@ mod tests {
             Unavailable::PermissionDenied.into(),
             Unavailable::NotAFile.into(),
             Unavailable::OutsideRoot.into(),
+            Unavailable::NotRestored.into(),
             Unavailable::Empty.into(),
             Unavailable::TooLarge { size, limit }.into(),
             Unavailable::DamagedArchive { archive: "a.zip".into(), found: "so".into() }.into(),
@@ -214,8 +215,10 @@ mod tests {
         ] {
             let message = defect.to_string();
             let remedy = message.split_once(": ").map(|(_, remedy)| remedy.split(' ').next().unwrap());
-            let verbs =
-                ["copy", "correct", "crop", "give", "join", "let", "make", "open", "save", "scale", "split", "take"];
+            let verbs = [
+                "copy", "correct", "crop", "give", "join", "let", "make", "open", "restore", "save", "scale", "split",
+                "take",
+            ];
             assert!(remedy.is_some_and(|verb| verbs.contains(&verb)), "{message}");
         }
     }

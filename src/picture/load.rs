@@ -14,7 +14,7 @@ use super::{
     fit, jpeg, plan, quality,
 };
 use crate::{
-    domain::{Digest, FileStamp},
+    domain::{Digest, FatalError, FileStamp},
     storage::{self, Place, ReadError, Storage, Stored},
 };
 
@@ -56,6 +56,9 @@ pub enum LoadError {
     /// The photo can't be enrolled as it is.
     #[error(transparent)]
     Defect(#[from] Defect),
+    /// No photo in object storage can be read until a person acts.
+    #[error(transparent)]
+    Fatal(FatalError),
     /// A failure of this machine, such as no free file descriptor or a failing disk or file server; a retry may help.
     #[error("cannot read the photo: this machine failed, the photo may be fine")]
     Io(#[from] io::Error),
@@ -65,6 +68,7 @@ impl From<ReadError> for LoadError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Unavailable(unavailable) => Self::Defect(unavailable.into()),
+            ReadError::Fatal(fatal) => Self::Fatal(fatal),
             ReadError::Io(error) => Self::Io(error),
         }
     }
@@ -82,11 +86,15 @@ fn digest_of(bytes: &[u8]) -> Digest {
 
 /// Reads a photo and its header.
 pub fn read(storage: &Storage, place: &Place, root: &Path, rules: &Rules) -> Result<Original, LoadError> {
-    let Stored { bytes, stamp } = storage.read(place, root, rules.readable_bytes())?;
-    Ok(Original { stamp, ..Original::from_bytes(bytes, rules)? })
+    Ok(Original::from_stored(storage.read(place, root, rules.readable_bytes())?, rules)?)
 }
 
 impl Original {
+    /// Takes a photo that was read.
+    pub fn from_stored(Stored { bytes, stamp }: Stored, rules: &Rules) -> Result<Self, Defect> {
+        Ok(Self { stamp, ..Self::from_bytes(bytes, rules)? })
+    }
+
     /// Takes a photo that is already in memory.
     pub fn from_bytes(bytes: Vec<u8>, rules: &Rules) -> Result<Self, Defect> {
         // By content: the extension proves nothing.

@@ -108,7 +108,7 @@ pub struct Rules {
 
 impl Rules {
     /// Most bytes of a file that is read at all.
-    pub(super) fn readable_bytes(&self) -> u64 {
+    pub(crate) fn readable_bytes(&self) -> u64 {
         match self.fit {
             Fit::Never => self.limits.bytes,
             Fit::Auto | Fit::Always => self.limits.original_bytes,

@@ -115,6 +115,10 @@ impl<T: Transport, S: Store> Sender<T, S> {
                     self.recorder.settle(refusal).await?;
                     return Ok(Next::Done);
                 }
+                Err(PrepareError::Fatal(fatal)) => {
+                    self.recorder.drain(DrainReason::Fatal(fatal));
+                    return Ok(Next::Cancelled);
+                }
                 Err(PrepareError::Machine(error)) => return Ok(self.retry_read(task, &error)),
             };
         if file.stamp.is_some() {
@@ -295,6 +299,7 @@ impl<T: Transport, S: Store> Sender<T, S> {
                 Ok(task.requeue())
             }
             Err(CallError::NotExecuted(fault)) => {
+                self.count_failed_link(&task, &fault);
                 let is_away = self.on_failure(&fault).await;
                 let next = self.rules.after_failure(task.claimed.attempts, is_away);
                 self.settle_sent(item, self.rules.outcome(&next, &fault), latency).await?;
@@ -312,6 +317,7 @@ impl<T: Transport, S: Store> Sender<T, S> {
                 }
             }
             Err(CallError::MaybeExecuted(fault)) => {
+                self.count_failed_link(&task, &fault);
                 match run_effect {
                     None => drop(self.on_failure(&fault).await),
                     // Not the service's answer: it does not show that the service is back.
@@ -328,6 +334,21 @@ impl<T: Transport, S: Store> Sender<T, S> {
                 Ok(Next::InDoubt(task, code))
             }
             Err(CallError::Fatal(fatal)) => self.abort_with(task, fatal).await,
+        }
+    }
+
+    /// Counts a call that failed with a link of ours: the service may not be able to fetch from the bucket at all, and no
+    /// document says what it answers then. Many failures in a row stop the run.
+    fn count_failed_link(&self, task: &Task, fault: &CallFailure) {
+        let is_of_service = matches!(fault.kind, FailureKind::DownloadTimeout | FailureKind::Service(_));
+        if !is_of_service || !self.preparer.sends_link(&task.claimed.picture) {
+            return;
+        }
+        let (code, message) = (fault.kind.code(), fault.message.clone());
+        let refusal = ApiRejection { code: code.clone(), message: message.clone(), request_id: None };
+        if let Some(items) = self.guards.refusals.refused(task.claimed.item, &refusal) {
+            let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
+            self.recorder.drain(DrainReason::Fatal(FatalError::SameRefusal { code, count, message }));
         }
     }
 

@@ -84,6 +84,13 @@ impl PhotoChecker {
     fn may_have_changed(&self, photo: &StoredPhoto) -> bool {
         match photo {
             StoredPhoto::Other => true,
+            // A photo sent by a link: its bytes are not known, only its stamp.
+            StoredPhoto::File {
+                photo: photo @ PhotoSource::Object(..),
+                root,
+                stamp: stamp @ Some(_),
+                digest: None,
+            } => self.stamp(photo, root).is_ok_and(|found| Some(found) != *stamp),
             StoredPhoto::File { digest: None, .. } if self.has_found() => false,
             StoredPhoto::File { photo, root, stamp, digest } => {
                 let found = self.stamp(photo, root).ok();
@@ -103,7 +110,7 @@ impl PhotoChecker {
             OnChange::Replace => PhotoChange::Replacement,
         };
         let seen = match &before.photo {
-            StoredPhoto::Other => other,
+            StoredPhoto::Other | StoredPhoto::File { digest: None, .. } => other,
             StoredPhoto::File { photo, root, digest, .. } => match self.digest(photo, root)? {
                 Ok((found, stamp)) if Some(found) == *digest => PhotoChange::Same(stamp),
                 // Nothing is known about a photo that cannot be opened.
@@ -112,7 +119,7 @@ impl PhotoChecker {
                     return None;
                 }
                 Ok(_) | Err(LoadError::Defect(_)) => other,
-                Err(LoadError::Io(error)) => {
+                Err(error @ (LoadError::Io(_) | LoadError::Fatal(_))) => {
                     tracing::warn!(%error, "cannot read a changed photo; the next run checks it again");
                     return None;
                 }

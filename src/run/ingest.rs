@@ -157,6 +157,7 @@ fn size_of_row(row: &Row) -> usize {
         Ok(Item { user, picture, extra, .. }) => {
             let picture = match picture {
                 PhotoSource::Path(path) | PhotoSource::Member(Member { path, .. }) => path.as_os_str().len(),
+                PhotoSource::Object(object, _) => object.bucket.len() + object.key.len(),
                 PhotoSource::Url(url) => url.0.len(),
             };
             (user.as_str().len() + picture, extra)

@@ -44,5 +44,5 @@ pub use engine::{Deps, Engine, Gates};
 pub use error::RunError;
 pub use ingest::{Ingest, IngestError, IngestProgress};
 pub use reconcile::{ReconcileSettings, Reconciler};
-pub use settings::{Precheck, Settings};
+pub use settings::{Precheck, SendMode, Settings};
 pub use window::Window;

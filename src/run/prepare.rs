@@ -7,20 +7,21 @@ use tokio::{sync::Semaphore, time::Instant};
 use super::{
     budget::{ByteBudget, DecodeLimiter, MAX_PREPARING},
     guards::Guards,
-    settings::Settings,
+    settings::{SendMode, Settings},
     task::{Delivery, PhotoFile, PrepareError, Prepared, Task},
 };
 use crate::{
     api::{FaceQualityCheck, FormFields, Payload},
-    picture::{self, Defect, LoadError, Rules},
-    storage::{Place, Storage},
+    domain::{FileStamp, ObjectRef, PhotoSource},
+    picture::{Defect, LoadError, Original, Rules},
+    storage::{Place, Reading, Storage},
 };
 
 /// Prepares photos for sending.
 pub(super) struct Preparer {
     storage: Arc<Storage>,
     rules: Rules,
-    always_upload: bool,
+    send: SendMode,
     quality_check: Option<FaceQualityCheck>,
     threads: Semaphore,
     bytes: Arc<ByteBudget>,
@@ -33,7 +34,7 @@ impl Preparer {
         Self {
             storage: Arc::clone(&settings.storage),
             rules: settings.photo,
-            always_upload: settings.always_upload,
+            send: settings.send,
             quality_check: settings.quality_check,
             threads: Semaphore::new(MAX_PREPARING),
             bytes: Arc::default(),
@@ -69,18 +70,31 @@ impl Preparer {
         };
         let (budget, decode_limiter, rules) = (Arc::clone(&self.bytes), Arc::clone(&self.decode_limiter), self.rules);
         let (storage, root) = (Arc::clone(&self.storage), claimed.root.clone());
-        let (always_upload, quality_check) = (self.always_upload, self.quality_check);
+        if let (SendMode::Link, Place::Object(object, _)) = (self.send, &place) {
+            return self.prepare_link(task, object.clone(), place).await;
+        }
+        let (always_upload, quality_check) = (self.send == SendMode::Upload, self.quality_check);
         let (group, user) = (claimed.group.clone(), claimed.user.clone());
         let runtime = tokio::runtime::Handle::current();
         let prepare = move || {
-            let stamp = storage.stamp(&place, &root).ok();
+            let limit = rules.readable_bytes();
+            let mut stamp = storage.file_stamp(&place, &root);
+            let acquire = |size: u64| runtime.block_on(budget.acquire(size));
+            let mut bytes = place.object().is_none().then(|| acquire(stamp.map_or(0, |stamp| stamp.size)));
+            let mut opened = |found: FileStamp| {
+                stamp = Some(found);
+                bytes = (found.size <= limit).then(|| acquire(found.size));
+            };
+            let stored = storage.read_stepwise(&place, &root, Reading { limit, opened: &mut opened });
             let not_ready = |defect: Defect| {
                 let stamp = stamp.filter(|_| !defect.may_pass_unchanged());
                 PrepareError::Defect(defect, stamp)
             };
-            let mut bytes = runtime.block_on(budget.acquire(stamp.map_or(0, |stamp| stamp.size)));
-            let original = picture::read(&storage, &place, &root, &rules).map_err(|error| match error {
+            let original =
+                stored.map_err(LoadError::from).and_then(|stored| Ok(Original::from_stored(stored, &rules)?));
+            let original = original.map_err(|error| match error {
                 LoadError::Defect(defect) => not_ready(defect),
+                LoadError::Fatal(fatal) => PrepareError::Fatal(fatal),
                 LoadError::Io(error) => PrepareError::Machine(error),
             })?;
             let plan = original.plan(&rules).map_err(not_ready)?;
@@ -88,7 +102,7 @@ impl Preparer {
             let _decoding = (cost > 0).then(|| runtime.block_on(decode_limiter.acquire(cost)));
             let picture = original.render(&plan, &rules).map_err(not_ready)?;
             let size = picture.bytes.len() as u64;
-            bytes.shrink(size);
+            bytes.iter_mut().for_each(|bytes| bytes.shrink(size));
             let file = PhotoFile {
                 digest: Some(picture.digest),
                 sent: Some(picture.sent).filter(|sent| *sent != picture.digest),
@@ -100,7 +114,7 @@ impl Preparer {
                 let fields = FormFields { group: &group, user: &user, quality_check };
                 Delivery::Inline(Payload::with_picture(fields, &picture.bytes))
             };
-            Ok(Prepared { load, file, warnings: picture.warnings, _bytes: Some(bytes) })
+            Ok(Prepared { load, file, warnings: picture.warnings, _bytes: bytes })
         };
         // At most as many as there are threads: photos queued for one would delay DNS lookups, which use the same pool.
         let _thread = self.threads.acquire().await.expect("the semaphore is never closed");
@@ -118,5 +132,31 @@ impl Preparer {
             }
             Err(stopped) => Err(PrepareError::Machine(std::io::Error::other(stopped))),
         }
+    }
+
+    /// Whether this photo is sent by a link.
+    pub(super) fn sends_link(&self, photo: &PhotoSource) -> bool {
+        self.send == SendMode::Link && matches!(photo, PhotoSource::Object(..))
+    }
+
+    /// Signs a link to an object, which is valid for this attempt. Its bytes are never read, so the photo's digest is unknown.
+    async fn prepare_link(&self, task: &Task, object: ObjectRef, place: Place) -> Result<Prepared, PrepareError> {
+        let (storage, root) = (Arc::clone(&self.storage), task.claimed.root.clone());
+        let sign = move || {
+            let stamp = storage.stamp(&place, &root).ok();
+            storage.objects().presign(&object).map(|link| (link, stamp)).map_err(LoadError::from)
+        };
+        let _thread = self.threads.acquire().await.expect("the semaphore is never closed");
+        let signed = tokio::task::spawn_blocking(sign).await;
+        let signed = signed.map_err(|stopped| PrepareError::Machine(std::io::Error::other(stopped)))?;
+        let (link, stamp) = signed.map_err(|error| match error {
+            LoadError::Defect(defect) => PrepareError::Defect(defect, None),
+            LoadError::Fatal(fatal) => PrepareError::Fatal(fatal),
+            LoadError::Io(error) => PrepareError::Machine(error),
+        })?;
+        let (group, user) = (&task.claimed.group, &task.claimed.user);
+        let payload = Payload::with_url(FormFields { group, user, quality_check: self.quality_check }, &link);
+        let file = PhotoFile { stamp, ..PhotoFile::default() };
+        Ok(Prepared { load: Delivery::Inline(payload), file, warnings: Vec::new(), _bytes: None })
     }
 }

@@ -21,15 +21,9 @@ use crate::{
     api::{Client, FaceRecord, Transport},
     caller::Caller,
     checkpoint::{Checkpoint, OutcomeRecord, Store, StoreError},
-    domain::{ConfirmedBy, ErrorCode, ItemState, Outcome, action::Query},
+    domain::{ConfirmedBy, ErrorCode, ItemState, MAX_CLOCK_SKEW, Outcome, action::Query},
     pace::{Gate, InDoubtPolicy, RetryRules},
 };
-
-/// A record older than our intent by more than this is not ours (contract.md). Clocks differ, and the gateway tolerates
-/// 15 minutes; it refuses a larger skew, which is then corrected and the intent made again.
-const MAX_CLOCK_SKEW: Duration = Duration::from_secs(15 * 60);
-/// Code for an id with more than one record.
-const SEVERAL_RECORDS: &str = "SeveralRecords";
 
 /// How items in doubt are reconciled.
 #[derive(Debug, Clone, Copy)]
@@ -190,7 +184,7 @@ fn outcome_of_records(records: &[FaceRecord], intent_ms: Option<i64>) -> Outcome
         (Some(ErrorCode::from(ErrorCode::ALREADY_PRESENT)), Some(text.to_owned()))
     } else if records.len() > 1 {
         let text = format!("the service has {} records of this id in this group", records.len());
-        (Some(ErrorCode::from(SEVERAL_RECORDS)), Some(text))
+        (Some(ErrorCode::from(ErrorCode::SEVERAL_RECORDS)), Some(text))
     } else {
         (None, None)
     };

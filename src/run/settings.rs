@@ -21,6 +21,17 @@ pub enum Precheck {
     EverySend,
 }
 
+/// How photos are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendMode {
+    /// In the call where they fit, else by upload.
+    Auto,
+    /// By upload, also photos that fit in the call.
+    Upload,
+    /// By a link where they are in object storage, else as with `Auto`.
+    Link,
+}
+
 /// How a run behaves.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -44,8 +55,8 @@ pub struct Settings {
     pub photo: Rules,
     /// `--precheck`.
     pub precheck: Precheck,
-    /// `--send upload`: also upload photos that could go inline.
-    pub always_upload: bool,
+    /// `--send`.
+    pub send: SendMode,
     /// `--face-quality-check`
     pub quality_check: Option<FaceQualityCheck>,
     /// `--bwlimit`

@@ -10,7 +10,7 @@ use super::budget::BytePermit;
 use crate::{
     api::{ObjectUrl, Payload},
     checkpoint::{Claimed, StoreError},
-    domain::{Digest, ErrorCode, FileStamp, ItemId, Supersedes},
+    domain::{Digest, ErrorCode, FatalError, FileStamp, ItemId, Supersedes},
     pace::Backoff,
     picture::{Defect, Warning},
 };
@@ -101,6 +101,8 @@ pub(super) struct PhotoFile {
 pub(super) enum PrepareError {
     /// The photo is unusable as it is.
     Defect(Defect, Option<FileStamp>),
+    /// Nothing in object storage can be read until a person acts.
+    Fatal(FatalError),
     /// The machine failed, not the photo.
     Machine(std::io::Error),
 }

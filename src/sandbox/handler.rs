@@ -102,7 +102,7 @@ impl Handler<'_> {
         if let ActionRequest::AddFaceRecord(_) = request {
             service.wait(service.random_fraction(service.late, 0.0..1.0)).await;
         }
-        let groups = service.groups();
+        let (groups, credentials) = (service.groups(), service.credentials());
         let result = {
             let (mut records, mut objects) = (lock(&service.records), lock(&service.objects));
             let (now, at) = (service.clock.now(), service.clock.elapsed());
@@ -110,6 +110,7 @@ impl Handler<'_> {
                 records: &mut records,
                 objects: &mut objects,
                 groups: &groups,
+                credentials: &credentials,
                 now,
                 at,
                 lag,
@@ -125,6 +126,7 @@ impl Handler<'_> {
                     Body::Coded(fields) => self.responder.success(fields),
                     Body::Bare(fields) => self.responder.bare(fields),
                     Body::Xml(status, xml) => self.responder.xml(status, xml),
+                    Body::Object { headers, bytes, kind } => self.responder.object(headers, bytes, kind),
                 }
             }
             Err(error) => self.responder.error(&error),

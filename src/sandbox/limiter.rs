@@ -28,12 +28,14 @@ impl ActionLimiter {
         at: Duration,
     ) -> Result<Option<Fault>, ApiError> {
         let quota = &mut self.quotas[action as usize];
-        if !quota.admit(at) {
+        if action.has_quota() && !quota.admit(at) {
             return Err(ApiError::throttled(self.retry_after));
         }
         match self.faults.next_fault(action, user) {
             Some(Fault::Throttle { retry_after }) => {
-                quota.release();
+                if action.has_quota() {
+                    quota.release();
+                }
                 Err(ApiError::throttled(retry_after))
             }
             other => Ok(other),

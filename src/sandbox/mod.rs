@@ -1,7 +1,7 @@
 //! A local server of the API, for rehearsal and tests. It rejects what the service rejects.
 //!
-//! It serves `cloudauth-intl` 2022-08-09 and the two parts of a file upload (AuthorizeFileUpload of the open platform, and
-//! the object store) over HTTP/1.1 on a loopback address, as strictly as the documents allow. It verifies signatures from
+//! It serves `cloudauth-intl` 2022-08-09, the two parts of a file upload (AuthorizeFileUpload of the open platform, and the
+//! object store), and buckets of photos over HTTP/1.1 on a loopback address, as strictly as the documents allow. It verifies signatures from
 //! the bytes received, remembers nonces, enforces a quota, and fails on demand in the ways in which networks and services
 //! fail ([`Script`]). The records that it created ([`Record`]) and the calls that it received ([`CallRecord`]) are all that
 //! a test needs to judge the client.
@@ -23,6 +23,7 @@
 //! A second AddFaceRecord for the same id creates a second record, so that duplicates are visible.
 
 mod actions;
+mod buckets;
 mod clock;
 mod connection;
 mod error;

@@ -9,7 +9,7 @@ use serde_json::json;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-use super::{multipart::Form, response::ApiError};
+use super::{buckets::Buckets, multipart::Form, response::ApiError};
 use crate::domain::Digest;
 
 const BUCKET: &str = "face-enroll-sandbox";
@@ -34,6 +34,7 @@ pub(super) struct ObjectStore {
     /// Issued policies, by object key.
     grants: HashMap<String, Policy>,
     stored: HashMap<String, Object>,
+    buckets: Buckets,
 }
 
 #[derive(Debug)]
@@ -57,8 +58,13 @@ impl UploadGrant {
 }
 
 impl ObjectStore {
-    pub(super) fn new(policy_ttl: Duration) -> Self {
-        Self { policy_ttl, grants: HashMap::new(), stored: HashMap::new() }
+    pub(super) fn new(policy_ttl: Duration, buckets: Buckets) -> Self {
+        Self { policy_ttl, grants: HashMap::new(), stored: HashMap::new(), buckets }
+    }
+
+    /// Buckets with photos to enrol.
+    pub(super) fn buckets(&mut self) -> &mut Buckets {
+        &mut self.buckets
     }
 
     /// Whether a `Host` header names the object store.

@@ -50,6 +50,9 @@ pub(super) struct Reply {
     pub(super) code: String,
     pub(super) body: Bytes,
     content_type: &'static str,
+    /// Other headers.
+    headers: Vec<(&'static str, String)>,
+    format: ErrorFormat,
     request_id: String,
     retry_after: Option<Duration>,
     /// Whether a proxy responds in place of the service.
@@ -86,6 +89,16 @@ impl Responder {
     /// XML body, possibly empty.
     pub(super) fn xml(&self, status: u16, xml: String) -> Reply {
         self.reply(status, "Success", xml, XML)
+    }
+
+    /// An object with its headers.
+    pub(super) fn object(
+        &self,
+        headers: Vec<(&'static str, String)>,
+        bytes: Bytes,
+        content_type: &'static str,
+    ) -> Reply {
+        Reply { headers, body: bytes, ..self.reply(200, "Success", String::new(), content_type) }
     }
 
     /// `Code: Success` and the action's fields.
@@ -150,6 +163,8 @@ impl Responder {
             code: code.to_owned(),
             body: body.into(),
             content_type,
+            headers: Vec::new(),
+            format: self.format,
             request_id: self.request_id.clone(),
             retry_after: None,
             is_from_proxy: false,
@@ -172,7 +187,16 @@ impl Reply {
         if !self.is_from_proxy
             && let Ok(id) = HeaderValue::from_str(&self.request_id)
         {
-            headers.insert("x-acs-request-id", id);
+            let name = match self.format {
+                ErrorFormat::Gateway => "x-acs-request-id",
+                ErrorFormat::ObjectStore => "x-oss-request-id",
+            };
+            headers.insert(name, id);
+        }
+        for (name, value) in self.headers {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
         }
         if self.is_from_proxy && (300..400).contains(&self.status) {
             headers.insert(LOCATION, HeaderValue::from_static("http://sign-in.invalid/"));

@@ -11,6 +11,7 @@ use tokio_util::{
 
 use super::{
     Action, CallRecord, Credentials, Groups, Record, SandboxError, Script, Settings,
+    buckets::StoredObject,
     connection::{Deps, serve},
     journal::max_in_any_second,
     records::NewRecord,
@@ -112,6 +113,17 @@ impl Sandbox {
         let (group, user) = (group.to_owned(), user.to_owned());
         let new = NewRecord { group, user, created, picture: None, picture_bytes: None, created_after: None };
         lock(&self.service.records).add(new)
+    }
+
+    /// Stores an object in a bucket without a call; returns whether the bucket exists. `class` is its storage class.
+    pub fn put_object(&self, bucket: &str, key: &str, bytes: Vec<u8>, class: Option<&str>) -> bool {
+        let object = StoredObject::new(bytes.into(), class.map(str::to_owned), self.service.clock.now());
+        lock(&self.service.objects).buckets().put(bucket, key, object).is_some()
+    }
+
+    /// Deletes an object that was put; returns whether it existed.
+    pub fn delete_object(&self, bucket: &str, key: &str) -> bool {
+        lock(&self.service.objects).buckets().delete(bucket, key)
     }
 
     /// Deletes a record without a call, as another client would have; returns whether it existed.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Action, CallEnd, CallRecord, Credentials, Fault, Groups, SandboxError, Script, Settings,
     actions::{ActionRequest, File},
+    buckets::{Buckets, ObjectCall},
     clock::Clock,
     form::Params,
     gateway::Call,
@@ -78,7 +79,7 @@ impl Service {
             nonces: Mutex::default(),
             limiter: Mutex::new(ActionLimiter::new(quota, settings.retry_after, settings.faults, settings.seed)),
             records: Mutex::new(RecordStore::open(settings.records.as_deref())?),
-            objects: Mutex::new(ObjectStore::new(settings.policy_ttl)),
+            objects: Mutex::new(ObjectStore::new(settings.policy_ttl, Buckets::new(&settings.buckets))),
             journal: Mutex::new(Journal::open(settings.journal.as_deref())?),
             random: Mutex::new(fastrand::Rng::with_seed(settings.seed)),
             latency: settings.latency,
@@ -115,9 +116,16 @@ impl Service {
     pub(super) async fn handle(&self, call: Call, at: Duration) -> Effect {
         let host = call.header("host").unwrap_or_default();
         let is_upload = ObjectStore::is_host(&host);
-        let format = if is_upload { ErrorFormat::ObjectStore } else { ErrorFormat::Gateway };
+        let is_for_bucket = !is_upload && ObjectCall::is_for_bucket(&call, lock(&self.objects).buckets());
+        let format = if is_upload || is_for_bucket { ErrorFormat::ObjectStore } else { ErrorFormat::Gateway };
         let responder = Responder::new(host, format);
-        let (seq, admitted) = if is_upload { self.admit_upload(&call, at) } else { self.admit(&call, at) };
+        let (seq, admitted) = if is_upload {
+            self.admit_upload(&call, at)
+        } else if is_for_bucket {
+            self.admit_object(&call, at)
+        } else {
+            self.admit(&call, at)
+        };
         // The body is most of the memory of a call, and many calls may be waiting.
         drop(call);
         let effect = match admitted {
@@ -168,6 +176,19 @@ impl Service {
             false => Err(ApiError::new(405, "MethodNotAllowed", "The specified method is not allowed.")),
         };
         (seq, fault.map(|fault| Admitted { request, fault }))
+    }
+
+    /// Admits a request to a bucket.
+    fn admit_object(&self, call: &Call, at: Duration) -> (u64, Result<Admitted, ApiError>) {
+        let now = self.clock.now();
+        let object = ObjectCall::authenticate(call, lock(&self.objects).buckets(), (&self.credentials(), now));
+        let action = object.as_ref().ok().map(|object| object.action().name().to_owned());
+        let seq = lock(&self.journal).append(CallRecord { action, ..self.new_call_record(at) });
+        let admitted = object.and_then(|object| {
+            let fault = lock(&self.limiter).admit(object.action(), None, at)?;
+            Ok(Admitted { request: Ok(ActionRequest::Object(object)), fault })
+        });
+        (seq, admitted)
     }
 
     /// A journal entry with the time of arrival only.

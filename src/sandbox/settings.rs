@@ -1,7 +1,7 @@
 //! Settings of a sandbox.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroU32,
@@ -44,6 +44,8 @@ pub struct Settings {
     pub seed: u64,
     /// Lifetime of an upload authorization.
     pub policy_ttl: Duration,
+    /// Buckets of the object store by name, with the folder of their objects; without one, a bucket begins empty.
+    pub buckets: BTreeMap<String, Option<PathBuf>>,
     /// How far the sandbox's clock is ahead of the local clock, to test clients with a wrong clock.
     pub clock_offset: SignedDuration,
 }
@@ -64,6 +66,7 @@ impl Default for Settings {
             faults: Script::default(),
             seed: 0,
             policy_ttl: Duration::from_secs(60 * 60),
+            buckets: BTreeMap::new(),
             clock_offset: SignedDuration::ZERO,
         }
     }

@@ -285,7 +285,7 @@ impl Archive {
             Ok(index) => Ok(index),
             Err(ReadError::Unavailable(unavailable)) => Err(unavailable),
             // The machine's fault, so the next photo tries again.
-            Err(error @ ReadError::Io(_)) => return Err(error),
+            Err(error @ (ReadError::Io(_) | ReadError::Fatal(_))) => return Err(error),
         };
         Ok(self.index.get_or_init(|| index).as_ref().map_err(Clone::clone)?)
     }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::domain::ErrorCode;
+use crate::domain::{ErrorCode, FatalError};
 
 /// Permanent reason why the bytes of a photo can't be had. [`Unavailable::code`] is the stable code of the rejection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +27,9 @@ pub enum Unavailable {
     /// The path is inside the root, but a symbolic link leads out of it.
     #[error("a symbolic link leads outside the source's root: give --allow-outside-root to allow it")]
     OutsideRoot,
+    /// The object is archived.
+    #[error("the object is in an archive storage class: restore it, or copy it to the Standard class")]
+    NotRestored,
     /// The file has no bytes.
     #[error("the file is empty: copy the original again")]
     Empty,
@@ -76,6 +79,20 @@ pub enum Unavailable {
     },
 }
 
+impl From<ReadError> for io::Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unavailable(absent @ Unavailable::NotFound { .. }) => Self::new(io::ErrorKind::NotFound, absent),
+            ReadError::Unavailable(denied @ Unavailable::PermissionDenied) => {
+                Self::new(io::ErrorKind::PermissionDenied, denied)
+            }
+            ReadError::Unavailable(unavailable) => Self::new(io::ErrorKind::InvalidData, unavailable),
+            ReadError::Fatal(fatal) => Self::other(fatal),
+            ReadError::Io(error) => error,
+        }
+    }
+}
+
 impl Unavailable {
     /// Stable code of the rejection.
     pub fn code(&self) -> ErrorCode {
@@ -84,6 +101,7 @@ impl Unavailable {
             Self::PermissionDenied => "PermissionDenied",
             Self::NotAFile => "NotAFile",
             Self::OutsideRoot => "OutsideRoot",
+            Self::NotRestored => "NotRestored",
             Self::Empty => "Empty",
             Self::TooLarge { .. } => "TooLarge",
             Self::DamagedArchive { .. } => "DamagedArchive",
@@ -112,7 +130,8 @@ impl Unavailable {
             | Self::TooManyMembers { .. }
             | Self::AmbiguousMember
             | Self::EncryptedMember
-            | Self::UnsupportedMethod { .. } => true,
+            | Self::UnsupportedMethod { .. }
+            | Self::NotRestored => true,
         }
     }
 }
@@ -123,6 +142,9 @@ pub enum ReadError {
     /// It can't be had as it is.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+    /// No photo in object storage can be read until a person acts.
+    #[error(transparent)]
+    Fatal(FatalError),
     /// A failure of this machine, such as no free file descriptor or a failing disk or file server; a retry may help.
     #[error(transparent)]
     Io(#[from] io::Error),

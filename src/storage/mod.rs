@@ -7,7 +7,9 @@ mod archive;
 mod error;
 mod file;
 mod index;
+mod marks;
 mod name;
+mod object;
 #[cfg(test)]
 mod tests;
 
@@ -17,11 +19,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+pub use crate::api::oss::{ListedObject, ObjectError};
 pub use archive::{Archive, Entry, MemberKind, Members};
 pub use error::{ReadError, Unavailable};
 pub use name::BadName;
+pub use object::{Connect, Listing, ObjectStream, Objects, stamp as object_stamp};
 
-use crate::domain::{Encoding, FileStamp, Member, PhotoSource, PhotoUrl};
+use crate::domain::{Encoding, FileStamp, Member, ObjectRef, PhotoSource, PhotoUrl};
 
 /// Where a photo lies.
 #[derive(Debug, Clone)]
@@ -30,6 +34,8 @@ pub enum Place {
     Path(PathBuf),
     /// A member of a ZIP archive whose place is known.
     Member(Member),
+    /// An object, with its stamp if a listing gave it.
+    Object(ObjectRef, Option<FileStamp>),
 }
 
 impl Place {
@@ -38,20 +44,22 @@ impl Place {
         match photo {
             PhotoSource::Path(path) => Ok(Self::Path(path.clone())),
             PhotoSource::Member(member) => Ok(Self::Member(member.clone())),
+            PhotoSource::Object(object, stamp) => Ok(Self::Object(object.clone(), *stamp)),
             PhotoSource::Url(url) => Err(url),
         }
     }
 
-    fn path(&self) -> &Path {
+    /// The object, if the place is in object storage.
+    pub fn object(&self) -> Option<&ObjectRef> {
         match self {
-            Self::Path(path) => path,
-            Self::Member(member) => &member.path,
+            Self::Object(object, _) => Some(object),
+            Self::Path(_) | Self::Member(_) => None,
         }
     }
 
     fn hint(&self) -> Option<u64> {
         match self {
-            Self::Path(_) => None,
+            Self::Path(_) | Self::Object(..) => None,
             Self::Member(member) => Some(member.at),
         }
     }
@@ -64,6 +72,14 @@ pub struct Stored {
     pub bytes: Vec<u8>,
     /// Stamp of the photo when it was opened.
     pub stamp: FileStamp,
+}
+
+/// How to read a photo.
+pub struct Reading<'a> {
+    /// Most bytes.
+    pub limit: u64,
+    /// Called before the bytes of an object are read. Until it returns, none are.
+    pub opened: &'a mut dyn FnMut(FileStamp),
 }
 
 /// Options for reading photos.
@@ -82,6 +98,7 @@ const MAX_OPEN_ARCHIVES: usize = 32;
 #[derive(Debug, Default)]
 pub struct Storage {
     settings: Settings,
+    objects: Objects,
     /// Archives and the roots that they were opened beneath, the last used first.
     archives: Mutex<Vec<(Arc<Archive>, PathBuf)>>,
 }
@@ -97,33 +114,57 @@ enum Located {
 impl Storage {
     /// Storage with these settings.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, archives: Mutex::default() }
+        Self { settings, objects: Objects::default(), archives: Mutex::default() }
+    }
+
+    /// Storage that also reads objects.
+    pub fn with_objects(self, objects: Objects) -> Self {
+        Self { objects, ..self }
+    }
+
+    /// Object storage.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     /// Stamp of a photo, to detect changes without reading it.
     pub fn stamp(&self, place: &Place, root: &Path) -> io::Result<FileStamp> {
-        let stamp = match self.locate(place.path(), root) {
-            Ok(Located::File) => return file::stamp(place.path(), self.enforced(root)),
-            Ok(Located::Member(archive, name)) => archive.stamp(&name, place.hint()),
-            Err(error) => Err(error),
-        };
-        stamp.map_err(|error| match error {
-            ReadError::Io(error) => error,
-            ReadError::Unavailable(unavailable) => {
-                let is_absent = matches!(unavailable, Unavailable::NotFound { .. });
-                io::Error::new(
-                    if is_absent { io::ErrorKind::NotFound } else { io::ErrorKind::InvalidData },
-                    unavailable,
-                )
+        let path = match place {
+            Place::Path(path) | Place::Member(Member { path, .. }) => path,
+            Place::Object(_, Some(stamp)) => return Ok(*stamp),
+            Place::Object(object, None) => {
+                let prefix = root.to_str().and_then(|root| root.parse().ok());
+                return self.objects.stamp(object, prefix.as_ref()).map_err(io::Error::from);
             }
-        })
+        };
+        match self.locate(path, root)? {
+            Located::File => file::stamp(path, self.enforced(root)),
+            Located::Member(archive, name) => Ok(archive.stamp(&name, place.hint())?),
+        }
+    }
+
+    /// Stamp of a file or a member. That of an object comes with its bytes: see [`Reading::opened`].
+    pub fn file_stamp(&self, place: &Place, root: &Path) -> Option<FileStamp> {
+        place.object().is_none().then(|| self.stamp(place, root).ok()).flatten()
     }
 
     /// Reads a photo of at most `limit` bytes.
     pub fn read(&self, place: &Place, root: &Path, limit: u64) -> Result<Stored, ReadError> {
-        match self.locate(place.path(), root)? {
-            Located::File => file::read(place.path(), self.enforced(root), limit),
+        let path = match place {
+            Place::Path(path) | Place::Member(Member { path, .. }) => path,
+            Place::Object(object, _) => return self.objects.read_patiently(object, limit),
+        };
+        match self.locate(path, root)? {
+            Located::File => file::read(path, self.enforced(root), limit),
             Located::Member(archive, name) => archive.read(&name, place.hint(), limit),
+        }
+    }
+
+    /// Reads a photo once, in two steps if it is an object.
+    pub fn read_stepwise(&self, place: &Place, root: &Path, mut reading: Reading<'_>) -> Result<Stored, ReadError> {
+        match place {
+            Place::Path(_) | Place::Member(_) => self.read(place, root, reading.limit),
+            Place::Object(object, _) => self.objects.read(object, &mut reading),
         }
     }
 

@@ -52,7 +52,7 @@ impl Folder {
         match storage.read(place, self.0.path(), LIMIT) {
             Ok(stored) => Ok(String::from_utf8(stored.bytes).unwrap()),
             Err(ReadError::Unavailable(unavailable)) => Err(unavailable.code().0),
-            Err(ReadError::Io(error)) => Err(error.to_string()),
+            Err(error @ (ReadError::Io(_) | ReadError::Fatal(_))) => Err(error.to_string()),
         }
     }
 }

@@ -25,7 +25,7 @@ use face_enroll::{
     domain::{FaceGroupCode, Item, MerchantUserId, PhotoSource, RunId},
     pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
     picture::Rules,
-    run::{Deps, Engine, Gates, IngestProgress, Limits, Precheck, Settings, Stop},
+    run::{Deps, Engine, Gates, IngestProgress, Limits, Precheck, SendMode, Settings, Stop},
 };
 use slow_store::SlowStore;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -45,9 +45,9 @@ const PHOTOS: usize = 640;
 const PHOTO_BYTES: usize = 80_000;
 /// Measured: 80. The margin tolerates a few more allocations in one place, but not a clone of every header.
 const MAX_ALLOCATIONS_PER_PHOTO: usize = 100;
-/// Measured: 3.1 times the photo size: the photo, its body (at least 160 KiB), and small things. A copy of the photo or of
-/// the body exceeds the limit.
-const MAX_PHOTO_SIZES_ALLOCATED: f64 = 3.6;
+/// Measured: 1.5 times the photo size: the photo, a share of the pooled body buffers, and small things. A copy of the photo
+/// or of the body exceeds the limit.
+const MAX_PHOTO_SIZES_ALLOCATED: f64 = 2.0;
 /// Sync time of the simulated disk; a group commit takes all changes that queue up meanwhile.
 const SYNC_TIME: Duration = Duration::from_millis(5);
 /// Limit relative to one commit per intent and per outcome. An idle machine needs 0.05; a busy one queues fewer changes.
@@ -92,7 +92,7 @@ fn engine(checkpoint: Checkpoint<SlowStore>) -> Engine<AlwaysEnrolled, SlowStore
         keep_going: false,
         photo: Rules::default(),
         precheck: Precheck::Off,
-        always_upload: false,
+        send: SendMode::Auto,
         storage: Arc::default(),
         window: None,
         bandwidth: None,

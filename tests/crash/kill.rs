@@ -16,7 +16,7 @@ use std::{
 use face_enroll::sandbox::{Action, Script, Settings};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::support::{Archive, Service, zip};
+use crate::support::{Archive, Enroll, Service, export, zip};
 
 /// Crash points of the binary in the order in which an item passes them, from ingesting its row to reporting its outcome.
 const CRASH_POINTS: [&str; 12] = [
@@ -33,6 +33,10 @@ const CRASH_POINTS: [&str; 12] = [
     "outcome.after_commit",
     "query.after",
 ];
+/// Crash points of `undo`.
+const UNDO_CRASH_POINTS: [&str; 5] =
+    ["commit.before", "commit.after", "query.after", "removal.before", "removal.after"];
+const PASSES_PER_UNDO_POINT: u32 = 6;
 const PASSES_PER_POINT: u32 = 20;
 const SHARDS: u64 = 8;
 /// Random kills per shard.
@@ -175,4 +179,59 @@ fn crash_at(point: &str) -> u32 {
     }
     finish(&service, &archive, &archive.manifest());
     killed
+}
+
+#[test]
+fn kill_during_undo_leaves_no_record_unaccounted() {
+    let points: Vec<_> = UNDO_CRASH_POINTS.iter().map(|point| thread::spawn(move || crash_undo_at(point))).collect();
+    points.into_iter().for_each(|point| point.join().unwrap());
+}
+
+/// Crashes an undo at each of the first passes of a point, on the same files; the next one finishes it.
+fn crash_undo_at(point: &str) {
+    let archive = Archive::of(200, 0);
+    let service = Service::with(Settings { late: LATE, ..Settings::default() });
+    let people = archive.users.len() as u64;
+    let enrolled = service.run(&archive).args(["--settle", SETTLE]).end().is(0, &[("enrolled", people)]);
+    let run = enrolled["run_id"].as_str().unwrap();
+    let command = |subcommand: &str, args: &[&str]| {
+        let mut enroll = Enroll::new(subcommand);
+        enroll
+            .arg(archive.manifest())
+            .args(["--endpoint", &service.sandbox.endpoint(), "--query-qps", "1000", "--settle", SETTLE, "--json"])
+            .args(args)
+            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", service.sandbox.access_key_id())
+            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", service.sandbox.access_key_secret());
+        enroll
+    };
+    for pass in 1..=PASSES_PER_UNDO_POINT {
+        let mut undo = command("undo", &["--run", run, "--yes"]);
+        let died = undo.env("FACE_ENROLL_CRASH", format!("{point}:{pass}")).command().output().unwrap();
+        assert_eq!(died.status.signal(), Some(9), "{point}:{pass} {died:?}");
+        // Only a row that is enrolled or in doubt may have a record, and an enrolled one must.
+        let db = Connection::open_with_flags(archive.checkpoint(), OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
+        let mut select = db.prepare("SELECT user, state FROM items").unwrap();
+        let rows = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).unwrap();
+        let records = service.records();
+        for (user, state) in rows.map(Result::unwrap) {
+            let has_record = records.contains_key(&user);
+            assert!(state == 2 || has_record == (state == 3), "{point}:{pass}: {user} is in state {state}");
+        }
+        let tally: i64 = db.query_row("SELECT sum(n) FROM tally", [], |row| row.get(0)).unwrap();
+        assert_eq!(tally as u64, people, "the tally differs from the rows");
+    }
+    // Some points are finished by an undo, the others by a run.
+    if !point.starts_with("commit") {
+        let pending = export(&archive.checkpoint(), &["--status", "pending"]).len() as u64;
+        let ended = command("undo", &["--run", run, "--yes"]).end();
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+        let balance: serde_json::Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+        let n = |name: &str| balance[name].as_u64().unwrap();
+        assert_eq!((n("removed") + n("gone"), n("left")), (people - pending, 0), "{balance}");
+        assert!(service.records().is_empty());
+        let ended = command("verify", &["--all"]).end();
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+    }
+    finish(&service, &archive, &archive.manifest());
+    assert_eq!(service.calls(Action::DeleteFaceRecordV2), 0);
 }

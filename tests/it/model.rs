@@ -32,7 +32,8 @@ use face_enroll::{
     pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
     picture::Rules,
     run::{
-        Deps, Engine, Gates, IngestProgress, Limits, Precheck, ReconcileSettings, Reconciler, RunError, Settings, Stop,
+        Deps, Engine, Gates, IngestProgress, Limits, Precheck, ReconcileSettings, Reconciler, RunError, SendMode,
+        Settings, Stop,
     },
 };
 use proptest::{
@@ -452,7 +453,7 @@ impl Archive {
                 keep_going: true,
                 photo: Rules::default(),
                 precheck: Precheck::Off,
-                always_upload: false,
+                send: SendMode::Auto,
                 quality_check: None,
                 bandwidth: None,
                 storage: Arc::default(),

@@ -1,6 +1,7 @@
 //! Tests of the sandbox: what it accepts, what it rejects, and how it fails on demand.
 
 mod actions;
+mod buckets;
 mod client;
 mod faults;
 mod quota;

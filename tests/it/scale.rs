@@ -2,6 +2,8 @@
 
 use std::{fmt::Write, fs, process::Child, time::Duration};
 
+use face_enroll::sandbox::Settings;
+
 use crate::support::{Archive, Ended, Enroll, GROUP, Service, export, photo};
 
 const ROWS: usize = 100_000;
@@ -175,4 +177,26 @@ fn memory_is_bounded_by_bytes_where_rows_are_large() {
     Ended::from(child.wait_with_output().unwrap()).is(8, &[("total", LARGE_ROWS), ("enrolled", 1)]);
     println!("peak {peak} MiB");
     assert!((1..200).contains(&peak), "{peak} MiB");
+}
+
+#[test]
+fn hundred_thousand_objects_take_less_than_60_mib() {
+    let buckets = [("faces".to_owned(), None)].into();
+    let service = Service::with(Settings { buckets, ..Settings::default() });
+    for n in 0..ROWS {
+        let bytes = if n == 0 { photo("one", 0) } else { Vec::new() };
+        service.sandbox.put_object("faces", &format!("archive/{:03}/employee-{n:06}.jpg", n / 1_000), bytes, None);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = service.run_source("oss://faces/archive/".as_ref());
+    run.args(["--oss-endpoint", &service.sandbox.endpoint(), "--max-errors", "1", "--checkpoint"]);
+    run.arg(dir.path().join("c.sqlite"));
+    let started = std::time::Instant::now();
+    let mut child = run.spawn();
+    let peak = peak_until_end(&mut child);
+    Ended::from(child.wait_with_output().unwrap()).is(8, &[("total", ROWS as u64)]);
+    println!("peak {peak} MiB, {:?}", started.elapsed());
+    assert!((1..60).contains(&peak), "{peak} MiB");
+    let lists = service.calls(face_enroll::sandbox::Action::ListObjects);
+    assert_eq!(lists, ROWS / 1_000, "one request for each thousand keys");
 }

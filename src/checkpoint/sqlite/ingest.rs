@@ -1,6 +1,6 @@
 //! Ingests rows into the checkpoint. Ingesting the same rows again changes nothing, so that a second run resumes the first.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, path::Path, sync::Arc};
 
 use rusqlite::{
     Connection, OptionalExtension, Result, Row,
@@ -12,7 +12,7 @@ use crate::{
     checkpoint::{Batch, EnrolledItem, Ingested, RejectedItem, SourceId, StoredPhoto},
     crash,
     domain::{
-        Digest, FaceGroupCode, FileStamp, Item, ItemId, ItemState, Member, PhotoSource, RawFields, RowError,
+        Digest, FaceGroupCode, FileStamp, Item, ItemId, ItemState, Member, ObjectRef, PhotoSource, RawFields, RowError,
         RowErrorKind,
     },
 };
@@ -101,7 +101,7 @@ impl ExistingItem {
     /// Whether a row of a source with this root names another photo, or the same photo by another path.
     pub(super) fn has_other_photo(&self, picture: &PhotoSource, root: &Path) -> bool {
         let PhotoColumns { path, url, place: _ } = photo_columns(picture, root);
-        (ValueRef::from(&self.path), self.url.as_deref()) != (path, url)
+        (ValueRef::from(&self.path), self.url.as_deref()) != (path, url.as_deref())
     }
 
     /// Photo to check for a change. A URL is compared without its query string, because signatures in it change every
@@ -110,24 +110,30 @@ impl ExistingItem {
         let bare = |url: &str| url.split(['?', '#']).next().unwrap_or_default().to_owned();
         match (now, &self.url) {
             (PhotoSource::Url(now), Some(before)) if bare(&now.0) == bare(before) => None,
-            (PhotoSource::Url(_), _) | (PhotoSource::Path(_) | PhotoSource::Member(_), Some(_)) => {
-                Some(StoredPhoto::Other)
+            (PhotoSource::Object(..), Some(before)) if ObjectRef::is_object(before) => {
+                Some(self.file(now, root, has_other_photo))
             }
-            (PhotoSource::Path(_) | PhotoSource::Member(_), None) => Some(StoredPhoto::File {
-                photo: now.clone(),
-                root: root.clone(),
-                stamp: self.stamp.filter(|_| !has_other_photo),
-                digest: self.digest,
-            }),
+            (PhotoSource::Url(_) | PhotoSource::Object(..), _)
+            | (PhotoSource::Path(_) | PhotoSource::Member(_), Some(_)) => Some(StoredPhoto::Other),
+            (PhotoSource::Path(_) | PhotoSource::Member(_), None) => Some(self.file(now, root, has_other_photo)),
+        }
+    }
+
+    fn file(&self, now: &PhotoSource, root: &Arc<Path>, has_other_photo: bool) -> StoredPhoto {
+        StoredPhoto::File {
+            photo: now.clone(),
+            root: root.clone(),
+            stamp: self.stamp.filter(|_| !has_other_photo),
+            digest: self.digest,
         }
     }
 }
 
 /// Values of the columns that locate a photo.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct PhotoColumns<'a> {
     path: ValueRef<'a>,
-    url: Option<&'a str>,
+    url: Option<Cow<'a, str>>,
     place: Option<i64>,
 }
 
@@ -137,7 +143,10 @@ fn photo_columns<'a>(picture: &'a PhotoSource, root: &Path) -> PhotoColumns<'a> 
         PhotoSource::Member(Member { path, at }) => {
             PhotoColumns { path: rows::path_value(path, root), url: None, place: i64::try_from(*at).ok() }
         }
-        PhotoSource::Url(url) => PhotoColumns { path: ValueRef::Null, url: Some(url.0.as_str()), place: None },
+        PhotoSource::Object(object, _) => {
+            PhotoColumns { path: ValueRef::Null, url: Some(object.to_string().into()), place: None }
+        }
+        PhotoSource::Url(url) => PhotoColumns { path: ValueRef::Null, url: Some(url.0.as_str().into()), place: None },
     }
 }
 
@@ -297,7 +306,7 @@ impl SqliteStore {
                 self.requeue_item(known.item, known.state, known.code.as_deref())?;
             }
             ItemState::Rejected => {
-                if item.picture.path().is_some() {
+                if !matches!(item.picture, PhotoSource::Url(_)) {
                     let (photo, root) = (item.picture.clone(), self.source(source).root.clone());
                     ingested.rejected_items.push(RejectedItem { item: known.item, photo, root, stamp: known.stamp });
                 }
@@ -319,6 +328,7 @@ impl SqliteStore {
             PhotoSource::Path(path) | PhotoSource::Member(Member { path, .. }) => {
                 (Some(path.to_string_lossy().into_owned()), None)
             }
+            PhotoSource::Object(object, _) => (None, Some(object.to_string())),
             PhotoSource::Url(url) => (None, Some(url.0.clone())),
         };
         self.ingest_fault(

@@ -10,6 +10,7 @@ mod replace;
 mod rows;
 mod settle;
 mod tally;
+mod undo;
 
 use std::{
     collections::HashMap,
@@ -239,12 +240,14 @@ impl SqliteStore {
             Change::Intend(intent) => return self.intend(intent).map(Reply::Intent),
             Change::Settle(record) => return self.settle(record).map(Reply::Settled),
             Change::IntendDelete(delete) => return self.intend_delete(delete),
+            Change::IntendUndo(delete) => return self.intend_undo(delete),
             Change::Requeue(items) => ("requeuing items", self.requeue(items)),
             Change::RecordPhotoChecks(checks) => ("recording photo checks", self.record_photo_checks(checks)),
             Change::RecordSuperseded(item, records) => {
                 ("recording superseded records", self.record_superseded(*item, records))
             }
             Change::FinishDelete(item) => ("recording a delete", self.finish_delete(*item)),
+            Change::FinishUndo(item) => ("recording a removal", self.finish_undo(*item)),
             Change::RecordSkipped(source, files) => ("recording skipped files", self.record_skipped(*source, *files)),
             Change::RecordTotals(totals, limited_by) => {
                 ("recording what the run has done", self.record_totals(totals, *limited_by))

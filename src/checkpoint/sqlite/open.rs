@@ -37,6 +37,7 @@ const SCHEMA: &[M<'static>] = &[
     M::up(include_str!("../../../migrations/0005_mended_rows.sql")),
     M::up(include_str!("../../../migrations/0006_skipped_files.sql")),
     M::up(include_str!("../../../migrations/0007_members_of_archives.sql")),
+    M::up(include_str!("../../../migrations/0008_runs_that_sent_items.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(SCHEMA);
 

@@ -19,7 +19,7 @@ const SCHEMA_WITH_RUNS: i64 = 3;
 
 /// Read-only view of a checkpoint.
 pub struct Reader {
-    db: Connection,
+    pub(super) db: Connection,
     is_live: bool,
 }
 
@@ -235,7 +235,7 @@ impl Reader {
         self.query("reading its items", &select, [limit as i64], |row| item(row, &sources, self.is_live))
     }
 
-    fn query<T>(
+    pub(super) fn query<T>(
         &self,
         doing: &'static str,
         select: &str,

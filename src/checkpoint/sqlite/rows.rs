@@ -91,8 +91,16 @@ pub(super) fn picture(row: &Row<'_>, root: &Path) -> Result<PhotoSource> {
     Ok(match (path(row, "path", root)?, place(row)?) {
         (Some(path), None) => PhotoSource::Path(path),
         (Some(path), Some(at)) => PhotoSource::Member(Member { path, at: at.unsigned_abs() }),
-        (None, _) => PhotoSource::Url(PhotoUrl(row.get("url")?)),
+        (None, _) => link(row.get("url")?),
     })
+}
+
+/// Photo of the column `url`: a link, or a place in object storage.
+fn link(url: String) -> PhotoSource {
+    match url.parse() {
+        Ok(object) => PhotoSource::Object(object, None),
+        Err(_) => PhotoSource::Url(PhotoUrl(url)),
+    }
 }
 
 /// Column `place` as described in migrations/0007.

@@ -10,15 +10,15 @@ use crate::{
 };
 
 /// State of an item before a change.
-struct PriorState {
-    state: ItemState,
-    code: Option<String>,
+pub(super) struct PriorState {
+    pub(super) state: ItemState,
+    pub(super) code: Option<String>,
     row: u64,
     attempts: u32,
 }
 
 impl SqliteStore {
-    fn prior_state(&self, item: ItemId) -> rusqlite::Result<PriorState> {
+    pub(super) fn prior_state(&self, item: ItemId) -> rusqlite::Result<PriorState> {
         self.db.prepare_cached("SELECT state, code, row, attempts FROM items WHERE id = ?1")?.query_row(
             [item.0],
             |row| {
@@ -39,12 +39,13 @@ impl SqliteStore {
             let (from, to) = (before.state, ItemState::Sending);
             return Err(StoreError::InvalidTransition { item: intent.item, from, to });
         }
+        let run = self.run;
         let write = |db: &Connection| -> rusqlite::Result<()> {
             // Despite its name, the column holds the last intent: an earlier one made no record, or there would be no new one.
             db.prepare_cached(
                 "UPDATE items SET state = 1, attempts = attempts + 1, code = NULL, message = NULL, request_id = NULL,
                  sha256 = ?2, sent_sha256 = ?3, size = ?4, mark = ?5,
-                 first_intent_at = ?6 WHERE id = ?1",
+                 first_intent_at = ?6, sent_by = ?7 WHERE id = ?1",
             )?
             .execute((
                 intent.item.0,
@@ -53,6 +54,7 @@ impl SqliteStore {
                 intent.stamp.map(|stamp| stamp.size as i64),
                 intent.stamp.map(|stamp| stamp.mark),
                 intent.at_ms,
+                run,
             ))?;
             Ok(())
         };

@@ -11,12 +11,13 @@ use crate::{
     commands::{
         CliError,
         checkpoint_path::{self, Kind},
-        duplicate_checkpoint, sources,
+        duplicate_checkpoint, objects, sources,
         target::{self, Target},
     },
     exit::Exit,
     files,
     manifest::Source,
+    storage::Objects,
 };
 
 /// Everything that a run has opened before it starts.
@@ -26,6 +27,7 @@ pub(super) struct Prepared {
     /// False if the service may have records that the checkpoint does not know.
     pub(super) is_complete: bool,
     pub(super) sources: Vec<Source>,
+    pub(super) objects: Objects,
     pub(super) target: Target,
     pub(super) checkpoint: Checkpoint<SqliteStore>,
     pub(super) writer: JoinHandle<()>,
@@ -35,7 +37,8 @@ pub(super) async fn prepare(args: &RunArgs) -> Result<Prepared, CliError> {
     let kind = target::kind(args);
     let path = checkpoint_path::for_run(&args.read.sources, args.checkpoint.as_deref(), kind)?;
     // Open the sources first, so that a missing one is reported before any file is created.
-    let sources = sources::open(&args.read, target::group(args))?;
+    let objects = objects::for_run(args)?;
+    let sources = sources::open(&args.read, target::group(args), &objects)?;
     let service = match kind {
         Kind::Service => Some(target::service(&args.service, None).await?),
         Kind::Sandbox => None,
@@ -47,7 +50,7 @@ pub(super) async fn prepare(args: &RunArgs) -> Result<Prepared, CliError> {
     };
     let target = match service {
         Some(service) => service,
-        None => target::sandbox(&args.service, args.sending.qps, &path).await?,
+        None => target::sandbox(&args.service, args.sending.qps, &path, &args.sandbox_bucket).await?,
     };
     let mut store = SqliteStore::open(&path, &target.binding)?;
     let is_complete = match store.is_current(&lock, &path) {
@@ -66,7 +69,7 @@ pub(super) async fn prepare(args: &RunArgs) -> Result<Prepared, CliError> {
         warn_about_duplicate(args, &path, &target.binding);
     }
     let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| CliError::new(Exit::Internal, error))?;
-    Ok(Prepared { path, lock, is_complete, sources, target, checkpoint, writer })
+    Ok(Prepared { path, lock, is_complete, sources, objects, target, checkpoint, writer })
 }
 
 fn warn_about_new_group(args: &RunArgs, path: &Path) {

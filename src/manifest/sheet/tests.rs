@@ -232,7 +232,7 @@ fn other_files_are_refused_with_what_to_do() {
         ("m.xlsx", encrypted.to_vec(), old),
         ("m.xlsx", manifest("staff.ods"), ods),
         ("m.ods", manifest("staff.ods"), ods),
-        ("m.xlsx", plain.clone(), "is a ZIP archive: unpack it"),
+        ("m.xlsx", plain.clone(), "is a ZIP archive: name it .zip if it holds photos, or unpack it"),
         ("m.xlsx", zip(&binary), "is a binary workbook (.xlsb): save it as .xlsx"),
         ("m.xlsx", b"path,id\na.jpg,1\n".to_vec(), "is no workbook: name it after its format, such as .csv"),
         ("m.xlsx", b"<html><table>".to_vec(), "is a web page (HTML)"),

@@ -23,7 +23,7 @@ fn code(path: &Path, rules: &Rules) -> String {
     match load(path, rules) {
         Ok(_) => "fine".into(),
         Err(LoadError::Defect(defect)) => defect.code().0,
-        Err(LoadError::Io(error)) => panic!("{error}"),
+        Err(error @ (LoadError::Io(_) | LoadError::Fatal(_))) => panic!("{error}"),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     domain::Digest,
     sandbox::{
         Groups,
+        buckets::read_link,
         form::{Params, invalid, missing},
         records::NewRecord,
         response::ApiError,
@@ -36,6 +37,8 @@ pub(in crate::sandbox) struct Face {
     picture_bytes: Option<u64>,
     /// URL of a file that was uploaded before.
     file: Option<String>,
+    /// Link to the photo.
+    url: Option<String>,
 }
 
 impl Face {
@@ -57,25 +60,26 @@ impl Face {
             (params.text("FacePictureFile")?, params.text("FacePictureUrl")?, params.bytes("FacePicture")?);
         // An uploaded file takes precedence (help: status codes returned by the server).
         match (file, url, inline) {
-            (file @ Some(_), _, _) => Ok(Self { group, user, picture: None, picture_bytes: None, file }),
+            (file @ Some(_), _, _) => Ok(Self { group, user, picture: None, picture_bytes: None, file, url: None }),
             (None, Some(_), Some(_)) => {
                 Err(ApiError::new(401, "DataDuplication", "FacePicture and FacePictureUrl must not both be given."))
             }
             (None, None, None) => Err(missing("FacePicture, FacePictureUrl or FacePictureFile")),
             (None, Some(url), None) => {
                 check_url(&url)?;
-                Ok(Self { group, user, picture: None, picture_bytes: None, file: None })
+                Ok(Self { group, user, picture: None, picture_bytes: None, file: None, url: Some(url) })
             }
             (None, None, Some(base64)) => {
                 let bytes = decode_photo(&base64)?;
                 let digest = Digest(Sha256::digest(&bytes).into());
-                Ok(Self { group, user, picture: Some(digest), picture_bytes: Some(bytes.len() as u64), file: None })
+                let picture_bytes = Some(bytes.len() as u64);
+                Ok(Self { group, user, picture: Some(digest), picture_bytes, file: None, url: None })
             }
         }
     }
 
     pub(super) fn execute(self, context: &mut ActionContext<'_>) -> Result<ActionResult, ApiError> {
-        let Self { group, user, mut picture, mut picture_bytes, file } = self;
+        let Self { group, user, mut picture, mut picture_bytes, file, url } = self;
         if let Some(url) = file {
             let object =
                 context.objects.find(&url).ok_or_else(|| invalid("FacePictureFile", "no such object was uploaded"))?;
@@ -83,6 +87,12 @@ impl Face {
                 return Err(not_a_jpeg());
             }
             (picture, picture_bytes) = (Some(object.digest), Some(object.bytes));
+        }
+        if let Some(bytes) = url.map(|url| download(&url, context)).transpose()?.flatten() {
+            if !bytes.starts_with(&JPEG_MAGIC) {
+                return Err(not_a_jpeg());
+            }
+            (picture, picture_bytes) = (Some(Digest(Sha256::digest(&bytes).into())), Some(bytes.len() as u64));
         }
         let new =
             NewRecord { group, user, created: context.now, picture, picture_bytes, created_after: Some(context.at) };
@@ -115,6 +125,18 @@ fn decode_photo(base64: &[u8]) -> Result<Vec<u8>, ApiError> {
 
 fn not_a_jpeg() -> ApiError {
     ApiError::new(401, "UnqualifiedPhoto", "The photo is not a JPEG.")
+}
+
+/// Reads a photo from one of our own buckets as the service would, with nothing but the link. `None` for any other link: the
+/// sandbox never fetches from the network.
+fn download(url: &str, context: &mut ActionContext<'_>) -> Result<Option<bytes::Bytes>, ApiError> {
+    let failed = || ApiError::new(401, "DownloadTimeout", "The image could not be downloaded from its URL.");
+    let (credentials, now) = (context.credentials, context.now);
+    let buckets = context.objects.buckets();
+    let Some(link) = read_link(url, |name| buckets.contains(name), (credentials, now)) else { return Ok(None) };
+    let (bucket, key) = link.map_err(|_| failed())?;
+    let (object, bytes) = buckets.get(&bucket, &key).ok_or_else(failed)?;
+    if object.is_archived() { Err(failed()) } else { Ok(Some(bytes)) }
 }
 
 /// Checks the form of a URL. The sandbox never fetches it.

@@ -12,11 +12,13 @@ pub(super) use upload::File;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Groups,
+    Credentials, Groups,
+    buckets::ObjectCall,
     form::{Params, invalid},
     object_store::ObjectStore,
     records::RecordStore,
@@ -41,11 +43,17 @@ pub enum Action {
     AuthorizeFileUpload,
     /// Uploads a file to the object store; has no signed headers and no `x-acs-action`.
     PostObject,
+    /// Lists the keys of a bucket (ListObjectsV2).
+    ListObjects,
+    /// Reads an object of a bucket (GetObject, HeadObject).
+    GetObject,
+    /// Stores an object in a bucket.
+    PutObject,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::AddFaceRecord,
         Self::QueryFaceRecord,
         Self::QueryFaceGroup,
@@ -53,6 +61,9 @@ impl Action {
         Self::DeleteFaceRecordV2,
         Self::AuthorizeFileUpload,
         Self::PostObject,
+        Self::ListObjects,
+        Self::GetObject,
+        Self::PutObject,
     ];
 
     /// Name in `x-acs-action`.
@@ -65,11 +76,32 @@ impl Action {
             Self::DeleteFaceRecordV2 => "DeleteFaceRecordV2",
             Self::AuthorizeFileUpload => "AuthorizeFileUpload",
             Self::PostObject => "PostObject",
+            Self::ListObjects => "ListObjects",
+            Self::GetObject => "GetObject",
+            Self::PutObject => "PutObject",
         }
     }
 
     pub(super) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|&action| action.name() == name && action != Self::PostObject)
+        Self::ALL.into_iter().find(|&action| action.name() == name && !action.is_of_object_store())
+    }
+
+    /// Whether the object store executes the action, not the gateway.
+    pub(super) fn is_of_object_store(self) -> bool {
+        match self {
+            Self::PostObject | Self::ListObjects | Self::GetObject | Self::PutObject => true,
+            Self::AddFaceRecord
+            | Self::QueryFaceRecord
+            | Self::QueryFaceGroup
+            | Self::DeleteFaceRecord
+            | Self::DeleteFaceRecordV2
+            | Self::AuthorizeFileUpload => false,
+        }
+    }
+
+    /// Whether the quota counts the action. A bucket has none.
+    pub(super) fn has_quota(self) -> bool {
+        !self.is_of_object_store() || self == Self::PostObject
     }
 
     /// API version in `x-acs-version`.
@@ -81,7 +113,7 @@ impl Action {
             | Self::DeleteFaceRecord
             | Self::DeleteFaceRecordV2 => "2022-08-09",
             Self::AuthorizeFileUpload => "2019-12-19",
-            Self::PostObject => "",
+            Self::PostObject | Self::ListObjects | Self::GetObject | Self::PutObject => "",
         }
     }
 
@@ -89,9 +121,13 @@ impl Action {
     pub(super) fn reads_form(self) -> bool {
         match self {
             Self::AddFaceRecord | Self::DeleteFaceRecord | Self::PostObject => true,
-            Self::QueryFaceRecord | Self::QueryFaceGroup | Self::DeleteFaceRecordV2 | Self::AuthorizeFileUpload => {
-                false
-            }
+            Self::QueryFaceRecord
+            | Self::QueryFaceGroup
+            | Self::DeleteFaceRecordV2
+            | Self::AuthorizeFileUpload
+            | Self::ListObjects
+            | Self::GetObject
+            | Self::PutObject => false,
         }
     }
 
@@ -99,7 +135,13 @@ impl Action {
     pub(super) fn allows_get(self) -> bool {
         match self {
             Self::QueryFaceRecord | Self::QueryFaceGroup | Self::AuthorizeFileUpload => true,
-            Self::AddFaceRecord | Self::DeleteFaceRecord | Self::DeleteFaceRecordV2 | Self::PostObject => false,
+            Self::AddFaceRecord
+            | Self::DeleteFaceRecord
+            | Self::DeleteFaceRecordV2
+            | Self::PostObject
+            | Self::ListObjects
+            | Self::GetObject
+            | Self::PutObject => false,
         }
     }
 }
@@ -114,6 +156,7 @@ pub(super) enum ActionRequest {
     DeleteFaceRecordV2(delete::ByUser),
     AuthorizeFileUpload(upload::UploadAuthorization),
     PostObject(upload::File),
+    Object(ObjectCall),
 }
 
 impl ActionRequest {
@@ -125,8 +168,8 @@ impl ActionRequest {
             Action::DeleteFaceRecord => delete::ById::parse(params).map(Self::DeleteFaceRecord),
             Action::DeleteFaceRecordV2 => delete::ByUser::parse(params, groups).map(Self::DeleteFaceRecordV2),
             Action::AuthorizeFileUpload => upload::UploadAuthorization::parse(params).map(Self::AuthorizeFileUpload),
-            Action::PostObject => {
-                Err(invalid("x-acs-action", "files are uploaded to the object store, not to the gateway"))
+            Action::PostObject | Action::ListObjects | Action::GetObject | Action::PutObject => {
+                Err(invalid("x-acs-action", "files are in the object store, not at the gateway"))
             }
         }
     }
@@ -140,7 +183,8 @@ impl ActionRequest {
             | Self::DeleteFaceRecord(_)
             | Self::DeleteFaceRecordV2(_)
             | Self::AuthorizeFileUpload(_)
-            | Self::PostObject(_) => None,
+            | Self::PostObject(_)
+            | Self::Object(_) => None,
         }
     }
 
@@ -153,6 +197,7 @@ impl ActionRequest {
             Self::DeleteFaceRecordV2(by_user) => by_user.execute(context),
             Self::AuthorizeFileUpload(authorization) => Ok(authorization.execute(context)),
             Self::PostObject(file) => file.execute(context),
+            Self::Object(call) => call.execute(context.objects.buckets(), context.now),
         }
     }
 }
@@ -163,6 +208,7 @@ pub(super) struct ActionContext<'a> {
     pub(super) records: &'a mut RecordStore,
     pub(super) objects: &'a mut ObjectStore,
     pub(super) groups: &'a Groups,
+    pub(super) credentials: &'a Credentials,
     /// Wall-clock time of the sandbox.
     pub(super) now: Timestamp,
     /// Time since the sandbox started.
@@ -180,6 +226,8 @@ pub(super) enum Body {
     Bare(Fields),
     /// Status and XML.
     Xml(u16, String),
+    /// An object, or what describes it.
+    Object { headers: Vec<(&'static str, String)>, bytes: Bytes, kind: &'static str },
 }
 
 /// Result of an action.
@@ -194,7 +242,7 @@ pub(super) struct ActionResult {
 
 impl ActionResult {
     /// A result that created no record and stored no photo.
-    fn new(body: Body) -> Self {
+    pub(super) fn new(body: Body) -> Self {
         Self { body, record: None, picture: None }
     }
 }

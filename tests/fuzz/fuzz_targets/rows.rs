@@ -32,6 +32,7 @@ pub fn check(bytes: &[u8], format: InputFormat) {
             assert!((1..=32).contains(&id.chars().count()) && !id.contains(char::is_control) && id.trim() == id);
             match item.picture {
                 PhotoSource::Member(_) => unreachable!("no manifest names the place of a member"),
+                PhotoSource::Object(object, stamp) => assert!(!object.is_prefix() && stamp.is_none()),
                 PhotoSource::Path(path) => assert!(path.starts_with(ROOT) && !path.ends_with("..")),
                 PhotoSource::Url(url) => assert!(url.0.contains("://") || url.0.contains(':')),
             }

@@ -65,6 +65,7 @@ macro_rules! for_store {
             local_rejection_records_the_file_that_it_found,
             photo_checks_count_and_clear_changes,
             replacement_deletes_only_what_it_supersedes,
+            item_taken_back_is_in_doubt_then_pending,
             counts_equal_the_rows_after_any_history,
         );
     };
@@ -630,6 +631,32 @@ pub fn replacement_deletes_only_what_it_supersedes(subject: &impl Subject) {
     assert_eq!((run.counts().to_remove, run.counts().enrolled), (0, 1));
 }
 
+pub fn item_taken_back_is_in_doubt_then_pending(subject: &impl Subject) {
+    let undo = |item, record| Change::IntendUndo(DeleteIntent { item, record });
+    let mut run = Run::with(subject, &["a", "b", "c"]);
+    let (a, b) = (run.send("a", enrolled()), run.send("b", in_doubt()));
+    for item in [b, run.claim("c").item] {
+        let refused = run.store.write(&[undo(item, 7)]).unwrap();
+        assert!(matches!(refused[..], [Reply::Refused]), "{refused:?}");
+        run.write(Change::FinishUndo(item));
+    }
+    assert_eq!((run.counts().in_doubt, run.pending()), (1, vec!["c".to_owned()]));
+    run.write(undo(a, 7));
+    drop(run);
+
+    // The next process asks the service about it, as if it had just been sent for the first time.
+    let mut run = Run::with(subject, &["a", "b", "c"]);
+    let left = run.store.in_doubt_items(ItemId(0), 1).unwrap();
+    assert_eq!((left[0].claimed.item, left[0].claimed.attempts, left[0].code.0.as_str()), (a, 0, "Undoing"));
+    assert!(left[0].claimed.intent_ms.is_some());
+    run.write(undo(a, 7));
+    run.write(Change::FinishUndo(a));
+    assert_eq!(run.counts().by_code.get("Undone"), Some(&1));
+    assert_eq!(run.claim("a").intent_ms, None);
+    run.send("a", enrolled());
+    assert_eq!((run.counts().enrolled, run.counts().by_code.get("Undone")), (1, None));
+}
+
 /// One step of a history: a user and what happens to it.
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -637,6 +664,8 @@ enum Step {
     Settle(u8),
     Requeue,
     Replace,
+    IntendUndo,
+    FinishUndo,
     Crash,
 }
 
@@ -646,6 +675,8 @@ pub fn counts_equal_the_rows_after_any_history<S: Subject>(_: &S) {
         4 => (0..6_u8).prop_map(Step::Settle),
         1 => Just(Step::Requeue),
         1 => Just(Step::Replace),
+        1 => Just(Step::IntendUndo),
+        1 => Just(Step::FinishUndo),
         1 => Just(Step::Crash),
     ];
     let users = ["a", "b", "c"];
@@ -679,6 +710,8 @@ pub fn counts_equal_the_rows_after_any_history<S: Subject>(_: &S) {
                 }) {
                     run.write(Change::RecordPhotoChecks(vec![PhotoCheck { item, seen: PhotoChange::Replacement }]));
                 },
+                Step::IntendUndo => drop(run.store.write(&[Change::IntendUndo(DeleteIntent { item, record: 7 })]).unwrap()),
+                Step::FinishUndo => drop(run.write(Change::FinishUndo(item))),
                 Step::Crash => {
                     drop(run);
                     sending.clear();

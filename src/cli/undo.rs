@@ -1,0 +1,45 @@
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::{
+    CheckpointArgs, ServiceArgs,
+    parse::{duration, timestamp},
+};
+use crate::pace::Qps;
+
+/// Flags of `undo`.
+#[derive(Debug, Args)]
+pub struct UndoArgs {
+    /// Checkpoint flags.
+    #[command(flatten)]
+    pub which: CheckpointArgs,
+    /// Take back what this run enrolled; `status --json` names the last run
+    #[arg(long, value_name = "ID", required_unless_present = "since", conflicts_with = "since")]
+    pub run: Option<String>,
+    /// Take back everything that was sent at T or later, such as 2026-11-23T12:00:00Z
+    #[arg(long, value_name = "T", value_parser = timestamp)]
+    pub since: Option<Timestamp>,
+    /// Remove the records; without it they are only listed
+    #[arg(long)]
+    pub yes: bool,
+    /// List what would be removed; change nothing (the default)
+    #[arg(long, short = 'n', conflicts_with = "yes")]
+    pub dry_run: bool,
+    /// Queries per second, and deletions per second
+    #[arg(long = "query-qps", env = "FACE_ENROLL_QUERY_QPS", default_value = "10", value_name = "N")]
+    pub qps: Qps,
+    /// Wait D before asking whether a record is gone
+    #[arg(long, env = "FACE_ENROLL_SETTLE", value_name = "D", default_value = "30s", value_parser = duration)]
+    pub settle: Duration,
+    /// Stop after D without an answer from the service
+    #[arg(long, env = "FACE_ENROLL_GIVE_UP_AFTER", value_name = "D", default_value = "5m", value_parser = duration)]
+    pub give_up_after: Duration,
+    /// Print JSON Lines to stdout: one line per record, then the balance
+    #[arg(long)]
+    pub json: bool,
+    /// Service flags.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+}
