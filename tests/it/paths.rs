@@ -68,7 +68,7 @@ fn spellings_of_a_path_are_understood_or_told() {
         ),
         ("drive-known", "NotFound: file not found: C:/export/photos/a b.jpg; did you mean photos/a b.jpg?"),
         ("file-nas", "InvalidUrl: its path is a file:// link to another machine: give a path on this machine"),
-        ("ftp", "InvalidUrl: its path has the unsupported scheme ftp://: give a path, or an http or https link"),
+        ("ftp", "InvalidUrl: its path has the unsupported scheme ftp://: give a path, or an oss, http or https link"),
         ("nobody", "NotFound: file not found: photos/nobody.jpg"),
     ];
     let found = messages(&archive.checkpoint());
