@@ -65,7 +65,9 @@ impl Duplicates {
             PhotoSource::Url(url) => Some(url.0.clone()),
             PhotoSource::Path(_) | PhotoSource::Member(_) => None,
         };
-        let photo = self.hasher.hash_one((item.picture.path(), link)) as u32;
+        // Two members of an archive may have the same name.
+        let at = if let PhotoSource::Member(member) = &item.picture { Some(member.at) } else { None };
+        let photo = self.hasher.hash_one((item.picture.path(), at, link)) as u32;
         let row = FirstRow { row_and_id: (written & !ROW_MASK) | (item.row & ROW_MASK), photo };
         match self.first.entry(folded) {
             Entry::Vacant(free) => {

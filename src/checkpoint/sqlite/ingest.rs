@@ -263,7 +263,7 @@ impl SqliteStore {
         ingested: &mut Ingested,
     ) -> Result<()> {
         if !self.seen.insert(known.item) {
-            if self.names_same_photo(item, known) {
+            if self.names_same_photo(source, item, known) {
                 ingested.repeated += 1;
                 return Ok(());
             }
@@ -317,7 +317,12 @@ impl SqliteStore {
     }
 
     /// Whether the row names the photo of an earlier row of this run, whose path is stored relative to its own source's root.
-    fn names_same_photo(&self, item: &Item, first: &ExistingItem) -> bool {
+    /// Each member that an archive lists is a photo of its own, even if two have the same name.
+    fn names_same_photo(&self, source: SourceId, item: &Item, first: &ExistingItem) -> bool {
+        let archive = &self.source(source).name;
+        if matches!(&item.picture, PhotoSource::Member(member) if member.path.starts_with(archive)) {
+            return false;
+        }
         let source = self.sources.iter().find(|open| open.id.0 == first.source);
         source.is_some_and(|source| !first.has_other_photo(&item.picture, &source.root))
     }
