@@ -79,10 +79,12 @@ pub fn check_outputs(cli: &Cli) -> Result<(), CliError> {
         && has_content(&path)
         && !is_ours(&path)
     {
-        let message = format!("--output {} would overwrite a file that is not {what}", path.display());
-        return Err(
-            CliError::new(Exit::Usage, message).with_hint("give another file, or --force to overwrite this one")
-        );
+        let (flag, hint) = match cli.command {
+            Command::Check(_) => ("--report", "give another file, or remove this one"),
+            _ => ("--output", "give another file, or --force to overwrite this one"),
+        };
+        let message = format!("{flag} {} would overwrite a file that is not {what}", path.display());
+        return Err(CliError::new(Exit::Usage, message).with_hint(hint));
     }
     Ok(())
 }
@@ -99,7 +101,11 @@ impl Files {
                 self.output("--checkpoint", checkpoint.filter(is_source));
             }
             Command::Check(args) => match &args.report {
-                ReportSink::File(path) => self.output("--report", Some(path)),
+                ReportSink::File(path) => {
+                    self.output("--report", Some(path));
+                    self.replaceable =
+                        Some(Replaceable { path: path.clone(), what: "a report of check", is_ours: is_check_report });
+                }
                 ReportSink::Text | ReportSink::Csv | ReportSink::JsonLines => {}
             },
             Command::Export(args) => {
@@ -252,6 +258,13 @@ fn is_report(path: &Path) -> bool {
     let mut head = Vec::new();
     let read = File::open(path).and_then(|file| file.take(HEAD_BYTES * 16).read_to_end(&mut head));
     read.is_ok() && String::from_utf8_lossy(&head).contains(&format!("<title>{TITLE}"))
+}
+
+/// Whether the first line of the file is the header, or the first finding, of a report of `check`.
+fn is_check_report(path: &Path) -> bool {
+    let mut head = String::new();
+    let read = File::open(path).and_then(|file| BufReader::new(file.take(MAX_HEADER_BYTES)).read_line(&mut head));
+    read.is_ok() && ["row", "gravity", "code", "message"].iter().all(|column| head.contains(column))
 }
 
 /// Whether the first line of the file has the columns of an export.

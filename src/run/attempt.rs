@@ -30,7 +30,7 @@ use crate::{
         ItemState, Outcome, RejectedBy, RunEffect, action::AddFaceRecord,
     },
     pace::{Bandwidth, Gate, RateChange, RetryDecision, RetryRules, RetryTokens},
-    picture::Defect,
+    picture::{Defect, Warning},
     storage::Unavailable,
 };
 
@@ -169,6 +169,9 @@ impl<T: Transport, S: Store> Sender<T, S> {
             }
             self.recorder.stats.sent();
             self.recorder.stats.warned(&warnings);
+            for warning in warnings.iter().filter(|warning| matches!(warning, Warning::Face(_))) {
+                tracing::warn!(row = task.claimed.row, code = warning.name(), "{}", warning.message());
+            }
             task.is_counted = true;
         }
         let Claimed { group, user, .. } = &task.claimed;

@@ -182,6 +182,7 @@ fn run_rejects_photos_without_one_face_only_on_request() {
     };
     let ended = run("reject.sqlite", &["--faces", "reject"]);
     ended.is(6, &[("enrolled", 4), ("rejected", 2)]);
+    assert!(ended.stderr.contains("FaceTurned180"), "a warning is shown too: {}", ended.stderr);
     assert_eq!(service.calls(Action::AddFaceRecord), 4, "no call is spent on the others");
     let rejected = export(&checkpoint("reject.sqlite"), &["--status", "rejected"]);
     let named: BTreeMap<String, String> = rejected

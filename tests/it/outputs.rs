@@ -187,6 +187,11 @@ fn foreign_file_is_overwritten_only_with_force() {
         assert_eq!(write(command, &[]).code, Some(0));
         assert_eq!(fs::read(&target).unwrap(), b"theirs");
     }
+    fs::remove_file(&output).unwrap();
+    let check = || Enroll::new("check").arg(archive.manifest()).arg("--report").arg(&output).end().code;
+    assert_eq!((check(), check()), (Some(0), Some(0)), "its own report is replaced");
+    fs::write(&output, "name,salary\n").unwrap();
+    assert_eq!((check(), fs::read(&output).unwrap()), (Some(2), b"name,salary\n".to_vec()));
     // Not even --force overwrites an input.
     let forced = Enroll::new("export").arg(archive.manifest()).arg("-o").arg(archive.manifest()).arg("--force").end();
     assert_eq!(forced.code, Some(2), "{forced:#?}");
