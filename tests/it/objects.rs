@@ -180,7 +180,10 @@ fn failing_store_is_retried_and_blames_no_photo() {
 
 #[test]
 fn refused_store_stops_run_and_one_refused_object_does_not() {
-    let store = Store::with_photos();
+    let store = Store::new();
+    for n in 0..24 {
+        store.put(&format!("photos/u{n:02}.jpg"), photo(&format!("u{n:02}"), 20_000));
+    }
     let denied = r#"{"action":"ACTION","from":FROM,"fault":"code","status":403,"code":"AccessDenied","message":"m"}"#;
     let set = |action: &str, from: &str| {
         let script = denied.replace("ACTION", action).replace("FROM", from);
@@ -192,11 +195,11 @@ fn refused_store_stops_run_and_one_refused_object_does_not() {
     assert!(ended.stderr.contains("oss:ListObjects"), "{ended:#?}");
     set("GetObject", "1");
     let ended = store.end("oss://faces/photos/");
-    ended.is(7, &[("pending", 6), ("rejected", 0)]);
+    ended.is(7, &[("pending", 24), ("rejected", 0)]);
     assert!(ended.stderr.contains("oss:GetObject"), "{ended:#?}");
-    // Reads are made side by side: the last one is refused after the others were allowed.
-    set("GetObject", "6");
-    let summary = store.end("oss://faces/photos/").is(6, &[("enrolled", 5), ("rejected", 1)]);
+    // Eight are read side by side: the last one is refused after others were allowed.
+    set("GetObject", "24");
+    let summary = store.end("oss://faces/photos/").is(6, &[("enrolled", 23), ("rejected", 1)]);
     assert_eq!(summary["by_code"]["PermissionDenied"], 1);
 }
 
