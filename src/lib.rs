@@ -47,7 +47,7 @@
 //! run::admission          a few at a time           one alone until the service has answered conclusively
 //! pace::Bandwidth         bytes granted             with --bwlimit; before any intent
 //! checkpoint: intend      Committed<Intent>         group commit, on disk BEFORE the call
-//! pace::Gate<Action>      Permit<Action>            one gate per API action
+//! pace::Gate<A>           Permit<A>                 one gate per API action
 //! api::Client             Result<_, CallError>      signed now, one HTTP exchange
 //!     Ok, Rejected        -> run::recorder: outcome on disk, then the event
 //!     Throttled, NotExecuted -> back to the queue; slot and bytes are released

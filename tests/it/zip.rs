@@ -220,7 +220,7 @@ fn archive_exported_anew_costs_no_read_and_no_call() {
 }
 
 #[test]
-fn damaged_archive_enrolls_nobody_wrongly_and_is_read_again_when_whole() {
+fn damaged_archive_mixes_up_nobody_and_is_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("photos.zip");
     let whole = photos(3, "");
@@ -260,7 +260,7 @@ fn replaced(how: fn(&Path, &[u8])) -> (Service, Ended, tempfile::TempDir) {
 }
 
 #[test]
-fn archive_replaced_during_a_run_enrolls_nobody_with_anothers_photo() {
+fn archive_replaced_during_a_run_mixes_up_nobody() {
     let hows: [fn(&Path, &[u8]); 2] = [
         |path, bytes| {
             fs::write(path.with_extension("new"), bytes).unwrap();

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn copy_is_current_only_with_a_lock_of_its_epoch_and_an_ended_run() {
+    fn copy_needs_a_lock_of_its_epoch_and_an_ended_run() {
         let copy = Evidence { found: Some(OTHER), ..evidence() };
         for (evidence, expected) in [
             (evidence(), Verdict::Current),
