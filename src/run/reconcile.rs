@@ -69,9 +69,18 @@ impl<T: Transport, S: Store> Reconciler<T, S> {
         self.recorder.stats.queries()
     }
 
+    /// `--in-doubt retry` accepts that a call may have been executed. What `undo` left in doubt was enrolled for certain, so
+    /// it is always asked about before it is sent again.
+    fn policy(&self, case: &InDoubtItem) -> InDoubtPolicy {
+        match self.settings.policy {
+            InDoubtPolicy::Retry if case.code.0 == ErrorCode::UNDOING => InDoubtPolicy::Reconcile,
+            policy @ (InDoubtPolicy::Reconcile | InDoubtPolicy::Retry | InDoubtPolicy::Hold) => policy,
+        }
+    }
+
     /// Time of the first query for an item in doubt. `None` if this run makes none.
     pub(super) fn schedule(&self, case: &mut InDoubtItem, now: Instant) -> Option<Instant> {
-        match self.settings.policy {
+        match self.policy(case) {
             InDoubtPolicy::Reconcile => Some(now + self.settings.settle),
             InDoubtPolicy::Retry => Some(now + case.backoff.next(fastrand::f64())),
             InDoubtPolicy::Hold => None,
@@ -122,7 +131,7 @@ impl<T: Transport, S: Store> Reconciler<T, S> {
 
     /// Takes the next step for an item in doubt: by a query, or as the policy says without one.
     pub(super) async fn step(&self, mut case: InDoubtItem) -> Result<ReconcileStep, StoreError> {
-        match self.settings.policy {
+        match self.policy(&case) {
             InDoubtPolicy::Reconcile => {}
             InDoubtPolicy::Retry if case.task.claimed.attempts < self.settings.rules.attempts => {
                 return self.resend(case).await;
@@ -208,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn record_from_more_than_15_minutes_before_the_intent_is_not_ours() {
+    fn record_from_15_minutes_before_the_intent_is_not_ours() {
         assert_eq!(code(&[record(Some("2026-11-23T11:44:59Z"))]).as_deref(), Some("AlreadyPresent"));
         assert_eq!(code(&[record(Some("2026-11-23T11:45:00Z"))]), None);
         assert_eq!(code(&[record(None)]), None);

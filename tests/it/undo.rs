@@ -172,20 +172,22 @@ fn throttled_and_failing_deletions_are_repeated() {
 
 #[test]
 fn missing_permission_stops_undo_and_rows_recover() {
-    let (archive, service, [_, second]) = two_runs();
-    service.sandbox.set_faults(Script::parse(r#"{"action": "DeleteFaceRecord", "fault": "permission"}"#).unwrap());
-    let ended = undo(&service, &archive, &["--run", &second, "--yes"]);
-    let line = lines(&ended).pop().unwrap();
-    assert_eq!(
-        (ended.code, line["removed"].as_u64(), line["left"].as_u64()),
-        (Some(7), Some(0), Some(3)),
-        "{ended:#?}"
-    );
-    service.sandbox.set_faults(Script::default());
-    // The records are still there, so nobody is sent again.
-    service.run(&archive).end().is(0, &[("calls", 0), ("enrolled", 7)]);
-    service.holds_exactly(&archive);
-    balance(&undo(&service, &archive, &["--run", &second, "--yes"]), 0, [3, 0, 3, 0, 0, 0, 0]);
+    for policy in ["reconcile", "retry"] {
+        let (archive, service, [_, second]) = two_runs();
+        service.sandbox.set_faults(Script::parse(r#"{"action": "DeleteFaceRecord", "fault": "permission"}"#).unwrap());
+        let ended = undo(&service, &archive, &["--run", &second, "--yes"]);
+        let line = lines(&ended).pop().unwrap();
+        assert_eq!(
+            (ended.code, line["removed"].as_u64(), line["left"].as_u64()),
+            (Some(7), Some(0), Some(3)),
+            "{ended:#?}"
+        );
+        service.sandbox.set_faults(Script::default());
+        // The records are still there, so nobody is sent again.
+        service.run(&archive).args(["--in-doubt", policy]).end().is(0, &[("calls", 0), ("enrolled", 7)]);
+        service.holds_exactly(&archive);
+        balance(&undo(&service, &archive, &["--run", &second, "--yes"]), 0, [3, 0, 3, 0, 0, 0, 0]);
+    }
 }
 
 #[test]
