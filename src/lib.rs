@@ -22,6 +22,8 @@
 //! picture        bytes -> what the API accepts, or a defect with its reason
 //! api            the client: signs, sends once, classifies the answer; finds credentials; pings. Never retries or paces
 //! pace           when the next call may leave, and whether to retry: gate, adaptive rate, backoff, circuit breaker
+//! database       connections to PostgreSQL: addresses, passwords, TLS
+//! quota          one quota for several processes: takes slots from a database
 //! caller         one call: waits for the gate or a stop, calls once, tells the gate
 //! checkpoint     durable truth: one SQLite file, one writer thread
 //! run            the engine: steps that own what they need; run::engine is the loop that routes between them
@@ -103,12 +105,14 @@ pub mod checkpoint;
 pub mod cli;
 pub mod commands;
 mod crash;
+pub mod database;
 pub mod domain;
 pub mod exit;
 pub mod files;
 pub mod manifest;
 pub mod pace;
 pub mod picture;
+pub mod quota;
 pub mod report;
 pub mod run;
 pub mod sandbox;

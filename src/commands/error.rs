@@ -218,6 +218,9 @@ pub(super) fn hint(fatal: &FatalError) -> &'static str {
         FatalError::Proxy { .. } => {
             "check HTTPS_PROXY (or ALL_PROXY) and NO_PROXY, and the proxy itself, then run again"
         }
+        FatalError::Quota { .. } => {
+            "check --quota-at, the password and the role's permissions (it needs CREATE in the database once), then run again"
+        }
         FatalError::Clock { .. } => "set this machine's clock, then run again",
         FatalError::UnknownGroup { .. } => {
             "check --group and --region, or create the group in the console, then run again"

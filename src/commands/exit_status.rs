@@ -57,6 +57,7 @@ fn exit_for_reason(reason: &DrainReason) -> Exit {
         DrainReason::Signal(number) => Exit::Signal(*number),
         DrainReason::MaxDuration
         | DrainReason::ServiceUnavailable(_)
+        | DrainReason::QuotaUnavailable(_)
         | DrainReason::ThrottledTooLong(_)
         | DrainReason::Unread { .. } => Exit::TimeUp,
         DrainReason::MaxImages | DrainReason::MaxErrors => Exit::Limit,
@@ -83,6 +84,7 @@ pub(super) fn needs_attention(exit: Exit, drained: Option<&DrainReason>) -> bool
         Some(
             DrainReason::MaxErrors
             | DrainReason::ServiceUnavailable(_)
+            | DrainReason::QuotaUnavailable(_)
             | DrainReason::ThrottledTooLong(_)
             | DrainReason::Unread { .. }
             | DrainReason::Fatal(_)
@@ -147,6 +149,10 @@ fn drain_sentence(drained: Option<&DrainReason>, counts: &Counts) -> String {
         Some(DrainReason::ServiceUnavailable(outage)) => {
             format!("the service did not answer for {}; run again to continue", report::duration(*outage))
         }
+        Some(DrainReason::QuotaUnavailable(outage)) => format!(
+            "the database of --quota-at did not answer for {}; run again to continue",
+            report::duration(*outage)
+        ),
         Some(DrainReason::Fatal(fatal)) => format!("stopped: {fatal}; {}", hint(fatal)),
         Some(DrainReason::ThrottledTooLong(lasted)) => format!(
             "nearly every call was throttled for {}, even at one call in two seconds: the quota is used by others or lower than --qps; run again later",

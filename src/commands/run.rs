@@ -30,13 +30,15 @@ use super::{
 use crate::{
     api::{Client, HttpTransport},
     checkpoint::{Checkpoint, CheckpointState, Lock, Reader, RunStart, SqliteStore, StoreError},
-    cli::{Json, RunArgs, Send},
-    domain::{Counts, DrainReason, Event, RunId, RunTotals},
+    cli::{Json, RateArgs, RunArgs, Send},
+    database::Address,
+    domain::{Counts, DrainReason, Event, FatalError, RunId, RunTotals},
     exit::Exit,
     files::FileId,
     manifest::Source,
     pace::{Gate, Qps, RetryRules},
     picture::{FacePolicy, QualityPolicy},
+    quota::{QuotaError, SharedQuota},
     report::{self, Progress, Snapshot, View},
     run::{
         Deps, Engine, Gates, Ingest, IngestError, IngestProgress, Limits, Precheck, RunError, SendMode, Settings, Stop,
@@ -108,6 +110,7 @@ struct Started {
     sources: Vec<Source>,
     /// The checkpoint as the run found it.
     state: CheckpointState,
+    quota: Option<SharedQuota>,
     stop: Stop,
     run_id: RunId,
 }
@@ -137,6 +140,7 @@ impl Run<'_> {
         let mut settings = self.settings();
         // Find every error in the arguments before the run is recorded.
         let client = self.client(target)?;
+        let quota = self.shared_quota(target)?;
         let show = &self.args.show;
         let metrics = Metrics::start(show.metrics_file.as_deref(), show.metrics_addr).await?;
         let run_id = RunId::new(jiff::Timestamp::now(), fastrand::u16(..));
@@ -168,7 +172,7 @@ impl Run<'_> {
         let stop = Stop::default();
         let _signals = signals::listen(stop.clone())?;
         self.log_start(&run_id, target, &state);
-        let started = Started { client, settings, sources, state, stop, run_id };
+        let started = Started { client, settings, sources, state, quota, stop, run_id };
         let result = self.drive(started, &checkpoint, &metrics).await?;
         self.finish(result, &checkpoint, &metrics).await
     }
@@ -195,7 +199,7 @@ impl Run<'_> {
         checkpoint: &Checkpoint<SqliteStore>,
         metrics: &Metrics<'_>,
     ) -> Result<RunResult, CliError> {
-        let Started { client, settings, sources, state, stop, run_id } = started;
+        let Started { client, settings, sources, state, mut quota, stop, run_id } = started;
         let now = Instant::now();
         let sending = &self.args.sending;
         let learned = state.learned_rate.and_then(|rate| Qps::new(rate).ok());
@@ -211,21 +215,9 @@ impl Run<'_> {
             events: events.clone(),
             stop: stop.clone(),
         };
+        let gates = self.gates(quota.as_mut(), learned, now);
         let engine = Arc::new(Engine::new(
-            Deps {
-                client,
-                checkpoint: checkpoint.clone(),
-                gates: Gates {
-                    add: Gate::new(sending.qps, sending.quota, learned, now),
-                    query: Gate::new(sending.query_qps, sending.quota, None, now),
-                    delete: Gate::new(sending.query_qps, sending.quota, None, now),
-                    // The upload quotas are undocumented; every uploaded photo is enrolled, so the enrolling rate is enough.
-                    authorize: Gate::new(sending.qps, sending.quota, None, now),
-                    post: Gate::new(sending.qps, sending.quota, None, now),
-                },
-                events,
-                stop: stop.clone(),
-            },
+            Deps { client, checkpoint: checkpoint.clone(), gates, events, stop: stop.clone() },
             settings,
         ));
         let reader = spawn_ingest(ingest, stop.clone());
@@ -258,6 +250,7 @@ impl Run<'_> {
             done = work => done,
             () = monitor.watch(&engine, checkpoint) => unreachable!("the monitor never ends"),
             () = self.watch_checkpoint_files(&stop) => unreachable!("the file check never ends"),
+            () = self.serve_quota(quota.as_ref(), &stop) => unreachable!("the quota is served until the run ends"),
         };
         monitor.finish();
         notify_systemd(NotifyState::Stopping);
@@ -268,6 +261,51 @@ impl Run<'_> {
         };
         let (totals, learned_rate) = (engine.totals(), engine.learned_rate());
         Ok(RunResult { ran, ingested, damage, totals, learned_rate, stop, run_id, before: state.counts })
+    }
+
+    /// The quota of `--quota-at`. Does not connect.
+    fn shared_quota(&self, target: &Target) -> Result<Option<SharedQuota>, CliError> {
+        let RateArgs { quota_at, tenant, .. } = &self.args.sending;
+        let Some(url) = quota_at else { return Ok(None) };
+        let address = Address::parse(url, &|name| std::env::var(name).ok())
+            .map_err(|error| CliError::new(Exit::Usage, format!("--quota-at: {error}")))?;
+        let roots = target::roots(self.args.service.ca_file.as_deref())?;
+        Ok(Some(SharedQuota::new(address, roots, tenant.clone(), target.binding.clone())))
+    }
+
+    fn gates(&self, shared: Option<&mut SharedQuota>, learned: Option<Qps>, now: Instant) -> Gates {
+        let &RateArgs { qps, query_qps, quota, .. } = &self.args.sending;
+        // The object store has no quota that others could use up.
+        let post = Gate::new(qps, quota, None, now);
+        match shared {
+            Some(shared) => Gates {
+                add: shared.gate("AddFaceRecord", qps, quota),
+                query: shared.gate("QueryFaceRecord", query_qps, quota),
+                delete: shared.gate("DeleteFaceRecord", query_qps, quota),
+                authorize: shared.gate("AuthorizeFileUpload", qps, quota),
+                post,
+            },
+            None => Gates {
+                add: Gate::new(qps, quota, learned, now),
+                query: Gate::new(query_qps, quota, None, now),
+                delete: Gate::new(query_qps, quota, None, now),
+                // The upload quotas are undocumented; every uploaded photo is enrolled, so the enrolling rate is enough.
+                authorize: Gate::new(qps, quota, None, now),
+                post,
+            },
+        }
+    }
+
+    /// Hands out the slots of a shared quota. Stops the run when there are none to be had.
+    async fn serve_quota(&self, quota: Option<&SharedQuota>, stop: &Stop) {
+        if let Some(quota) = quota {
+            let error = quota.serve(self.args.limits.give_up_after).await;
+            stop.drain(match error {
+                QuotaError::Away { away, .. } => DrainReason::QuotaUnavailable(away),
+                error => DrainReason::Fatal(FatalError::Quota { message: error.to_string() }),
+            });
+        }
+        std::future::pending().await
     }
 
     /// Checks every page of the checkpoint after a kill, while the first calls are already made.

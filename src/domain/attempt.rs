@@ -239,6 +239,12 @@ pub enum FatalError {
         /// The proxy and the reason.
         message: String,
     },
+    /// The database of the shared quota can't be used.
+    #[error("{message}")]
+    Quota {
+        /// The database and the reason.
+        message: String,
+    },
     /// The clock is wrong and correcting it did not help.
     #[error("the service refuses our clock ({code}): {message}")]
     Clock {

@@ -9,6 +9,8 @@ pub enum Bottleneck {
     Quota,
     /// The service throttles, so the rate is below `--qps`.
     Throttled,
+    /// The database of the shared quota does not answer.
+    QuotaAway,
     /// `--bwlimit`.
     Bandwidth,
     /// The `--window` is closed.
@@ -30,6 +32,7 @@ impl fmt::Display for Bottleneck {
         f.write_str(match self {
             Self::Quota => "the quota",
             Self::Throttled => "throttling",
+            Self::QuotaAway => "the database of the quota, which does not answer",
             Self::Bandwidth => "bandwidth",
             Self::Window => "the hours of --window",
             Self::Away => "the service, which does not answer",

@@ -94,6 +94,8 @@ pub enum DrainReason {
     MaxErrors,
     /// The service did not answer for this long.
     ServiceUnavailable(Duration),
+    /// The database of the shared quota did not answer for this long.
+    QuotaUnavailable(Duration),
     /// No call can succeed until a person acts.
     Fatal(FatalError),
     /// The machine could not read these photos; the photos are not at fault.
@@ -130,6 +132,7 @@ impl DrainReason {
             | Self::MaxImages
             | Self::MaxErrors
             | Self::ServiceUnavailable(_)
+            | Self::QuotaUnavailable(_)
             | Self::Fatal(_)
             | Self::Unread { .. }
             | Self::SourceFailed

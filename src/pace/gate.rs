@@ -19,6 +19,8 @@
 //! one gap after the start.
 //!
 //! Order that must not change, all while holding the turn: set the clock, ask `governor`, issue the permit.
+//!
+//! With `--quota-at` the slots come from a database instead (see [`SharedSlots`]), and it is the limiter.
 
 use std::{
     marker::PhantomData,
@@ -35,7 +37,7 @@ use governor::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-use super::{AdaptiveRate, Qps, QuotaUse, RateChange};
+use super::{AdaptiveRate, Qps, QuotaUse, RateChange, SharedSlots};
 use crate::domain::{CallError, Permit};
 
 /// Share of the quota that is used. On an idle machine 0.99 is enough for a sliding second at the server (reference,
@@ -44,11 +46,11 @@ use crate::domain::{CallError, Permit};
 /// which costs 0.9 % of the rate.
 pub(super) const QUOTA_SHARE: f64 = 0.981;
 /// Lateness of a wake-up that does not delay the next slot, out of the 19 ms that [`QUOTA_SHARE`] leaves per second.
-const LATENESS_TOLERANCE: Duration = Duration::from_millis(5);
+pub(super) const LATENESS_TOLERANCE: Duration = Duration::from_millis(5);
 /// Latest first slot: below one call a second, a second holds at most one call of an earlier process.
 const MAX_START_DELAY: Duration = Duration::from_secs(1);
 /// Longest pause that callers wait out; for a longer one they release their memory and intents instead.
-const MAX_INLINE_WAIT: Duration = Duration::from_secs(1);
+pub(super) const MAX_INLINE_WAIT: Duration = Duration::from_secs(1);
 
 /// The gate is paused for long; ask again later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,115 +61,138 @@ pub struct Deferred {
 
 /// Rate limiter of one API action.
 pub struct Gate<A> {
-    ceiling: RateLimiter<NotKeyed, InMemoryState, SlotClock, NoOpMiddleware<Nanos>>,
-    clock: SlotClock,
-    /// Time zero of the slot clock.
-    zero: Instant,
+    slots: Slots,
     /// Held by the one caller that waits for the next slot; the others queue for it in order.
     turn: tokio::sync::Mutex<()>,
-    state: Mutex<RateState>,
-    /// Wakes the waiting caller after a pause or a rate change.
-    changed: Notify,
+    /// No permit before this time.
+    paused_until: Mutex<Instant>,
+    /// Wakes the waiting caller after a pause.
+    paused: Notify,
     action: PhantomData<fn() -> A>,
+}
+
+/// Where slots come from.
+enum Slots {
+    /// This process alone makes them.
+    Own(OwnSlots),
+    /// A database hands them out to several processes.
+    Shared(Arc<SharedSlots>),
+}
+
+/// Slots of a quota that no other process of ours uses.
+struct OwnSlots {
+    ceiling: RateLimiter<NotKeyed, InMemoryState, SlotClock, NoOpMiddleware<Nanos>>,
+    clock: SlotClock,
+    /// Time zero of the slot clock and of the adaptive rate.
+    zero: Instant,
+    state: Mutex<RateState>,
+    /// Wakes the waiting caller after a rate change.
+    changed: Notify,
 }
 
 struct RateState {
     rate: AdaptiveRate,
     /// Earliest next slot at the adaptive rate.
     next: Instant,
-    /// No permit before this time.
-    paused_until: Instant,
 }
 
 impl<A> Gate<A> {
     /// Allows `quota` calls in any second. Starts at `learned`, the rate that an earlier run found, if there is one.
     pub fn new(quota: Qps, quota_use: QuotaUse, learned: Option<Qps>, now: Instant) -> Self {
-        let ceiling = quota.scaled(QUOTA_SHARE);
-        let clock = SlotClock::default();
-        let rate = AdaptiveRate::new(quota_use, ceiling, learned);
-        let limit =
-            Quota::with_period(ceiling.gap()).expect("the gap of a rate is never zero").allow_burst(NonZeroU32::MIN);
+        Self::with(Slots::Own(OwnSlots::new(quota, quota_use, learned, now)), now)
+    }
+
+    /// Permits calls in the slots that a database hands out to several processes.
+    pub fn shared(slots: Arc<SharedSlots>, now: Instant) -> Self {
+        Self::with(Slots::Shared(slots), now)
+    }
+
+    fn with(slots: Slots, now: Instant) -> Self {
         Self {
-            ceiling: RateLimiter::direct_with_clock(limit, clock.clone()),
-            clock,
-            zero: now,
+            slots,
             turn: tokio::sync::Mutex::new(()),
-            state: Mutex::new(RateState { next: now + rate.gap().min(MAX_START_DELAY), rate, paused_until: now }),
-            changed: Notify::new(),
+            paused_until: Mutex::new(now),
+            paused: Notify::new(),
             action: PhantomData,
         }
     }
 
     /// Returns the end of the pause if it is too long to wait out, so that nothing is prepared in vain.
     pub fn deferred(&self, now: Instant) -> Option<Deferred> {
-        let until = self.state().paused_until;
+        let until = match &self.slots {
+            Slots::Own(_) => self.paused_until(),
+            Slots::Shared(slots) => self.paused_until().max(slots.closed_until(now).unwrap_or(now)),
+        };
         (until > now + MAX_INLINE_WAIT).then_some(Deferred { until })
     }
 
     /// Waits for the next slot. Waits out a short pause and returns a long one.
     pub async fn permit(&self) -> Result<Permit<A>, Deferred> {
+        let _waiting = match &self.slots {
+            Slots::Own(_) => None,
+            Slots::Shared(slots) => Some(slots.wait()),
+        };
         let _turn = self.turn.lock().await;
         loop {
-            let changed = self.changed.notified();
-            if let Some(deferred) = self.deferred(Instant::now()) {
+            let paused = self.paused.notified();
+            let changed = match &self.slots {
+                Slots::Own(slots) => slots.changed.notified(),
+                Slots::Shared(slots) => slots.changed.notified(),
+            };
+            let now = Instant::now();
+            if let Some(deferred) = self.deferred(now) {
                 return Err(deferred);
             }
-            let slot = {
-                let state = self.state();
-                state.next.max(state.paused_until)
+            let slot = match &self.slots {
+                Slots::Own(slots) => Some(slots.next()),
+                Slots::Shared(slots) => slots.next(now),
             };
-            if slot > Instant::now() {
+            // Without a slot, look again now and then: the database may be away by then.
+            let at = slot.map_or(now + MAX_INLINE_WAIT, |slot| slot.max(self.paused_until()));
+            if at > now {
                 tokio::select! {
                     biased;
-                    () = tokio::time::sleep_until(slot) => {}
+                    () = tokio::time::sleep_until(at) => {}
                     () = changed => {}
+                    () = paused => {}
                 }
                 continue;
             }
-            if let Some(permit) = self.take(slot, Instant::now()) {
-                return Ok(permit);
+            let is_taken = slot.is_some_and(|slot| match &self.slots {
+                Slots::Own(slots) => slots.take(at, now),
+                Slots::Shared(slots) => slots.take(slot, now),
+            });
+            if is_taken {
+                return Ok(Permit::issue());
             }
         }
     }
 
-    /// Takes a due slot, unless the ceiling forbids it.
-    fn take(&self, slot: Instant, now: Instant) -> Option<Permit<A>> {
-        let charged = slot.max(now.checked_sub(LATENESS_TOLERANCE).unwrap_or(slot));
-        self.clock.set(charged.saturating_duration_since(self.zero));
-        let mut state = self.state();
-        match self.ceiling.check() {
-            Ok(()) => {
-                state.next = charged + state.rate.gap();
-                Some(Permit::issue())
-            }
-            Err(not_yet) => {
-                state.next = self.zero + Duration::from(not_yet.earliest_possible());
-                None
-            }
-        }
-    }
-
-    /// Issues no permits for this long, because the service asked for it or is unavailable.
+    /// Issues no permits for this long, because the service is unavailable or this run may not send.
     pub fn pause(&self, pause: Duration, now: Instant) {
-        let mut state = self.state();
-        state.paused_until = state.paused_until.max(now + pause);
-        drop(state);
-        self.changed.notify_one();
+        let mut until = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = (*until).max(now + pause);
+        drop(until);
+        self.paused.notify_one();
+    }
+
+    /// Issues no permits for this long, because the service asked for it. Holds for all who share the quota.
+    pub fn retry_after(&self, pause: Duration, now: Instant) {
+        self.pause(pause, now);
+        if let Slots::Shared(slots) = &self.slots {
+            slots.retry_after(pause);
+        }
     }
 
     /// Adapts the rate to a response and returns the change that is worth reporting.
     pub fn observe(&self, throttled: bool, now: Instant) -> Option<RateChange> {
-        let mut state = self.state();
-        let before = state.rate.gap();
-        let change = state.rate.observe(throttled, now);
-        let after = state.rate.gap();
-        // A lower rate also delays the slot that a caller is already waiting for.
-        state.next += after.saturating_sub(before);
-        drop(state);
-        if after != before {
-            self.changed.notify_one();
+        match &self.slots {
+            Slots::Own(slots) => slots.observe(throttled, now),
+            Slots::Shared(slots) => {
+                slots.observe(throttled);
+                None
+            }
         }
-        change
     }
 
     /// Adapts the rate to the result of a call, and pauses for as long as the service asks. A call without an answer of the
@@ -178,22 +203,94 @@ impl<A> Gate<A> {
             Err(CallError::Throttled { retry_after }) => {
                 self.observe(true, now);
                 if let Some(pause) = retry_after {
-                    self.pause(*pause, now);
+                    self.retry_after(*pause, now);
                 }
             }
             Err(CallError::NotExecuted(_) | CallError::MaybeExecuted(_) | CallError::Fatal(_)) => {}
         }
     }
 
-    /// Current rate.
+    /// Current rate, of all processes that share the quota.
     pub fn rate(&self) -> Qps {
-        self.state().rate.current()
+        match &self.slots {
+            Slots::Own(slots) => slots.state().rate.current(),
+            Slots::Shared(slots) => slots.rate(),
+        }
     }
 
     /// Current rate if throttling has reduced it below the ceiling: the start of the next run.
     pub fn reduced_rate(&self) -> Option<Qps> {
-        let state = self.state();
-        state.rate.is_reduced().then(|| state.rate.current())
+        match &self.slots {
+            Slots::Own(slots) => {
+                let state = slots.state();
+                state.rate.is_reduced().then(|| state.rate.current())
+            }
+            Slots::Shared(slots) => slots.reduced_rate(),
+        }
+    }
+
+    /// Whether the database that hands out the slots does not answer.
+    pub fn is_quota_away(&self) -> bool {
+        match &self.slots {
+            Slots::Own(_) => false,
+            Slots::Shared(slots) => slots.is_away(),
+        }
+    }
+
+    fn paused_until(&self) -> Instant {
+        *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OwnSlots {
+    fn new(quota: Qps, quota_use: QuotaUse, learned: Option<Qps>, now: Instant) -> Self {
+        let ceiling = quota.scaled(QUOTA_SHARE);
+        let clock = SlotClock::default();
+        let rate = AdaptiveRate::new(quota_use, ceiling, learned);
+        let limit =
+            Quota::with_period(ceiling.gap()).expect("the gap of a rate is never zero").allow_burst(NonZeroU32::MIN);
+        Self {
+            ceiling: RateLimiter::direct_with_clock(limit, clock.clone()),
+            clock,
+            zero: now,
+            state: Mutex::new(RateState { next: now + rate.gap().min(MAX_START_DELAY), rate }),
+            changed: Notify::new(),
+        }
+    }
+
+    fn next(&self) -> Instant {
+        self.state().next
+    }
+
+    /// Takes a due slot, unless the ceiling forbids it.
+    fn take(&self, slot: Instant, now: Instant) -> bool {
+        let charged = slot.max(now.checked_sub(LATENESS_TOLERANCE).unwrap_or(slot));
+        self.clock.set(charged.saturating_duration_since(self.zero));
+        let mut state = self.state();
+        match self.ceiling.check() {
+            Ok(()) => {
+                state.next = charged + state.rate.gap();
+                true
+            }
+            Err(not_yet) => {
+                state.next = self.zero + Duration::from(not_yet.earliest_possible());
+                false
+            }
+        }
+    }
+
+    fn observe(&self, throttled: bool, now: Instant) -> Option<RateChange> {
+        let mut state = self.state();
+        let before = state.rate.gap();
+        let change = state.rate.observe(throttled, now.saturating_duration_since(self.zero));
+        let after = state.rate.gap();
+        // A lower rate also delays the slot that a caller is already waiting for.
+        state.next += after.saturating_sub(before);
+        drop(state);
+        if after != before {
+            self.changed.notify_one();
+        }
+        change
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, RateState> {
@@ -330,14 +427,14 @@ mod tests {
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
             runtime.block_on(async {
-                let gate: Gate<AddFaceRecord> = Gate::new(Qps::new(quota as f64).unwrap(), QuotaUse::Dedicated, None, Instant::now());
+                let slots = OwnSlots::new(Qps::new(quota as f64).unwrap(), QuotaUse::Dedicated, None, Instant::now());
                 let (mut sent, mut received) = (Vec::new(), Vec::new());
                 for (late, network_delay) in late_us {
                     // Usually slightly late, sometimes a stall.
                     let late = if late > 55_000 { late * 10 } else { late / 30 };
-                    let slot = { let state = gate.state(); state.next.max(state.paused_until) };
+                    let slot = slots.next();
                     tokio::time::advance(slot.saturating_duration_since(Instant::now()) + Duration::from_micros(late)).await;
-                    if gate.take(slot, Instant::now()).is_some() {
+                    if slots.take(slot, Instant::now()) {
                         sent.push(Instant::now());
                         received.push(Instant::now() + Duration::from_micros(network_delay));
                     }

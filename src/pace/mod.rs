@@ -11,6 +11,7 @@ mod gate;
 mod qps;
 mod rate;
 mod retry;
+mod shared_slots;
 
 pub use bandwidth::{Bandwidth, BandwidthLimit};
 pub use breaker::CircuitBreaker;
@@ -19,3 +20,4 @@ pub use gate::{Deferred, Gate};
 pub use qps::{InvalidQps, Qps};
 pub use rate::{AdaptiveRate, QuotaUse, RateChange};
 pub use retry::{Backoff, InDoubtPolicy, RetryDecision, RetryRules};
+pub use shared_slots::{Feedback, SharedSlots, Waiting};

@@ -12,7 +12,7 @@ mod simulation;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use tokio::time::Instant;
+use serde::{Deserialize, Serialize};
 
 use self::{dedicated::Dedicated, shared::Shared};
 use super::Qps;
@@ -50,7 +50,7 @@ pub enum RateChange {
 }
 
 /// Adaptive rate of one API action.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum AdaptiveRate {
     /// For a dedicated quota.
     Dedicated(Dedicated),
@@ -64,6 +64,14 @@ impl AdaptiveRate {
         match quota_use {
             QuotaUse::Dedicated => Self::Dedicated(Dedicated::new(ceiling.get(), learned.map(Qps::get))),
             QuotaUse::Shared => Self::Shared(Shared::new(ceiling.get(), learned.map(Qps::get))),
+        }
+    }
+
+    /// Whether it follows the rule for this use of the quota.
+    pub fn is_for(&self, quota_use: QuotaUse) -> bool {
+        match self {
+            Self::Dedicated(_) => quota_use == QuotaUse::Dedicated,
+            Self::Shared(_) => quota_use == QuotaUse::Shared,
         }
     }
 
@@ -89,7 +97,7 @@ impl AdaptiveRate {
     }
 
     /// Adapts the rate to one response.
-    pub fn observe(&mut self, throttled: bool, now: Instant) -> Option<RateChange> {
+    pub fn observe(&mut self, throttled: bool, now: Duration) -> Option<RateChange> {
         match self {
             Self::Dedicated(rate) => rate.observe(throttled, now),
             Self::Shared(rate) => rate.observe(throttled, now),
@@ -98,14 +106,14 @@ impl AdaptiveRate {
 }
 
 /// Rate at the last throttling.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Throttle {
     rate: f64,
-    at: Instant,
+    at: Duration,
 }
 
 /// Rise of the rate, in calls a second per second without throttling.
-fn rise_per_second(rate: f64, last: Option<Throttle>, now: Instant) -> f64 {
+fn rise_per_second(rate: f64, last: Option<Throttle>, now: Duration) -> f64 {
     let is_near =
         last.is_some_and(|last| now <= last.at + THROTTLE_MEMORY && CAUTIOUS_RANGE.contains(&(rate / last.rate)));
     if is_near { CAUTIOUS_RISE_PER_SECOND } else { RISE_PER_SECOND }

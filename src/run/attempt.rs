@@ -266,7 +266,7 @@ impl<T: Transport, S: Store> Sender<T, S> {
         let now = Instant::now();
         let Answer { result, run_effect, retry_after, latency } = answer;
         if let Some(pause) = retry_after {
-            self.gate.pause(pause, now);
+            self.gate.retry_after(pause, now);
         }
         // A call without an answer has no latency.
         let latency = matches!(result, Ok(_) | Err(CallError::Rejected(_))).then_some(latency);

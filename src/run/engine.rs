@@ -142,6 +142,9 @@ impl<T: Transport, S: Store> Engine<T, S> {
         if self.is_closed.load(Ordering::Relaxed) {
             return Bottleneck::Window;
         }
+        if gate.is_quota_away() {
+            return Bottleneck::QuotaAway;
+        }
         stages.bottleneck(gate.reduced_rate().is_some())
     }
 

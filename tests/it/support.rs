@@ -188,7 +188,7 @@ impl Enroll {
         let mut command = Command::new(env!("CARGO_BIN_EXE_face-enroll"));
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
-            if ["FACE_ENROLL_", "ALIBABA_CLOUD_", "HTTP", "http", "XDG_", "ALL_P", "all_p", "NO_P", "no_p"]
+            if ["FACE_ENROLL_", "ALIBABA_CLOUD_", "PG", "HTTP", "http", "XDG_", "ALL_P", "all_p", "NO_P", "no_p"]
                 .iter()
                 .any(|prefix| name.starts_with(prefix))
             {

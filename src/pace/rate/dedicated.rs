@@ -10,7 +10,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use tokio::time::Instant;
+use serde::{Deserialize, Serialize};
 
 use super::{MIN_RATE, RateChange, THROTTLE_MEMORY, Throttle, qps, rise_per_second};
 
@@ -56,27 +56,27 @@ const RETURN_PER_SECOND: f64 = 2.0;
 const MAX_STEP_SHARE: f64 = 0.5;
 
 /// Adaptive rate for a dedicated quota.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Dedicated {
     ceiling: f64,
     rate: f64,
     last_throttle: Option<Throttle>,
-    trimmed_until: Option<Instant>,
+    trimmed_until: Option<Duration>,
     window: Option<Window>,
     recent: VecDeque<bool>,
-    last_cut: Option<Instant>,
-    last_rise: Option<Instant>,
+    last_cut: Option<Duration>,
+    last_rise: Option<Duration>,
     decrease: Option<Decrease>,
     tolerated: Option<BaselineThrottling>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Window {
-    since: Instant,
+    since: Duration,
     tally: Tally,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Tally {
     responses: u32,
     throttled: u32,
@@ -94,7 +94,7 @@ impl Tally {
 }
 
 /// Ongoing decrease of the rate, to see whether the throttling follows it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Decrease {
     from: f64,
     share: f64,
@@ -103,10 +103,10 @@ struct Decrease {
 }
 
 /// Throttling that does not depend on the rate.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct BaselineThrottling {
     tally: Tally,
-    until: Instant,
+    until: Duration,
     /// Rate to return to.
     return_to: f64,
 }
@@ -135,7 +135,7 @@ impl Dedicated {
         self.rate < self.ceiling
     }
 
-    pub(super) fn observe(&mut self, throttled: bool, now: Instant) -> Option<RateChange> {
+    pub(super) fn observe(&mut self, throttled: bool, now: Duration) -> Option<RateChange> {
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
@@ -160,7 +160,7 @@ impl Dedicated {
         None
     }
 
-    fn evaluate_window(&mut self, tally: Tally, now: Instant) -> Option<RateChange> {
+    fn evaluate_window(&mut self, tally: Tally, now: Duration) -> Option<RateChange> {
         if self.tolerated.as_ref().is_some_and(|tolerated| now > tolerated.until) {
             self.tolerated = None;
         }
@@ -193,7 +193,7 @@ impl Dedicated {
     }
 
     /// Tolerates throttling that remains although the rate has fallen.
-    fn evaluate_decrease(&mut self, throttled: bool, now: Instant) -> Option<RateChange> {
+    fn evaluate_decrease(&mut self, throttled: bool, now: Duration) -> Option<RateChange> {
         let rate = self.rate;
         let decrease = self.decrease.as_mut()?;
         if rate > decrease.from * TRIAL_RATE_SHARE {
@@ -219,7 +219,7 @@ impl Dedicated {
         })
     }
 
-    fn cut(&mut self, factor: f64, share: f64, now: Instant) -> RateChange {
+    fn cut(&mut self, factor: f64, share: f64, now: Duration) -> RateChange {
         self.decrease.get_or_insert(Decrease { from: self.rate, share, since: Tally::default() });
         self.last_throttle = Some(Throttle { rate: self.rate, at: now });
         self.rate = (self.rate * factor).max(MIN_RATE.min(self.ceiling));
@@ -230,12 +230,12 @@ impl Dedicated {
         RateChange::Cut(qps(self.rate))
     }
 
-    fn rise(&mut self, now: Instant) -> Option<RateChange> {
+    fn rise(&mut self, now: Duration) -> Option<RateChange> {
         if self.trimmed_until.is_some_and(|until| now > until) {
             self.trimmed_until = None;
         }
         let highest = if self.trimmed_until.is_some() { self.ceiling * TRIM_FACTOR } else { self.ceiling };
-        let quiet = self.last_rise.map_or(WINDOW, |rise| now.saturating_duration_since(rise));
+        let quiet = self.last_rise.map_or(WINDOW, |rise| now.saturating_sub(rise));
         self.last_rise = Some(now);
         if self.rate >= highest {
             return None;
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn rate_never_falls_below_minimum() {
         let mut rate = Dedicated::new(49.5, None);
-        let mut now = Instant::now();
+        let mut now = Duration::ZERO;
         for _ in 0..500 {
             rate.observe(true, now);
             now += Duration::from_secs(1);
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn occasional_throttling_does_not_change_rate() {
         let mut rate = Dedicated::new(49.5, None);
-        let start = Instant::now();
+        let start = Duration::ZERO;
         for reply in 0..3_000_u32 {
             rate.observe(reply % 250 == 7, start + Duration::from_millis(20) * reply);
         }

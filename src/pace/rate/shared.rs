@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use serde::{Deserialize, Serialize};
 
 use super::{MIN_RATE, RateChange, Throttle, qps, rise_per_second};
 
@@ -19,14 +19,14 @@ const CUT_INTERVAL: Duration = Duration::from_secs(1);
 const HOLD: Duration = Duration::from_secs(5);
 
 /// Adaptive rate for a shared quota.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Shared {
     ceiling: f64,
     rate: f64,
     /// Whether the rate doubles; ends with the first throttling.
     is_starting: bool,
     last_throttle: Option<Throttle>,
-    last_change: Option<Instant>,
+    last_change: Option<Duration>,
 }
 
 impl Shared {
@@ -50,7 +50,7 @@ impl Shared {
         !self.is_starting && self.rate < self.ceiling
     }
 
-    pub(super) fn observe(&mut self, throttled: bool, now: Instant) -> Option<RateChange> {
+    pub(super) fn observe(&mut self, throttled: bool, now: Duration) -> Option<RateChange> {
         let last = *self.last_change.get_or_insert(now);
         if throttled {
             let may_cut = self.last_throttle.is_none_or(|last_throttle| now >= last_throttle.at + CUT_INTERVAL);
@@ -62,7 +62,7 @@ impl Shared {
                 RateChange::Cut(qps(self.rate))
             });
         }
-        let quiet = now.saturating_duration_since(last);
+        let quiet = now.saturating_sub(last);
         if self.rate >= self.ceiling || quiet < RISE_INTERVAL {
             return None;
         }
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn rate_doubles_until_first_throttling() {
         let mut rate = Shared::new(49.5, None);
-        let start = Instant::now();
+        let start = Duration::ZERO;
         let mut seen = Vec::new();
         for tenth in 0..60 {
             rate.observe(false, start + Duration::from_millis(100) * tenth);
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn throttling_within_a_second_halves_rate_once() {
         let mut rate = Shared::new(49.5, Some(4.0));
-        let start = Instant::now();
+        let start = Duration::ZERO;
         for tenth in 0..10 {
             rate.observe(true, start + Duration::from_millis(100) * tenth);
         }

@@ -3,8 +3,6 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, collections::VecDeque, time::Duration};
 
-use tokio::time::Instant;
-
 use super::{AdaptiveRate, QuotaUse};
 use crate::pace::{Qps, gate::QUOTA_SHARE};
 
@@ -68,7 +66,7 @@ fn simulate(
     const ONE_WAY_MS: f64 = 100.0;
     let mut random = fastrand::Rng::with_seed(seed);
     let mut rate = AdaptiveRate::new(quota_use, Qps::new(50.0 * QUOTA_SHARE).unwrap(), None);
-    let (mut result, zero) = (SimResult::default(), Instant::now());
+    let (mut result, zero) = (SimResult::default(), Duration::ZERO);
     let mut accepted: VecDeque<f64> = VecDeque::new();
     let mut events = BinaryHeap::new();
     let at = |ms: f64, event: SimEvent| Reverse(((ms * 1_000.0) as u64, event));
