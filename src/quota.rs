@@ -23,7 +23,7 @@ use tokio_postgres::Client;
 
 use self::{
     clock::{Sample, ServerClock},
-    row::{Decider, Decision, Key, Taken},
+    row::{Decider, Decision, Key, Tables, Taken},
 };
 use crate::{
     database::{self, Address, DatabaseError},
@@ -102,6 +102,23 @@ impl SharedQuota {
         let slots = Arc::new(SharedSlots::new(quota.scaled(SHARE), Arc::clone(&self.wake)));
         self.actions.push(Action { name, quota, quota_use, slots: Arc::clone(&slots) });
         Gate::shared(slots, Instant::now())
+    }
+
+    /// Connects and looks whether slots can be handed out; changes nothing. Returns the round trip.
+    pub async fn probe(&self) -> Result<Duration, QuotaError> {
+        let client = database::connect(&self.address, &self.extra_roots).await?;
+        let failed = |error| database::failure(&self.address, &error);
+        let sent = Instant::now();
+        let found = row::inspect(&client).await.map_err(failed)?;
+        let round_trip = sent.elapsed();
+        match found {
+            Tables::Version(found) if found > row::SCHEMA_VERSION => Err(QuotaError::Newer { found }),
+            Tables::Version(_) | Tables::CanBeMade => Ok(round_trip),
+            Tables::Forbidden => {
+                let message = "there are no tables yet, and this role may not CREATE them".to_owned();
+                Err(DatabaseError::Refused { address: self.address.to_string(), message }.into())
+            }
+        }
     }
 
     /// Hands out slots. Reconnects when the database is away, for at most `give_up_after`. Before the first connection, an error

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ReadingArgs, ServiceArgs};
+use super::{ReadingArgs, ServiceArgs, SharedQuotaArgs};
 use crate::pace::Qps;
 
 /// Flags of `doctor`.
@@ -17,6 +17,9 @@ pub struct DoctorArgs {
     /// The tenant's AddFaceRecord quota, in calls per second
     #[arg(long, env = "FACE_ENROLL_QPS", default_value = "50", value_name = "N")]
     pub qps: Qps,
+    /// Quota shared with other runs.
+    #[command(flatten)]
+    pub shared: SharedQuotaArgs,
     /// Print JSON Lines to stdout: one line per check, then the verdict
     #[arg(long)]
     pub json: bool,

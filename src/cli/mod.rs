@@ -44,7 +44,7 @@ pub use self::{
     output::{Json, OutputArgs},
     photo::{PhotoArgs, Send},
     purge::PurgeArgs,
-    rate::RateArgs,
+    rate::{RateArgs, SharedQuotaArgs},
     report::ReportArgs,
     retry::RetryArgs,
     run::RunArgs,

@@ -19,15 +19,9 @@ pub struct RateArgs {
     /// Whether other traffic uses the quota too
     #[arg(long, env = "FACE_ENROLL_QUOTA", default_value = "dedicated", value_name = "dedicated|shared")]
     pub quota: QuotaUse,
-    /// Share the quota with other runs, on this or other machines, through a PostgreSQL database
-    ///
-    /// postgres://USER@HOST/DATABASE; the password comes from ~/.pgpass, a service file, PGPASSWORD or the file that
-    /// FACE_ENROLL_DATABASE_PASSWORD_FILE names. Every run of the tenant needs it, each with its own checkpoint.
-    #[arg(long, env = "FACE_ENROLL_QUOTA_AT", value_name = "URL")]
-    pub quota_at: Option<String>,
-    /// Name of the account whose quota is shared, if a database serves several
-    #[arg(long, env = "FACE_ENROLL_TENANT", value_name = "NAME", default_value = "default", requires = "quota_at")]
-    pub tenant: String,
+    /// Quota shared with other runs.
+    #[command(flatten)]
+    pub shared: SharedQuotaArgs,
     /// Queries per second, for items in doubt
     #[arg(long, env = "FACE_ENROLL_QUERY_QPS", default_value = "10", value_name = "N")]
     pub query_qps: Qps,
@@ -59,4 +53,19 @@ pub struct RateArgs {
     /// --sandbox]
     #[arg(long, env = "FACE_ENROLL_SETTLE", value_name = "D", value_parser = duration)]
     pub settle: Option<Duration>,
+}
+
+/// Flags of a quota that several runs share.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sending")]
+pub struct SharedQuotaArgs {
+    /// Share the quota with other runs, on this or other machines, through a PostgreSQL database
+    ///
+    /// postgres://USER@HOST/DATABASE; the password comes from ~/.pgpass, a service file, PGPASSWORD or the file that
+    /// FACE_ENROLL_DATABASE_PASSWORD_FILE names. Every run of the tenant needs it, each with its own checkpoint.
+    #[arg(long, env = "FACE_ENROLL_QUOTA_AT", value_name = "URL")]
+    pub quota_at: Option<String>,
+    /// Name of the account whose quota is shared, if a database serves several
+    #[arg(long, env = "FACE_ENROLL_TENANT", value_name = "NAME", default_value = "default")]
+    pub tenant: String,
 }

@@ -160,6 +160,7 @@ pub(super) async fn doctor(args: &DoctorArgs) -> Result<Exit, CliError> {
                 Ok(transport) => check_service(args, &target, transport, &mut findings).await,
                 Err(failure) => findings.fail("network", &failure),
             }
+            check_quota(args, &target, &mut findings).await;
         }
         Err(failure) => {
             let is_key = failure.exit() != Exit::Usage;
@@ -337,6 +338,22 @@ async fn check_service(args: &DoctorArgs, target: &Target, transport: HttpTransp
         Err(CallError::Fatal(fatal)) => findings.warn("upload", fatal.to_string(), remedy),
     }
     findings.skip("enrolling", "AddFaceRecord is not called, because it creates a record; try run --canary 1");
+}
+
+/// Only with `--quota-at`.
+async fn check_quota(args: &DoctorArgs, target: &Target, findings: &mut Findings) {
+    match target::shared_quota(&args.shared, &args.service, target) {
+        Ok(None) => {}
+        Ok(Some(quota)) => match quota.probe().await {
+            Ok(round_trip) => {
+                findings.ok("quota", format!("the database answers in {} ms", round_trip.as_millis().max(1)))
+            }
+            Err(error) => {
+                findings.fail("quota", &FatalError::Quota { message: error.to_string() }.into());
+            }
+        },
+        Err(failure) => findings.fail("quota", &failure),
+    }
 }
 
 fn is_network(fault: &CallFailure) -> bool {

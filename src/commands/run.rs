@@ -31,7 +31,6 @@ use crate::{
     api::{Client, HttpTransport},
     checkpoint::{Checkpoint, CheckpointState, Lock, Reader, RunStart, SqliteStore, StoreError},
     cli::{Json, RateArgs, RunArgs, Send},
-    database::Address,
     domain::{Counts, DrainReason, Event, FatalError, RunId, RunTotals},
     exit::Exit,
     files::FileId,
@@ -140,7 +139,8 @@ impl Run<'_> {
         let mut settings = self.settings();
         // Find every error in the arguments before the run is recorded.
         let client = self.client(target)?;
-        let quota = self.shared_quota(target)?;
+        let sending = &self.args.sending;
+        let quota = target::shared_quota(&sending.shared, &self.args.service, target)?;
         let show = &self.args.show;
         let metrics = Metrics::start(show.metrics_file.as_deref(), show.metrics_addr).await?;
         let run_id = RunId::new(jiff::Timestamp::now(), fastrand::u16(..));
@@ -261,16 +261,6 @@ impl Run<'_> {
         };
         let (totals, learned_rate) = (engine.totals(), engine.learned_rate());
         Ok(RunResult { ran, ingested, damage, totals, learned_rate, stop, run_id, before: state.counts })
-    }
-
-    /// The quota of `--quota-at`. Does not connect.
-    fn shared_quota(&self, target: &Target) -> Result<Option<SharedQuota>, CliError> {
-        let RateArgs { quota_at, tenant, .. } = &self.args.sending;
-        let Some(url) = quota_at else { return Ok(None) };
-        let address = Address::parse(url, &|name| std::env::var(name).ok())
-            .map_err(|error| CliError::new(Exit::Usage, format!("--quota-at: {error}")))?;
-        let roots = target::roots(self.args.service.ca_file.as_deref())?;
-        Ok(Some(SharedQuota::new(address, roots, tenant.clone(), target.binding.clone())))
     }
 
     fn gates(&self, shared: Option<&mut SharedQuota>, learned: Option<Qps>, now: Instant) -> Gates {

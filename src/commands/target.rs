@@ -10,10 +10,12 @@ use super::{CliError, checkpoint_path::Kind};
 use crate::{
     api::{AccessKey, Client, Credentials, Endpoint, HttpTransport, Proxy, Region, TransportSettings, UploadTarget},
     checkpoint::Reader,
-    cli::{RunArgs, ServiceArgs},
+    cli::{RunArgs, ServiceArgs, SharedQuotaArgs},
+    database::Address,
     domain::{FaceGroupCode, unquoted},
     exit::Exit,
     pace::Qps,
+    quota::SharedQuota,
     sandbox::{Sandbox, Settings as SandboxSettings},
 };
 
@@ -84,6 +86,19 @@ pub(super) fn roots(ca_file: Option<&Path>) -> Result<Vec<u8>, CliError> {
     let Some(file) = ca_file else { return Ok(Vec::new()) };
     std::fs::read(file)
         .map_err(|error| CliError::new(Exit::Usage, format!("--ca-file {} can't be read: {error}", file.display())))
+}
+
+/// The quota of `--quota-at`. Does not connect.
+pub(super) fn shared_quota(
+    args: &SharedQuotaArgs,
+    service: &ServiceArgs,
+    target: &Target,
+) -> Result<Option<SharedQuota>, CliError> {
+    let Some(url) = &args.quota_at else { return Ok(None) };
+    let address = Address::parse(url, &|name| std::env::var(name).ok())
+        .map_err(|error| CliError::new(Exit::Usage, format!("--quota-at: {error}")))?;
+    let roots = roots(service.ca_file.as_deref())?;
+    Ok(Some(SharedQuota::new(address, roots, args.tenant.clone(), target.binding.clone())))
 }
 
 /// Whether the run goes to the service or to the sandbox.

@@ -61,6 +61,35 @@ pub(super) struct Decision {
     pub(super) version: i64,
 }
 
+/// The tables, as found.
+#[derive(Debug)]
+pub(super) enum Tables {
+    Version(i32),
+    /// Absent; this role may make them.
+    CanBeMade,
+    /// Absent; this role may not make them.
+    Forbidden,
+}
+
+/// Looks at the tables and changes nothing.
+pub(super) async fn inspect(client: &Client) -> Result<Tables, Error> {
+    let found = client
+        .query_typed_one(
+            "SELECT to_regclass('face_enroll.schema') IS NOT NULL, has_database_privilege(current_database(), 'CREATE')",
+            &[],
+        )
+        .await?;
+    Ok(match (found.try_get(0)?, found.try_get(1)?) {
+        (true, _) => Tables::Version(version(client).await?),
+        (false, true) => Tables::CanBeMade,
+        (false, false) => Tables::Forbidden,
+    })
+}
+
+async fn version(client: &Client) -> Result<i32, Error> {
+    client.query_typed_one("SELECT version FROM face_enroll.schema", &[]).await?.try_get(0)
+}
+
 /// Version of the tables; makes them if they are absent.
 pub(super) async fn prepare(client: &Client) -> Result<i32, Error> {
     // A role without CREATE may use tables that exist.
@@ -71,7 +100,7 @@ pub(super) async fn prepare(client: &Client) -> Result<i32, Error> {
     }
     // A crash of the server may take back the last slots. It takes longer to start again than slots reach ahead.
     client.batch_execute("SET synchronous_commit = off").await?;
-    client.query_typed_one("SELECT version FROM face_enroll.schema", &[]).await?.try_get(0)
+    version(client).await
 }
 
 /// Makes the row if it is absent, and raises its margin.

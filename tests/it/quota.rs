@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 
 use crate::{
     postgres::Postgres,
-    support::{Archive, Ended, Enroll, Service, wait_for_calls},
+    support::{self, Archive, Ended, Enroll, Service, wait_for_calls},
 };
 
 const LATENCY: Duration = Duration::from_millis(20);
@@ -203,6 +203,30 @@ fn certificate_and_name_of_the_server_are_verified() {
 }
 
 #[test]
+fn doctor_tries_the_database_and_changes_nothing() {
+    let Some(postgres) = Postgres::start() else { return };
+    postgres.execute("jobs", "CREATE ROLE reader LOGIN");
+    let service = Service::new();
+    let doctor = |user: &str| {
+        let mut enroll = Enroll::new("doctor");
+        enroll
+            .args(["--group", support::GROUP, "--endpoint", &service.sandbox.endpoint(), "--json"])
+            .args(["--upload-endpoint", &service.sandbox.endpoint(), "--quota-at", &postgres.url(user)])
+            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", service.sandbox.access_key_id())
+            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", service.sandbox.access_key_secret());
+        let ended = enroll.end();
+        let checks = ended.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let quota = checks.into_iter().find(|check| check["check"] == "quota").unwrap_or_else(|| panic!("{ended:#?}"));
+        (quota["verdict"].as_str().unwrap().to_owned(), quota["detail"].as_str().unwrap().to_owned())
+    };
+    let (status, detail) = doctor("enroll");
+    assert_eq!((status.as_str(), detail.contains("answers in")), ("ok", true), "{detail}");
+    let (status, detail) = doctor("reader");
+    assert_eq!((status.as_str(), detail.contains("may not CREATE")), ("fail", true), "{detail}");
+    assert_eq!(postgres.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'face_enroll'"), "0");
+}
+
+#[test]
 fn wrong_addresses_are_refused_before_anything_is_written() {
     let service = Service::new();
     let archive = Archive::of(1, 3_000);
@@ -221,10 +245,11 @@ fn wrong_addresses_are_refused_before_anything_is_written() {
 fn last_run_sets_the_limit_for_all() {
     let Some(postgres) = Postgres::start() else { return };
     let service = Service::new();
-    let archive = Archive::of(1, 3_000);
-    run(&service, &archive, &postgres.url("enroll")).end().is(0, &[]);
-    let ended = run(&service, &archive, &postgres.url("enroll")).args(["--qps", "20"]).end();
-    ended.is(0, &[]);
+    let archives = archives(1);
+    let (first, last) = (&archives[0], &archives[1]);
+    run(&service, first, &postgres.url("enroll")).end().is(0, &[("enrolled", 1)]);
+    let ended = run(&service, last, &postgres.url("enroll")).args(["--qps", "20"]).end();
+    ended.is(0, &[("enrolled", 1)]);
     assert!(ended.stderr.contains("another run shares this quota"), "{}", ended.stderr);
     assert_eq!(postgres.value("SELECT quota FROM face_enroll.quota WHERE action = 'AddFaceRecord'"), "20");
 }
