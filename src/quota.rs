@@ -15,6 +15,8 @@
 
 mod clock;
 mod row;
+#[cfg(test)]
+mod simulation;
 
 use std::{sync::Arc, time::Duration};
 
