@@ -16,6 +16,8 @@ use super::{password_file, service_file};
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 const DEFAULT_PORT: u16 = 5432;
+/// Stands for a host that was left out. No host has this name.
+const NO_HOST: &str = ".";
 /// Where Debian's PostgreSQL and libpq put the socket.
 const SOCKET_FOLDER: &str = "/var/run/postgresql";
 /// A file that holds the password alone, such as a secret of Kubernetes or systemd.
@@ -182,7 +184,7 @@ impl fmt::Debug for Address {
 }
 
 fn parse_url(text: &str) -> Result<BTreeMap<String, String>, AddressError> {
-    let url = Url::parse(text).map_err(|_| AddressError::NotPostgres)?;
+    let url = Url::parse(&with_host(text)).map_err(|_| AddressError::NotPostgres)?;
     if !matches!(url.scheme(), "postgres" | "postgresql") {
         return Err(AddressError::NotPostgres);
     }
@@ -202,6 +204,7 @@ fn parse_url(text: &str) -> Result<BTreeMap<String, String>, AddressError> {
         match url.host() {
             Some(Host::Ipv6(ip)) => ip.to_string(),
             Some(Host::Ipv4(ip)) => ip.to_string(),
+            Some(Host::Domain(NO_HOST)) => String::new(),
             Some(Host::Domain(name)) => decode(name),
             None => String::new(),
         },
@@ -215,6 +218,19 @@ fn parse_url(text: &str) -> Result<BTreeMap<String, String>, AddressError> {
         put(&key, value.into_owned());
     }
     Ok(given)
+}
+
+/// Puts [`NO_HOST`] where libpq allows an empty host and a URL does not, as in `postgres://user@/jobs?host=/run/pg`.
+fn with_host(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, rest) = rest.split_at(end);
+    let (user, host) = authority.rsplit_once('@').map_or(("", authority), |(user, host)| (user, host));
+    if host.is_empty() || host.starts_with(':') {
+        let at = if user.is_empty() { "" } else { "@" };
+        return format!("{scheme}://{user}{at}{NO_HOST}{host}{rest}");
+    }
+    text.to_owned()
 }
 
 fn uses_tls(mode: Option<&str>, host: &str) -> Result<bool, AddressError> {
@@ -255,6 +271,8 @@ mod tests {
             ("postgres://u@127.0.0.1", ["127.0.0.1", "5432", "u", "u"], false),
             ("postgres://u@127.0.0.1/d?sslmode=verify-full", ["127.0.0.1", "5432", "d", "u"], true),
             ("postgres:///d?host=/run/pg&user=u", ["/run/pg", "5432", "d", "u"], false),
+            ("postgres://u@/d?host=/run/pg", ["/run/pg", "5432", "d", "u"], false),
+            ("postgres://u@:6000?host=localhost", ["localhost", "6000", "u", "u"], false),
             ("postgres:///d?user=u&host=/var/run/postgresql", ["localhost", "5432", "d", "u"], false),
             ("postgres://u@%2Frun%2Fpg/d", ["/run/pg", "5432", "d", "u"], false),
         ] {
