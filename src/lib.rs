@@ -34,8 +34,8 @@
 //! sandbox        a local server of the API with its own signature check
 //! ```
 //!
-//! Imports go one way: `domain` <- `api` <- `storage` <- `manifest`, `picture`; `domain` <- `pace`, `checkpoint`; all of these
-//! <- `caller` <- `run`, `check`, `verify`, `undo` <- `report` <- `commands` <- `main`. `sandbox` never imports `api`, because a shared signer
+//! Imports go one way: `domain` <- `api` <- `storage` <- `manifest`, `picture`; `domain` <- `pace`, `checkpoint`; `pace`,
+//! `database` <- `quota`; all of these <- `caller` <- `run`, `check`, `verify`, `undo` <- `report` <- `commands` <- `main`. `sandbox` never imports `api`, because a shared signer
 //! would hide a shared mistake. `tests/it/house.rs` reads the source and enforces this.
 //!
 //! # From row to outcome
@@ -76,7 +76,8 @@
 //! 1. No AddFaceRecord and no DeleteFaceRecord leaves without an intent on disk.
 //! 2. No outcome is reported before it is on disk.
 //! 3. Never more calls of one action leave in any second than the quota, retries and restarts included. Time lost is lost.
-//!    This counts calls as they leave; the gate allows 14 ms for the network to bunch them.
+//!    This counts calls as they leave; the gate allows 14 ms for the network to bunch them. With `--quota-at` it holds for
+//!    all runs that share the database ([`quota`]).
 //! 4. A request that may have been executed is never sent again before the service has said that the record is absent.
 //!    Only an answer of the service, with its `Code` and `RequestId`, proves that a request was not executed.
 //! 5. Every row ends in exactly one state, and the states add up to the rows.
