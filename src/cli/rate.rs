@@ -19,7 +19,7 @@ pub struct RateArgs {
     /// Whether other traffic uses the quota too
     #[arg(long, env = "FACE_ENROLL_QUOTA", default_value = "dedicated", value_name = "dedicated|shared")]
     pub quota: QuotaUse,
-    /// Queries per second, for items in doubt
+    /// Queries per second, and deletions per second
     #[arg(long, env = "FACE_ENROLL_QUERY_QPS", default_value = "10", value_name = "N")]
     pub query_qps: Qps,
     /// Limit the bytes sent per second, such as 10M, or by a timetable

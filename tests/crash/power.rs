@@ -77,7 +77,7 @@ fn outcome(random: &mut fastrand::Rng) -> Outcome {
             request_id: None,
         },
         3 => Outcome::InDoubt { code: "Timeout".into(), message: "no answer".into(), request_id: None },
-        _ => Outcome::Requeue { counts: true },
+        _ => Outcome::Retry { counts: true },
     }
 }
 
