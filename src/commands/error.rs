@@ -109,7 +109,7 @@ impl From<StoreError> for CliError {
             StoreError::Corrupt { .. } | StoreError::Unreadable { .. } => {
                 (Exit::Checkpoint, Some("keep the file and its -wal unchanged; nothing more was sent"))
             }
-            StoreError::Sqlite { .. } | StoreError::Open { .. } | StoreError::Stopped => {
+            StoreError::Failed { .. } | StoreError::Open { .. } | StoreError::Stopped => {
                 (Exit::Checkpoint, Some("check the disk (space, permissions, health), then run again"))
             }
         };

@@ -16,6 +16,7 @@ use std::{
     collections::HashMap,
     fs::File,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql, params};
@@ -39,6 +40,19 @@ use crate::{
     crash,
     domain::{Bottleneck, Counts, ErrorCode, FailureKind, ItemId, ItemState, RunTotals},
 };
+
+impl StoreError {
+    fn sqlite(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| match &source {
+            rusqlite::Error::SqliteFailure(failure, detail)
+                if matches!(failure.code, rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) =>
+            {
+                Self::Corrupt { detail: detail.clone().unwrap_or_else(|| failure.to_string()) }
+            }
+            _ => Self::Failed { doing, source: Arc::new(source) },
+        }
+    }
+}
 
 /// Assignments that make an item pending as if it had never been sent.
 macro_rules! reopened_columns {
