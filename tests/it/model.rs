@@ -21,29 +21,22 @@ use std::{
 };
 
 use face_enroll::{
-    api::{
-        AccessKey, Client, Credentials, Endpoint, RawResponse, SignedRequest, Transport, TransportError, UploadTarget,
-    },
+    api::{RawResponse, SignedRequest, Transport, TransportError},
     checkpoint::{Batch, Checkpoint, Reader, RunStart, SqliteStore, Store},
     domain::{
         CallFailure, Counts, DrainReason, FaceGroupCode, FailureKind, Item, ItemState, MerchantUserId, PhotoSource,
         PhotoUrl, RunId,
     },
-    pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
-    picture::Rules,
-    run::{
-        Deps, Engine, Gates, IngestProgress, Limits, Precheck, ReconcileSettings, Reconciler, RunError, SendMode,
-        Settings, Stop,
-    },
+    pace::{InDoubtPolicy, Qps, RetryRules},
+    run::{Engine, IngestProgress, ReconcileSettings, Reconciler, RunError, Settings, Stop},
 };
 use proptest::{
     prelude::*,
     test_runner::{FileFailurePersistence, RngAlgorithm, TestRng, TestRunner},
 };
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
+
+use crate::engine;
 
 const SETTLE: Duration = Duration::from_secs(30);
 /// Longest delay, in ms, until the service executes a request whose client is gone: shorter than `SETTLE`.
@@ -413,53 +406,24 @@ impl Archive {
         (ran, stop.reason().cloned())
     }
 
-    fn client(&self) -> Client<World> {
-        let endpoint = Endpoint::custom("http://127.0.0.1:1").unwrap();
-        let upload = UploadTarget { endpoint: endpoint.clone(), region: None };
-        let key = AccessKey::new("k".into(), "s".into(), None);
-        Client::new(self.world.clone(), endpoint, upload, Credentials::from_static(key))
-    }
-
     fn reconciler(&self, checkpoint: Checkpoint<SqliteStore>, stop: Stop) -> Reconciler<World, SqliteStore> {
         let settings =
             ReconcileSettings { policy: self.in_doubt, settle: SETTLE, rules: RetryRules { attempts: ATTEMPTS } };
-        Reconciler::alone((self.client(), gate(self.query_quota)), (checkpoint, stop), settings, self.give_up_after)
+        let service = (engine::client(self.world.clone()), engine::gate(self.query_quota));
+        Reconciler::alone(service, (checkpoint, stop), settings, self.give_up_after)
     }
 
     fn engine(&self, checkpoint: Checkpoint<SqliteStore>, stop: Stop) -> Engine<World, SqliteStore> {
         let quota = Qps::new(50.0).unwrap();
-        Engine::new(
-            Deps {
-                client: self.client(),
-                checkpoint,
-                gates: Gates {
-                    add: gate(quota),
-                    query: gate(self.query_quota),
-                    delete: gate(quota),
-                    authorize: gate(quota),
-                    post: gate(quota),
-                },
-                events: mpsc::channel(1).0,
-                stop,
-            },
-            Settings {
-                quota,
-                concurrency: NonZeroUsize::new(8).unwrap(),
-                rules: RetryRules { attempts: ATTEMPTS },
-                in_doubt: self.in_doubt,
-                settle: SETTLE,
-                limits: Limits::default(),
-                give_up_after: self.give_up_after,
-                keep_going: true,
-                photo: Rules::default(),
-                precheck: Precheck::Off,
-                send: SendMode::Auto,
-                quality_check: None,
-                bandwidth: None,
-                storage: Arc::default(),
-                window: None,
-            },
-        )
+        let deps = engine::deps(self.world.clone(), checkpoint, stop, (self.query_quota, quota));
+        let settings = Settings {
+            concurrency: NonZeroUsize::new(8).unwrap(),
+            in_doubt: self.in_doubt,
+            settle: SETTLE,
+            give_up_after: self.give_up_after,
+            ..engine::settings(quota)
+        };
+        Engine::new(deps, settings)
     }
 
     fn retry(&self) {
@@ -724,8 +688,4 @@ fn stop_does_not_wait_for_the_query_gate() {
         let (_, state) = Reader::open(&archive.path()).unwrap().find("g", &user(8)).unwrap().unwrap();
         assert_eq!(state, ItemState::Pending);
     });
-}
-
-fn gate<A>(quota: Qps) -> Gate<A> {
-    Gate::new(quota, QuotaUse::Dedicated, None, Instant::now())
 }
