@@ -72,7 +72,7 @@ fn few_file_descriptors_reject_nobody() {
     let archive = Archive::of(120, 0);
     let service = Service::with_quota(0, Duration::from_millis(50));
     let mut run = service.run(&archive);
-    run.args(["--qps", "1000", "--retries", "100", "--give-up-after", "5s"]);
+    run.args(["--qps", "1000", "--max-duration", "4s"]);
     let ended = Ended::from(run.under("ulimit -n 40").output().unwrap());
     let summary = ended.summary();
     assert_eq!((summary["rejected"].as_u64(), summary["failed"].as_u64()), (Some(0), Some(0)), "{ended:#?}");

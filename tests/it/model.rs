@@ -16,7 +16,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -44,6 +44,7 @@ const MAX_LATE_MS: u64 = 25_000;
 /// Longest time, in ms, that a commit takes.
 const MAX_SYNC_MS: u64 = 30;
 
+const CHECKPOINT: &str = "c.sqlite";
 const ATTEMPTS: u32 = 3;
 const SECOND: Duration = Duration::from_secs(1);
 /// After this many, the operator loses patience.
@@ -308,7 +309,15 @@ impl Archive {
     fn new(seed: u64) -> Self {
         // Other tests prove durability; here a syncing disk would only cost time.
         let memory = Path::new("/dev/shm");
-        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        // Creating its tables would take most of the time.
+        static EMPTY: OnceLock<Vec<u8>> = OnceLock::new();
+        let path = folder.path().join(CHECKPOINT);
+        let empty = EMPTY.get_or_init(|| {
+            drop(SqliteStore::open(&path, "model").unwrap());
+            std::fs::read(&path).unwrap()
+        });
+        std::fs::write(&path, empty).unwrap();
         let mut random = fastrand::Rng::with_seed(seed);
         let refused = (0..200).filter(|_| random.u8(..100) < 8).map(user).collect();
         let truth = Truth {
@@ -324,7 +333,7 @@ impl Archive {
             most_calls_at_once: 0,
         };
         Self {
-            folder: folder.unwrap(),
+            folder,
             rows: 3,
             links: BTreeMap::new(),
             world: World(Arc::new(Mutex::new(truth))),
@@ -335,7 +344,7 @@ impl Archive {
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.path().join("c.sqlite")
+        self.folder.path().join(CHECKPOINT)
     }
 
     fn items(&self) -> Vec<Item> {
@@ -432,12 +441,12 @@ impl Archive {
 
     /// Checks what must hold between any two steps.
     fn check(&self) {
-        self.world.note(&format!("{:?}", Reader::open(&self.path()).unwrap().counts().unwrap()));
+        let reader = Reader::open(&self.path()).unwrap();
+        let counts = reader.counts().unwrap();
+        self.world.note(&format!("{counts:?}"));
         let truth = self.world.0.lock().unwrap();
         let twice: Vec<_> = truth.records.iter().filter(|(_, records)| **records > 1).collect();
         assert!(twice.is_empty(), "more than one record: {twice:?}");
-        let reader = Reader::open(&self.path()).unwrap();
-        let counts = reader.counts().unwrap();
         assert!(counts.is_balanced(), "{counts:?}");
         assert!(counts.total as usize <= self.rows, "{counts:?}");
         for (_, user) in reader.enrolled("g", face_enroll::domain::ItemId(0), 1_000).unwrap() {
