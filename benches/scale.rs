@@ -1,5 +1,6 @@
-//! Scaling with the size of the manifest: ingesting rows, `status`, claiming a batch, a run with nothing to do, time to the
-//! first call; and the cost of starting the program, of the binary, and of a slow run.
+//! Scaling with the size of the manifest: ingesting rows, also while photos are sent at the quota, `status`, claiming a
+//! batch, a run with nothing to do, time to the first call; and the cost of starting the program, of the binary, and of a
+//! slow run.
 //!
 //! ```sh
 //! cargo bench --bench scale                       # -- --rows 10000000
@@ -28,12 +29,13 @@ use std::{
 
 use child::{Usage, measure, median};
 use face_enroll::{
-    checkpoint::{SqliteStore, Store},
+    checkpoint::{Reader, SqliteStore, Store},
     domain::ItemId,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use stub::Stub;
 
-/// Number of photos that exist, for the first rows and the last one. No other photo is read.
+/// Number of photos that exist.
 const PHOTOS: usize = 2_000;
 const PHOTO_BYTES: usize = 80_000;
 
@@ -77,6 +79,9 @@ fn main() {
         bench.import(&manifest, rows);
         bench.later_runs(&manifest, rows, ids);
     }
+    for percent in [100, 50] {
+        bench.ingest_while_sending(rows, percent);
+    }
     bench.check(number("--check", 200_000));
 }
 
@@ -100,17 +105,19 @@ impl Bench {
         self.folder.path().join(name)
     }
 
-    /// Writes a manifest; the n-th row names the n-th photo.
+    /// Writes a manifest; the n-th row names the n-th photo, and the last one a photo that exists. No other is read.
     fn manifest(&self, rows: usize, ids: Ids) -> PathBuf {
-        let path = self.path(&format!("{ids:?}-{rows}.csv"));
+        self.write_manifest(&format!("{ids:?}-{rows}.csv"), (rows, ids), |n| if n + 1 == rows { 0 } else { n })
+    }
+
+    fn write_manifest(&self, name: &str, (rows, ids): (usize, Ids), photo: impl Fn(usize) -> usize) -> PathBuf {
+        let path = self.path(name);
         let mut file = BufWriter::new(File::create(&path).expect("folder is writable"));
         let mut random = fastrand::Rng::with_seed(7);
         writeln!(file, "path,merchant_user_id").expect("the disk has room");
         for n in 0..rows {
             let id = ids.nth(n, &mut random);
-            // The last row needs a photo that exists.
-            let photo = if n + 1 == rows { 0 } else { n };
-            writeln!(file, "photos/{},{id:016x}", photos::name(photo)).expect("the disk has room");
+            writeln!(file, "photos/{},{id:016x}", photos::name(photo(n))).expect("the disk has room");
         }
         file.into_inner().expect("the disk has room");
         path
@@ -173,6 +180,42 @@ impl Bench {
             ms(first_call.expect("one photo was sent")),
         );
         manifest
+    }
+
+    /// Ingests unordered rows while photos are sent at 50/s. Stops the run with SIGTERM once `percent` of them are in.
+    fn ingest_while_sending(&self, rows: usize, percent: usize) {
+        let manifest = self.write_manifest("sending.csv", (rows, Ids::Random), |n| n % PHOTOS);
+        let checkpoint = manifest.with_extension("sqlite");
+        cli::remove(&checkpoint);
+        self.stub.take_answered();
+        let started = Instant::now();
+        let mut child = self.run(&manifest).args(["--qps", "50"]).spawn().expect("the binary is built");
+        // Calls of each second, and of the last, incomplete one.
+        let (mut calls, mut ingested, mut peak) = (vec![0], 0, 0);
+        while ingested < rows * percent / 100 {
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(child.try_wait().expect("own child process").is_none(), "the run has ended");
+            let counts = Reader::open(&checkpoint).and_then(|reader| reader.counts());
+            ingested = counts.map_or(ingested, |counts| counts.total as usize);
+            calls.resize(started.elapsed().as_secs() as usize + 1, 0);
+            *calls.last_mut().expect("one second at least") += self.stub.take_answered();
+            peak = peak.max(child::peak_bytes(child.id()).unwrap_or(0));
+        }
+        let took = started.elapsed().as_secs_f64();
+        let stopped = Instant::now();
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("own child process");
+        child.wait().expect("own child process");
+        let whole = &calls[..calls.len() - 1];
+        println!(
+            "{ingested} of {rows} unordered rows while sending at 50/s: {:.0} rows/s, {:.1} calls/s ({} in the first second, \
+             {} in the slowest later one), peak {:.0} MiB, exit {:.2} s after SIGTERM",
+            ingested as f64 / took,
+            calls.iter().sum::<usize>() as f64 / took,
+            calls[0],
+            whole.iter().skip(1).min().map_or("-".to_owned(), usize::to_string),
+            mib(peak),
+            stopped.elapsed().as_secs_f64(),
+        );
     }
 
     /// Imports the same file into a plain table, as users would without this program.

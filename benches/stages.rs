@@ -93,8 +93,8 @@ fn checkpoint(folder: &Path, rows: usize) -> SqliteStore {
     store
 }
 
-/// Records an intent and requeues the item: two changes per row.
-fn intend_and_requeue(store: &mut SqliteStore, claimed: &[Claimed]) {
+/// Records an intent and puts the item back: two changes per row.
+fn intend_and_retry(store: &mut SqliteStore, claimed: &[Claimed]) {
     let mut write = |change: &dyn Fn(&Claimed) -> Change| {
         let changes: Vec<Change> = claimed.iter().map(change).collect();
         store.write(&changes).expect("no other writer, and the disk has room");
@@ -104,7 +104,7 @@ fn intend_and_requeue(store: &mut SqliteStore, claimed: &[Claimed]) {
         Change::Intend(NewIntent { item, group, user, digest: None, sent: None, stamp: None, at_ms: 0 })
     });
     write(&|claimed| {
-        let outcome = Outcome::Requeue { counts: false };
+        let outcome = Outcome::Retry { counts: false };
         Change::Settle(OutcomeRecord::new(claimed.item, ItemState::Sending, outcome))
     });
 }
@@ -123,7 +123,7 @@ fn store(bench: &mut Criterion) {
             for size in [1, 50] {
                 stage.throughput(Throughput::Elements(size as u64));
                 let name = format!("in groups of {size}");
-                stage.bench_function(&name, |b| b.iter(|| intend_and_requeue(&mut store, &claimed[..size])));
+                stage.bench_function(&name, |b| b.iter(|| intend_and_retry(&mut store, &claimed[..size])));
             }
             stage.finish();
         }

@@ -154,7 +154,7 @@ pub(super) fn is_success(code: &str) -> bool {
     ["success", "200", "ok"].contains(&code.to_ascii_lowercase().as_str())
 }
 
-/// Classifies a response to AddFaceRecord.
+/// Classifies a response of the gateway. Only AddFaceRecord has a receipt: of a successful other call, the caller reads the body.
 pub fn classify(response: &RawResponse) -> Classification {
     let Some(body) = response.body.as_deref() else {
         return foreign(response.status, "the body was cut off or is too large");

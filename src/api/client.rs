@@ -150,6 +150,9 @@ impl<T: Transport> Client<T> {
     }
 
     /// Sends a call other than AddFaceRecord. A wrong clock is corrected for the next call, and an expired key is replaced.
+    ///
+    /// The run effect of a foreign response is dropped: such a call leaves no row in doubt, and its caller repeats it until
+    /// `--give-up-after` or puts it off. The next AddFaceRecord stops the run, if what answers is still there.
     async fn exchange(&self, call: Call<'_>, query: &str, body: Bytes) -> Result<RawResponse, CallError> {
         let sha256 = sha256_hex(&body);
         let exchange = self.send(call, query, (body, &sha256)).await?;

@@ -1,6 +1,6 @@
 //! Errors of the checkpoint. Each ends the run: a file that failed once can no longer be trusted.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{error::Error, path::PathBuf, sync::Arc};
 
 use crate::{
     domain::{ItemId, ItemState},
@@ -10,14 +10,14 @@ use crate::{
 /// Error of the checkpoint. `Clone`, because all callers that wait for one commit get its error.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// SQLite failed.
+    /// The database failed.
     #[error("checkpoint error while {doing}")]
-    Sqlite {
+    Failed {
         /// Operation, as a gerund.
         doing: &'static str,
         /// Cause.
         #[source]
-        source: Arc<rusqlite::Error>,
+        source: Arc<dyn Error + Send + Sync>,
     },
     /// The file could not be created or opened.
     #[error("cannot open checkpoint {path}")]
@@ -64,7 +64,7 @@ pub enum StoreError {
     /// Pages of the file are damaged.
     #[error("checkpoint is damaged: {detail}")]
     Corrupt {
-        /// Message of SQLite.
+        /// Message of the database.
         detail: String,
     },
     /// Another run holds the lock.
@@ -122,19 +122,6 @@ pub enum StoreError {
     /// The writer has stopped after an error that was already returned.
     #[error("checkpoint writer has stopped")]
     Stopped,
-}
-
-impl StoreError {
-    pub(super) fn sqlite(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
-        move |source| match &source {
-            rusqlite::Error::SqliteFailure(failure, detail)
-                if matches!(failure.code, rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) =>
-            {
-                Self::Corrupt { detail: detail.clone().unwrap_or_else(|| failure.to_string()) }
-            }
-            _ => Self::Sqlite { doing, source: Arc::new(source) },
-        }
-    }
 }
 
 impl From<FileError> for StoreError {

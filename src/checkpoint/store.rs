@@ -18,7 +18,7 @@ pub enum Change {
     /// Records the outcome of an item.
     Settle(OutcomeRecord),
     /// Makes rejected and failed items pending again; items in another state stay as they are.
-    Requeue(Vec<ItemId>),
+    Reopen(Vec<ItemId>),
     /// Records the results of checking photos of enrolled items.
     RecordPhotoChecks(Vec<PhotoCheck>),
     /// Records which records of the service a pending replacement supersedes.

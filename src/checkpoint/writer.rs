@@ -164,8 +164,8 @@ impl<S: Store> Checkpoint<S> {
         self.write(Change::RecordSuperseded(item, records)).await.map(drop)
     }
 
-    pub(crate) async fn requeue(&self, items: Vec<ItemId>) -> Result<(), StoreError> {
-        self.write(Change::Requeue(items)).await.map(drop)
+    pub(crate) async fn reopen(&self, items: Vec<ItemId>) -> Result<(), StoreError> {
+        self.write(Change::Reopen(items)).await.map(drop)
     }
 
     pub(crate) async fn record_totals(&self, totals: RunTotals, limited_by: Bottleneck) -> Result<(), StoreError> {

@@ -22,7 +22,7 @@ pub struct RateArgs {
     /// Quota shared with other runs.
     #[command(flatten)]
     pub shared: SharedQuotaArgs,
-    /// Queries per second, for items in doubt
+    /// Queries per second, and deletions per second
     #[arg(long, env = "FACE_ENROLL_QUERY_QPS", default_value = "10", value_name = "N")]
     pub query_qps: Qps,
     /// Limit the bytes sent per second, such as 10M, or by a timetable

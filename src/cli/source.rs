@@ -5,7 +5,7 @@ use clap::{ArgAction, Args, builder::BoolishValueParser};
 use super::NO_HEADING;
 use crate::{
     domain::{Encoding, FaceGroupCode},
-    manifest::{ColumnName, Delimiter, IdFrom, InputFormat, Pattern},
+    manifest::{ColumnName, Delimiter, FileFormat, IdFrom, Pattern},
 };
 
 /// Sources, and how to read them.
@@ -45,7 +45,7 @@ pub struct ReadingArgs {
     /// Format of stdin, or of a manifest with another extension: csv, tsv, json, jsonl, csv.gz, xlsx, ... [default: by
     /// extension]
     #[arg(long, env = "FACE_ENROLL_INPUT_FORMAT", value_name = "FORMAT")]
-    pub input_format: Option<InputFormat>,
+    pub input_format: Option<FileFormat>,
     /// Field separator of a table, such as ';' or tab [default: the one of , ; tab | that the header uses]
     #[arg(long, env = "FACE_ENROLL_DELIMITER", value_name = "CHAR")]
     pub delimiter: Option<Delimiter>,

@@ -109,7 +109,7 @@ impl From<StoreError> for CliError {
             StoreError::Corrupt { .. } | StoreError::Unreadable { .. } => {
                 (Exit::Checkpoint, Some("keep the file and its -wal unchanged; nothing more was sent"))
             }
-            StoreError::Sqlite { .. } | StoreError::Open { .. } | StoreError::Stopped => {
+            StoreError::Failed { .. } | StoreError::Open { .. } | StoreError::Stopped => {
                 (Exit::Checkpoint, Some("check the disk (space, permissions, health), then run again"))
             }
         };
@@ -202,7 +202,7 @@ pub(super) fn hint(fatal: &FatalError) -> &'static str {
         }
         FatalError::Signature { .. } => "check ALIBABA_CLOUD_ACCESS_KEY_SECRET, then run again",
         FatalError::Permission { .. } => {
-            "grant the RAM user AliyunAntCloudAuthFullAccess, or AddFaceRecord, QueryFaceRecord and QueryFaceGroup, then run again"
+            "grant the RAM user AliyunAntCloudAuthFullAccess, or AddFaceRecord, QueryFaceRecord, QueryFaceGroup and (for --on-change replace and undo) DeleteFaceRecord, then run again"
         }
         FatalError::ObjectStorage { .. } => {
             "grant the RAM user oss:ListObjects and oss:GetObject on the bucket, check --region and --oss-endpoint, then run again"

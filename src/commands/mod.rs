@@ -16,6 +16,7 @@ mod on_finish;
 mod outputs;
 mod ping;
 mod purge;
+mod recorded_run;
 mod report;
 mod retry;
 mod run;

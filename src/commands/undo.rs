@@ -1,20 +1,22 @@
 //! `face-enroll undo`: lists the records that a run made, or removes them from the service.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    CliError, checkpoint_path, signals,
+    CliError, checkpoint_path,
+    recorded_run::RecordedRun,
+    signals,
     target::{self, Target},
 };
 use crate::{
     api::HttpTransport,
     caller::{Caller, Queries},
-    checkpoint::{Checkpoint, Lock, Reader, RunStart, SqliteStore, StoreError, UndoCandidate, UndoScope},
+    checkpoint::{Reader, StoreError, UndoCandidate, UndoScope},
     cli::UndoArgs,
-    domain::{DrainReason, ItemState, RunId},
+    domain::{DrainReason, ItemState},
     exit::Exit,
     pace::{Gate, QuotaUse},
     report,
@@ -88,23 +90,13 @@ async fn list(args: &UndoArgs, path: &Path, of: (&Target, UndoScope)) -> Result<
 
 /// Removes the records.
 async fn remove(args: &UndoArgs, path: &Path, of: (&Target, UndoScope)) -> Result<Exit, CliError> {
-    let lock = Lock::acquire(path, Duration::ZERO)?;
-    let store = SqliteStore::open(path, &of.0.binding)?;
-    store.is_current(&lock, path)?;
-    let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| CliError::new(Exit::Internal, error))?;
-    let run = RunStart {
-        id: RunId::new(jiff::Timestamp::now(), fastrand::u16(..)),
-        access_key: of.0.credentials.masked_id(),
-        rules: None,
-        quota: None,
-    };
-    lock.remember(checkpoint.start_run(run).await?.epoch);
+    let run = RecordedRun::start(path, of.0).await?;
     let stop = Stop::default();
     let _signals = signals::listen(stop.clone())?;
     let inspector = inspector(args, path, of, &stop)?;
     let (total, _) = inspector.reader.count_undo_candidates(of.1)?;
     let gate = Gate::new(args.qps, QuotaUse::Dedicated, None, Instant::now());
-    let undo = Undo { inspector, gate, checkpoint: checkpoint.clone(), settle: args.settle };
+    let undo = Undo { inspector, gate, checkpoint: run.checkpoint.clone(), settle: args.settle };
     let mut found = UndoReport::default();
     let removed = undo
         .remove(&mut |item, verdict| {
@@ -116,17 +108,10 @@ async fn remove(args: &UndoArgs, path: &Path, of: (&Target, UndoScope)) -> Resul
     let ended = Ended { total, in_doubt, found, queries: undo.inspector.queries.count() };
     drop(undo);
     let exit = ended.exit(removed.as_ref().err(), &stop);
-    let ending = checkpoint.end_run(exit.code(), "undone".to_owned()).await;
-    drop(checkpoint);
-    let _ = tokio::task::spawn_blocking(move || writer.join()).await;
-    let result = ended.finish(args, path, (removed, &stop));
-    match ending {
-        Ok(epoch) => lock.remember(epoch),
-        Err(error) if result.is_ok() => return Err(error.into()),
-        // A lost checkpoint is the first error.
-        Err(_) => {}
-    }
-    result
+    let recorded = run.end(exit, "undone").await;
+    // An error that ended the undo is the first.
+    let exit = ended.finish(args, path, (removed, &stop))?;
+    recorded.map(|()| exit)
 }
 
 /// Balance of an undo.

@@ -1,20 +1,22 @@
 //! `face-enroll verify`: reconciles the rows in doubt, or compares the checkpoint with the service.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    CliError, checkpoint_path, signals,
+    CliError, checkpoint_path,
+    recorded_run::RecordedRun,
+    signals,
     target::{self, Target},
 };
 use crate::{
     api::{Client, HttpTransport},
     caller::{Caller, Queries},
-    checkpoint::{Checkpoint, Lock, Reader, RunStart, SqliteStore},
+    checkpoint::Reader,
     cli::VerifyArgs,
-    domain::{DrainReason, FaceGroupCode, RunId},
+    domain::{DrainReason, FaceGroupCode},
     exit::Exit,
     pace::{Gate, InDoubtPolicy, QuotaUse, RetryRules},
     report,
@@ -43,39 +45,24 @@ fn client(args: &VerifyArgs, target: &Target) -> Result<Client<HttpTransport>, C
 
 /// Queries the service until no row is in doubt.
 async fn reconcile(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Exit, CliError> {
-    let lock = Lock::acquire(path, Duration::ZERO)?;
-    let store = SqliteStore::open(path, &target.binding)?;
-    store.is_current(&lock, path)?;
-    let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| CliError::new(Exit::Internal, error))?;
-    let access_key = target.credentials.masked_id();
-    let state = checkpoint
-        .start_run(RunStart {
-            id: RunId::new(jiff::Timestamp::now(), fastrand::u16(..)),
-            access_key,
-            rules: None,
-            quota: None,
-        })
-        .await?;
-    lock.remember(state.epoch);
+    // Whatever can fail before the run is recorded.
+    let client = client(args, target)?;
     let stop = Stop::default();
     let _signals = signals::listen(stop.clone())?;
+    let run = RecordedRun::start(path, target).await?;
     let gate = Gate::new(args.qps, QuotaUse::Dedicated, None, Instant::now());
     let settings = ReconcileSettings {
         policy: InDoubtPolicy::Reconcile,
         settle: args.settle,
         rules: RetryRules { attempts: args.retries },
     };
-    let reconciler = Reconciler::alone(
-        (client(args, target)?, gate),
-        (checkpoint.clone(), stop.clone()),
-        settings,
-        args.give_up_after,
-    );
+    let of = (run.checkpoint.clone(), stop.clone());
+    let reconciler = Reconciler::alone((client, gate), of, settings, args.give_up_after);
     let ran = reconciler.reconcile_leftovers().await;
     let queries = reconciler.queries();
     drop(reconciler);
     ran?;
-    let counts = checkpoint.counts().await?;
+    let counts = run.checkpoint.counts().await?;
     let exit = match stop.reason() {
         Some(DrainReason::Fatal(_)) => Exit::Fatal,
         Some(DrainReason::Signal(number)) => Exit::Signal(*number),
@@ -83,10 +70,8 @@ async fn reconcile(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Ex
         Some(_) | None if counts.in_doubt > 0 => Exit::InDoubt,
         Some(_) | None => Exit::Success,
     };
-    lock.remember(checkpoint.end_run(exit.code(), "verified".to_owned()).await?);
-    drop(checkpoint);
-    let _ = tokio::task::spawn_blocking(move || writer.join()).await;
-    let settled = state.counts.in_doubt.saturating_sub(counts.in_doubt);
+    let settled = run.state.counts.in_doubt.saturating_sub(counts.in_doubt);
+    run.end(exit, "verified").await?;
     if args.json {
         let line = ReconcileLine {
             r#type: "verify",

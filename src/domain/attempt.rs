@@ -49,7 +49,7 @@ pub struct Answer {
     pub result: Result<EnrollmentReceipt, CallError>,
     /// Meaning for the run if the answer did not come from the service. The item is then in doubt.
     pub run_effect: Option<RunEffect>,
-    /// `x-acs-retry-after`: every caller waits this long, whatever the result.
+    /// `x-acs-retry-after`: no AddFaceRecord is sent for this long, whatever the result.
     pub retry_after: Option<Duration>,
     /// Time from the first byte sent to the result.
     pub latency: Duration,

@@ -76,7 +76,7 @@ impl ItemUpdate {
         match &self.outcome {
             Outcome::Enrolled { code, .. } => code.as_ref(),
             Outcome::Rejected { code, .. } | Outcome::Failed { code, .. } | Outcome::InDoubt { code, .. } => Some(code),
-            Outcome::Requeue { .. } => None,
+            Outcome::Retry { .. } => None,
         }
     }
 }

@@ -138,7 +138,7 @@ pub enum Outcome {
         request_id: Option<RequestId>,
     },
     /// Certainly not executed; waits for another attempt.
-    Requeue {
+    Retry {
         /// Whether the attempt counts against `--retries`. A throttled or withdrawn one does not.
         counts: bool,
     },
@@ -152,7 +152,7 @@ impl Outcome {
             Self::Rejected { .. } => ItemState::Rejected,
             Self::Failed { .. } => ItemState::Failed,
             Self::InDoubt { .. } => ItemState::InDoubt,
-            Self::Requeue { .. } => ItemState::Pending,
+            Self::Retry { .. } => ItemState::Pending,
         }
     }
 

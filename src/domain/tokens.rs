@@ -24,7 +24,7 @@ impl<T> Committed<T> {
     }
 }
 
-/// Permission to make one call of the action `A` now. Only the gate of that action issues it.
+/// Permission to make one call of the kind `A` now. Only the gate of that kind issues it.
 #[derive(Debug)]
 #[must_use = "an unused permit wastes a slot of the quota"]
 pub struct Permit<A>(PhantomData<A>);
@@ -36,7 +36,7 @@ impl<A> Permit<A> {
     }
 }
 
-/// Actions of the API. Each has a quota and so a gate of its own.
+/// What a gate limits: one action, or the two queries together.
 pub mod action {
     /// AddFaceRecord.
     #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::{
     directory::{NameClass, SkipLog, classify, id_with_extension, is_ignored, is_jpeg_head, is_trash},
     error::SourceError,
     file_filter::FileFilter,
-    input::InputFormat,
+    input::FileFormat,
     options::{Row, Rows, Settings, SourcePath},
     photo_path::IdFrom,
     row::{RowBuilder, row_error},
@@ -61,7 +61,7 @@ pub(super) fn rows(at: &SourcePath<'_>, settings: &Settings, skipped: Arc<Atomic
 /// Name of a member that is a list of people.
 fn list_in(entry: &Entry) -> Option<String> {
     let name = entry.name.as_ref().ok().filter(|_| entry.kind == MemberKind::File)?;
-    let is_list = InputFormat::from_name(name).is_some() || name.to_lowercase().ends_with(".xlsx");
+    let is_list = FileFormat::from_name(name).is_some();
     let is_ignored = Path::new(name).iter().any(|part| is_ignored(&part.to_string_lossy().to_lowercase()));
     (is_list && !is_ignored).then(|| name.clone())
 }

@@ -41,14 +41,14 @@ pub enum Compression {
 
 /// The `--input-format` flag, for standard input or a file with another name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InputFormat {
+pub struct FileFormat {
     /// Format of the uncompressed text.
     pub format: Format,
     /// Compression of the file.
     pub compression: Compression,
 }
 
-impl InputFormat {
+impl FileFormat {
     /// Format by the extensions of a file's name.
     pub fn from_name(name: &str) -> Option<Self> {
         let name = name.to_lowercase();
@@ -69,7 +69,7 @@ impl InputFormat {
     }
 }
 
-impl FromStr for InputFormat {
+impl FromStr for FileFormat {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::from_name(text)
@@ -252,9 +252,9 @@ mod tests {
             ("a.XLSX", Format::Sheet, Compression::None),
             ("a.xlsm", Format::Sheet, Compression::None),
         ] {
-            assert_eq!(InputFormat::from_name(name), Some(InputFormat { format, compression }), "{name}");
+            assert_eq!(FileFormat::from_name(name), Some(FileFormat { format, compression }), "{name}");
         }
-        assert!(["a.xls", "a.ods", "a.gz", "", "csv.zip"].iter().all(|name| InputFormat::from_name(name).is_none()));
+        assert!(["a.xls", "a.ods", "a.gz", "", "csv.zip"].iter().all(|name| FileFormat::from_name(name).is_none()));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use dialect::Delimiter;
 pub use error::SourceError;
 pub use fields::{ColumnName, Field};
 pub use file_filter::{FileFilter, Pattern};
-pub use input::{Compression, Format, InputFormat};
+pub use input::{Compression, FileFormat, Format};
 pub use options::Settings;
 pub use photo_path::IdFrom;
 pub use source::{Source, from_bytes, open};

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    SourceError, dialect::Delimiter, fields::ColumnName, file_filter::FileFilter, input::InputFormat,
-    photo_path::IdFrom,
+    SourceError, dialect::Delimiter, fields::ColumnName, file_filter::FileFilter, input::FileFormat, photo_path::IdFrom,
 };
 use crate::{
     domain::{Encoding, FaceGroupCode, Item, RowError},
@@ -21,7 +20,7 @@ pub struct Settings {
     /// Whether photos may be outside the root.
     pub allow_outside_root: bool,
     /// Format of the source; `None` to go by its name.
-    pub format: Option<InputFormat>,
+    pub format: Option<FileFormat>,
     /// Delimiter of a table; `None` to detect it from the header.
     pub delimiter: Option<Delimiter>,
     /// Encoding of a text without a byte-order mark; `None` for UTF-8.

@@ -14,7 +14,7 @@ use super::{
     dialect::Delimiter,
     directory,
     error::SourceError,
-    input::{self, Compression, Format, Input, InputFormat},
+    input::{self, Compression, FileFormat, Format, Input},
     json::{self, Layout},
     objects,
     options::{Row, Rows, Settings, SourcePath},
@@ -35,8 +35,8 @@ pub struct Source {
 enum Kind {
     /// A table or a JSON array, which is complete even without rows.
     Table,
-    /// A sequence of JSON objects.
-    Objects,
+    /// JSON Lines, which are cut off unless they have rows.
+    JsonLines,
     /// A directory or an archive of photos, with the number of files skipped so far.
     Directory(Arc<AtomicU64>),
 }
@@ -45,7 +45,7 @@ impl Kind {
     fn of(format: Format) -> Self {
         match format {
             Format::Csv | Format::Tsv | Format::Json | Format::Sheet => Self::Table,
-            Format::JsonLines => Self::Objects,
+            Format::JsonLines => Self::JsonLines,
         }
     }
 }
@@ -57,7 +57,7 @@ pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
         return open_object(&parse_object(text)?, root_given, settings);
     }
     if path == Path::new("-") {
-        let InputFormat { format, compression } = settings.format.ok_or(SourceError::NoFormat)?;
+        let FileFormat { format, compression } = settings.format.ok_or(SourceError::NoFormat)?;
         let root = root_given.map_or_else(|| absolute(Path::new(".")), Ok)?;
         let rows = rows(input::open(None, compression)?, format, &SourcePath { path, root: &root }, settings)?;
         return Ok(Source { name: "-".to_owned(), root, rows, kind: Kind::of(format) });
@@ -77,9 +77,9 @@ pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
         let skipped = Arc::default();
         (archive::rows(&at, settings, Arc::clone(&skipped))?, Kind::Directory(skipped))
     } else {
-        let named = || InputFormat::from_name(&absolute.file_name()?.to_string_lossy());
+        let named = || FileFormat::from_name(&absolute.file_name()?.to_string_lossy());
         let unknown = || unknown_kind(&absolute, path);
-        let InputFormat { format, compression } = settings.format.or_else(named).ok_or_else(unknown)?;
+        let FileFormat { format, compression } = settings.format.or_else(named).ok_or_else(unknown)?;
         let rows = match (format, compression) {
             (Format::Sheet, Compression::None) => sheet::open(&at, settings)?,
             (Format::Sheet, Compression::Gzip | Compression::Zstd) => {
@@ -103,10 +103,10 @@ fn open_object(place: &ObjectRef, root: Option<PathBuf>, settings: &Settings) ->
         let rows = objects::rows(place.clone(), settings, Arc::clone(&skipped))?;
         return Ok(Source { root: PathBuf::from(&name), name, rows, kind: Kind::Directory(skipped) });
     }
-    let named = || InputFormat::from_name(place.key.rsplit('/').next().unwrap_or_default());
+    let named = || FileFormat::from_name(place.key.rsplit('/').next().unwrap_or_default());
     let path = Path::new(&name);
     let unknown = || SourceError::UnknownObject { place: name.clone() };
-    let InputFormat { format, compression } = settings.format.or_else(named).ok_or_else(unknown)?;
+    let FileFormat { format, compression } = settings.format.or_else(named).ok_or_else(unknown)?;
     let stream = settings.objects.stream(place).map_err(|error| objects::source_error(place, error))?;
     let input = input::from_stream(Box::new(stream), compression, path)?;
     let root = root.unwrap_or_else(|| place.folder().to_string().into());
@@ -129,12 +129,7 @@ fn root(given: &Path) -> Result<PathBuf, SourceError> {
 }
 
 /// Opens a manifest in memory.
-pub fn from_bytes(
-    bytes: Vec<u8>,
-    format: InputFormat,
-    root: &Path,
-    settings: &Settings,
-) -> Result<Source, SourceError> {
+pub fn from_bytes(bytes: Vec<u8>, format: FileFormat, root: &Path, settings: &Settings) -> Result<Source, SourceError> {
     let path = Path::new("-");
     let at = SourcePath { path, root };
     let rows = match format.format {
@@ -218,7 +213,7 @@ impl Source {
     pub fn skipped_counter(&self) -> Option<Arc<AtomicU64>> {
         match &self.kind {
             Kind::Directory(skipped) => Some(Arc::clone(skipped)),
-            Kind::Table | Kind::Objects => None,
+            Kind::Table | Kind::JsonLines => None,
         }
     }
 }

@@ -42,7 +42,7 @@ pub enum InDoubtPolicy {
 /// What to do with an item after a failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RetryDecision {
-    /// Requeue the item.
+    /// Retry the item later.
     Retry {
         /// Whether the attempt counts.
         counts: bool,
@@ -73,7 +73,7 @@ impl RetryRules {
     /// Outcome to store after [`after_failure`](Self::after_failure).
     pub fn outcome(self, decision: &RetryDecision, failure: &CallFailure) -> Outcome {
         match decision {
-            RetryDecision::Retry { counts } => Outcome::Requeue { counts: *counts },
+            RetryDecision::Retry { counts } => Outcome::Retry { counts: *counts },
             RetryDecision::GiveUp => Outcome::Failed {
                 code: failure.kind.code(),
                 message: failure.message.clone(),
@@ -85,7 +85,7 @@ impl RetryRules {
     /// Outcome after the service has said twice that the record is absent.
     pub fn after_confirmed_absence(self, attempts_made: u32, last_code: ErrorCode) -> Outcome {
         if attempts_made < self.attempts {
-            Outcome::Requeue { counts: true }
+            Outcome::Retry { counts: true }
         } else {
             Outcome::Failed {
                 code: last_code,
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn confirmed_absence_counts_as_an_attempt() {
         let rules = RetryRules { attempts: 2 };
-        assert_eq!(rules.after_confirmed_absence(1, "Timeout".into()), Outcome::Requeue { counts: true });
+        assert_eq!(rules.after_confirmed_absence(1, "Timeout".into()), Outcome::Retry { counts: true });
         assert!(matches!(rules.after_confirmed_absence(2, "Timeout".into()), Outcome::Failed { .. }));
     }
 }

@@ -175,7 +175,7 @@ impl<'a> From<&'a ItemUpdate> for ItemLine<'a> {
                 line.message = Some(message);
                 line.request_id = request_id.as_ref().map(|id| id.0.as_str());
             }
-            Outcome::Requeue { counts: _ } => {}
+            Outcome::Retry { counts: _ } => {}
         }
         line
     }

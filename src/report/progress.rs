@@ -120,7 +120,7 @@ impl Progress {
                 let (row, code) = (report.row, report.code().map(|code| code.0.as_str()).unwrap_or_default());
                 match &report.outcome {
                     Outcome::Enrolled { .. } => tracing::debug!(row, code, "enrolled"),
-                    Outcome::Requeue { .. } => tracing::debug!(row, code, "requeued"),
+                    Outcome::Retry { .. } => tracing::debug!(row, code, "to be retried"),
                     Outcome::Rejected { message, .. } => {
                         self.problem(format!("row {row} rejected: {code}, {message}"));
                         tracing::debug!(row, code, message, "rejected");

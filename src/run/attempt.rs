@@ -391,7 +391,7 @@ impl<T: Transport, S: Store> Sender<T, S> {
         self.settle_sent(item, outcome, latency).await?;
         if let Some(items) = innocent {
             let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
-            self.recorder.checkpoint.requeue(items).await?;
+            self.recorder.checkpoint.reopen(items).await?;
             self.recorder.drain(DrainReason::Fatal(FatalError::SameRefusal { code, count, message }));
         }
         Ok(Next::Done)

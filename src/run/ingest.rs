@@ -342,7 +342,7 @@ impl<S: Store> Reading<S> {
             checkpoint.write_blocking(Change::RecordPhotoChecks(checks))?;
         }
         let changed = self.checker.changed_rejected(&ingested.rejected_items, &is_stopped);
-        if changed.is_empty() { Ok(()) } else { checkpoint.write_blocking(Change::Requeue(changed)) }
+        if changed.is_empty() { Ok(()) } else { checkpoint.write_blocking(Change::Reopen(changed)) }
     }
 }
 

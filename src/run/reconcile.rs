@@ -172,7 +172,7 @@ impl<T: Transport, S: Store> Reconciler<T, S> {
     }
 
     async fn resend(&self, case: InDoubtItem) -> Result<ReconcileStep, StoreError> {
-        self.settle(&case, Outcome::Requeue { counts: true }).await?;
+        self.settle(&case, Outcome::Retry { counts: true }).await?;
         Ok(if case.is_leftover { ReconcileStep::Rescan } else { ReconcileStep::Resend(case.task) })
     }
 

@@ -44,7 +44,7 @@ impl<S: Store> Recorder<S> {
                     self.drain(DrainReason::MaxErrors);
                 }
             }
-            Outcome::InDoubt { .. } | Outcome::Requeue { .. } => {}
+            Outcome::InDoubt { .. } | Outcome::Retry { .. } => {}
         }
         self.emit(Event::Item(report)).await;
         Ok(())
@@ -59,7 +59,7 @@ impl<S: Store> Recorder<S> {
 
     /// Makes an item pending again whose call was not executed. It is neither counted as an attempt nor reported.
     pub(super) async fn release_intent(&self, item: ItemId) -> Result<(), StoreError> {
-        let outcome = Outcome::Requeue { counts: false };
+        let outcome = Outcome::Retry { counts: false };
         self.checkpoint.settle(OutcomeRecord::new(item, ItemState::Sending, outcome)).await.map(drop)
     }
 

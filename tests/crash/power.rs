@@ -77,7 +77,7 @@ fn outcome(random: &mut fastrand::Rng) -> Outcome {
             request_id: None,
         },
         3 => Outcome::InDoubt { code: "Timeout".into(), message: "no answer".into(), request_id: None },
-        _ => Outcome::Requeue { counts: true },
+        _ => Outcome::Retry { counts: true },
     }
 }
 
@@ -242,7 +242,7 @@ async fn failed_checkpoint_is_not_written_again() {
                     Err(error) => break error,
                 };
             };
-            assert!(matches!(error, StoreError::Sqlite { .. }), "{error:?}");
+            assert!(matches!(error, StoreError::Failed { .. }), "{error:?}");
             // The disk works again, but the checkpoint must stay stopped.
             assert!(disk.lock().unwrap().has_failed());
             let again = checkpoint.intend(intent(ItemId(items.next().unwrap()))).await;

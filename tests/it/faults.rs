@@ -21,7 +21,8 @@ fn suspended_process_does_not_burst() {
     kill_process(pid, Signal::CONT).unwrap();
     let ended = Ended::from(child.wait_with_output().unwrap());
     ended.is(0, &[("enrolled", 200)]);
-    // A run that made up for the three seconds would send 150 calls at once; a busy machine bunches a few.
+    // A run that made up for the three seconds would send 150 calls at once. How exactly the gate keeps the quota after a
+    // stall is tested on a simulated clock (`pace::gate`); here a busy machine may bunch some calls on their way.
     let busiest = service.sandbox.max_calls_in_any_second(Action::AddFaceRecord);
     assert!(busiest < 100, "{busiest} calls in one second");
     service.holds_exactly(&archive);
@@ -71,7 +72,7 @@ fn few_file_descriptors_reject_nobody() {
     let archive = Archive::of(120, 0);
     let service = Service::with_quota(0, Duration::from_millis(50));
     let mut run = service.run(&archive);
-    run.args(["--qps", "1000", "--retries", "100", "--give-up-after", "5s"]);
+    run.args(["--qps", "1000", "--max-duration", "4s"]);
     let ended = Ended::from(run.under("ulimit -n 40").output().unwrap());
     let summary = ended.summary();
     assert_eq!((summary["rejected"].as_u64(), summary["failed"].as_u64()), (Some(0), Some(0)), "{ended:#?}");

@@ -12,6 +12,7 @@ mod credentials;
 mod delivery;
 mod directory;
 mod doctor;
+mod engine;
 mod errors;
 mod faces;
 mod faults;

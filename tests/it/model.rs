@@ -16,34 +16,27 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
 use face_enroll::{
-    api::{
-        AccessKey, Client, Credentials, Endpoint, RawResponse, SignedRequest, Transport, TransportError, UploadTarget,
-    },
+    api::{RawResponse, SignedRequest, Transport, TransportError},
     checkpoint::{Batch, Checkpoint, Reader, RunStart, SqliteStore, Store},
     domain::{
         CallFailure, Counts, DrainReason, FaceGroupCode, FailureKind, Item, ItemState, MerchantUserId, PhotoSource,
         PhotoUrl, RunId,
     },
-    pace::{Gate, InDoubtPolicy, Qps, QuotaUse, RetryRules},
-    picture::Rules,
-    run::{
-        Deps, Engine, Gates, IngestProgress, Limits, Precheck, ReconcileSettings, Reconciler, RunError, SendMode,
-        Settings, Stop,
-    },
+    pace::{InDoubtPolicy, Qps, RetryRules},
+    run::{Engine, IngestProgress, ReconcileSettings, Reconciler, RunError, Settings, Stop},
 };
 use proptest::{
     prelude::*,
     test_runner::{FileFailurePersistence, RngAlgorithm, TestRng, TestRunner},
 };
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
+
+use crate::engine;
 
 const SETTLE: Duration = Duration::from_secs(30);
 /// Longest delay, in ms, until the service executes a request whose client is gone: shorter than `SETTLE`.
@@ -51,6 +44,7 @@ const MAX_LATE_MS: u64 = 25_000;
 /// Longest time, in ms, that a commit takes.
 const MAX_SYNC_MS: u64 = 30;
 
+const CHECKPOINT: &str = "c.sqlite";
 const ATTEMPTS: u32 = 3;
 const SECOND: Duration = Duration::from_secs(1);
 /// After this many, the operator loses patience.
@@ -315,7 +309,15 @@ impl Archive {
     fn new(seed: u64) -> Self {
         // Other tests prove durability; here a syncing disk would only cost time.
         let memory = Path::new("/dev/shm");
-        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        // Creating its tables would take most of the time.
+        static EMPTY: OnceLock<Vec<u8>> = OnceLock::new();
+        let path = folder.path().join(CHECKPOINT);
+        let empty = EMPTY.get_or_init(|| {
+            drop(SqliteStore::open(&path, "model").unwrap());
+            std::fs::read(&path).unwrap()
+        });
+        std::fs::write(&path, empty).unwrap();
         let mut random = fastrand::Rng::with_seed(seed);
         let refused = (0..200).filter(|_| random.u8(..100) < 8).map(user).collect();
         let truth = Truth {
@@ -331,7 +333,7 @@ impl Archive {
             most_calls_at_once: 0,
         };
         Self {
-            folder: folder.unwrap(),
+            folder,
             rows: 3,
             links: BTreeMap::new(),
             world: World(Arc::new(Mutex::new(truth))),
@@ -342,7 +344,7 @@ impl Archive {
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.path().join("c.sqlite")
+        self.folder.path().join(CHECKPOINT)
     }
 
     fn items(&self) -> Vec<Item> {
@@ -413,53 +415,24 @@ impl Archive {
         (ran, stop.reason().cloned())
     }
 
-    fn client(&self) -> Client<World> {
-        let endpoint = Endpoint::custom("http://127.0.0.1:1").unwrap();
-        let upload = UploadTarget { endpoint: endpoint.clone(), region: None };
-        let key = AccessKey::new("k".into(), "s".into(), None);
-        Client::new(self.world.clone(), endpoint, upload, Credentials::from_static(key))
-    }
-
     fn reconciler(&self, checkpoint: Checkpoint<SqliteStore>, stop: Stop) -> Reconciler<World, SqliteStore> {
         let settings =
             ReconcileSettings { policy: self.in_doubt, settle: SETTLE, rules: RetryRules { attempts: ATTEMPTS } };
-        Reconciler::alone((self.client(), gate(self.query_quota)), (checkpoint, stop), settings, self.give_up_after)
+        let service = (engine::client(self.world.clone()), engine::gate(self.query_quota));
+        Reconciler::alone(service, (checkpoint, stop), settings, self.give_up_after)
     }
 
     fn engine(&self, checkpoint: Checkpoint<SqliteStore>, stop: Stop) -> Engine<World, SqliteStore> {
         let quota = Qps::new(50.0).unwrap();
-        Engine::new(
-            Deps {
-                client: self.client(),
-                checkpoint,
-                gates: Gates {
-                    add: gate(quota),
-                    query: gate(self.query_quota),
-                    delete: gate(quota),
-                    authorize: gate(quota),
-                    post: gate(quota),
-                },
-                events: mpsc::channel(1).0,
-                stop,
-            },
-            Settings {
-                quota,
-                concurrency: NonZeroUsize::new(8).unwrap(),
-                rules: RetryRules { attempts: ATTEMPTS },
-                in_doubt: self.in_doubt,
-                settle: SETTLE,
-                limits: Limits::default(),
-                give_up_after: self.give_up_after,
-                keep_going: true,
-                photo: Rules::default(),
-                precheck: Precheck::Off,
-                send: SendMode::Auto,
-                quality_check: None,
-                bandwidth: None,
-                storage: Arc::default(),
-                window: None,
-            },
-        )
+        let deps = engine::deps(self.world.clone(), checkpoint, stop, (self.query_quota, quota));
+        let settings = Settings {
+            concurrency: NonZeroUsize::new(8).unwrap(),
+            in_doubt: self.in_doubt,
+            settle: SETTLE,
+            give_up_after: self.give_up_after,
+            ..engine::settings(quota)
+        };
+        Engine::new(deps, settings)
     }
 
     fn retry(&self) {
@@ -468,12 +441,12 @@ impl Archive {
 
     /// Checks what must hold between any two steps.
     fn check(&self) {
-        self.world.note(&format!("{:?}", Reader::open(&self.path()).unwrap().counts().unwrap()));
+        let reader = Reader::open(&self.path()).unwrap();
+        let counts = reader.counts().unwrap();
+        self.world.note(&format!("{counts:?}"));
         let truth = self.world.0.lock().unwrap();
         let twice: Vec<_> = truth.records.iter().filter(|(_, records)| **records > 1).collect();
         assert!(twice.is_empty(), "more than one record: {twice:?}");
-        let reader = Reader::open(&self.path()).unwrap();
-        let counts = reader.counts().unwrap();
         assert!(counts.is_balanced(), "{counts:?}");
         assert!(counts.total as usize <= self.rows, "{counts:?}");
         for (_, user) in reader.enrolled("g", face_enroll::domain::ItemId(0), 1_000).unwrap() {
@@ -724,8 +697,4 @@ fn stop_does_not_wait_for_the_query_gate() {
         let (_, state) = Reader::open(&archive.path()).unwrap().find("g", &user(8)).unwrap().unwrap();
         assert_eq!(state, ItemState::Pending);
     });
-}
-
-fn gate<A>(quota: Qps) -> Gate<A> {
-    Gate::new(quota, QuotaUse::Dedicated, None, Instant::now())
 }

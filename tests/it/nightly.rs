@@ -125,7 +125,7 @@ fn repeated_row_is_a_warning_in_check_and_run() {
 }
 
 #[test]
-fn row_requeued_by_hand_and_rejected_again_is_new() {
+fn row_reopened_by_hand_and_rejected_again_is_new() {
     let archive = Archive::of(2, 0);
     let service = Service::new();
     fs::write(archive.path().join("photos/u00002.jpg"), "no photo").unwrap();

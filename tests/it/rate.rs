@@ -3,22 +3,26 @@
 
 use std::{num::NonZeroU32, thread, time::Duration};
 
-use face_enroll::sandbox::{Action, Settings};
+use face_enroll::{
+    checkpoint::Reader,
+    sandbox::{Action, Settings},
+};
 
 use crate::support::{Archive, Service};
 
 const LATENCY: Duration = Duration::from_millis(40);
 
 #[test]
-fn true_quota_of_10_is_found_from_50_and_used() {
-    let archive = Archive::of(450, 0);
+fn lower_true_quota_is_found_and_used() {
+    let archive = Archive::of(300, 0);
     let service =
-        Service::with(Settings { qps: NonZeroU32::new(10), latency: LATENCY, seed: 1, ..Settings::default() });
-    let summary = service.run(&archive).args(["--qps", "50"]).end().is(0, &[("enrolled", 450)]);
+        Service::with(Settings { qps: NonZeroU32::new(20), latency: LATENCY, seed: 1, ..Settings::default() });
+    let summary = service.run(&archive).args(["--qps", "50"]).end().is(0, &[("enrolled", 300)]);
     let (calls, throttled) = (summary["calls"].as_f64().unwrap(), summary["throttled"].as_f64().unwrap());
-    let accepted = 450.0 / summary["elapsed_s"].as_f64().unwrap();
-    println!("{accepted:.2}/s of 10, {throttled} of {calls} throttled");
     assert!(throttled <= 0.1 * calls, "{summary:#}");
+    // The pace at the end of the run. How fast the calls are on a busy machine is another matter.
+    let used = Reader::open(&archive.checkpoint()).unwrap().learned_rate().unwrap();
+    assert!(used.is_some_and(|used| (15.0..=25.0).contains(&used)), "{used:?}, {summary:#}");
     service.holds_exactly(&archive);
 }
 

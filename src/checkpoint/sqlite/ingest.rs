@@ -7,7 +7,7 @@ use rusqlite::{
     types::{ToSqlOutput, Value, ValueRef},
 };
 
-use super::{SqliteStore, corrections::RowResolution, requeued_columns, rows};
+use super::{SqliteStore, corrections::RowResolution, reopened_columns, rows};
 use crate::{
     checkpoint::{Batch, EnrolledItem, Ingested, RejectedItem, SourceId, StoredPhoto},
     crash,
@@ -303,7 +303,7 @@ impl SqliteStore {
             ItemState::Pending => {}
             ItemState::Rejected | ItemState::Failed if has_other_photo => {
                 self.update_photo(known.item, photo)?;
-                self.requeue_item(known.item, known.state, known.code.as_deref())?;
+                self.reopen_item(known.item, known.state, known.code.as_deref())?;
             }
             ItemState::Rejected => {
                 if !matches!(item.picture, PhotoSource::Url(_)) {
@@ -460,9 +460,9 @@ impl SqliteStore {
             .map(drop)
     }
 
-    pub(super) fn requeue_item(&mut self, item: ItemId, before: ItemState, code: Option<&str>) -> Result<()> {
+    pub(super) fn reopen_item(&mut self, item: ItemId, before: ItemState, code: Option<&str>) -> Result<()> {
         self.db
-            .prepare_cached(concat!("UPDATE items SET ", requeued_columns!(), " WHERE id = ?1 AND state IN (4, 5)"))?
+            .prepare_cached(concat!("UPDATE items SET ", reopened_columns!(), " WHERE id = ?1 AND state IN (4, 5)"))?
             .execute([item.0])?;
         self.tally.add(before, code, -1);
         self.tally.add(ItemState::Pending, None, 1);

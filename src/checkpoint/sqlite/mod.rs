@@ -16,6 +16,7 @@ use std::{
     collections::HashMap,
     fs::File,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, ToSql, params};
@@ -40,13 +41,26 @@ use crate::{
     domain::{Bottleneck, Counts, ErrorCode, FailureKind, ItemId, ItemState, RunTotals},
 };
 
+impl StoreError {
+    fn sqlite(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| match &source {
+            rusqlite::Error::SqliteFailure(failure, detail)
+                if matches!(failure.code, rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) =>
+            {
+                Self::Corrupt { detail: detail.clone().unwrap_or_else(|| failure.to_string()) }
+            }
+            _ => Self::Failed { doing, source: Arc::new(source) },
+        }
+    }
+}
+
 /// Assignments that make an item pending as if it had never been sent.
-macro_rules! requeued_columns {
+macro_rules! reopened_columns {
     () => {
         "state = 0, stage = NULL, code = NULL, message = NULL, request_id = NULL, attempts = 0"
     };
 }
-use requeued_columns;
+use reopened_columns;
 
 /// Query for the columns of a [`Claimed`].
 macro_rules! select_claimed {
@@ -137,20 +151,20 @@ impl SqliteStore {
 
     /// Makes items in these states pending again, or only those with `code`. Returns how many.
     pub fn retry(&mut self, states: &[ItemState], code: Option<&str>) -> Result<u64, StoreError> {
-        self.transact("requeuing items", |store| {
+        self.transact("reopening items", |store| {
             let states = states.iter().filter(|state| state.can_become(ItemState::Pending));
-            let requeue = |&state| store.requeue_all("(?2 IS NULL OR code = ?2)", params![state as i64, code]);
-            states.map(requeue).sum()
+            let reopen = |&state| store.reopen_all("(?2 IS NULL OR code = ?2)", params![state as i64, code]);
+            states.map(reopen).sum()
         })
     }
 
     /// Makes the items in state `?1` that meet `condition` pending again. Returns how many.
-    fn requeue_all(&mut self, condition: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
+    fn reopen_all(&mut self, condition: &str, parameters: &[&dyn ToSql]) -> rusqlite::Result<u64> {
         let condition = format!("WHERE state = ?1 AND {condition}");
         let select = format!("SELECT state, code, count(*) FROM items {condition} GROUP BY code");
         let n = self.discount(&select, parameters)?;
         self.tally.add(ItemState::Pending, None, n as i64);
-        self.db.execute(&format!("UPDATE items SET {} {condition}", requeued_columns!()), parameters)?;
+        self.db.execute(&format!("UPDATE items SET {} {condition}", reopened_columns!()), parameters)?;
         Ok(n)
     }
 
@@ -176,10 +190,10 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Requeues local rejections that were made under other photo rules.
-    fn requeue_after_rule_change(&mut self, rules: &str) -> rusqlite::Result<()> {
+    /// Reopens local rejections that were made under other photo rules.
+    fn reopen_after_rule_change(&mut self, rules: &str) -> rusqlite::Result<()> {
         if setting(&self.db, "photo_rules")?.is_some_and(|previous| previous != rules) {
-            self.requeue_all("stage = 0", params![ItemState::Rejected as i64])?;
+            self.reopen_all("stage = 0", params![ItemState::Rejected as i64])?;
         }
         set_setting(&self.db, "photo_rules", rules)
     }
@@ -241,7 +255,7 @@ impl SqliteStore {
             Change::Settle(record) => return self.settle(record).map(Reply::Settled),
             Change::IntendDelete(delete) => return self.intend_delete(delete),
             Change::IntendUndo(delete) => return self.intend_undo(delete),
-            Change::Requeue(items) => ("requeuing items", self.requeue(items)),
+            Change::Reopen(items) => ("reopening items", self.reopen(items)),
             Change::RecordPhotoChecks(checks) => ("recording photo checks", self.record_photo_checks(checks)),
             Change::RecordSuperseded(item, records) => {
                 ("recording superseded records", self.record_superseded(*item, records))
@@ -257,13 +271,13 @@ impl SqliteStore {
         done.map_err(StoreError::sqlite(doing)).map(|()| Reply::Done)
     }
 
-    fn requeue(&mut self, items: &[ItemId]) -> rusqlite::Result<()> {
+    fn reopen(&mut self, items: &[ItemId]) -> rusqlite::Result<()> {
         for &item in items {
             let (state, code) = self.db.query_row("SELECT state, code FROM items WHERE id = ?1", [item.0], |row| {
                 Ok((rows::state(row.get(0)?)?, row.get::<_, Option<String>>(1)?))
             })?;
             match state {
-                ItemState::Rejected | ItemState::Failed => self.requeue_item(item, state, code.as_deref())?,
+                ItemState::Rejected | ItemState::Failed => self.reopen_item(item, state, code.as_deref())?,
                 ItemState::Pending | ItemState::Sending | ItemState::InDoubt | ItemState::Enrolled => {}
             }
         }
@@ -319,7 +333,7 @@ impl Store for SqliteStore {
     fn start_run(&mut self, run: &RunStart) -> Result<CheckpointState, StoreError> {
         self.transact("starting the run", |store| {
             store.mark_sending_as_in_doubt()?;
-            run.rules.as_deref().map_or(Ok(()), |rules| store.requeue_after_rule_change(rules))?;
+            run.rules.as_deref().map_or(Ok(()), |rules| store.reopen_after_rule_change(rules))?;
             store.tally.flush(&store.db)?;
             let runs: i64 = store.db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
             let was_killed = store.was_last_run_killed()?;

@@ -2,7 +2,7 @@
 
 use rusqlite::Result;
 
-use super::{SqliteStore, requeued_columns};
+use super::{SqliteStore, reopened_columns};
 use crate::{
     checkpoint::{PhotoChange, PhotoCheck, Reply, StoreError},
     domain::{DeleteIntent, ItemId, ItemState},
@@ -24,15 +24,15 @@ impl SqliteStore {
                         .prepare_cached("UPDATE items SET changed = 1 WHERE id = ?1 AND state = 3")?
                         .execute([item.0])?;
                 }
-                PhotoChange::Replacement => self.requeue_for_replacement(item)?,
+                PhotoChange::Replacement => self.reopen_for_replacement(item)?,
             }
         }
         Ok(())
     }
 
-    /// Requeues an item so that its new photo is sent. The records to supersede are queried before that; records left over
+    /// Reopens an item so that its new photo is sent. The records to supersede are queried before that; records left over
     /// from an earlier replacement are among them.
-    fn requeue_for_replacement(&mut self, item: ItemId) -> Result<()> {
+    fn reopen_for_replacement(&mut self, item: ItemId) -> Result<()> {
         let code: Option<String> = self
             .db
             .prepare_cached("SELECT code FROM items WHERE id = ?1 AND state = 3")?
@@ -40,7 +40,7 @@ impl SqliteStore {
         self.db
             .prepare_cached(concat!(
                 "UPDATE items SET ",
-                requeued_columns!(),
+                reopened_columns!(),
                 ", changed = 1, replaces = 'null', enrolled_at = NULL, confirmed_by = NULL, quality = NULL,
                  first_intent_at = NULL WHERE id = ?1 AND state = 3"
             ))?

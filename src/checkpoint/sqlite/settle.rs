@@ -79,8 +79,8 @@ impl SqliteStore {
             return Err(StoreError::InvalidTransition { item, from: before.state, to });
         }
         let attempts = match &record.outcome {
-            Outcome::Requeue { counts: false } => before.attempts.saturating_sub(1),
-            Outcome::Requeue { counts: true }
+            Outcome::Retry { counts: false } => before.attempts.saturating_sub(1),
+            Outcome::Retry { counts: true }
             | Outcome::Enrolled { .. }
             | Outcome::Rejected { .. }
             | Outcome::Failed { .. }
@@ -166,7 +166,7 @@ impl<'a> Columns<'a> {
                 request_id: request_id.as_ref().map(|id| id.0.as_str()),
                 ..Self::default()
             },
-            Outcome::Requeue { counts: _ } => Self::default(),
+            Outcome::Retry { counts: _ } => Self::default(),
         }
     }
 }

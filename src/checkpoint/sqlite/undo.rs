@@ -3,7 +3,7 @@
 
 use rusqlite::{OptionalExtension, Result, Row, params};
 
-use super::{Reader, SqliteStore, requeued_columns, rows};
+use super::{Reader, SqliteStore, reopened_columns, rows};
 use crate::{
     checkpoint::{Reply, StoreError, UndoCandidate, UndoScope},
     domain::{DeleteIntent, ErrorCode, ItemId, ItemState},
@@ -47,7 +47,7 @@ impl SqliteStore {
             .db
             .prepare_cached(concat!(
                 "UPDATE items SET ",
-                requeued_columns!(),
+                reopened_columns!(),
                 ", code = ?2, message = 'undo: the service has no record any more', removing = NULL, changed = 0,
                  enrolled_at = NULL, confirmed_by = NULL, quality = NULL, first_intent_at = NULL, sent_by = NULL
                  WHERE id = ?1 AND replaces IS NULL AND (state = 3 OR (state = 2 AND code = ?3))"

@@ -9,8 +9,6 @@
 
 mod candidates;
 mod look;
-mod model;
-mod net;
 
 use look::Sight;
 

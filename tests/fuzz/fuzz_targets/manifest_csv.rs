@@ -1,12 +1,12 @@
 //! No table makes the reader panic, go on for ever, or give a row that is not in the file.
 #![no_main]
 
-use face_enroll::manifest::{Compression, Format, InputFormat};
+use face_enroll::manifest::{Compression, Format, FileFormat};
 use libfuzzer_sys::fuzz_target;
 
 mod rows;
 
 fuzz_target!(|bytes: &[u8]| {
-    rows::check(bytes, InputFormat { format: Format::Csv, compression: Compression::None });
-    rows::check(bytes, InputFormat { format: Format::Tsv, compression: Compression::None });
+    rows::check(bytes, FileFormat { format: Format::Csv, compression: Compression::None });
+    rows::check(bytes, FileFormat { format: Format::Tsv, compression: Compression::None });
 });

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use face_enroll::{
     domain::{FaceGroupCode, PhotoSource},
-    manifest::{Format, InputFormat, Settings, from_bytes},
+    manifest::{Format, FileFormat, Settings, from_bytes},
 };
 
 const ROOT: &str = "/archive";
 
 /// Reads it all.
-pub fn check(bytes: &[u8], format: InputFormat) {
+pub fn check(bytes: &[u8], format: FileFormat) {
     let settings = Settings { group: FaceGroupCode::parse("g").ok(), ..Settings::default() };
     let Ok(rows) = from_bytes(bytes.to_vec(), format, Path::new(ROOT), &settings) else { return };
     // Objects of JSON that share a line count on.

@@ -59,8 +59,8 @@ macro_rules! for_store {
             learned_rate_reaches_the_next_run,
             totals_reach_readers,
             purged_and_restored_checkpoints_say_so,
-            other_photo_rules_requeue_local_rejections,
-            only_rejected_and_failed_items_are_requeued,
+            other_photo_rules_reopen_local_rejections,
+            only_rejected_and_failed_items_are_reopened,
             rejected_row_with_another_photo_is_pending_again,
             local_rejection_records_the_file_that_it_found,
             photo_checks_count_and_clear_changes,
@@ -368,7 +368,7 @@ pub fn replies_have_the_order_of_the_changes(subject: &impl Subject) {
     let (a, b) = (run.claim("a"), run.claim("b"));
     let replies = run.store.write(&[
         Change::Intend(new_intent(&b)),
-        Change::Requeue(Vec::new()),
+        Change::Reopen(Vec::new()),
         settlement(c, ItemState::Sending, failed()),
         Change::Intend(new_intent(&a)),
     ]);
@@ -395,7 +395,7 @@ pub fn change_from_an_unexpected_state_is_refused(subject: &impl Subject) {
     for (before, outcome) in [
         (ItemState::Sending, enrolled()),
         (ItemState::Pending, enrolled()),
-        (ItemState::InDoubt, Outcome::Requeue { counts: true }),
+        (ItemState::InDoubt, Outcome::Retry { counts: true }),
     ] {
         let mut run = Run::with(subject, &["a"]);
         let item = run.claim("a").item;
@@ -412,7 +412,7 @@ pub fn change_from_an_unexpected_state_is_refused(subject: &impl Subject) {
 pub fn uncounted_attempt_is_given_back(subject: &impl Subject) {
     let mut run = Run::with(subject, &["a"]);
     for (counts, expected) in [(false, 0), (true, 1), (false, 1), (true, 2)] {
-        run.send("a", Outcome::Requeue { counts });
+        run.send("a", Outcome::Retry { counts });
         assert_eq!(run.claim("a").attempts, expected);
     }
 }
@@ -512,7 +512,7 @@ pub fn purged_and_restored_checkpoints_say_so<S: Subject>(subject: &S) {
     assert!(Run::start(&restored).found.was_purged);
 }
 
-pub fn other_photo_rules_requeue_local_rejections(subject: &impl Subject) {
+pub fn other_photo_rules_reopen_local_rejections(subject: &impl Subject) {
     let mut first = Run::with(subject, &["a", "b"]);
     let a = first.claim("a").item;
     first.settle(a, ItemState::Pending, rejected(RejectedBy::Local));
@@ -526,14 +526,14 @@ pub fn other_photo_rules_requeue_local_rejections(subject: &impl Subject) {
     next.counts();
 }
 
-pub fn only_rejected_and_failed_items_are_requeued(subject: &impl Subject) {
+pub fn only_rejected_and_failed_items_are_reopened(subject: &impl Subject) {
     let mut run = Run::with(subject, &["a", "b", "c", "d", "e"]);
     let a = run.send("a", enrolled());
     let b = run.send("b", failed());
     let c = run.send("c", rejected(RejectedBy::Service));
     let d = run.send("d", in_doubt());
     let e = run.claim("e").item;
-    run.write(Change::Requeue(vec![a, b, c, d, e]));
+    run.write(Change::Reopen(vec![a, b, c, d, e]));
     assert_eq!(run.pending(), ["b", "c", "e"]);
     assert_eq!(run.claim("b").attempts, 0);
     let counts = run.counts();
@@ -552,7 +552,7 @@ pub fn rejected_row_with_another_photo_is_pending_again(subject: &impl Subject) 
     assert_eq!(second.pending(), ["a"]);
     let [same_path] = &ingested.rejected_items[..] else { panic!("{ingested:?}") };
     assert_eq!(same_path.photo.path(), Some(Path::new("/photos/b.jpg")));
-    second.write(Change::Requeue(vec![same_path.item]));
+    second.write(Change::Reopen(vec![same_path.item]));
     assert_eq!(second.pending(), ["a", "b"]);
     assert_eq!(second.counts().rejected, 0);
 }
@@ -566,7 +566,7 @@ pub fn local_rejection_records_the_file_that_it_found(subject: &impl Subject) {
     let mut second = Run::start(subject);
     assert_eq!(stamp(&second.read("/m.csv", people(&["a"]))), Some(STAMP), "the service saw this file");
     for found in [None, Some(FileStamp { size: 9, ..STAMP }), None] {
-        second.write(Change::Requeue(vec![item]));
+        second.write(Change::Reopen(vec![item]));
         let refusal = OutcomeRecord::new(item, ItemState::Pending, rejected(RejectedBy::Local));
         second.write(Change::Settle(OutcomeRecord { stamp: found, ..refusal }));
         drop(second);
@@ -662,7 +662,7 @@ pub fn item_taken_back_is_in_doubt_then_pending(subject: &impl Subject) {
 enum Step {
     Intend,
     Settle(u8),
-    Requeue,
+    Reopen,
     Replace,
     IntendUndo,
     FinishUndo,
@@ -673,7 +673,7 @@ pub fn counts_equal_the_rows_after_any_history<S: Subject>(_: &S) {
     let step = prop_oneof![
         4 => Just(Step::Intend),
         4 => (0..6_u8).prop_map(Step::Settle),
-        1 => Just(Step::Requeue),
+        1 => Just(Step::Reopen),
         1 => Just(Step::Replace),
         1 => Just(Step::IntendUndo),
         1 => Just(Step::FinishUndo),
@@ -700,11 +700,11 @@ pub fn counts_equal_the_rows_after_any_history<S: Subject>(_: &S) {
                         1 => rejected(RejectedBy::Service),
                         2 => failed(),
                         3 => in_doubt(),
-                        more => Outcome::Requeue { counts: more == 4 },
+                        more => Outcome::Retry { counts: more == 4 },
                     };
                     run.settle(item, ItemState::Sending, outcome);
                 },
-                Step::Requeue => drop(run.write(Change::Requeue(vec![item]))),
+                Step::Reopen => drop(run.write(Change::Reopen(vec![item]))),
                 Step::Replace => if subject.rows().iter().any(|row| {
                     row.user.as_deref() == Some(users[user]) && row.state == ItemState::Enrolled
                 }) {

@@ -1,4 +1,4 @@
-//! A checkpoint store with slow commits, which it counts.
+//! A checkpoint store that counts its commits.
 
 use std::{
     path::Path,
@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use face_enroll::{
@@ -19,22 +18,20 @@ use face_enroll::{
 
 type Stored<T> = Result<T, StoreError>;
 
-/// Wraps a SQLite store; each commit takes `sync` longer.
-pub struct SlowStore {
+/// Wraps a SQLite store.
+pub struct CountingStore {
     pub store: SqliteStore,
-    pub sync: Duration,
     pub commits: Arc<AtomicUsize>,
 }
 
-impl SlowStore {
+impl CountingStore {
     fn commit<R>(&mut self, call: impl FnOnce(&mut SqliteStore) -> Stored<R>) -> Stored<R> {
         self.commits.fetch_add(1, Relaxed);
-        std::thread::sleep(self.sync);
         call(&mut self.store)
     }
 }
 
-impl Store for SlowStore {
+impl Store for CountingStore {
     fn start_run(&mut self, run: &RunStart) -> Stored<CheckpointState> {
         self.commit(|store| store.start_run(run))
     }
