@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Zoned, civil::DateTime};
 
 use crate::domain::{ItemState, MerchantUserId, ObjectRef};
 
@@ -36,8 +36,20 @@ pub(super) fn bucket(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
-pub(super) fn timestamp(text: &str) -> Result<Timestamp, String> {
-    text.parse().map_err(|_| "expected a time such as 2026-11-23T12:00:00Z".to_owned())
+/// A moment: how long ago, a local date or time, or a time with its offset.
+pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
+    moment_before(text, &Zoned::now())
+}
+
+fn moment_before(text: &str, now: &Zoned) -> Result<Timestamp, String> {
+    if let Ok(ago) = duration(text) {
+        return now.timestamp().checked_sub(ago).map_err(|error| error.to_string());
+    }
+    let local = || text.parse::<DateTime>().and_then(|local| local.to_zoned(now.time_zone().clone()));
+    text.parse().or_else(|_| local().map(|local| local.timestamp())).map_err(|_| {
+        "expected how long ago (30m, 12h, 3d), or a time such as \"2026-11-23 08:30\" (local) or 2026-11-23T08:30:00Z"
+            .to_owned()
+    })
 }
 
 /// Any id that a checkpoint may hold, also one that a manifest could not give today.
@@ -55,4 +67,29 @@ pub(super) fn retryable_state(text: &str) -> Result<ItemState, String> {
 pub(super) fn state(text: &str) -> Result<ItemState, String> {
     let named = ItemState::ALL.into_iter().find(|state| state.name() == text);
     named.ok_or_else(|| "expected one of pending, in_doubt, enrolled, rejected, failed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moment_is_an_age_or_a_local_or_absolute_time() {
+        let now: Zoned = "2026-11-23T12:00:00+08:00[+08:00]".parse().unwrap();
+        for (text, utc) in [
+            ("30m", "2026-11-23T03:30:00Z"),
+            ("12h", "2026-11-22T16:00:00Z"),
+            ("3d", "2026-11-20T04:00:00Z"),
+            ("2026-11-23", "2026-11-22T16:00:00Z"),
+            ("2026-11-23 08:30", "2026-11-23T00:30:00Z"),
+            ("2026-11-23T08:30:15", "2026-11-23T00:30:15Z"),
+            ("2026-11-23T08:30:00Z", "2026-11-23T08:30:00Z"),
+            ("2026-11-23T08:30:00+01:00", "2026-11-23T07:30:00Z"),
+        ] {
+            assert_eq!(moment_before(text, &now), Ok(utc.parse().unwrap()), "{text}");
+        }
+        for bad in ["", "yesterday", "30", "2026-11", "08:30", "2026-02-30"] {
+            assert!(moment_before(bad, &now).is_err(), "{bad}");
+        }
+    }
 }
