@@ -246,6 +246,7 @@ impl SqliteStore {
             Change::RecordSuperseded(item, records) => {
                 ("recording superseded records", self.record_superseded(*item, records))
             }
+            Change::ReleaseDelete(delete) => ("releasing a delete intent", self.release_delete(delete)),
             Change::FinishDelete(item) => ("recording a delete", self.finish_delete(*item)),
             Change::FinishUndo(item) => ("recording a removal", self.finish_undo(*item)),
             Change::RecordSkipped(source, files) => ("recording skipped files", self.record_skipped(*source, *files)),

@@ -69,6 +69,14 @@ impl SqliteStore {
             .map_err(StoreError::sqlite("writing a delete intent"))
     }
 
+    pub(super) fn release_delete(&mut self, delete: &DeleteIntent) -> Result<()> {
+        let key = (delete.item.0, delete.record);
+        self.db
+            .prepare_cached("UPDATE items SET removing = NULL WHERE id = ?1 AND removing = ?2 AND state = 3")?
+            .execute(key)?;
+        self.release_undo(key)
+    }
+
     pub(super) fn finish_delete(&mut self, item: ItemId) -> Result<()> {
         self.db
             .prepare_cached("UPDATE items SET replaces = NULL, removing = NULL WHERE id = ?1 AND state = 3")?
