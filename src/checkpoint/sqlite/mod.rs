@@ -180,6 +180,7 @@ impl SqliteStore {
     fn requeue_after_rule_change(&mut self, rules: &str) -> rusqlite::Result<()> {
         if setting(&self.db, "photo_rules")?.is_some_and(|previous| previous != rules) {
             self.requeue_all("stage = 0", params![ItemState::Rejected as i64])?;
+            self.reread_refused_photos()?;
         }
         set_setting(&self.db, "photo_rules", rules)
     }
