@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::Path, time::Duration};
 
-use super::format::{duration, group_digits, plural};
+use super::format::{duration, group_digits, plural, plural_is};
 use crate::domain::{Counts, RunId, RunSummary};
 
 /// Codes to show; the rest is in the export.
@@ -76,18 +76,14 @@ pub fn run_summary(run_id: &RunId, counts: &Counts, run: &RunSummary, checkpoint
             plural(totals.calls, "call"),
             totals.rate,
             group_digits(totals.throttled),
-            if totals.queries == 1 {
-                "1 query".to_owned()
-            } else {
-                format!("{} queries", group_digits(totals.queries))
-            },
+            plural(totals.queries, "query"),
         );
     }
     if totals.small > 0 {
         let _ = writeln!(
             text,
-            "{} of them are smaller than the recommended 480x640 pixels: face-enroll check names them.",
-            group_digits(totals.small)
+            "{} smaller than the recommended 480x640 pixels: face-enroll check names them.",
+            plural_is(totals.small, "photo")
         );
     }
     text + &quiet_summary(counts, run, checkpoint)
