@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -152,7 +152,7 @@ impl<T: Transport> Inspector<T> {
     pub async fn list(&self, emit: &mut dyn FnMut(&UndoCandidate, &Verdict)) -> Result<(), UndoError> {
         let mut after = ItemId(0);
         while let Some(page) = self.page(&mut after)? {
-            let mut verdicts = futures::stream::iter(page)
+            let mut verdicts = futures_util::stream::iter(page)
                 .map(async |item| self.inspect(&item).await.map(|verdict| (item, verdict)))
                 .buffered(CONCURRENCY);
             while let Some(inspected) = verdicts.next().await {
@@ -227,7 +227,7 @@ impl<T: Transport, S: Store> Undo<T, S> {
             let mut first_error = None;
             let stop = &self.inspector.queries.caller.stop;
             let started = open.into_iter().take_while(|_| !stop.is_cancelled()).map(|item| self.step(item));
-            let mut steps = futures::stream::iter(started).buffer_unordered(CONCURRENCY);
+            let mut steps = futures_util::stream::iter(started).buffer_unordered(CONCURRENCY);
             while let Some(step) = steps.next().await {
                 match step {
                     Ok(Step::Done(item, verdict)) => emit(&item, &verdict),

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use jiff::{Timestamp, Zoned, civil::DateTime};
+use jiff::{Span, SpanRelativeTo, Timestamp, Zoned, civil::DateTime};
 
 use crate::domain::{ItemState, MerchantUserId, ObjectRef};
 
@@ -13,7 +13,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    match humantime::parse_duration(text) {
+    let parsed = text.parse::<Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+    match parsed.and_then(Duration::try_from) {
         Ok(duration) if duration <= MAX_DURATION => Ok(duration),
         Ok(_) => Err("at most 100 years".to_owned()),
         Err(_) => Err("expected a duration such as 90s, 5m, 2h30m or 1d".to_owned()),
@@ -72,6 +73,29 @@ pub(super) fn state(text: &str) -> Result<ItemState, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn duration_has_units_up_to_days() {
+        for (text, ms) in [
+            ("0", 0),
+            ("0s", 0),
+            ("60ms", 60),
+            ("90s", 90_000),
+            ("5m", 300_000),
+            ("5min", 300_000),
+            ("2h30m", 9_000_000),
+            ("2h 30m", 9_000_000),
+            ("1d", 86_400_000),
+            ("2days", 172_800_000),
+            ("1w", 604_800_000),
+            ("100000h", 360_000_000_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for bad in ["", "5", "-5m", "5m ago", "1 month", "5x", "200000d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn moment_is_an_age_or_a_local_or_absolute_time() {
