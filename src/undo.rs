@@ -1,14 +1,15 @@
 //! Removes from the service the records that a run made, each by its record id, and makes their rows pending again.
 //!
 //! The order must not be swapped: a query shows exactly one record, made when the checkpoint sent the photo; the removal is
-//! committed, which puts the row in doubt; the record is deleted; a later query shows that it is gone; the row becomes
-//! pending. After a kill in between, the row is in doubt, and the next `undo`, `verify` or `run` asks the service about it.
+//! committed, which puts the row in doubt; the gate gives its permit; the record is deleted; a later query shows that it is
+//! gone; the row becomes pending. After a kill in between, the row is in doubt, and the next `undo`, `verify` or `run` asks
+//! the service about it. After a stop before the deletion was sent, the row is enrolled again.
 //!
 //! As before a resend, "absent" counts only `--settle` after the deletion, or after another "absent".
 
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -151,7 +152,7 @@ impl<T: Transport> Inspector<T> {
     pub async fn list(&self, emit: &mut dyn FnMut(&UndoCandidate, &Verdict)) -> Result<(), UndoError> {
         let mut after = ItemId(0);
         while let Some(page) = self.page(&mut after)? {
-            let mut verdicts = futures::stream::iter(page)
+            let mut verdicts = futures_util::stream::iter(page)
                 .map(async |item| self.inspect(&item).await.map(|verdict| (item, verdict)))
                 .buffered(CONCURRENCY);
             while let Some(inspected) = verdicts.next().await {
@@ -223,18 +224,35 @@ impl<T: Transport, S: Store> Undo<T, S> {
     ) -> Result<(), UndoError> {
         for round in 1..=MAX_ROUNDS {
             let mut again = Vec::new();
-            let mut steps = futures::stream::iter(open).map(|item| self.step(item)).buffer_unordered(CONCURRENCY);
+            let mut first_error = None;
+            let stop = &self.inspector.queries.caller.stop;
+            let started = open.into_iter().take_while(|_| !stop.is_cancelled()).map(|item| self.step(item));
+            let mut steps = futures_util::stream::iter(started).buffer_unordered(CONCURRENCY);
             while let Some(step) = steps.next().await {
-                match step? {
-                    Step::Done(item, verdict) => emit(&item, &verdict),
-                    Step::AskAgain(item) => again.push(item),
+                match step {
+                    Ok(Step::Done(item, verdict)) => emit(&item, &verdict),
+                    Ok(Step::AskAgain(item)) => again.push(item),
+                    // The other steps release what they have not sent.
+                    Err(error) => {
+                        first_error.get_or_insert(error);
+                        stop.cancel();
+                    }
                 }
+            }
+            first_error.map_or(Ok(()), Err)?;
+            if stop.is_cancelled() {
+                return Err(UndoError::Stopped);
             }
             open = again;
             if open.is_empty() {
                 return Ok(());
             }
             if round < MAX_ROUNDS {
+                tracing::info!(
+                    rows = open.len(),
+                    wait = ?self.settle,
+                    "waiting (--settle), then asking the service whether these records are gone"
+                );
                 self.inspector.queries.caller.pause(self.settle).await.ok_or(UndoError::Stopped)?;
             }
         }
@@ -248,7 +266,7 @@ impl<T: Transport, S: Store> Undo<T, S> {
         let verdict = self.inspector.inspect(&open.item).await?;
         Ok(match verdict {
             Verdict::Removable(record) => {
-                if !self.delete(DeleteIntent { item: open.item.item, record: record.id }).await? {
+                if !self.delete(&open, record.id).await? {
                     return Ok(Step::Done(open.item, Verdict::InDoubt));
                 }
                 open.deleted = Some(record.id);
@@ -272,19 +290,28 @@ impl<T: Transport, S: Store> Undo<T, S> {
 
     /// Sends the deletion, again if it is throttled. Whether it was executed, only a query tells. `false` if the checkpoint
     /// refuses it.
-    async fn delete(&self, delete: DeleteIntent) -> Result<bool, UndoError> {
+    async fn delete(&self, open: &OpenItem, record: i64) -> Result<bool, UndoError> {
         let caller = &self.inspector.queries.caller;
-        loop {
-            let permit = caller.patient_permit(&self.gate).await.ok_or(UndoError::Stopped)?;
+        let delete = DeleteIntent { item: open.item.item, record };
+        let mut throttled_since = None;
+        let error = loop {
             let Some(intent) = self.checkpoint.intend_undo(delete.clone()).await? else { return Ok(false) };
+            crash::point("removal.intended");
+            let Some(permit) = caller.patient_permit(&self.gate).await else { break UndoError::Stopped };
             crash::point("removal.before");
             let deleted = caller.client.delete_face_record(permit, intent).await;
             crash::point("removal.after");
-            self.gate.record(&deleted, Instant::now());
+            let now = Instant::now();
+            self.gate.record(&deleted, now);
             match deleted {
                 Ok(()) => return Ok(true),
-                Err(CallError::Throttled { .. }) => {}
-                Err(CallError::Fatal(fatal)) => return Err(UndoError::Fatal(fatal)),
+                Err(CallError::Throttled { .. }) => {
+                    let lasted = now.saturating_duration_since(*throttled_since.get_or_insert(now));
+                    if lasted > self.inspector.queries.give_up_after() {
+                        break UndoError::Unanswered(CallFailure::only_throttled());
+                    }
+                }
+                Err(CallError::Fatal(fatal)) => break UndoError::Fatal(fatal),
                 Err(CallError::NotExecuted(fault) | CallError::MaybeExecuted(fault)) => {
                     tracing::warn!(fault = fault.message, "the deletion got no response; asking for the record later");
                     return Ok(true);
@@ -294,7 +321,12 @@ impl<T: Transport, S: Store> Undo<T, S> {
                     return Ok(true);
                 }
             }
+        };
+        // Nothing was deleted. An earlier deletion of this record may still be executed, so its row stays in doubt.
+        if open.deleted.is_none() && open.item.state == ItemState::Enrolled {
+            self.checkpoint.release_delete(delete).await?;
         }
+        Err(error)
     }
 }
 

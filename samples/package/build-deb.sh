@@ -1,66 +1,65 @@
 #!/bin/sh
-# Builds target/face-enroll_VERSION_ARCH.deb: the binary, its manual page, completions, the systemd units and a commented
-# settings file. Needs cargo and dpkg-deb. FACE_ENROLL_BINARY=FILE packages a binary that is already built.
+# Builds target/face-enroll_VERSION_ARCH.deb: compiles, generates the manual page, the completions, the unit and a commented
+# settings file in target/package/, and packs the assets that Cargo.toml lists. `cargo deb --no-build` then packs the same.
+# Needs cargo and dpkg-deb. FACE_ENROLL_BINARY=FILE packs a binary that is already built.
 set -eu
 cd "$(dirname "$0")/../.."
 
-if [ -z "${FACE_ENROLL_BINARY:-}" ]; then
+release=target/release/face-enroll
+binary=${FACE_ENROLL_BINARY:-$release}
+if [ "$binary" = "$release" ]; then
     FACE_ENROLL_COMMIT=$(git rev-parse --short=12 HEAD) cargo build --release --locked
-    FACE_ENROLL_BINARY=target/release/face-enroll
 fi
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-arch=$(dpkg --print-architecture)
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
 
-put() { install -D -m "$1" "$2" "$root/$3"; }
-put 755 "$FACE_ENROLL_BINARY" usr/bin/face-enroll
-strip --strip-unneeded "$root/usr/bin/face-enroll"
-"$FACE_ENROLL_BINARY" man | gzip -9n > "$root/man.gz"
-put 644 "$root/man.gz" usr/share/man/man1/face-enroll.1.gz
-rm "$root/man.gz"
-for completion in bash:bash-completion/completions/face-enroll zsh:zsh/vendor-completions/_face-enroll \
-    fish:fish/vendor_completions.d/face-enroll.fish; do
-    "$FACE_ENROLL_BINARY" completions "${completion%%:*}" > "$root/completion"
-    put 644 "$root/completion" "usr/share/${completion#*:}"
-    rm "$root/completion"
+stage=target/package
+mkdir -p "$stage"
+"$binary" man | gzip -9n > "$stage/face-enroll.1.gz"
+for shell in bash zsh fish; do
+    "$binary" completions "$shell" > "$stage/face-enroll.$shell"
 done
 sed 's|/usr/local/bin/face-enroll run|/usr/bin/face-enroll run --config /etc/face-enroll/config.toml|' \
-    samples/services/face-enroll.service > "$root/unit"
-put 644 "$root/unit" usr/lib/systemd/system/face-enroll.service
-rm "$root/unit"
-put 644 samples/services/face-enroll.timer usr/lib/systemd/system/face-enroll.timer
+    samples/services/face-enroll.service > "$stage/face-enroll.service"
 # Nothing is set until the administrator removes a comment sign.
-sed 's/^[a-z[]/#&/' samples/config.toml > "$root/config"
-put 644 "$root/config" etc/face-enroll/config.toml
-rm "$root/config"
-put 644 README.md usr/share/doc/face-enroll/README.md
-put 644 samples/package/copyright usr/share/doc/face-enroll/copyright
+sed 's/^[a-z[]/#&/' samples/config.toml > "$stage/config.toml"
+gzip -9nc samples/package/changelog > "$stage/changelog.gz"
+
+sed -n '/^\[package\.metadata\.deb\]/,/^\]/s/^ *\["\(.*\)", "\(.*\)", "\(.*\)"\],$/\3 \1 \2/p' Cargo.toml |
+    while read -r mode source target; do
+        if [ "$source" = "$release" ]; then source=$binary; fi
+        install -D -m "$mode" "$source" "$root/$target"
+    done
+strip --strip-unneeded "$root/usr/bin/face-enroll"
 
 mkdir "$root/DEBIAN"
+for script in postinst prerm postrm; do
+    install -m 755 "samples/package/$script" "$root/DEBIAN/$script"
+done
 echo /etc/face-enroll/config.toml > "$root/DEBIAN/conffiles"
+field() { sed -n 's/^'"$1"' = "\(.*\)"$/\1/p' Cargo.toml | head -n 1; }
+libraries='libc6, libgcc-s1'
+if command -v dpkg-shlibdeps > /dev/null; then
+    mkdir "$root/debian"
+    touch "$root/debian/control"
+    libraries=$(cd "$root" && dpkg-shlibdeps -O -e usr/bin/face-enroll 2> /dev/null | sed 's/^[^=]*=//')
+    rm -r "$root/debian"
+fi
+version=$(field version)
+arch=$(dpkg --print-architecture)
 cat > "$root/DEBIAN/control" <<CONTROL
 Package: face-enroll
 Version: $version
 Architecture: $arch
-Maintainer: face-enroll <face-enroll@localhost>
-Section: utils
-Priority: optional
-Depends: libc6, libgcc-s1, adduser
-Description: Enrol an archive of face photos into Alibaba Cloud face groups
- Every photo ends with a known outcome, and nobody is enrolled twice or lost,
- whatever crashes. The run uses the quota fully and does not exceed it.
+Maintainer: $(field maintainer)
+Installed-Size: $(du -k -s "$root" | cut -f 1)
+Section: $(field section)
+Priority: $(field priority)
+Depends: $(field depends | sed "s/\$auto/$libraries/")
+Description: $(field description)
+$(field extended-description | fold -s -w 80 | sed 's/ *$//; s/^/ /')
 CONTROL
-# The unit runs as this user; the timer is left to the administrator.
-cat > "$root/DEBIAN/postinst" <<'POSTINST'
-#!/bin/sh
-set -e
-if [ "$1" = configure ]; then
-    adduser --system --group --home /var/lib/face-enroll --no-create-home --quiet face-enroll
-fi
-POSTINST
-chmod 755 "$root/DEBIAN/postinst"
 deb=target/face-enroll_${version}_$arch.deb
 dpkg-deb --root-owner-group -Zgzip --build "$root" "$deb" > /dev/null
 echo "$deb"

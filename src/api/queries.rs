@@ -1,8 +1,9 @@
 //! Parses responses to QueryFaceRecord, QueryFaceGroup and DeleteFaceRecord.
 //!
 //! A query changes nothing, so a response that is unreadable or not from the service (see [`classify`](mod@super::classify))
-//! counts as no response. A deletion without a clear response is decided only by querying the records. Only the id and
-//! the creation time of a record are read; the link to its photo never leaves the parser.
+//! counts as no response; with the status 429 or 302 it also slows the queries down. A deletion without a clear response is
+//! decided only by querying the records. Only the id and the creation time of a record are read; the link to its photo never
+//! leaves the parser.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -157,20 +158,28 @@ pub(super) fn has_group(response: &RawResponse, group: &str) -> Result<bool, Cal
     }
 }
 
-/// Parses a response to DeleteFaceRecord.
+/// Parses a response to DeleteFaceRecord. Only the service can say that it was not executed, whatever the status is.
 pub(super) fn parse_deletion(response: &RawResponse) -> Result<(), CallError> {
-    parse_page(response).map(drop)
+    let page = page_of_service(response).ok_or_else(|| foreign(response.status))?;
+    successful_page(response, page).map(drop)
 }
 
 fn parse_page(response: &RawResponse) -> Result<Page, CallError> {
+    match (page_of_service(response), response.status) {
+        (Some(page), _) => successful_page(response, page),
+        // Asking again is safe.
+        (None, 429 | 302) => Err(CallError::Throttled { retry_after: response.retry_after }),
+        (None, status) => Err(foreign(status)),
+    }
+}
+
+fn page_of_service(response: &RawResponse) -> Option<Page> {
+    let page = response.body.as_deref().and_then(|body| serde_json::from_slice::<Page>(body).ok());
+    page.filter(|page| is_from_service(&page.code, page.request_id.as_deref()))
+}
+
+fn successful_page(response: &RawResponse, page: Page) -> Result<Page, CallError> {
     let (status, retry_after) = (response.status, response.retry_after);
-    let body = response.body.as_deref().and_then(|body| serde_json::from_slice::<Page>(body).ok());
-    let Some(page) = body.filter(|page| is_from_service(&page.code, page.request_id.as_deref())) else {
-        return Err(match status {
-            429 | 302 => CallError::Throttled { retry_after },
-            status => unreadable(&format!("response (HTTP {status}) is not from the service")),
-        });
-    };
     if is_success(&page.code) && (200..300).contains(&status) {
         return Ok(page);
     }
@@ -190,6 +199,10 @@ fn parse_page(response: &RawResponse) -> Result<Page, CallError> {
             request_id: page.request_id.map(|id| RequestId(sanitize(&id))),
         }),
     })
+}
+
+fn foreign(status: u16) -> CallError {
+    unreadable(&format!("response (HTTP {status}) is not from the service"))
 }
 
 fn unreadable(message: &str) -> CallError {
@@ -335,6 +348,19 @@ mod tests {
             lookup(response(403, r#"{"RequestId":"R","Code":"Forbidden.RAMUserAccessDenied"}"#), "u"),
             Err(CallError::Fatal(_))
         ));
+    }
+
+    #[test]
+    fn deletion_answered_by_a_stranger_may_be_executed() {
+        for status in [429, 302, 200, 403] {
+            for body in ["<html>", "{}", r#"{"Code":"Throttling"}"#] {
+                let deleted = parse_deletion(&response(status, body));
+                assert!(matches!(deleted, Err(CallError::MaybeExecuted(_))), "{status} {body}: {deleted:?}");
+            }
+        }
+        let throttled = response(429, r#"{"RequestId":"R","Code":"Throttling.User"}"#);
+        assert_eq!(parse_deletion(&throttled), Err(CallError::Throttled { retry_after: None }));
+        assert_eq!(lookup(response(429, "<html>"), "u"), Err(CallError::Throttled { retry_after: None }));
     }
 
     #[test]

@@ -45,6 +45,11 @@ impl<T: Transport> Queries<T> {
         Self { caller, gate, give_up_after, was_answered: AtomicBool::default(), count: AtomicU64::default() }
     }
 
+    /// Maximum time without an answer.
+    pub fn give_up_after(&self) -> Duration {
+        self.give_up_after
+    }
+
     /// Number of queries made.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
@@ -73,15 +78,15 @@ impl<T: Transport> Queries<T> {
         loop {
             let result = self.caller.call(&self.gate, &query).await.ok_or(QueryError::Stopped)?;
             self.count.fetch_add(1, Ordering::Relaxed);
-            let fault = match result {
+            let (fault, is_throttled) = match result {
                 Ok(answer) => {
                     self.was_answered.store(true, Ordering::Relaxed);
                     return Ok(answer);
                 }
-                Err(CallError::Throttled { .. }) => continue,
+                Err(CallError::Throttled { .. }) => (CallFailure::only_throttled(), true),
                 Err(CallError::Fatal(fatal)) => return Err(QueryError::Fatal(fatal)),
-                Err(CallError::NotExecuted(fault) | CallError::MaybeExecuted(fault)) => fault,
-                Err(CallError::Rejected(rejection)) => rejection.into(),
+                Err(CallError::NotExecuted(fault) | CallError::MaybeExecuted(fault)) => (fault, false),
+                Err(CallError::Rejected(rejection)) => (rejection.into(), false),
             };
             let now = Instant::now();
             let outage = now.saturating_duration_since(*outage_since.get_or_insert(now));
@@ -92,8 +97,11 @@ impl<T: Transport> Queries<T> {
             if outage > self.give_up_after {
                 return Err(QueryError::Unanswered(fault));
             }
-            tracing::warn!(fault = fault.message, "query got no response; retrying");
-            self.caller.pause(backoff.next(fastrand::f64())).await.ok_or(QueryError::Stopped)?;
+            // The gate slows a throttled query down.
+            if !is_throttled {
+                tracing::warn!(fault = fault.message, "query got no response; retrying");
+                self.caller.pause(backoff.next(fastrand::f64())).await.ok_or(QueryError::Stopped)?;
+            }
         }
     }
 }

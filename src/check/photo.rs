@@ -95,7 +95,8 @@ fn check_photo(place: &Place, root: &Path, settings: &Settings, read_bytes: &mut
     let rules = &settings.rules;
     let original = picture::read(&settings.storage, place, root, rules)?;
     *read_bytes = original.stamp.size;
-    let plan = original.plan(rules)?;
+    let explain = |defect| if settings.headers_only { defect } else { original.explain(defect, rules) };
+    let plan = original.plan(rules).map_err(explain)?;
     if settings.headers_only {
         let warnings = original.warnings();
         return Ok(match plan {

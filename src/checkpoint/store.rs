@@ -15,7 +15,7 @@ use crate::domain::{Bottleneck, Counts, DeleteIntent, Intent, ItemId, ItemUpdate
 pub enum Change {
     /// Records a request before it is sent. Only a pending item can be sent.
     Intend(NewIntent),
-    /// Records the outcome of an item.
+    /// Records the outcome of an item. If a photo that replaces another is refused locally, the item stays enrolled.
     Settle(OutcomeRecord),
     /// Makes rejected and failed items pending again; items in another state stay as they are.
     Reopen(Vec<ItemId>),
@@ -32,6 +32,9 @@ pub enum Change {
     /// Records the removal of a record by `undo` before it is sent: the item is in doubt. Only an enrolled item without older
     /// records to delete, or one whose removal was recorded before, can be taken back.
     IntendUndo(DeleteIntent),
+    /// Releases the intent of a deletion that was certainly not executed: an item that [`Self::IntendUndo`] put in doubt is
+    /// enrolled again. Does nothing if another deletion was recorded since.
+    ReleaseDelete(DeleteIntent),
     /// Makes an item pending whose record is no longer at the service. Does nothing to other items than [`Self::IntendUndo`]
     /// allows.
     FinishUndo(ItemId),

@@ -152,6 +152,10 @@ impl<S: Store> Checkpoint<S> {
         })
     }
 
+    pub(crate) async fn release_delete(&self, delete: DeleteIntent) -> Result<(), StoreError> {
+        self.write(Change::ReleaseDelete(delete)).await.map(drop)
+    }
+
     pub(crate) async fn finish_delete(&self, item: ItemId) -> Result<(), StoreError> {
         self.write(Change::FinishDelete(item)).await.map(drop)
     }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::{
     CheckpointArgs, ServiceArgs,
-    parse::{duration, timestamp},
+    parse::{duration, moment},
 };
 use crate::pace::Qps;
 
@@ -15,12 +15,9 @@ pub struct UndoArgs {
     /// Checkpoint flags.
     #[command(flatten)]
     pub which: CheckpointArgs,
-    /// Take back what this run enrolled; `status --json` names the last run
-    #[arg(long, value_name = "ID", required_unless_present = "since", conflicts_with = "since")]
-    pub run: Option<String>,
-    /// Take back everything that was sent at T or later, such as 2026-11-23T12:00:00Z
-    #[arg(long, value_name = "T", value_parser = timestamp)]
-    pub since: Option<Timestamp>,
+    /// What to take back.
+    #[command(flatten)]
+    pub what: UndoneArgs,
     /// Remove the records; without it they are only listed
     #[arg(long)]
     pub yes: bool,
@@ -42,4 +39,16 @@ pub struct UndoArgs {
     /// Service flags.
     #[command(flatten)]
     pub service: ServiceArgs,
+}
+
+/// What `undo` takes back.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct UndoneArgs {
+    /// Take back what this run enrolled: its id, as `status` and `report` show it, or a unique beginning of it
+    #[arg(long, value_name = "ID")]
+    pub run: Option<String>,
+    /// Take back everything sent since T: 30m, 12h or 3d ago, "2026-11-23 08:30" local time, or 2026-11-23T08:30:00Z
+    #[arg(long, value_name = "T", value_parser = moment)]
+    pub since: Option<Timestamp>,
 }

@@ -15,7 +15,7 @@ use crate::{
     domain::FaceGroupCode,
     exit::Exit,
     files::{Audience, Output},
-    pace::Qps,
+    pace::{BandwidthLimit, Qps},
     picture::{FacePolicy, QualityPolicy},
     report::{self, CheckReport, CheckSummary, ExportError, check_lines},
     storage::Objects,
@@ -30,6 +30,7 @@ struct Plan<'a> {
     photos: &'a PhotoArgs,
     group: Option<FaceGroupCode>,
     qps: Qps,
+    bwlimit: Option<&'a BandwidthLimit>,
     headers_only: bool,
     default_faces: FacePolicy,
     report: ReportSink,
@@ -45,6 +46,7 @@ pub(super) fn check(args: &CheckArgs, is_quiet: bool) -> Result<Exit, CliError> 
         photos: &args.photos,
         group,
         qps: args.qps,
+        bwlimit: None,
         headers_only: args.headers_only,
         default_faces: FacePolicy::Warn,
         report: args.report.clone(),
@@ -61,6 +63,7 @@ pub(super) fn dry_run(args: &RunArgs, is_quiet: bool) -> Result<Exit, CliError> 
         photos: &args.photos,
         group: target::group(args),
         qps: args.sending.qps,
+        bwlimit: args.sending.bwlimit.as_ref(),
         headers_only: false,
         default_faces: FacePolicy::Ignore,
         report: ReportSink::Text,
@@ -131,7 +134,8 @@ impl Plan<'_> {
     }
 
     fn print_summary(&self, totals: &CheckTotals, processors: usize, exit: Exit) {
-        let forecast = Forecast::new(totals, self.qps.get(), processors);
+        let bwlimit = self.bwlimit.and_then(|limit| limit.rate_at(jiff::Zoned::now().datetime()));
+        let forecast = Forecast::new(totals, self.qps.get(), bwlimit, processors);
         if self.json {
             report::print_json(&CheckSummary::new(totals, &forecast, exit.code()));
         } else if self.report == ReportSink::Text {
@@ -175,8 +179,8 @@ impl Plan<'_> {
 
 fn progress(totals: &CheckTotals) -> String {
     format!(
-        "{} rows · {} would be rejected · {} need fitting · {} read",
-        report::group_digits(totals.rows),
+        "{} · {} would be rejected · {} need fitting · {} read",
+        report::plural(totals.rows, "row"),
         report::group_digits(totals.rejected()),
         report::group_digits(totals.fitted()),
         report::bytes(totals.read_bytes)

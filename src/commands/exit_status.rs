@@ -112,12 +112,7 @@ pub(super) fn needs_attention(exit: Exit, drained: Option<&DrainReason>) -> bool
 }
 
 fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&CliError>, counts: &Counts) -> String {
-    let rows = |n: u64, what: &str| {
-        format!(
-            "{} {what}",
-            if n == 1 { "1 row is".to_owned() } else { format!("{} rows are", report::group_digits(n)) }
-        )
-    };
+    let rows = |n: u64, what: &str| format!("{} {what}", report::plural_is(n, "row"));
     match exit {
         Exit::Success if counts.rejected > 0 && counts.rejected == counts.vanished_rejected => {
             format!("Finished; {}", rows(counts.rejected, "rejected, but no longer in the manifest"))
@@ -133,8 +128,8 @@ fn reason(exit: Exit, drained: Option<&DrainReason>, failure: Option<&CliError>,
         Exit::Fatal | Exit::Limit | Exit::TimeUp | Exit::Signal(_) => drain_sentence(drained, counts),
         Exit::InDoubt => rows(counts.in_doubt, "still in doubt"),
         Exit::Failed => {
-            let have = if counts.failed == 1 { "row has" } else { "rows have" };
-            format!("Finished; {} {have} failed: a retry may help", report::group_digits(counts.failed))
+            let have = if counts.failed == 1 { "has" } else { "have" };
+            format!("Finished; {} {have} failed: a retry may help", report::plural(counts.failed, "row"))
         }
         Exit::Rejected => format!("Finished; {}", rows(counts.rejected, "rejected: running again does not help")),
     }
@@ -155,12 +150,12 @@ fn drain_sentence(drained: Option<&DrainReason>, counts: &Counts) -> String {
         ),
         Some(DrainReason::Fatal(fatal)) => format!("stopped: {fatal}; {}", hint(fatal)),
         Some(DrainReason::ThrottledTooLong(lasted)) => format!(
-            "nearly every call was throttled for {}, even at one call in two seconds: the quota is used by others or lower than --qps; run again later",
+            "nearly every call of an action was throttled for {}: its quota is used by others or lower than assumed; run again later",
             report::duration(*lasted)
         ),
         Some(DrainReason::Unread { photos, error }) => format!(
-            "{} could not be read by this machine ({error}) and stay pending; fix the machine, then run again",
-            report::plural(*photos, "photo")
+            "{} still pending, because this machine could not read them ({error}); fix the machine, then run again",
+            report::plural_is(*photos, "photo")
         ),
         Some(DrainReason::CheckpointRemoved) => {
             "the checkpoint was removed or replaced while the run used it; the next run checks the service before every send".into()
@@ -174,8 +169,8 @@ fn drain_sentence(drained: Option<&DrainReason>, counts: &Counts) -> String {
         }
         Some(DrainReason::SourceFailed | DrainReason::CheckpointCorrupt) => "stopped".into(),
         None => format!(
-            "{} replaced photos still have their old records at the service; run again to remove them",
-            report::group_digits(counts.to_remove)
+            "the old records of {} are still at the service; run again to remove them",
+            report::plural(counts.to_remove, "replaced photo")
         ),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error, path::PathBuf, sync::Arc};
 
-use futures::FutureExt;
+use futures_util::FutureExt;
 use tokio::sync::OnceCell;
 
 use super::{CliError, target};

@@ -81,6 +81,7 @@ pub fn check_outputs(cli: &Cli) -> Result<(), CliError> {
     {
         let (flag, hint) = match cli.command {
             Command::Check(_) => ("--report", "give another file, or remove this one"),
+            Command::Run(_) => ("--metrics-file", "give another file, or remove this one"),
             _ => ("--output", "give another file, or --force to overwrite this one"),
         };
         let message = format!("{flag} {} would overwrite a file that is not {what}", path.display());
@@ -95,6 +96,12 @@ impl Files {
         match &cli.command {
             Command::Run(args) => {
                 self.output("--metrics-file", args.show.metrics_file.as_deref());
+                let new = |path: &PathBuf| Replaceable {
+                    path: path.clone(),
+                    what: "a metrics file of face-enroll",
+                    is_ours: is_metrics_file,
+                };
+                self.replaceable = args.show.metrics_file.as_ref().map(new);
                 // An empty source would pass for a new checkpoint.
                 let checkpoint = args.checkpoint.as_deref();
                 let is_source = |path: &&Path| args.read.sources.iter().any(|source| is_same(path, source));
@@ -262,18 +269,27 @@ fn is_report(path: &Path) -> bool {
 
 /// Whether the first line of the file is the header, or the first finding, of a report of `check`.
 fn is_check_report(path: &Path) -> bool {
-    let mut head = String::new();
-    let read = File::open(path).and_then(|file| BufReader::new(file.take(MAX_HEADER_BYTES)).read_line(&mut head));
-    read.is_ok() && ["row", "gravity", "code", "message"].iter().all(|column| head.contains(column))
+    first_line(path)
+        .is_some_and(|head| ["row", "gravity", "code", "message"].iter().all(|column| head.contains(column)))
+}
+
+fn first_line(path: &Path) -> Option<String> {
+    let mut line = String::new();
+    BufReader::new(File::open(path).ok()?.take(MAX_HEADER_BYTES)).read_line(&mut line).ok()?;
+    Some(line)
+}
+
+/// Whether the first line of the file is that of our metrics.
+fn is_metrics_file(path: &Path) -> bool {
+    first_line(path).is_some_and(|line| line.starts_with("# HELP face_enroll_"))
 }
 
 /// Whether the first line of the file has the columns of an export.
 fn is_export(path: &Path) -> bool {
-    let mut head = String::new();
-    let read = File::open(path).and_then(|file| BufReader::new(file.take(MAX_HEADER_BYTES)).read_line(&mut head));
+    let Some(head) = first_line(path) else { return false };
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let names: Vec<&str> = head.split(|c| !is_name(c)).collect();
-    read.is_ok() && EXPORT_COLUMNS.iter().all(|column| names.contains(column))
+    EXPORT_COLUMNS.iter().all(|column| names.contains(column))
 }
 
 /// Whether the first bytes are those of a photo, or of an archive of photos. The manifest, which names the photos, is not read yet.

@@ -56,7 +56,7 @@ fn text(reader: &Reader, path: &Path) -> Result<String, CliError> {
     let mut text = format!("{} ({state})\n  groups    {}\n", printable(&path), reader.groups()?.join(", "));
     text += &report::table(&counts);
     if let Some(run) = reader.runs(1)?.last() {
-        text += &format!("  last run  {}\n", report::last_run(run, &counts));
+        text += &format!("  last run  {}\n  run id    {}\n", report::last_run(run, &counts), run.run_id);
     }
     Ok(text)
 }

@@ -40,12 +40,18 @@ pub(super) async fn undo(args: &UndoArgs) -> Result<Exit, CliError> {
 }
 
 fn scope(args: &UndoArgs, reader: &Reader) -> Result<UndoScope, CliError> {
-    if let Some(since) = args.since {
+    if let Some(since) = args.what.since {
         return Ok(UndoScope::Since { ms: since.as_millisecond() });
     }
-    let run = args.run.as_deref().expect("clap asks for one of the two");
-    if let Some(scope) = reader.undo_scope(run)? {
-        return Ok(scope);
+    let run = args.what.run.as_deref().expect("clap asks for one of the two");
+    let found = reader.undo_scopes(run, RUNS_IN_HINT)?;
+    if let [(_, scope)] = found.as_slice() {
+        return Ok(*scope);
+    }
+    if !found.is_empty() {
+        let found: Vec<String> = found.into_iter().map(|(id, _)| id).collect();
+        return Err(CliError::new(Exit::Usage, format!("the checkpoint has several runs {run:?}"))
+            .with_hint(format!("give more of one of {}", found.join(", "))));
     }
     let known: Vec<String> = reader.runs(RUNS_IN_HINT)?.into_iter().map(|run| run.run_id).collect();
     Err(CliError::new(Exit::Usage, format!("the checkpoint has no run {run:?}"))
@@ -174,6 +180,9 @@ impl Ended {
             }
             if !args.yes && found.removable > 0 {
                 report::print("Nothing was changed; --yes removes these records from the service.");
+            }
+            if args.yes && found.removed + found.gone > 0 {
+                report::print("Their rows are pending: a later run enrols them again.");
             }
         }
         match result {

@@ -87,7 +87,7 @@ async fn reconcile(args: &VerifyArgs, path: &Path, target: &Target) -> Result<Ex
         report::print_json(&line);
     } else {
         let (settled, left) = (report::group_digits(settled), report::group_digits(counts.in_doubt));
-        report::print(&format!("{settled} settled, {left} in doubt, {queries} queries"));
+        report::print(&format!("{settled} settled, {left} in doubt, {}", report::plural(queries, "query")));
         report::print(report::table(&counts).trim_end());
     }
     match stop.reason() {

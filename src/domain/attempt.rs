@@ -120,6 +120,14 @@ pub struct CallFailure {
     pub request_id: Option<RequestId>,
 }
 
+impl CallFailure {
+    /// Failure of a call that was throttled each time for too long.
+    pub fn only_throttled() -> Self {
+        let message = "every call was throttled".to_owned();
+        Self { kind: FailureKind::Service("Throttling".into()), message, request_id: None }
+    }
+}
+
 /// Kind of a call failure. The variant's name becomes the item's `code`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FailureKind {

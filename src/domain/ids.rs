@@ -160,6 +160,8 @@ impl ErrorCode {
     pub const ALREADY_PRESENT: &'static str = "AlreadyPresent";
     /// Code for an id with more than one record.
     pub const SEVERAL_RECORDS: &'static str = "SeveralRecords";
+    /// Code of an enrolled item whose new photo was refused here: the old one stays enrolled.
+    pub const NEW_PHOTO_REFUSED: &'static str = "NewPhotoRefused";
     /// Code of an item in doubt whose record `undo` was removing.
     pub const UNDOING: &'static str = "Undoing";
     /// Code of a pending item whose record `undo` removed.

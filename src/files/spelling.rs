@@ -5,11 +5,12 @@
 //! only suggested.
 
 use std::{
+    borrow::Cow,
     ffi::{OsStr, OsString},
     path::{Component, Path, PathBuf},
 };
 
-use unicode_normalization::UnicodeNormalization;
+use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 
 use super::beneath;
 
@@ -92,7 +93,7 @@ fn spellings(name: &OsStr) -> Vec<OsString> {
     let mut all = vec![name.to_owned()];
     let Some(text) = name.to_str() else { return all };
     for text in [text, trimmed(text)] {
-        for spelling in [text.to_owned(), text.nfc().collect(), text.nfd().collect::<String>()] {
+        for spelling in [text.to_owned(), nfc(text).into_owned(), nfd(text).into_owned()] {
             let spelling = OsString::from(spelling);
             if !spelling.is_empty() && !all.contains(&spelling) {
                 all.push(spelling);
@@ -100,6 +101,14 @@ fn spellings(name: &OsStr) -> Vec<OsString> {
         }
     }
     all
+}
+
+fn nfc(text: &str) -> Cow<'_, str> {
+    ComposingNormalizerBorrowed::new_nfc().normalize(text)
+}
+
+fn nfd(text: &str) -> Cow<'_, str> {
+    DecomposingNormalizerBorrowed::new_nfd().normalize(text)
 }
 
 fn in_another_case(folder: &Path, name: &OsStr, root: Option<&Path>) -> Option<PathBuf> {
@@ -111,7 +120,7 @@ fn in_another_case(folder: &Path, name: &OsStr, root: Option<&Path>) -> Option<P
         name.to_lowercase(),
         name.to_uppercase(),
     ];
-    let plain = |name: &str| name.nfc().collect::<String>().to_lowercase();
+    let plain = |name: &str| nfc(name).to_lowercase();
     let listed = || {
         // Opened like a photo, so that no name from outside the root is shown.
         let mut folder = rustix::fs::Dir::read_from(beneath::open(folder, root).ok()?).ok()?;
@@ -213,15 +222,15 @@ mod tests {
             spelling in prop::collection::vec((any::<bool>(), any::<bool>(), 0_usize..3), 4),
         ) {
             let stored: Vec<String> =
-                names.iter().zip(&spelling).map(|(name, (nfd, ..))| if *nfd { name.nfd().collect() } else { name.nfc().collect() }).collect();
+                names.iter().zip(&spelling).map(|(name, (is_nfd, ..))| if *is_nfd { nfd(name) } else { nfc(name) }.into_owned()).collect();
             let file = format!("{}.jpg", stored.join("/"));
             let tree = Tree::of(&[&file]);
             let mut written = " ".repeat(spelling[3].2);
-            for (at, (name, (_, nfd, separator))) in names.iter().zip(&spelling).enumerate() {
+            for (at, (name, (_, is_nfd, separator))) in names.iter().zip(&spelling).enumerate() {
                 if at > 0 {
                     written.push_str(["/", "\\", "\\\\"][*separator]);
                 }
-                written.push_str(&if *nfd { name.nfd().collect::<String>() } else { name.nfc().collect() });
+                written.push_str(&if *is_nfd { nfd(name) } else { nfc(name) });
             }
             written.push_str(".jpg\t");
             prop_assert_eq!(tree.find(&written), Some(file));

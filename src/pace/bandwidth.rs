@@ -193,7 +193,7 @@ impl Clock for TokioClock {
 
 #[cfg(test)]
 mod tests {
-    use futures::future::join_all;
+    use futures_util::future::join_all;
     use proptest::prelude::*;
 
     use super::*;

@@ -110,12 +110,14 @@ pub enum Defect {
         max_height: u32,
     },
     /// The photo is not taller than wide.
-    #[error("photo is {width}x{height} pixels, not taller than wide: crop it, or give --landscape crop or pad")]
+    #[error("photo is {width}x{height} pixels, not taller than wide{}", portrait_advice(*turned))]
     NotPortrait {
         /// Width in pixels, upright.
         width: u32,
         /// Height in pixels, upright.
         height: u32,
+        /// What its face shows, if it lies on its side and `--faces` looks.
+        turned: Option<FaceProblem>,
     },
     /// The pixels are not stored upright.
     #[error(
@@ -139,6 +141,11 @@ pub enum Defect {
         /// Where the largest face is.
         face: Option<FaceBox>,
     },
+}
+
+fn portrait_advice(turned: Option<FaceProblem>) -> String {
+    let Some(problem) = turned else { return ": crop it, or give --landscape crop or pad".to_owned() };
+    format!(" ({}), as the {}", problem.name(), problem.message())
 }
 
 fn advice(kind: Kind) -> &'static str {
@@ -177,6 +184,7 @@ impl Defect {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::picture::face::Turn;
 
     #[test]
     fn every_message_says_what_to_do() {
@@ -208,7 +216,8 @@ mod tests {
             Defect::TooMuchMemory { limit },
             Defect::TooManyPixels { width, height, limit },
             Defect::TooLargeShape { width, height, max_width, max_height },
-            Defect::NotPortrait { width, height },
+            Defect::NotPortrait { width, height, turned: None },
+            Defect::NotPortrait { width, height, turned: Some(FaceProblem::Turned(Turn::Quarter)) },
             Defect::NeedsRotation { orientation: 6 },
             Defect::PoorQuality { warning: Warning::Blurred },
             Defect::UnusableFace { problem: FaceProblem::Missing, face: None },
@@ -217,7 +226,7 @@ mod tests {
             let remedy = message.split_once(": ").map(|(_, remedy)| remedy.split(' ').next().unwrap());
             let verbs = [
                 "copy", "correct", "crop", "give", "join", "let", "make", "open", "restore", "save", "scale", "split",
-                "take",
+                "take", "turn",
             ];
             assert!(remedy.is_some_and(|verb| verbs.contains(&verb)), "{message}");
         }

@@ -11,7 +11,9 @@ use super::{
     Warning,
     decode::{self, Pixels},
     face::{self, FaceReport},
-    fit, jpeg, plan, quality,
+    fit, jpeg,
+    orientation::apply_orientation,
+    plan, quality,
 };
 use crate::{
     domain::{Digest, FatalError, FileStamp},
@@ -111,6 +113,19 @@ impl Original {
     /// Decides how to prepare the photo.
     pub fn plan(&self, rules: &Rules) -> Result<Plan, Defect> {
         plan::plan(self.kind, &self.info, self.bytes.len() as u64, rules)
+    }
+
+    /// Says if a photo is not portrait because it lies on its side, where `--faces` looks. Costs as much memory as
+    /// [`Plan::Passthrough`].
+    pub fn explain(&self, defect: Defect, rules: &Rules) -> Defect {
+        let Defect::NotPortrait { width, height, turned: None } = defect else { return defect };
+        let is_small_enough = u64::from(width) * u64::from(height) <= rules.limits.original_pixels;
+        if rules.faces == FacePolicy::Ignore || !is_small_enough {
+            return defect;
+        }
+        let Ok(stored) = decode::decode(&self.bytes, self.kind, PREVIEW_SIZE) else { return defect };
+        let seen = face::find(&apply_orientation(stored, self.info.orientation), height);
+        Defect::NotPortrait { width, height, turned: seen.problems.into_iter().find(|problem| problem.is_lying()) }
     }
 
     /// Warnings from the header alone.

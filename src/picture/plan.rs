@@ -65,7 +65,7 @@ fn unmet_rule(kind: Kind, info: &ImageInfo, size: u64, rules: &Rules) -> Option<
     if kind != Kind::Jpeg {
         Some(Defect::NotJpeg { kind })
     } else if height <= width {
-        Some(Defect::NotPortrait { width, height })
+        Some(Defect::NotPortrait { width, height, turned: None })
     } else if width > max_width || height > max_height {
         Some(Defect::TooLargeShape { width, height, max_width, max_height })
     } else if orientation != 1 {
@@ -87,7 +87,7 @@ fn geometry((width, height): (u32, u32), landscape: Landscape, limits: &SizeLimi
     let is_portrait = height > width;
     let (crop, canvas) = match landscape {
         _ if is_portrait => (whole, (width, height)),
-        Landscape::Reject => return Err(Defect::NotPortrait { width, height }),
+        Landscape::Reject => return Err(Defect::NotPortrait { width, height, turned: None }),
         Landscape::Crop => {
             let cropped = (height * across / down).max(1);
             (((width - cropped) / 2, 0, cropped, height), (cropped, height))

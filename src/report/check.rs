@@ -139,6 +139,7 @@ pub struct CheckSummary<'a> {
     calls_saved: Option<u64>,
     call_bytes: u64,
     seconds_at_quota: f64,
+    seconds_at_bwlimit: Option<f64>,
     mbit_per_second: f64,
     fits_per_second: Option<f64>,
     exit_code: u8,
@@ -165,6 +166,7 @@ impl<'a> CheckSummary<'a> {
             calls_saved: totals.faces.map(|faces| faces.calls_saved()),
             call_bytes: forecast.bytes,
             seconds_at_quota: one_decimal(forecast.at_quota.as_secs_f64()),
+            seconds_at_bwlimit: forecast.at_bwlimit.map(|at| one_decimal(at.as_secs_f64())),
             mbit_per_second: one_decimal(forecast.bits_per_second / 1e6),
             fits_per_second: forecast.fits_per_second.map(one_decimal),
             exit_code,
@@ -217,6 +219,10 @@ pub fn check_lines(totals: &CheckTotals, forecast: &Forecast, qps: f64) -> Strin
             duration(forecast.at_quota),
             forecast.bits_per_second / 1e6
         );
+        if let Some(at_bwlimit) = forecast.at_bwlimit {
+            let warning = if at_bwlimit > forecast.at_quota { " - the bandwidth limits this run" } else { "" };
+            let _ = writeln!(text, "at the --bwlimit of this hour: {}{warning}", duration(at_bwlimit));
+        }
         if let Some(rate) = forecast.fits_per_second {
             let warning = if rate < qps { " - fewer than the quota: the processors limit this run" } else { "" };
             let _ = writeln!(text, "this machine fits about {rate:.0} photos a second{warning}");

@@ -9,9 +9,18 @@ pub fn group_digits(n: u64) -> String {
     HumanCount(n).to_string()
 }
 
-/// `1 row`, `1,234 rows`.
+/// `1 row`, `1,234 rows`, `2 queries`.
 pub fn plural(n: u64, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{} {what}s", group_digits(n)) }
+    match what.strip_suffix('y') {
+        _ if n == 1 => format!("1 {what}"),
+        Some(stem) => format!("{} {stem}ies", group_digits(n)),
+        None => format!("{} {what}s", group_digits(n)),
+    }
+}
+
+/// `1 row is`, `1,234 rows are`.
+pub fn plural_is(n: u64, what: &str) -> String {
+    format!("{} {}", plural(n, what), if n == 1 { "is" } else { "are" })
 }
 
 /// `999 B`, `38 KB`, `1.2 MB`, `9,641 MB`: decimal units, like the service's limits.
@@ -52,6 +61,8 @@ mod tests {
     #[test]
     fn numbers_sizes_and_times_are_formatted() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(group_digits), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([1, 2].map(|n| plural(n, "query")), ["1 query", "2 queries"]);
+        assert_eq!([1, 1_234].map(|n| plural_is(n, "row")), ["1 row is", "1,234 rows are"]);
         assert_eq!([999, 38_400, 1_240_000, 9_641_000_000].map(bytes), ["999 B", "38 KB", "1.2 MB", "9,641 MB"]);
         let shown = [3.44, 125.0, 12_000.0, 187_200.0].map(|seconds| duration(Duration::from_secs_f64(seconds)));
         assert_eq!(shown, ["3.4s", "2m 05s", "3h 20m", "2d 04h"]);

@@ -14,7 +14,7 @@ mod summary;
 
 pub use check::{CheckReport, CheckSummary, check_lines};
 pub use export::{ExportError, Exporter};
-pub use format::{bytes, duration, group_digits, plural};
+pub use format::{bytes, duration, group_digits, plural, plural_is};
 pub use html::{HtmlReport, Ids, TITLE};
 pub use json::{Status, Summary};
 pub use last_run::last_run;

@@ -2,8 +2,8 @@
 
 use std::{fmt::Write, path::Path, time::Duration};
 
-use super::format::{duration, group_digits, plural};
-use crate::domain::{Counts, RunSummary};
+use super::format::{duration, group_digits, plural, plural_is};
+use crate::domain::{Counts, RunId, RunSummary};
 
 /// Codes to show; the rest is in the export.
 const MAX_CODES: usize = 8;
@@ -56,8 +56,8 @@ pub fn skipped(files: u64) -> String {
 }
 
 /// The rows by state, what the run did, why it ended, and where to look next.
-pub fn run_summary(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> String {
-    let mut text = table(counts);
+pub fn run_summary(run_id: &RunId, counts: &Counts, run: &RunSummary, checkpoint: &Path) -> String {
+    let mut text = format!("{}  run id    {run_id}\n", table(counts));
     let totals = &run.totals;
     let elapsed = duration(Duration::try_from_secs_f64(totals.elapsed_s).unwrap_or_default());
     if totals.calls == 0 && totals.newly_enrolled == 0 && counts.pending == 0 && counts.in_doubt == 0 {
@@ -76,18 +76,14 @@ pub fn run_summary(counts: &Counts, run: &RunSummary, checkpoint: &Path) -> Stri
             plural(totals.calls, "call"),
             totals.rate,
             group_digits(totals.throttled),
-            if totals.queries == 1 {
-                "1 query".to_owned()
-            } else {
-                format!("{} queries", group_digits(totals.queries))
-            },
+            plural(totals.queries, "query"),
         );
     }
     if totals.small > 0 {
         let _ = writeln!(
             text,
-            "{} of them are smaller than the recommended 480x640 pixels: face-enroll check names them.",
-            group_digits(totals.small)
+            "{} smaller than the recommended 480x640 pixels: face-enroll check names them.",
+            plural_is(totals.small, "photo")
         );
     }
     text + &quiet_summary(counts, run, checkpoint)
@@ -140,7 +136,8 @@ mod tests {
             ..RunTotals::default()
         };
         let run = RunSummary { totals, exit_code: 12, exit_reason: "1 row is still in doubt".into() };
-        insta::assert_snapshot!(run_summary(&counts, &run, Path::new("m.csv.enroll.sqlite")), @"
+        let id = RunId("20261123T020015Z-7f3a".into());
+        insta::assert_snapshot!(run_summary(&id, &counts, &run, Path::new("m.csv.enroll.sqlite")), @"
           enrolled  1,200
           rejected      9
           failed        2
@@ -148,6 +145,7 @@ mod tests {
           pending       0
           rows      1,212
           by code   Landscape 8, Timeout 3, Passed=N 1
+          run id    20261123T020015Z-7f3a
         1,200 enrolled in 24.4s: 1,203 calls at 49.5/s, 0 throttled, 4 queries.
         1 row is still in doubt (exit 12).
           what was rejected, and why:  face-enroll export --status rejected --checkpoint m.csv.enroll.sqlite
@@ -160,7 +158,8 @@ mod tests {
     fn one_call_is_singular() {
         let totals = RunTotals { newly_enrolled: 1, calls: 1, queries: 1, ..RunTotals::default() };
         let run = RunSummary { totals, exit_code: 0, exit_reason: "Every row is enrolled".into() };
-        let text = run_summary(&Counts { total: 1, enrolled: 1, ..Counts::default() }, &run, Path::new("m.sqlite"));
+        let counts = Counts { total: 1, enrolled: 1, ..Counts::default() };
+        let text = run_summary(&RunId("r".into()), &counts, &run, Path::new("m.sqlite"));
         assert!(text.contains("1 enrolled in 0.0s: 1 call at 0.0/s, 0 throttled, 1 query."), "{text}");
     }
 

@@ -140,7 +140,11 @@ impl<T: Transport, S: Store> Sender<T, S> {
                 if !self.wait_for_bandwidth(photo.len()).await {
                     return Ok(Next::Cancelled);
                 }
-                let address = match self.uploader.upload(&photo).await {
+                let uploaded = self.uploader.upload(&photo).await;
+                if let Some(uploaded) = &uploaded {
+                    self.observe(Sign::Upload(uploaded.as_ref().err()));
+                }
+                let address = match uploaded {
                     None => return Ok(Next::Cancelled),
                     Some(Err(error)) => return self.upload_failed(task, error, file).await,
                     Some(Ok(address)) => address,

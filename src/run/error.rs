@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use futures::FutureExt;
+use futures_util::FutureExt;
 
 use crate::checkpoint::StoreError;
 

@@ -52,6 +52,8 @@ pub(super) struct Guards {
     throttle_floor: ThrottleFloor,
     /// Start of the current outage of the queries.
     query_outage_since: Mutex<Option<Instant>>,
+    uploads: OnlyThrottled,
+    deletions: OnlyThrottled,
     pub(super) refusals: RepeatedRefusal,
     pub(super) missing_photos: MissingPhotos,
     pub(super) unread: UnreadPhotos,
@@ -74,6 +76,10 @@ pub(super) enum Sign<'a> {
     },
     /// The end of a query, with its error if it failed.
     Query(Option<&'a CallError>),
+    /// The end of an upload, with its error if it failed.
+    Upload(Option<&'a CallError>),
+    /// The end of a deletion, with its error if it failed.
+    Deletion(Option<&'a CallError>),
     /// A photo that could be read at none of its tries.
     UnreadPhoto(&'a std::io::Error),
     /// The end of the work.
@@ -88,6 +94,8 @@ impl Guards {
             proxy: ProxyFailures::default(),
             throttle_floor: ThrottleFloor::default(),
             query_outage_since: Mutex::default(),
+            uploads: OnlyThrottled::default(),
+            deletions: OnlyThrottled::default(),
             refusals: RepeatedRefusal::default(),
             missing_photos: MissingPhotos::default(),
             unread: UnreadPhotos::default(),
@@ -125,6 +133,8 @@ impl Guards {
                     self.proxy_reason(fault, now).or(self.query_outage_reason(now))
                 }
             },
+            Sign::Upload(error) => self.only_throttled_reason(&self.uploads, error, now),
+            Sign::Deletion(error) => self.only_throttled_reason(&self.deletions, error, now),
             Sign::UnreadPhoto(error) => self.unread.set_aside(error).then(|| self.unread.reason()).flatten(),
             Sign::End => self.unread.reason(),
         }
@@ -134,6 +144,16 @@ impl Guards {
         let message = || format!("the proxy has never reached the service: {}", fault.message);
         let is_reached = self.proxy.is_limit_reached(fault, now);
         is_reached.then(|| DrainReason::Fatal(FatalError::Proxy { message: message() }))
+    }
+
+    fn only_throttled_reason(
+        &self,
+        calls: &OnlyThrottled,
+        error: Option<&CallError>,
+        now: Instant,
+    ) -> Option<DrainReason> {
+        let lasted = calls.observe(matches!(error, Some(CallError::Throttled { .. })), now)?;
+        (lasted > self.give_up_after).then_some(DrainReason::ThrottledTooLong(lasted))
     }
 
     fn query_outage_reason(&self, now: Instant) -> Option<DrainReason> {
@@ -347,6 +367,22 @@ impl UnreadPhotos {
     fn reason(&self) -> Option<DrainReason> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner).clone();
         all.map(|(photos, error)| DrainReason::Unread { photos, error })
+    }
+}
+
+/// Calls of an action without a retry limit that were all throttled.
+#[derive(Debug, Default)]
+struct OnlyThrottled(Mutex<Option<Instant>>);
+
+impl OnlyThrottled {
+    /// Records a call. Returns how long all of them have been throttled.
+    fn observe(&self, throttled: bool, now: Instant) -> Option<Duration> {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !throttled {
+            *since = None;
+            return None;
+        }
+        Some(now.saturating_duration_since(*since.get_or_insert(now)))
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{FaceQualityCheck, FormFields, Payload},
     domain::{FileStamp, ObjectRef, PhotoSource},
-    picture::{Defect, LoadError, Original, Rules},
+    picture::{Defect, LoadError, Original, Plan, Rules},
     storage::{Place, Reading, Storage},
 };
 
@@ -97,7 +97,11 @@ impl Preparer {
                 LoadError::Fatal(fatal) => PrepareError::Fatal(fatal),
                 LoadError::Io(error) => PrepareError::Machine(error),
             })?;
-            let plan = original.plan(&rules).map_err(not_ready)?;
+            let explain = |defect| {
+                let _looking = runtime.block_on(decode_limiter.acquire(original.cost(&Plan::Passthrough, &rules)));
+                original.explain(defect, &rules)
+            };
+            let plan = original.plan(&rules).map_err(explain).map_err(not_ready)?;
             let cost = original.cost(&plan, &rules);
             let _decoding = (cost > 0).then(|| runtime.block_on(decode_limiter.acquire(cost)));
             let picture = original.render(&plan, &rules).map_err(not_ready)?;

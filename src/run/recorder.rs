@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     checkpoint::{Checkpoint, OutcomeRecord, Store, StoreError},
-    domain::{DrainReason, Event, ItemId, ItemState, Outcome},
+    domain::{DrainReason, ErrorCode, Event, ItemId, ItemState, Outcome},
 };
 
 /// The checkpoint, the events and the counters of a run.
@@ -33,7 +33,11 @@ impl<S: Store> Recorder<S> {
     /// Commits an outcome, then counts and reports it.
     pub(super) async fn settle(&self, settlement: OutcomeRecord) -> Result<(), StoreError> {
         let report = self.checkpoint.settle(settlement).await?;
-        match report.outcome {
+        match &report.outcome {
+            Outcome::Enrolled { code: Some(code), message, .. } if code.0 == ErrorCode::NEW_PHOTO_REFUSED => {
+                let reason = message.as_deref().unwrap_or_default();
+                tracing::warn!(row = report.row, reason, "the new photo of an enrolled person is refused");
+            }
             Outcome::Enrolled { .. } => self.stats.enrolled(),
             Outcome::Rejected { .. } | Outcome::Failed { .. } => {
                 if matches!(report.outcome, Outcome::Rejected { .. }) {

@@ -1,14 +1,15 @@
 //! Replaces the records of an enrolled person with one for the new photo (`--on-change replace`).
 //!
 //! The order must not be swapped: the ids of the old records are committed before the new photo is sent; the new
-//! record is visible before an old one is deleted; each deletion is committed before it is sent, and names a record by
-//! its id. After a kill in between, a person may have two records for a while, and never none.
+//! record is visible before an old one is deleted; each deletion is committed, then waits for the gate, then is sent, and
+//! names a record by its id. After a kill in between, a person may have two records for a while, and never none.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
+    guards::Sign,
     lookup::{Lookup, NoAnswer},
     recorder::Recorder,
     task::{ReconcileStep, Reconciliation, ReplacementCleanup, read_all},
@@ -87,41 +88,57 @@ impl<T: Transport, S: Store> Replacer<T, S> {
     }
 
     async fn delete(&self, mut replacement: ReplacementCleanup, record: i64) -> Result<ReconcileStep, StoreError> {
-        let caller = &self.lookup.caller;
+        let (caller, checkpoint) = (&self.lookup.caller, &self.recorder.checkpoint);
+        if let Some(deferred) = self.gate.deferred(Instant::now()) {
+            return Ok(ReconcileStep::AskAgain(Reconciliation::Replacement(replacement), deferred.until));
+        }
+        let delete = DeleteIntent { item: replacement.claimed.item, record };
+        let Some(intent) = checkpoint.intend_delete(delete.clone()).await? else { return Ok(ReconcileStep::Rescan) };
+        crate::crash::point("removal.intended");
         let permit = match caller.permit(&self.gate).await {
             Ok(permit) => permit,
-            Err(NoPermit::Stopped) => return Ok(ReconcileStep::Deferred),
-            Err(NoPermit::Deferred(until)) => {
-                return Ok(ReconcileStep::AskAgain(Reconciliation::Replacement(replacement), until));
+            // Nothing was sent: release the intent.
+            Err(no_permit) => {
+                checkpoint.release_delete(delete).await?;
+                return Ok(match no_permit {
+                    NoPermit::Deferred(until) => {
+                        ReconcileStep::AskAgain(Reconciliation::Replacement(replacement), until)
+                    }
+                    NoPermit::Stopped => ReconcileStep::Deferred,
+                });
             }
         };
-        let delete = DeleteIntent { item: replacement.claimed.item, record };
-        let intent = self.recorder.checkpoint.intend_delete(delete).await?;
-        let Some(intent) = intent else { return Ok(ReconcileStep::Rescan) };
         crate::crash::point("removal.before");
         let deleted = caller.client.delete_face_record(permit, intent).await;
         crate::crash::point("removal.after");
-        self.gate.record(&deleted, Instant::now());
+        let now = Instant::now();
+        self.gate.record(&deleted, now);
+        self.recorder.drain_for(self.lookup.guards.observe(Sign::Deletion(deleted.as_ref().err()), now));
         Ok(match deleted {
             Ok(()) => {
                 replacement.failures = 0;
                 let at = Instant::now() + DELETE_SETTLE.min(self.settle);
                 ReconcileStep::AskAgain(Reconciliation::Replacement(replacement), at)
             }
-            Err(CallError::Throttled { .. }) => self.requeue_cleanup(replacement, None),
+            Err(CallError::Throttled { .. }) => {
+                checkpoint.release_delete(delete).await?;
+                self.requeue_cleanup(replacement, None)
+            }
             // Perhaps it is deleted: the next query shows it.
             Err(CallError::NotExecuted(fault) | CallError::MaybeExecuted(fault)) => {
                 self.requeue_cleanup(replacement, Some(&fault))
             }
             Err(CallError::Rejected(rejection)) => self.requeue_cleanup(replacement, Some(&rejection.into())),
             Err(CallError::Fatal(fatal)) => {
+                checkpoint.release_delete(delete).await?;
                 self.recorder.drain(DrainReason::Fatal(fatal));
                 ReconcileStep::Deferred
             }
         })
     }
 
-    /// Tries again later. Throttling is not counted; after too many failures the next run continues.
+    /// Tries again later. Throttling is not counted, but ends the run if it lasts; after too many failures the next run
+    /// continues.
     fn requeue_cleanup(&self, mut replacement: ReplacementCleanup, fault: Option<&CallFailure>) -> ReconcileStep {
         if let Some(fault) = fault {
             replacement.failures += 1;

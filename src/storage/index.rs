@@ -2,9 +2,12 @@
 //!
 //! It holds the hash of each name without case and Unicode normalisation, and the offset of its record, where the name is.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    borrow::Cow,
+    hash::{BuildHasher, RandomState},
+};
 
-use unicode_normalization::UnicodeNormalization;
+use icu_normalizer::ComposingNormalizerBorrowed;
 
 use super::{
     ReadError, Unavailable,
@@ -87,7 +90,7 @@ impl Index {
                 let Some(entry) = archive.entry_at(*at)? else { continue };
                 match entry.name.as_deref() {
                     Ok(found) if found == written => exact.push(entry),
-                    Ok(found) if found.nfc().eq(written.nfc()) => similar.push(entry),
+                    Ok(found) if nfc(found) == nfc(&written) => similar.push(entry),
                     Ok(found) if fold(found) == fold(&written) => suggested = Some(found.to_owned()),
                     Ok(_) | Err(_) => {}
                 }
@@ -124,9 +127,13 @@ impl Index {
     }
 }
 
+fn nfc(name: &str) -> Cow<'_, str> {
+    ComposingNormalizerBorrowed::new_nfc().normalize(name)
+}
+
 /// A name without case and Unicode normalisation.
 fn fold(name: &str) -> String {
-    if name.is_ascii() { name.to_ascii_lowercase() } else { name.nfc().collect::<String>().to_lowercase() }
+    if name.is_ascii() { name.to_ascii_lowercase() } else { nfc(name).to_lowercase() }
 }
 
 /// A name without what people add by mistake: backslashes, spaces and invisible characters around its parts.

@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use futures::future::BoxFuture;
+use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 use tokio::{
     runtime::{Builder, Handle},

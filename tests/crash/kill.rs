@@ -34,8 +34,8 @@ const CRASH_POINTS: [&str; 12] = [
     "query.after",
 ];
 /// Crash points of `undo`.
-const UNDO_CRASH_POINTS: [&str; 5] =
-    ["commit.before", "commit.after", "query.after", "removal.before", "removal.after"];
+const UNDO_CRASH_POINTS: [&str; 6] =
+    ["commit.before", "commit.after", "query.after", "removal.intended", "removal.before", "removal.after"];
 const PASSES_PER_UNDO_POINT: u32 = 6;
 const PASSES_PER_POINT: u32 = 20;
 const SHARDS: u64 = 8;

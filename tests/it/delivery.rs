@@ -47,6 +47,16 @@ fn send_upload_uploads_every_photo() {
 }
 
 #[test]
+fn endless_throttling_of_uploads_ends_run() {
+    let archive = Archive::of(3, 0);
+    let service = Service::failing(r#"{"action": "AuthorizeFileUpload", "fault": "throttle"}"#);
+    let ended = service.run(&archive).args(["--send", "upload", "--give-up-after", "100ms"]).end();
+    ended.is(10, &[("calls", 0), ("pending", 3)]);
+    service.sandbox.set_faults(Script::default());
+    service.run(&archive).args(["--send", "upload"]).end().is(0, &[("enrolled", 3)]);
+}
+
+#[test]
 fn face_quality_check_is_sent_only_if_given() {
     let archive = Archive::of(2, 0);
     let mut manifest = fs::read_to_string(archive.manifest()).unwrap().replace("path,", "path,url,");

@@ -78,7 +78,8 @@ fn errors_say_what_failed_why_and_what_to_do() {
         let lines = shown.lines().filter(|line| !line.contains(" INFO ") && !line.is_empty());
         // Of a warning, not the time.
         let lines = lines.map(|line| line.split_once(" WARN ").map_or(line, |(_, warning)| warning));
-        // How long a run took is not the same twice.
+        // A run's id, and how long it took, are not the same twice.
+        let lines = lines.filter(|line| !line.starts_with("  run id "));
         let lines = lines.map(|line| line.split_once(" calls (").map_or(line, |(summary, _)| summary));
         let lines: Vec<&str> = lines.filter(|line| !line.starts_with("For more information")).collect();
         writeln!(said, "$ face-enroll {command}\n{}\n[{}]\n", lines.join("\n"), ended.code.unwrap()).unwrap();

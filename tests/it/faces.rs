@@ -202,3 +202,36 @@ fn run_rejects_photos_without_one_face_only_on_request() {
     let mut enroll = service.run_source(dir.path());
     enroll.arg("--checkpoint").arg(checkpoint("default.sqlite")).end().is(0, &[("enrolled", 6)]);
 }
+
+#[test]
+fn lying_photo_is_told_from_a_landscape_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, image: Image| fs::write(dir.path().join(format!("{name}.jpg")), image.jpeg(90)).unwrap();
+    let lying = Image::sample(2).turned();
+    write("turned-by-270", lying.turned().turned());
+    write("turned-by-90", lying);
+    write("wide", Image::new(640, 480, |x, y| [(x / 5) as u8, (y / 6) as u8, 90]));
+    let messages = |rows: &[Value]| -> Vec<String> {
+        rows.iter()
+            .map(|row| format!("{} {}", row["code"].as_str().unwrap(), row["message"].as_str().unwrap()))
+            .collect()
+    };
+    let expected = ["lies on its side: turn it by 90 degrees", "lies on its side: turn it by 270", ": crop it, or"];
+    let names_the_turn = |found: Vec<String>| {
+        assert_eq!(found.len(), 3, "{found:?}");
+        for (message, expected) in found.iter().zip(expected) {
+            assert!(message.starts_with("NotPortrait ") && message.contains(expected), "{message}");
+        }
+    };
+    let ended = Enroll::new("check").arg(dir.path()).args(["--report", "jsonl", "--json"]).end();
+    names_the_turn(messages(&findings(&ended).1));
+    let service = Service::new();
+    let run = |name: &str, faces: &str| {
+        let checkpoint = dir.path().join(name);
+        let mut enroll = service.run_source(dir.path());
+        enroll.arg("--checkpoint").arg(&checkpoint).args(["--faces", faces]).end().is(6, &[("rejected", 3)]);
+        export(&checkpoint, &[])
+    };
+    names_the_turn(messages(&run("warn.sqlite", "warn")));
+    assert!(messages(&run("ignore.sqlite", "ignore")).iter().all(|message| message.contains(": crop it, or")));
+}

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, process::Stdio, time::Duration};
 
 use face_enroll::sandbox::{Action, Record, Script};
 
-use crate::support::{Archive, Enroll, GROUP, Service, export, photo};
+use crate::support::{Archive, Ended, Enroll, GROUP, Service, export, photo};
 
 /// Records of a user: ids and photos.
 fn records(service: &Service, user: &str) -> Vec<Record> {
@@ -17,6 +17,10 @@ fn change(archive: &Archive, user: &str) -> String {
     let another = photo(&format!("{user} a year later"), 0);
     fs::write(archive.path().join(format!("photos/{user}.jpg")), &another).unwrap();
     hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&another))
+}
+
+fn replace_with(service: &Service, archive: &Archive, args: &[&str]) -> Ended {
+    service.run(archive).args(["--on-change", "replace"]).args(args).end()
 }
 
 #[test]
@@ -208,6 +212,37 @@ fn rejected_replacement_keeps_old_record() {
 }
 
 #[test]
+fn locally_refused_replacement_leaves_person_enrolled() {
+    let archive = Archive::of(3, 0);
+    let service = Service::new();
+    service.run(&archive).end().is(0, &[("calls", 3)]);
+    let before = export(&archive.checkpoint(), &[]);
+    let path = archive.path().join("photos/u00001.jpg");
+    let old = fs::read(&path).unwrap();
+    fs::write(&path, &old[..old.len() / 2]).unwrap();
+    let replace = || replace_with(&service, &archive, &[]);
+    let ended = replace();
+    ended.is(0, &[("enrolled", 3), ("rejected", 0), ("newly_enrolled", 0), ("changed", 1)]);
+    assert!(ended.stderr.contains("the new photo of an enrolled person is refused"), "{ended:#?}");
+    let row = &export(&archive.checkpoint(), &[])[0];
+    assert_eq!((row["status"].as_str(), row["code"].as_str()), (Some("enrolled"), Some("NewPhotoRefused")));
+    assert!(row["message"].as_str().unwrap().contains("(Truncated)"), "{row}");
+    assert_eq!((&row["enrolled_at"], &row["sha256"]), (&before[0]["enrolled_at"], &before[0]["sha256"]));
+    let report = Enroll::new("report").arg(archive.manifest()).end();
+    assert!(report.stdout.contains("NewPhotoRefused"), "{report:#?}");
+    replace().is(0, &[("enrolled", 3), ("queries", 0)]);
+    // Under other rules it may pass.
+    replace_with(&service, &archive, &["--fit", "always"]).is(0, &[("queries", 1), ("changed", 1)]);
+    // The old photo is back, or a good one is there.
+    fs::write(&path, old).unwrap();
+    replace().is(0, &[("calls", 0), ("changed", 0)]);
+    assert!(export(&archive.checkpoint(), &[])[0]["code"].is_null());
+    change(&archive, "u00001");
+    replace().is(0, &[("calls", 1), ("changed", 0)]);
+    assert_eq!((service.records().len(), records(&service, "u00001").len()), (3, 1));
+}
+
+#[test]
 fn faults_during_replacement_leave_one_new_record() {
     for faults in [
         r#"{"calls":[1],"fault":"reset_after"}"#,
@@ -235,6 +270,21 @@ fn faults_during_replacement_leave_one_new_record() {
             records(&service, "u00001").iter().map(|record| record.picture.unwrap().to_string()).collect();
         assert_eq!(found, [digest], "{faults}");
     }
+}
+
+#[test]
+fn endless_throttling_of_deletions_ends_run() {
+    let archive = Archive::of(2, 0);
+    let service = Service::new();
+    service.run(&archive).end().is(0, &[("calls", 2)]);
+    change(&archive, "u00001");
+    service.sandbox.set_faults(Script::parse(r#"{"action":"DeleteFaceRecord","fault":"throttle"}"#).unwrap());
+    let ended = replace_with(&service, &archive, &["--give-up-after", "100ms"]);
+    ended.is(10, &[("enrolled", 2), ("calls", 1)]);
+    assert_eq!(records(&service, "u00001").len(), 2);
+    service.sandbox.set_faults(Script::default());
+    service.run(&archive).end().is(0, &[("calls", 0)]);
+    assert_eq!(records(&service, "u00001").len(), 1);
 }
 
 #[test]
@@ -301,9 +351,15 @@ fn kill_during_replacement_leaves_everyone_one_record() {
     service.run(&archive).args(["--qps", "200"]).end().is(0, &[("calls", 12)]);
     let digests: BTreeSet<String> = archive.users.iter().map(|user| change(&archive, user)).collect();
     let mut random = fastrand::Rng::with_seed(7);
-    for point in
-        ["intent.after_commit:4", "send.after:3", "outcome.after_commit:5", "removal.before:2", "removal.after:2", ""]
-    {
+    for point in [
+        "intent.after_commit:4",
+        "send.after:3",
+        "outcome.after_commit:5",
+        "removal.intended:2",
+        "removal.before:2",
+        "removal.after:2",
+        "",
+    ] {
         let mut enroll = service.run(&archive);
         enroll.args(["--qps", "200", "--on-change", "replace"]);
         if point.is_empty() {

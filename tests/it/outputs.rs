@@ -278,3 +278,21 @@ fn checkpoint_of_another_user_is_refused() {
     }
     service.run(&archive).end().is(0, &[("enrolled", 2)]);
 }
+
+#[test]
+fn metrics_file_replaces_only_metrics() {
+    let archive = Archive::of(1, 0);
+    let service = Service::new();
+    let file = archive.path().join("metrics.prom");
+    let run = || service.run(&archive).arg("--metrics-file").arg(&file).end();
+    fs::write(&file, "budget of the year\n").unwrap();
+    let refused = run();
+    assert_eq!(refused.code, Some(2), "{refused:#?}");
+    assert!(refused.stderr.contains("--metrics-file") && refused.stderr.contains("not a metrics file"), "{refused:#?}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "budget of the year\n");
+    fs::remove_file(&file).unwrap();
+    for _ in 0..2 {
+        run().is(0, &[("enrolled", 1)]);
+    }
+    assert!(fs::read_to_string(&file).unwrap().starts_with("# HELP face_enroll_rows"));
+}

@@ -3,12 +3,14 @@
 
 use std::{num::NonZeroU32, thread, time::Duration};
 
+use face_enroll::sandbox::{Action, Settings};
 use face_enroll::{
     checkpoint::Reader,
     sandbox::{Action, Settings},
 };
+use serde_json::Value;
 
-use crate::support::{Archive, Service};
+use crate::support::{Archive, Ended, Service};
 
 const LATENCY: Duration = Duration::from_millis(40);
 
@@ -103,4 +105,17 @@ fn body_that_waits_for_bandwidth_holds_no_intent() {
     for bad in ["0", "fast", "08:00,2M 19:00", "25:00,2M"] {
         assert_eq!(service.run(&archive).args(["--bwlimit", bad]).end().code, Some(2), "{bad}");
     }
+}
+
+#[test]
+fn dry_run_forecasts_the_bandwidth_limit() {
+    let archive = Archive::of(10, 0);
+    let service = Service::new();
+    let plan = |args: &[&str]| service.run(&archive).args(["-n"]).args(args).end();
+    let forecast = |ended: &Ended| serde_json::from_str::<Value>(ended.stdout.lines().last().unwrap()).unwrap();
+    let ended = plan(&["--bwlimit", "10k"]);
+    let bytes = forecast(&ended)["call_bytes"].as_f64().unwrap();
+    let seconds = forecast(&ended)["seconds_at_bwlimit"].as_f64().unwrap();
+    assert!((seconds - bytes / 10_240.0).abs() < 0.1, "{ended:#?}");
+    assert_eq!(forecast(&plan(&[]))["seconds_at_bwlimit"], Value::Null);
 }

@@ -6,7 +6,7 @@ use face_enroll::sandbox::{Action, Script};
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::support::{Archive, Ended, Enroll, GROUP, Service, export};
+use crate::support::{Archive, Ended, Enroll, GROUP, Service, export, wait_until};
 
 fn command(subcommand: &str, service: &Service, archive: &Archive) -> Enroll {
     let mut enroll = Enroll::new(subcommand);
@@ -211,11 +211,44 @@ fn unknown_run_is_refused_with_the_known_ones() {
     assert!(ended.stderr.contains(&first) && ended.stderr.contains(&second), "{ended:#?}");
     let neither = undo(&service, &archive, &["--yes"]);
     assert_eq!(neither.code, Some(2), "{neither:#?}");
+    assert!(neither.stderr.contains("--run <ID>|--since <T>"), "{neither:#?}");
     let other = Service::new();
     for flag in ["--dry-run", "--yes"] {
         assert_eq!(undo(&other, &archive, &["--run", &first, flag]).code, Some(2), "another endpoint");
     }
     service.holds_exactly(&archive);
+}
+
+#[test]
+fn unique_beginning_names_a_run() {
+    let (archive, service, runs) = two_runs();
+    // Tell the ids apart: both runs started in this second.
+    let db = Connection::open(archive.checkpoint()).unwrap();
+    for (run, id) in runs.iter().zip(["20261123T020015Z-7f3a", "20261124T020015Z-c001"]) {
+        db.execute("UPDATE runs SET run_id = ?1 WHERE run_id = ?2", [id, run]).unwrap();
+    }
+    drop(db);
+    let several = undo(&service, &archive, &["--run", "202611"]);
+    assert_eq!(several.code, Some(2), "{several:#?}");
+    assert!(several.stderr.contains("20261124T020015Z-c001, 20261123T020015Z-7f3a"), "{several:#?}");
+    assert_eq!(undo(&service, &archive, &["--run", "202"]).code, Some(2), "too short");
+    balance(&undo(&service, &archive, &["--run", "20261124"]), 0, [3, 3, 0, 0, 0, 3, 0]);
+    // Taking back is a run too, but not one to take back.
+    balance(&undo(&service, &archive, &["--run", "20261124", "--yes"]), 0, [3, 0, 3, 0, 0, 0, 0]);
+    balance(&undo(&service, &archive, &["--since", "1h", "--yes"]), 0, [4, 0, 4, 0, 0, 0, 0]);
+}
+
+#[test]
+fn run_id_is_shown_where_undo_is_looked_for() {
+    let archive = Archive::of(3, 0);
+    let ended = Enroll::new("run").arg(archive.manifest()).args(["--sandbox", "--json"]).end();
+    let run = ended.is(0, &[("enrolled", 3)])["run_id"].as_str().unwrap().to_owned();
+    let row = format!("\n  run id    {run}\n");
+    assert!(ended.stderr.contains(&row), "{ended:#?}");
+    let status = Enroll::new("status").arg(archive.manifest()).end();
+    assert!(status.stdout.contains(&row), "{status:#?}");
+    let report = Enroll::new("report").arg(archive.manifest()).end();
+    assert!(report.stdout.contains(&format!("<code>{run}</code>")), "{report:#?}");
 }
 
 #[test]
@@ -233,6 +266,59 @@ fn undo_works_against_embedded_sandbox() {
     assert!(ended.stdout.contains("to remove  3") && ended.stdout.contains("--yes"), "{}", ended.stdout);
     let ended = undo(&["--yes"]);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
-    assert!(ended.stdout.contains("removed    3"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("removed    3") && ended.stdout.contains("a later run enrols them"), "{ended:#?}");
+    assert!(ended.stderr.contains("waiting (--settle)"), "{}", ended.stderr);
     assert_eq!(Enroll::new("verify").arg(archive.manifest()).arg("--all").end().code, Some(0));
+}
+
+#[test]
+fn stop_before_deletion_leaves_rows_enrolled() {
+    let (archive, service, [_, second]) = two_runs();
+    let pause = r#"{"action": "DeleteFaceRecord", "fault": "throttle", "retry_after_ms": 60000}"#;
+    service.sandbox.set_faults(Script::parse(pause).unwrap());
+    let child = command("undo", &service, &archive).args(["--run", &second, "--yes"]).spawn();
+    wait_until("no deletion was tried", || service.calls(Action::DeleteFaceRecord) > 0);
+    let is_waiting = || {
+        let db = Connection::open(archive.checkpoint()).unwrap();
+        db.query_row("SELECT count(*) FROM items WHERE state = 2", [], |row| row.get::<_, i64>(0)).unwrap() == 3
+    };
+    wait_until("the intents are not on disk", is_waiting);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    balance(&ended, 143, [3, 0, 0, 0, 0, 3, 0]);
+    let rows = export(&archive.checkpoint(), &["--status", "enrolled"]);
+    assert!(rows.len() == 7 && rows.iter().all(|row| row["code"].is_null() && !row["enrolled_at"].is_null()));
+    service.sandbox.set_faults(Script::default());
+    balance(&undo(&service, &archive, &["--run", &second, "--yes"]), 0, [3, 0, 3, 0, 0, 0, 0]);
+}
+
+#[test]
+fn endless_throttling_ends_undo_and_verify() {
+    let (archive, service, [_, second]) = two_runs();
+    let throttle = |action: &str| {
+        let script = format!(r#"{{"action": "{action}", "fault": "throttle"}}"#);
+        service.sandbox.set_faults(Script::parse(&script).unwrap());
+    };
+    throttle("DeleteFaceRecord");
+    let ended = undo(&service, &archive, &["--run", &second, "--yes", "--give-up-after", "100ms"]);
+    balance(&ended, 10, [3, 0, 0, 0, 0, 3, 0]);
+    assert!(ended.stderr.contains("every call was throttled"), "{ended:#?}");
+    throttle("QueryFaceRecord");
+    let ended = undo(&service, &archive, &["--run", &second, "--give-up-after", "100ms"]);
+    balance(&ended, 10, [3, 0, 0, 0, 0, 3, 0]);
+    let ended = command("verify", &service, &archive).args(["--all", "--give-up-after", "100ms"]).end();
+    assert_eq!(ended.code, Some(10), "{ended:#?}");
+}
+
+#[test]
+fn deletion_answered_by_a_proxy_is_asked_about() {
+    let (archive, service, [_, second]) = two_runs();
+    let proxy = r#"[{"action": "DeleteFaceRecord", "calls": [1], "fault": "html", "executed": true, "status": 429},
+        {"action": "DeleteFaceRecord", "calls": [2], "fault": "html", "executed": true, "status": 302},
+        {"action": "DeleteFaceRecord", "calls": [3], "fault": "html", "status": 429}]"#;
+    service.sandbox.set_faults(Script::parse(proxy).unwrap());
+    balance(&undo(&service, &archive, &["--run", &second, "--yes"]), 0, [3, 0, 3, 0, 0, 0, 0]);
+    assert_eq!(service.calls(Action::DeleteFaceRecord), 4, "what was executed is not sent again");
+    has_no_difference(&service, &archive);
 }

@@ -1,6 +1,6 @@
 //! The credential providers.
 
-use futures::future::BoxFuture;
+use futures_util::future::BoxFuture;
 
 use super::{
     error::FetchError,

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::BoxFuture;
+use futures_util::future::BoxFuture;
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 
 use super::{error::FetchError, temporary::TemporaryCredentials};
@@ -290,7 +290,7 @@ mod tests {
                 ids
             })
         });
-        for caller in futures::future::join_all(callers).await {
+        for caller in futures_util::future::join_all(callers).await {
             let ids = caller.unwrap();
             assert!(ids.is_sorted() && *ids.last().unwrap() >= 15, "{:?}", ids.last());
         }
@@ -319,7 +319,7 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(891)).await;
         let mut errors = Vec::new();
         for n in 1..=3 {
-            let all = futures::future::join_all((0..64).map(|_| credentials.current())).await;
+            let all = futures_util::future::join_all((0..64).map(|_| credentials.current())).await;
             assert_eq!(provider.fetches.load(Ordering::Relaxed), n);
             assert!(all.iter().all(|one| format!("{one:?}") == format!("{:?}", all[0])), "{all:?}");
             errors.push(all.into_iter().next().unwrap().unwrap_err());
@@ -341,7 +341,7 @@ mod tests {
     async fn rejected_key_is_replaced_once() {
         let (provider, credentials) = provider(3_600, 1, &[]);
         let old = credentials.current().await.unwrap();
-        let all = futures::future::join_all((0..64).map(|_| credentials.replace_rejected(&old))).await;
+        let all = futures_util::future::join_all((0..64).map(|_| credentials.replace_rejected(&old))).await;
         assert!(all.iter().all(|one| *one == Ok(true)), "{all:?}");
         assert_eq!((provider.fetches.load(Ordering::Relaxed), current(&credentials).await.as_str()), (1, "K1"));
         // A caller rejected with the old key arrives late.

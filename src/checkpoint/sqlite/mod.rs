@@ -194,6 +194,7 @@ impl SqliteStore {
     fn reopen_after_rule_change(&mut self, rules: &str) -> rusqlite::Result<()> {
         if setting(&self.db, "photo_rules")?.is_some_and(|previous| previous != rules) {
             self.reopen_all("stage = 0", params![ItemState::Rejected as i64])?;
+            self.reread_refused_photos()?;
         }
         set_setting(&self.db, "photo_rules", rules)
     }
@@ -260,6 +261,7 @@ impl SqliteStore {
             Change::RecordSuperseded(item, records) => {
                 ("recording superseded records", self.record_superseded(*item, records))
             }
+            Change::ReleaseDelete(delete) => ("releasing a delete intent", self.release_delete(delete)),
             Change::FinishDelete(item) => ("recording a delete", self.finish_delete(*item)),
             Change::FinishUndo(item) => ("recording a removal", self.finish_undo(*item)),
             Change::RecordSkipped(source, files) => ("recording skipped files", self.record_skipped(*source, *files)),

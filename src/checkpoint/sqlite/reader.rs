@@ -247,7 +247,7 @@ impl Reader {
         query().map_err(StoreError::sqlite(doing))
     }
 
-    fn has_run_columns(&self) -> rusqlite::Result<bool> {
+    pub(super) fn has_run_columns(&self) -> rusqlite::Result<bool> {
         self.db.pragma_query_value(None, "user_version", |row| Ok(row.get::<_, i64>(0)? >= SCHEMA_WITH_RUNS))
     }
 

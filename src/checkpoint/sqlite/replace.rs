@@ -2,10 +2,10 @@
 
 use rusqlite::Result;
 
-use super::{SqliteStore, reopened_columns};
+use super::{SqliteStore, now_ms, reopened_columns, rows};
 use crate::{
-    checkpoint::{PhotoChange, PhotoCheck, Reply, StoreError},
-    domain::{DeleteIntent, ItemId, ItemState},
+    checkpoint::{OutcomeRecord, PhotoChange, PhotoCheck, Reply, StoreError},
+    domain::{ConfirmedBy, DeleteIntent, ErrorCode, ItemId, ItemState, Outcome, RejectedBy},
 };
 
 impl SqliteStore {
@@ -18,6 +18,7 @@ impl SqliteStore {
                             "UPDATE items SET size = ?2, mark = ?3, changed = 0 WHERE id = ?1 AND state = 3",
                         )?
                         .execute((item.0, stamp.size as i64, stamp.mark))?;
+                    self.forget_refused_photo(item)?;
                 }
                 PhotoChange::Other => {
                     self.db
@@ -41,13 +42,71 @@ impl SqliteStore {
             .prepare_cached(concat!(
                 "UPDATE items SET ",
                 reopened_columns!(),
-                ", changed = 1, replaces = 'null', enrolled_at = NULL, confirmed_by = NULL, quality = NULL,
-                 first_intent_at = NULL WHERE id = ?1 AND state = 3"
+                ", changed = 1, replaces = 'null', confirmed_by = NULL WHERE id = ?1 AND state = 3"
             ))?
             .execute([item.0])?;
         self.tally.add(ItemState::Enrolled, code.as_deref(), -1);
         self.tally.add(ItemState::Pending, None, 1);
         Ok(())
+    }
+
+    /// Keeps a person enrolled whose new photo is refused before it was sent. The stamp of the new photo is kept, so that it is
+    /// read again only once it changes. `None` if the item replaces nothing.
+    pub(super) fn keep_old_photo(
+        &mut self,
+        OutcomeRecord { item, outcome, stamp, .. }: &OutcomeRecord,
+    ) -> Result<Option<Outcome>> {
+        let Outcome::Rejected { stage: RejectedBy::Local, code, message, request_id: None } = outcome else {
+            return Ok(None);
+        };
+        let message = format!("the old photo stays enrolled; the new one is refused ({code}): {message}");
+        let confirmed_by = ConfirmedBy::Query;
+        let kept = self
+            .db
+            .prepare_cached(
+                "UPDATE items SET state = 3, stage = NULL, code = ?2, message = ?3, changed = 1, replaces = NULL,
+                 enrolled_at = coalesce(enrolled_at, ?4), confirmed_by = ?5, size = ?6, mark = ?7
+                 WHERE id = ?1 AND state = 0 AND replaces <> '[]'",
+            )?
+            .execute((
+                item.0,
+                ErrorCode::NEW_PHOTO_REFUSED,
+                &message,
+                now_ms(),
+                rows::confirmed_by_number(confirmed_by),
+                stamp.map(|stamp| stamp.size as i64),
+                stamp.map(|stamp| stamp.mark),
+            ))?;
+        Ok((kept == 1).then(|| Outcome::Enrolled {
+            confirmed_by,
+            quality: None,
+            code: Some(ErrorCode::NEW_PHOTO_REFUSED.into()),
+            message: Some(message),
+            request_id: None,
+        }))
+    }
+
+    /// The photo is again the one that is enrolled.
+    fn forget_refused_photo(&mut self, item: ItemId) -> Result<()> {
+        let changed = self
+            .db
+            .prepare_cached("UPDATE items SET code = NULL, message = NULL WHERE id = ?1 AND state = 3 AND code = ?2")?
+            .execute((item.0, ErrorCode::NEW_PHOTO_REFUSED))?;
+        if changed == 1 {
+            self.tally.add(ItemState::Enrolled, Some(ErrorCode::NEW_PHOTO_REFUSED), -1);
+            self.tally.add(ItemState::Enrolled, None, 1);
+        }
+        Ok(())
+    }
+
+    /// Lets new photos be read again that were refused under other photo rules.
+    pub(super) fn reread_refused_photos(&self) -> Result<()> {
+        self.db
+            .execute(
+                "UPDATE items SET size = NULL, mark = NULL WHERE state = 3 AND code = ?1",
+                [ErrorCode::NEW_PHOTO_REFUSED],
+            )
+            .map(drop)
     }
 
     pub(super) fn record_superseded(&mut self, item: ItemId, records: &[i64]) -> Result<()> {
@@ -67,6 +126,14 @@ impl SqliteStore {
             .and_then(|mut update| update.execute((delete.item.0, delete.record)))
             .map(|changed| if changed == 1 { Reply::Done } else { Reply::Refused })
             .map_err(StoreError::sqlite("writing a delete intent"))
+    }
+
+    pub(super) fn release_delete(&mut self, delete: &DeleteIntent) -> Result<()> {
+        let key = (delete.item.0, delete.record);
+        self.db
+            .prepare_cached("UPDATE items SET removing = NULL WHERE id = ?1 AND removing = ?2 AND state = 3")?
+            .execute(key)?;
+        self.release_undo(key)
     }
 
     pub(super) fn finish_delete(&mut self, item: ItemId) -> Result<()> {

@@ -78,6 +78,19 @@ impl SqliteStore {
             let (item, to) = (record.item, record.outcome.state());
             return Err(StoreError::InvalidTransition { item, from: before.state, to });
         }
+        let update = |outcome: &Outcome, attempts| ItemUpdate {
+            item: record.item,
+            row: before.row,
+            attempts,
+            before: before.state,
+            outcome: outcome.clone(),
+            latency: record.latency,
+        };
+        if let Some(kept) = self.keep_old_photo(record).map_err(failed("keeping a photo"))? {
+            self.tally.add(before.state, before.code.as_deref(), -1);
+            self.tally.add(ItemState::Enrolled, Some(ErrorCode::NEW_PHOTO_REFUSED), 1);
+            return Ok(update(&kept, before.attempts));
+        }
         let attempts = match &record.outcome {
             Outcome::Retry { counts: false } => before.attempts.saturating_sub(1),
             Outcome::Retry { counts: true }
@@ -118,14 +131,7 @@ impl SqliteStore {
         self.tally.add(before.state, before.code.as_deref(), -1);
         self.tally.add(record.outcome.state(), columns.code.map(|code| code.0.as_str()), 1);
         crash::point("outcome.before_commit");
-        Ok(ItemUpdate {
-            item: record.item,
-            row: before.row,
-            attempts,
-            before: before.state,
-            outcome: record.outcome.clone(),
-            latency: record.latency,
-        })
+        Ok(update(&record.outcome, attempts))
     }
 }
 

@@ -1,16 +1,18 @@
 //! Items that `undo` takes back. An item whose record is being removed is in doubt, so that a run after a kill asks the
 //! service about it.
 
-use rusqlite::{OptionalExtension, Result, Row, params};
+use rusqlite::{Result, Row, params};
 
 use super::{Reader, SqliteStore, reopened_columns, rows};
 use crate::{
     checkpoint::{Reply, StoreError, UndoCandidate, UndoScope},
-    domain::{DeleteIntent, ErrorCode, ItemId, ItemState},
+    domain::{ConfirmedBy, DeleteIntent, ErrorCode, ItemId, ItemState},
 };
 
 /// First schema with `sent_by`; reading does not migrate.
 const SCHEMA_WITH_SENT_BY: i64 = 8;
+/// Shortest beginning of a run's id that stands for it, as for git's commits.
+const MIN_RUN_PREFIX: usize = 4;
 
 impl SqliteStore {
     pub(super) fn intend_undo(&mut self, delete: &DeleteIntent) -> Result<Reply, StoreError> {
@@ -41,6 +43,22 @@ impl SqliteStore {
             })
     }
 
+    /// The removal was not sent, and a query had just shown the record.
+    pub(super) fn release_undo(&mut self, (item, record): (i64, i64)) -> Result<()> {
+        let changed = self
+            .db
+            .prepare_cached(
+                "UPDATE items SET state = 3, code = NULL, message = NULL, confirmed_by = ?4, removing = NULL
+                 WHERE id = ?1 AND removing = ?2 AND state = 2 AND code = ?3",
+            )?
+            .execute(params![item, record, ErrorCode::UNDOING, rows::confirmed_by_number(ConfirmedBy::Query)])?;
+        if changed == 1 {
+            self.tally.add(ItemState::InDoubt, Some(ErrorCode::UNDOING), -1);
+            self.tally.add(ItemState::Enrolled, None, 1);
+        }
+        Ok(())
+    }
+
     pub(super) fn finish_undo(&mut self, item: ItemId) -> Result<()> {
         let before = self.prior_state(item)?;
         let changed = self
@@ -62,14 +80,24 @@ impl SqliteStore {
 }
 
 impl Reader {
-    /// Scope of the run with this name. `None` if the checkpoint does not know it.
-    pub fn undo_scope(&self, run_id: &str) -> Result<Option<UndoScope>, StoreError> {
-        self.db
-            .query_row("SELECT id, started_at FROM runs WHERE run_id = ?1", [run_id], |row| {
-                Ok(UndoScope::Run { number: row.get(0)?, started_ms: row.get(1)? })
-            })
-            .optional()
-            .map_err(StoreError::sqlite("reading its runs"))
+    /// Ids and scopes of the run with this id; else of the last runs that sent something and whose ids begin so.
+    pub fn undo_scopes(&self, run_id: &str, limit: usize) -> Result<Vec<(String, UndoScope)>, StoreError> {
+        let read = |row: &Row<'_>| {
+            Ok((row.get("run_id")?, UndoScope::Run { number: row.get("id")?, started_ms: row.get("started_at")? }))
+        };
+        let exact = self.query("reading its runs", "SELECT * FROM runs WHERE run_id = ?1", [run_id], read)?;
+        if !exact.is_empty() || run_id.len() < MIN_RUN_PREFIX {
+            return Ok(exact);
+        }
+        // Undo and verify are runs too, but there is nothing of them to take back.
+        let sent = if self.has_run_columns().map_err(StoreError::sqlite("reading its runs"))? {
+            "quota IS NOT NULL"
+        } else {
+            "TRUE"
+        };
+        let select =
+            format!("SELECT * FROM runs WHERE substr(run_id, 1, length(?1)) = ?1 AND {sent} ORDER BY id DESC LIMIT ?2");
+        self.query("reading its runs", &select, params![run_id, limit as i64], read)
     }
 
     /// Enrolled and doubtful items of the scope after `after`, in the order of their numbers.

@@ -82,7 +82,7 @@ impl Run<'_> {
         }
         log_end(&summary, &counts);
         if !self.is_quiet {
-            telemetry::eprint_plain(&report::run_summary(&counts, &summary, self.path));
+            telemetry::eprint_plain(&report::run_summary(&run_id, &counts, &summary, self.path));
         } else if failure.is_none() && (has_new_rejections || needs_attention(exit, stop.reason())) {
             telemetry::eprint_plain(&report::quiet_summary(&counts, &summary, self.path));
         }

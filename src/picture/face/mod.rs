@@ -114,10 +114,15 @@ impl FaceProblem {
             Self::Turned(Turn::Quarter) => "photo lies on its side: turn it by 90 degrees clockwise",
             Self::Turned(Turn::Half) => "photo is upside down: turn it by 180 degrees",
             Self::Turned(Turn::ThreeQuarters) => "photo lies on its side: turn it by 270 degrees clockwise",
-            Self::Several => "several faces of similar size are visible; the service takes the largest",
+            Self::Several => "several faces of similar size are visible, of which the service enrols the largest",
             Self::Small => "face is small",
             Self::Cut => "face is cut off by the edge of the photo",
         }
+    }
+
+    /// Whether the photo lies on its side.
+    pub(super) fn is_lying(self) -> bool {
+        matches!(self, Self::Turned(Turn::Quarter | Turn::ThreeQuarters))
     }
 
     /// Whether `--faces reject` rejects a photo for it: only where a call would be wasted or enrol somebody else.

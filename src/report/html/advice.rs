@@ -9,6 +9,9 @@ pub(super) fn recommended_action(state: ItemState, code: &str) -> Option<&'stati
             "AlreadyPresent" => {
                 Some("Nothing to do, but the record existed before this run and may have another photo.")
             }
+            "NewPhotoRefused" => {
+                Some("The old photo stays enrolled. Correct the new one, then run again with --on-change replace.")
+            }
             _ => None,
         },
         ItemState::Pending | ItemState::Sending => Some("Run again to continue."),

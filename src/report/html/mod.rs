@@ -251,10 +251,11 @@ impl HtmlReport {
                 h2 { "Runs" }
                 div.scroll { (drawing) }
                 div.scroll { table {
-                    tr { th { "started (UTC)" } th.n { "duration" } th.n { "enrolled" } th.n { "calls" } th.n { "throttled" } th { "ended" } }
+                    tr { th { "started (UTC)" } th { "run id" } th.n { "duration" } th.n { "enrolled" } th.n { "calls" } th.n { "throttled" } th { "ended" } }
                     @for run in &self.runs {
                         tr {
                             td { (utc(run.started_ms).replace('T', " ").trim_end_matches('Z')) }
+                            td { code { (run.run_id) } }
                             td.n { (duration(std::time::Duration::from_millis((run.last_ms() - run.started_ms).unsigned_abs()))) }
                             td.n { (group_digits(run.totals.newly_enrolled)) }
                             td.n { (group_digits(run.totals.calls)) }

@@ -66,6 +66,7 @@ macro_rules! for_store {
             photo_checks_count_and_clear_changes,
             replacement_deletes_only_what_it_supersedes,
             item_taken_back_is_in_doubt_then_pending,
+            released_removal_is_enrolled_again,
             counts_equal_the_rows_after_any_history,
         );
     };
@@ -625,6 +626,9 @@ pub fn replacement_deletes_only_what_it_supersedes(subject: &impl Subject) {
     drop(run);
     let (mut run, _) = start();
     run.write(delete(item, 41));
+    run.write(Change::ReleaseDelete(DeleteIntent { item, record: 41 }));
+    assert_eq!(run.store.pending_deletes(ItemId(0), EVERYTHING).unwrap().len(), 1);
+    run.write(delete(item, 41));
     run.write(delete(item, 42));
     run.write(Change::FinishDelete(item));
     assert!(run.store.pending_deletes(ItemId(0), EVERYTHING).unwrap().is_empty());
@@ -657,6 +661,22 @@ pub fn item_taken_back_is_in_doubt_then_pending(subject: &impl Subject) {
     assert_eq!((run.counts().enrolled, run.counts().by_code.get("Undone")), (1, None));
 }
 
+pub fn released_removal_is_enrolled_again(subject: &impl Subject) {
+    let [seven, eight] = [7, 8].map(|record| move |item| DeleteIntent { item, record });
+    let mut run = Run::with(subject, &["a"]);
+    let item = run.send("a", enrolled());
+    run.write(Change::IntendUndo(seven(item)));
+    run.write(Change::ReleaseDelete(eight(item)));
+    assert_eq!((run.counts().in_doubt, run.counts().enrolled), (1, 0), "another deletion");
+    run.write(Change::ReleaseDelete(seven(item)));
+    assert_eq!((run.counts().in_doubt, run.counts().enrolled), (0, 1));
+    assert_eq!(run.counts().by_code.get("Undoing"), None);
+    let row = &subject.rows()[0];
+    assert_eq!((row.confirmed_by, row.enrolled_ms.is_some()), (Some(ConfirmedBy::Query), true));
+    run.write(Change::ReleaseDelete(seven(item)));
+    assert_eq!(run.counts().enrolled, 1);
+}
+
 /// One step of a history: a user and what happens to it.
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -665,6 +685,7 @@ enum Step {
     Reopen,
     Replace,
     IntendUndo,
+    ReleaseUndo,
     FinishUndo,
     Crash,
 }
@@ -676,6 +697,7 @@ pub fn counts_equal_the_rows_after_any_history<S: Subject>(_: &S) {
         1 => Just(Step::Reopen),
         1 => Just(Step::Replace),
         1 => Just(Step::IntendUndo),
+        1 => Just(Step::ReleaseUndo),
         1 => Just(Step::FinishUndo),
         1 => Just(Step::Crash),
     ];
@@ -711,6 +733,7 @@ pub fn counts_equal_the_rows_after_any_history<S: Subject>(_: &S) {
                     run.write(Change::RecordPhotoChecks(vec![PhotoCheck { item, seen: PhotoChange::Replacement }]));
                 },
                 Step::IntendUndo => drop(run.store.write(&[Change::IntendUndo(DeleteIntent { item, record: 7 })]).unwrap()),
+                Step::ReleaseUndo => drop(run.write(Change::ReleaseDelete(DeleteIntent { item, record: 7 }))),
                 Step::FinishUndo => drop(run.write(Change::FinishUndo(item))),
                 Step::Crash => {
                     drop(run);

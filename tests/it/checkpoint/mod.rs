@@ -102,7 +102,7 @@ async fn waiting_callers_share_a_commit() {
             reader.counts().unwrap().in_doubt
         }
     });
-    let on_disk = futures::future::join_all(intents).await;
+    let on_disk = futures_util::future::join_all(intents).await;
     assert!(on_disk.iter().all(|&n| n > 0));
     // The order of replies is unspecified; callers of the last commit see all intents.
     let commits: std::collections::BTreeSet<u64> = on_disk.into_iter().collect();
@@ -122,7 +122,7 @@ async fn inline_writer_commits_after_its_sync_time() {
     let claimed = checkpoint.claim(ItemId(0), 5).await.unwrap();
     let began = tokio::time::Instant::now();
     let intents = claimed.iter().map(|claimed| checkpoint.intend(new_intent(claimed)));
-    let intents = futures::future::join_all(intents).await;
+    let intents = futures_util::future::join_all(intents).await;
     assert!(intents.iter().all(Result::is_ok) && began.elapsed() == sync, "{:?}", began.elapsed());
     let again = checkpoint.intend(new_intent(&claimed[0])).await;
     assert!(matches!(again, Err(StoreError::InvalidTransition { .. })), "{again:?}");

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use face_enroll::sandbox::{Action, Sandbox, Settings, Window};
-use futures::future::join_all;
+use futures_util::future::join_all;
 
 use super::client::{Request, Response};
 
