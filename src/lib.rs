@@ -32,8 +32,6 @@
 //! undo           removes from the service what a run put there, by record id
 //! report         progress, summary, export, HTML, metrics
 //! sandbox        a local server of the API with its own signature check
-//!
-//! crates/blazeface   the net that finds faces, apart so that debug builds optimise it
 //! ```
 //!
 //! Imports go one way: `domain` <- `api` <- `storage` <- `manifest`, `picture`; `domain` <- `pace`, `checkpoint`; `pace`,

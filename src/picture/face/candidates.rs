@@ -1,6 +1,6 @@
 //! Turns the numbers of the net into faces.
 
-use blazeface::{BOX_LENGTH, CANDIDATES, INPUT_SIDE};
+use super::net::{BOX_LENGTH, CANDIDATES, INPUT_SIDE};
 
 /// Least score of a face that is looked at any further.
 pub(super) const MIN_SCORE: f32 = 0.5;

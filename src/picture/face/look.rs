@@ -2,12 +2,12 @@
 
 use std::sync::LazyLock;
 
-use blazeface::{INPUT_SIDE, Net, Workspace};
 use fast_image_resize::FilterType;
 
 use super::{
     Turn,
     candidates::{self, Candidate},
+    net::{INPUT_SIDE, Net, Workspace},
 };
 use crate::picture::{decode::Pixels, orientation::apply_orientation, resize::resize};
 
@@ -121,7 +121,7 @@ pub(super) struct Detector {
 impl Detector {
     fn new() -> Self {
         static NET: LazyLock<Net> = LazyLock::new(Net::built_in);
-        Self { net: &NET, workspace: Workspace::default() }
+        Self { net: &NET, workspace: Workspace::new() }
     }
 
     fn detect(&mut self, view: &View) -> Vec<Candidate> {

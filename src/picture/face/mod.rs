@@ -9,6 +9,8 @@
 
 mod candidates;
 mod look;
+mod model;
+mod net;
 
 use look::Sight;
 

@@ -2,7 +2,6 @@
 
 use std::{fs, path::PathBuf};
 
-use blazeface::{BOX_LENGTH, model};
 use proptest::prelude::*;
 use sha2::Digest as _;
 
@@ -71,9 +70,9 @@ fn vectors(name: &str) -> Vec<(String, Vec<f32>)> {
 fn model_file_is_as_published() {
     let sha256 = hex::encode(sha2::Sha256::digest(model::BYTES));
     assert_eq!(sha256, "3bc182eb9f33925d9e58b5c8d59308a760f4adea8f282370e428c51212c26633");
-    let notice = fs::read_to_string(file("crates/blazeface/NOTICE")).unwrap();
+    let notice = fs::read_to_string(file("src/picture/face/NOTICE")).unwrap();
     assert!(notice.contains(&sha256) && notice.contains("Apache License"), "{notice}");
-    assert!(fs::read_to_string(file("crates/blazeface/LICENSE-APACHE-2.0")).unwrap().contains("Version 2.0"));
+    assert!(fs::read_to_string(file("src/picture/face/LICENSE-APACHE-2.0")).unwrap().contains("Version 2.0"));
 }
 
 #[test]
@@ -84,7 +83,7 @@ fn net_agrees_with_reference_runtime() {
     assert_eq!((vectors.len(), scores.len()), (32, 896));
     for (candidate, numbers) in vectors {
         let n: usize = candidate.parse().unwrap();
-        let ours = std::iter::once(&scores[n]).chain(&boxes[n * BOX_LENGTH..]);
+        let ours = std::iter::once(&scores[n]).chain(&boxes[n * net::BOX_LENGTH..]);
         for (ours, reference) in ours.zip(&numbers) {
             assert!((ours - reference).abs() < TOLERANCE, "candidate {n}: {ours} is not {reference}");
         }

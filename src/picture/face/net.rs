@@ -3,18 +3,14 @@
 //! Plain loops over arrays of eight numbers, which rustc turns into SIMD instructions of any processor. Channels are
 //! padded to a multiple of eight with zeros.
 
-#![forbid(unsafe_code)]
-
-pub mod model;
-
-use model::Convolution;
+use super::model::{self, Convolution};
 
 /// Width and height of the input in pixels.
-pub const INPUT_SIDE: usize = 128;
+pub(super) const INPUT_SIDE: usize = 128;
 /// Candidates for a face: two at each cell of a 16x16 grid, then six at each cell of an 8x8 grid.
-pub const CANDIDATES: usize = 16 * 16 * 2 + 8 * 8 * 6;
+pub(super) const CANDIDATES: usize = 16 * 16 * 2 + 8 * 8 * 6;
 /// Numbers that describe a candidate: centre, size, then x and y of six landmarks, relative to its cell.
-pub const BOX_LENGTH: usize = 16;
+pub(super) const BOX_LENGTH: usize = 16;
 
 const LANES: usize = 8;
 type Lane = [f32; LANES];
@@ -51,7 +47,7 @@ const LAST_BLOCK_OF_16: usize = 10;
 
 /// The net with its weights.
 #[derive(Debug)]
-pub struct Net {
+pub(super) struct Net {
     first: First,
     blocks: Vec<Block>,
     scores: [Pointwise; 2],
@@ -60,20 +56,20 @@ pub struct Net {
 
 /// Input, buffers and results of the net, to be used again for the next input.
 #[derive(Debug)]
-pub struct Workspace {
+pub(super) struct Workspace {
     /// Input rows of [`PADDED_SIDE`] pixels.
     input: Vec<f32>,
     planes: [Plane; 2],
     row: Vec<f32>,
     out: Vec<Lane>,
     /// Score of each candidate, before the sigmoid.
-    pub scores: Vec<f32>,
+    pub(super) scores: Vec<f32>,
     /// [`BOX_LENGTH`] numbers for each candidate, in input pixels.
-    pub boxes: Vec<f32>,
+    pub(super) boxes: Vec<f32>,
 }
 
-impl Default for Workspace {
-    fn default() -> Self {
+impl Workspace {
+    pub(super) fn new() -> Self {
         Self {
             input: vec![0.0; PADDED_SIDE * PADDED_SIDE * 3],
             planes: Default::default(),
@@ -83,18 +79,16 @@ impl Default for Workspace {
             boxes: Vec::with_capacity(CANDIDATES * BOX_LENGTH),
         }
     }
-}
 
-impl Workspace {
     /// Row of the input: [`INPUT_SIDE`] RGB pixels from -1 (black) to 1.
-    pub fn input_row(&mut self, y: usize) -> &mut [f32] {
+    pub(super) fn input_row(&mut self, y: usize) -> &mut [f32] {
         &mut self.input[((y + 1) * PADDED_SIDE + 1) * 3..][..INPUT_SIDE * 3]
     }
 }
 
 impl Net {
     /// The net with the weights of the built-in model.
-    pub fn built_in() -> Self {
+    pub(super) fn built_in() -> Self {
         model::convolutions(model::BYTES).and_then(Self::new).expect("the built-in model is complete")
     }
 
@@ -115,7 +109,7 @@ impl Net {
     }
 
     /// Computes the scores and boxes of the input.
-    pub fn run(&self, workspace: &mut Workspace) {
+    pub(super) fn run(&self, workspace: &mut Workspace) {
         let Workspace { input, planes: [from, to], row, out, scores, boxes } = workspace;
         scores.clear();
         boxes.clear();

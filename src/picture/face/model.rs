@@ -2,8 +2,8 @@
 //!
 //! Field numbers are those of `schema.fbs` in TensorFlow Lite, version 3.
 
-/// The model as published; see `NOTICE`.
-pub const BYTES: &[u8] = include_bytes!("blazeface.tflite");
+/// The model as published; see `NOTICE` beside it.
+pub(super) const BYTES: &[u8] = include_bytes!("blazeface.tflite");
 
 /// `BuiltinOperator` numbers.
 const CONV_2D: u8 = 3;
@@ -12,17 +12,17 @@ const DEQUANTIZE: u8 = 6;
 
 /// A convolution as stored.
 #[derive(Debug)]
-pub struct Convolution {
+pub(super) struct Convolution {
     /// Outputs, height, width and inputs; of a depthwise one 1, height, width and channels.
-    pub shape: Vec<usize>,
+    pub(super) shape: Vec<usize>,
     /// Weights in the order of `shape`.
-    pub weights: Vec<f32>,
+    pub(super) weights: Vec<f32>,
     /// Bias of each output.
-    pub bias: Vec<f32>,
+    pub(super) bias: Vec<f32>,
 }
 
 /// All convolutions, in the order in which they are executed. `None` if the file is not such a model.
-pub fn convolutions(bytes: &[u8]) -> Option<Vec<Convolution>> {
+pub(super) fn convolutions(bytes: &[u8]) -> Option<Vec<Convolution>> {
     let model = Table { bytes, at: read_u32(bytes, 0)? };
     let codes: Vec<u8> = model.tables(1)?.iter().map(|code| code.byte(0)).collect::<Option<_>>()?;
     let buffers = model.tables(4)?;
