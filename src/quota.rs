@@ -6,9 +6,9 @@
 //!
 //! # Why no second holds more than the quota
 //!
-//! Slots are spaced for [`SHARE`] of the quota over all processes, so that `quota` gaps last 1,013 ms. A slot is used at most
+//! Slots are spaced for [`SHARE`] of the quota over all processes, so that `quota` gaps last 1,015 ms. A slot is used at most
 //! 5 ms late, or lost. Two processes read the database's clock with an error of half their shortest round trip at most; beyond
-//! 5 ms of round trip they widen the gap (`margin`). This leaves 3 ms or more for the network.
+//! 5 ms of round trip they widen the gap (`margin`). This leaves 5 ms or more for the network.
 //!
 //! Whoever reconnects, or sees a clock step, gives up its slots and takes none for [`QUIET_TIME`], which is longer than slots
 //! reach ahead. Without the database there are no slots.
@@ -34,7 +34,7 @@ use crate::{
 
 /// Share of the quota that all processes together use. Less than the 0.99 that would do for a single clock, more than the
 /// 0.981 of a single process, because late slots are lost instead of being used late.
-const SHARE: f64 = 0.987;
+const SHARE: f64 = 0.985;
 /// Shortest round trip that the spacing allows for.
 const FREE_ROUND_TRIP: Duration = Duration::from_millis(5);
 /// Time from the answer to the first slot of a block, beside the round trip.

@@ -272,7 +272,7 @@ mod tests {
         let (slots, gate) = shared();
         let mut callers: Vec<_> = (0..7).map(|_| Box::pin(gate.permit())).collect();
         for caller in &mut callers {
-            assert!(futures::poll!(caller).is_pending());
+            assert!(futures_util::poll!(caller).is_pending());
         }
         assert_eq!(slots.wanted(Instant::now()), MAX_BLOCK);
         callers.truncate(2);
