@@ -36,46 +36,20 @@ const MAX_TEMP_PREFIX: usize = 200;
 
 /// Why a file can't be used.
 #[derive(Debug, Clone, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum FileError {
-    /// The system reports an error.
     #[error("can't open {}", path.display())]
-    Io {
-        /// Path of the file.
-        path: PathBuf,
-        /// Error from the system.
-        #[source]
-        source: Arc<io::Error>,
-    },
-    /// The path is a symbolic link.
+    Io { path: PathBuf, source: Arc<io::Error> },
     #[error("{} is a symbolic link; use a regular file", path.display())]
-    SymbolicLink {
-        /// Path of the file.
-        path: PathBuf,
-    },
-    /// The path is a directory, a device, a FIFO or a socket.
+    SymbolicLink { path: PathBuf },
     #[error("{} is not a regular file", path.display())]
-    NotAFile {
-        /// Path of the file.
-        path: PathBuf,
-    },
+    NotAFile { path: PathBuf },
     /// The file has another name, under which it could be changed.
     #[error("{} has {names} names (hard links); only one is allowed", path.display())]
-    HardLink {
-        /// Path of the file.
-        path: PathBuf,
-        /// Number of names.
-        names: u64,
-    },
+    HardLink { path: PathBuf, names: u64 },
     /// Another user owns the file and could change it.
     #[error("{} belongs to another user (uid {owner}); this process runs as uid {user}", path.display())]
-    OtherOwner {
-        /// Path of the file.
-        path: PathBuf,
-        /// User id of the file's owner.
-        owner: u32,
-        /// User id of this process.
-        user: u32,
-    },
+    OtherOwner { path: PathBuf, owner: u32, user: u32 },
 }
 
 impl FileError {

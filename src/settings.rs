@@ -19,52 +19,18 @@ const GLOBAL_FLAGS_WITH_VALUE: [&str; 5] = ["--config", "--profile", "--log-form
 
 /// Reason why the settings file can't be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum SettingsError {
-    /// The file can't be read.
     #[error("can't read the settings file {}: {source}", path.display())]
-    Unreadable {
-        /// Path of the settings file.
-        path: PathBuf,
-        /// Cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file is not valid TOML.
+    Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{} is not valid TOML: {detail}", path.display())]
-    InvalidToml {
-        /// Path of the settings file.
-        path: PathBuf,
-        /// Line, column and message of the parser.
-        detail: String,
-    },
-    /// No flag has the name of the key.
+    InvalidToml { path: PathBuf, detail: String },
     #[error("{}: unknown key {key}{}", path.display(), suggestion.as_ref().map(|name| format!(" (did you mean {name}?)")).unwrap_or_default())]
-    UnknownKey {
-        /// Path of the settings file.
-        path: PathBuf,
-        /// Key in the file.
-        key: String,
-        /// Flag with the most similar name.
-        suggestion: Option<String>,
-    },
-    /// The flag takes another type of value.
+    UnknownKey { path: PathBuf, key: String, suggestion: Option<String> },
     #[error("{}: {key}: {detail}", path.display())]
-    WrongValue {
-        /// Path of the settings file.
-        path: PathBuf,
-        /// Key in the file.
-        key: String,
-        /// Type that the flag takes.
-        detail: &'static str,
-    },
-    /// The file has no such profile.
+    WrongValue { path: PathBuf, key: String, detail: &'static str },
     #[error("{} has no [profile.{name}]", path.display())]
-    UnknownProfile {
-        /// Path of the settings file.
-        path: PathBuf,
-        /// Name of the profile.
-        name: String,
-    },
+    UnknownProfile { path: PathBuf, name: String },
 }
 
 /// Path of the settings file: the named one, or the default one if it exists.

@@ -54,38 +54,18 @@ pub enum Network {
 
 /// Why an endpoint is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum EndpointError {
-    /// Not one of the four regions.
     #[error("unknown region {id}{}: use ap-southeast-1, ap-southeast-5, cn-hongkong or ap-southeast-3", did_you_mean(id, Region::ALL.map(Region::id)))]
-    UnknownRegion {
-        /// Given text.
-        id: String,
-    },
-    /// Not a URL.
+    UnknownRegion { id: String },
     #[error("invalid URL {url}: use a form such as https://host or http://127.0.0.1:8470")]
-    NotAUrl {
-        /// Given text.
-        url: String,
-    },
-    /// Unencrypted HTTP to another machine.
+    NotAUrl { url: String },
     #[error("{url} would send faces and keys in cleartext: http:// is for loopback addresses only, use https://")]
-    Cleartext {
-        /// Given text.
-        url: String,
-    },
-    /// An upload authorization for a host outside Alibaba Cloud's object storage.
+    Cleartext { url: String },
     #[error("refusing to upload photos to {host}: not an Alibaba Cloud OSS host")]
-    UntrustedHost {
-        /// Host name.
-        host: String,
-    },
-    /// An object store whose region is not known.
+    UntrustedHost { host: String },
     #[error("the region of {url} is not known, and requests are signed for a region: give --region")]
-    NoObjectRegion {
-        /// The endpoint.
-        url: String,
-    },
-    /// A URL with a path, query, fragment or user.
+    NoObjectRegion { url: String },
     #[error("invalid endpoint {url}: only scheme, host and port are allowed")]
     NotAnOrigin {
         /// Given text without anything before an `@`, which may be a password.

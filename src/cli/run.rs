@@ -8,18 +8,8 @@ use super::{
 
 /// Flags that `run -h` shows, in this order; `run --help` shows all, these first.
 const COMMON: [&str; 12] = [
-    "sources",
-    "group",
-    "region",
-    "checkpoint",
-    "root",
-    "column",
-    "qps",
-    "canary",
-    "max_duration",
-    "dry_run",
-    "sandbox",
-    "json",
+    "sources", "group", "region", "checkpoint", "root", "column", "qps", "canary", "max_duration", "dry_run",
+    "sandbox", "json",
 ];
 
 fn arrange_help(arg: Arg) -> Arg {

@@ -182,99 +182,48 @@ impl FailureKind {
 
 /// Why the run can't go on until a person acts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum FatalError {
     /// The key is unknown, disabled or expired.
     #[error("the credentials were refused ({code}): {message}")]
     Credentials {
-        /// Error code from the service.
         code: ErrorCode,
         /// The service's message, without the parts of the request that it quotes.
         message: String,
     },
-    /// The signature was rejected: the secret does not belong to the key.
     #[error("the signature was refused ({code}): the access key secret does not belong to the access key id")]
-    Signature {
-        /// Error code from the service.
-        code: ErrorCode,
-    },
+    Signature { code: ErrorCode },
     /// The RAM user lacks a permission.
     #[error("permission denied ({code}): {message}")]
-    Permission {
-        /// Error code from the service.
-        code: ErrorCode,
-        /// Message from the service.
-        message: String,
-    },
+    Permission { code: ErrorCode, message: String },
     /// The account is not activated, or has overdue payments.
     #[error("the account is not served ({code}): {message}")]
-    Account {
-        /// Error code from the service.
-        code: ErrorCode,
-        /// Message from the service.
-        message: String,
-    },
+    Account { code: ErrorCode, message: String },
     /// Object storage refuses the request, whatever the object.
     #[error("object storage refused the request ({code}): {message}")]
-    ObjectStorage {
-        /// Error code from the store.
-        code: ErrorCode,
-        /// Message from the store.
-        message: String,
-    },
+    ObjectStorage { code: ErrorCode, message: String },
     /// The endpoint does not serve this API, or redirects.
     #[error("this endpoint does not serve the API: {message}")]
-    Endpoint {
-        /// The endpoint's answer.
-        message: String,
-    },
+    Endpoint { message: String },
     /// Something between us and the service answers in its place.
     #[error(
         "the answer is not the service's (HTTP {status}): a proxy, a firewall or a sign-in page answers in its place"
     )]
-    Intercepted {
-        /// HTTP status of the answer.
-        status: u16,
-    },
-    /// The server's certificate is not trusted.
+    Intercepted { status: u16 },
     #[error("the server's certificate was refused: {message}")]
-    Certificate {
-        /// Reason from the TLS library.
-        message: String,
-    },
+    Certificate { message: String },
     /// The proxy refuses the connection, or never led to the service.
     #[error("{message}")]
-    Proxy {
-        /// The proxy and the reason.
-        message: String,
-    },
+    Proxy { message: String },
     /// The database of the shared quota can't be used.
     #[error("{message}")]
-    Quota {
-        /// The database and the reason.
-        message: String,
-    },
+    Quota { message: String },
     /// The clock is wrong and correcting it did not help.
     #[error("the service refuses our clock ({code}): {message}")]
-    Clock {
-        /// Error code from the service.
-        code: ErrorCode,
-        /// Message from the service.
-        message: String,
-    },
-    /// The face group does not exist.
+    Clock { code: ErrorCode, message: String },
     #[error("there is no face group {group} in this region")]
-    UnknownGroup {
-        /// The missing group.
-        group: FaceGroupCode,
-    },
+    UnknownGroup { group: FaceGroupCode },
     /// Many photos in a row were rejected with the same code, so the cause is not in the photos.
     #[error("the last {count} photos were all refused with {code}: {message}")]
-    SameRefusal {
-        /// Error code from the service.
-        code: ErrorCode,
-        /// Number of rejections in a row.
-        count: u32,
-        /// Message from the service.
-        message: String,
-    },
+    SameRefusal { code: ErrorCode, count: u32, message: String },
 }

@@ -11,39 +11,21 @@ const GROUP_CODE_MAX_CHARS: usize = 128;
 
 /// Why a text is not an identifier. The message follows the field's name and never repeats the text: ids are personal data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum InvalidId {
-    /// The text is empty.
     #[error("is empty")]
     Empty,
-    /// More characters than the service accepts.
     #[error("has {chars} characters ({bytes} bytes); at most {max} are allowed")]
-    TooLong {
-        /// Unicode scalar values found.
-        chars: usize,
-        /// UTF-8 bytes found.
-        bytes: usize,
-        /// Unicode scalar values allowed.
-        max: usize,
-    },
+    TooLong { chars: usize, bytes: usize, max: usize },
     /// A control character, which reports can't show.
     #[error("has a control character (U+{code:04X}) at character {position}")]
-    Control {
-        /// Position of the character, starting at 1.
-        position: usize,
-        /// Code point of the character.
-        code: u32,
-    },
+    Control { position: usize, code: u32 },
     /// White space at either end, almost always an invisible export error.
     #[error("starts or ends with white space")]
     EdgeSpace,
     /// An invisible character: two ids that look the same would be two people.
     #[error("has U+{:04X}{} at character {position}, which is invisible", u32::from(*character), invisible::name(*character))]
-    Invisible {
-        /// Position of the character, starting at 1.
-        position: usize,
-        /// The character.
-        character: char,
-    },
+    Invisible { position: usize, character: char },
 }
 
 fn check(text: &str, max: usize) -> Result<(), InvalidId> {

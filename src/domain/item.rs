@@ -11,22 +11,8 @@ use super::{ErrorCode, FaceGroupCode, MerchantUserId, ObjectRef};
 /// manifest: the photo, the id, the group and the origin of the row are used, the rest is ignored. A manifest with all of
 /// these columns is an export.
 pub const EXPORT_COLUMNS: [&str; 16] = [
-    "row",
-    "source",
-    "path",
-    "url",
-    "merchant_user_id",
-    "face_group_code",
-    "status",
-    "stage",
-    "code",
-    "message",
-    "request_id",
-    "attempts",
-    "face_quality",
-    "sha256",
-    "enrolled_at",
-    "confirmed_by",
+    "row", "source", "path", "url", "merchant_user_id", "face_group_code", "status", "stage", "code", "message",
+    "request_id", "attempts", "face_quality", "sha256", "enrolled_at", "confirmed_by",
 ];
 
 /// Extra fields of a row, in the order of the manifest's columns.

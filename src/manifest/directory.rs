@@ -66,37 +66,9 @@ const OTHER_IMAGE_EXTENSIONS: [&str; 21] = [
 ];
 /// Extensions that are never photos. These files are not opened: a directory may hold as many of them as photos.
 const OTHER_EXTENSIONS: [&str; 31] = [
-    "aae",
-    "bak",
-    "crdownload",
-    "csv",
-    "db",
-    "doc",
-    "docx",
-    "gz",
-    "html",
-    "ini",
-    "json",
-    "jsonl",
-    "log",
-    "md",
-    "mov",
-    "mp4",
-    "old",
-    "orig",
-    "part",
-    "partial",
-    "pdf",
-    "sqlite",
-    "sqlite-shm",
-    "sqlite-wal",
-    "tmp",
-    "tsv",
-    "txt",
-    "xls",
-    "xlsx",
-    "xmp",
-    "zip",
+    "aae", "bak", "crdownload", "csv", "db", "doc", "docx", "gz", "html", "ini", "json", "jsonl", "log", "md", "mov",
+    "mp4", "old", "orig", "part", "partial", "pdf", "sqlite", "sqlite-shm", "sqlite-wal", "tmp", "tsv", "txt", "xls",
+    "xlsx", "xmp", "zip",
 ];
 /// Most skipped files named in the log (`-v`) per reading.
 const MAX_LOGGED_FILES: u32 = 1_000;
@@ -369,16 +341,8 @@ mod tests {
     fn archive() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for name in [
-            "b/2.JPG",
-            "a/1.jpeg",
-            "a/notes.txt",
-            "a/._1.jpg",
-            "@eaDir/3.jpg",
-            ".DS_Store",
-            ".git/x.jpg",
-            "0.png",
-            "a/4.HEIC",
-            "Thumbs.db",
+            "b/2.JPG", "a/1.jpeg", "a/notes.txt", "a/._1.jpg", "@eaDir/3.jpg", ".DS_Store", ".git/x.jpg", "0.png",
+            "a/4.HEIC", "Thumbs.db",
         ] {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -106,16 +106,9 @@ impl Objects {
             return None;
         }
         let is_photo = match self.filter.is_included(path) {
-            Some(is_included) => {
-                if !is_included {
-                    return None;
-                }
-                true
-            }
-            None => match classify(path) {
-                NameClass::Photo => true,
-                NameClass::Unknown | NameClass::NotPhoto => false,
-            },
+            Some(true) => true,
+            Some(false) => return None,
+            None => matches!(classify(path), NameClass::Photo),
         };
         if !is_photo {
             self.skip_log.file(path);

@@ -3,144 +3,64 @@
 use super::{FaceBox, FaceProblem, Kind, Warning};
 use crate::{domain::ErrorCode, storage::Unavailable};
 
-/// Reason why a photo can't be enrolled as it is. [`Defect::code`] is the stable code of the rejection.
+/// Reason why a photo can't be enrolled as it is. [`Defect::code`] is the stable code of the rejection. Widths and heights
+/// are those of the upright photo.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum Defect {
-    /// Its bytes can't be had.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// The file has more bytes than an inline call may carry.
     #[error(
         "photo has {size} bytes; at most {limit} can be sent inline: scale its shorter side to 720 pixels at quality 80"
     )]
-    TooLargeInline {
-        /// Size in bytes.
-        size: u64,
-        /// Bytes allowed.
-        limit: u64,
-    },
+    TooLargeInline { size: u64, limit: u64 },
     /// The file is not a JPEG, and `--fit never` is given.
     #[error(
         "file is {kind} by its content, and the service accepts only JPEG: save it as JPEG, or give --fit auto (PNG, WebP, BMP, TIFF, HEIC)"
     )]
-    NotJpeg {
-        /// Detected type.
-        kind: Kind,
-    },
-    /// The picture is incomplete.
+    NotJpeg { kind: Kind },
     #[error("the picture is cut off ({found}): copy the original again, or take a new photo")]
-    Truncated {
-        /// What is missing.
-        found: &'static str,
-    },
-    /// The JPEG violates its format.
+    Truncated { found: &'static str },
     #[error("the JPEG is damaged ({found}): copy the original again, or take a new photo")]
-    Malformed {
-        /// What is wrong.
-        found: &'static str,
-    },
-    /// The JPEG uses a variant that hardly any program decodes.
+    Malformed { found: &'static str },
     #[error("the JPEG is {found}: save it as a baseline or progressive JPEG")]
-    UnsupportedJpeg {
-        /// Name of the variant.
-        found: &'static str,
-    },
-    /// The format can't be converted to JPEG here.
+    UnsupportedJpeg { found: &'static str },
     #[error("file is {kind}, which can't be read here: save it as JPEG")]
-    UnsupportedFormat {
-        /// Detected type.
-        kind: Kind,
-    },
-    /// The format can be read, but not this variant of it.
+    UnsupportedFormat { kind: Kind },
     #[error("file is {kind} of a variant that can't be read here: save it as JPEG{}", advice(*kind))]
-    UnsupportedVariant {
-        /// Detected type.
-        kind: Kind,
-    },
-    /// The file is not a picture.
+    UnsupportedVariant { kind: Kind },
     #[error("file is {kind}: give the path of a photo")]
-    NotAPicture {
-        /// Detected type.
-        kind: Kind,
-    },
-    /// The header is valid, but the content can't be decoded.
+    NotAPicture { kind: Kind },
     #[error("photo can't be decoded ({why}): open it in a picture viewer and save it as JPEG, or take a new photo")]
-    Undecodable {
-        /// Error of the decoder.
-        why: String,
-    },
+    Undecodable { why: String },
     /// Internal error: fitting should never fail.
     #[error(
         "photo can't be fitted, because of a bug in face-enroll ({why}): scale it to 720x960 pixels, and report this"
     )]
-    NotFitted {
-        /// Error of the resizer or the encoder.
-        why: String,
-    },
-    /// Decoding needs more memory than allowed.
+    NotFitted { why: String },
     #[error(
         "photo needs more than {limit} bytes of memory to decode: scale its shorter side to 720 pixels and save it as JPEG"
     )]
-    TooMuchMemory {
-        /// Bytes allowed.
-        limit: u64,
-    },
-    /// The header claims more pixels than are decoded.
+    TooMuchMemory { limit: u64 },
     #[error("photo claims {width}x{height} pixels; at most {limit} are decoded: scale its shorter side to 720 pixels")]
-    TooManyPixels {
-        /// Width in pixels, upright.
-        width: u32,
-        /// Height in pixels, upright.
-        height: u32,
-        /// Pixels allowed in total.
-        limit: u64,
-    },
-    /// The photo is wider or higher than the service accepts.
+    TooManyPixels { width: u32, height: u32, limit: u64 },
     #[error(
         "photo is {width}x{height} pixels; at most {max_width}x{max_height} are accepted: scale it down, or give --fit auto"
     )]
-    TooLargeShape {
-        /// Width in pixels, upright.
-        width: u32,
-        /// Height in pixels, upright.
-        height: u32,
-        /// Largest width allowed.
-        max_width: u32,
-        /// Largest height allowed.
-        max_height: u32,
-    },
-    /// The photo is not taller than wide.
+    TooLargeShape { width: u32, height: u32, max_width: u32, max_height: u32 },
+    /// `turned` is what its face shows, if it lies on its side and `--faces` looks.
     #[error("photo is {width}x{height} pixels, not taller than wide{}", portrait_advice(*turned))]
-    NotPortrait {
-        /// Width in pixels, upright.
-        width: u32,
-        /// Height in pixels, upright.
-        height: u32,
-        /// What its face shows, if it lies on its side and `--faces` looks.
-        turned: Option<FaceProblem>,
-    },
-    /// The pixels are not stored upright.
+    NotPortrait { width: u32, height: u32, turned: Option<FaceProblem> },
     #[error(
         "photo is upright only by its EXIF orientation ({orientation}), which the service may ignore: save it upright, or give --fit auto"
     )]
-    NeedsRotation {
-        /// EXIF orientation, 2 to 8.
-        orientation: u8,
-    },
+    NeedsRotation { orientation: u8 },
     /// The quality is too poor for `--reject-poor`.
     #[error("{}: take a better photo", warning.message())]
-    PoorQuality {
-        /// What is wrong with the quality.
-        warning: Warning,
-    },
+    PoorQuality { warning: Warning },
     /// Rejected by `--faces reject`: the photo shows no face, or several.
     #[error("{}: take a photo of one person, from the front", problem.message())]
-    UnusableFace {
-        /// What is wrong with the face.
-        problem: FaceProblem,
-        /// Where the largest face is.
-        face: Option<FaceBox>,
-    },
+    UnusableFace { problem: FaceProblem, face: Option<FaceBox> },
 }
 
 fn portrait_advice(turned: Option<FaceProblem>) -> String {

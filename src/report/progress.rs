@@ -219,17 +219,7 @@ impl Progress {
         let left = left.as_deref();
         let limited_by = snapshot.bottleneck.to_string();
         tracing::info!(
-            enrolled,
-            total,
-            pending,
-            rejected,
-            failed,
-            in_doubt,
-            throttled,
-            rate,
-            limited_by,
-            left,
-            "enrolling"
+            enrolled, total, pending, rejected, failed, in_doubt, throttled, rate, limited_by, left, "enrolling"
         );
     }
 

@@ -121,11 +121,6 @@ impl Sandbox {
         lock(&self.service.objects).buckets().put(bucket, key, object).is_some()
     }
 
-    /// Deletes an object that was put; returns whether it existed.
-    pub fn delete_object(&self, bucket: &str, key: &str) -> bool {
-        lock(&self.service.objects).buckets().delete(bucket, key)
-    }
-
     /// Deletes a record without a call, as another client would have; returns whether it existed.
     pub fn delete_record(&self, id: i64) -> std::io::Result<bool> {
         lock(&self.service.records).delete(id)

@@ -8,8 +8,8 @@ use stats_alloc::Region;
 
 use crate::{ALLOCATOR, ONE_AT_A_TIME};
 
-const WIDTH: u32 = 3_000;
-const HEIGHT: u32 = 4_000;
+const WIDTH: u32 = 1_500;
+const HEIGHT: u32 = 2_000;
 
 type NewImage = fn(u32, u32) -> DynamicImage;
 

@@ -45,8 +45,8 @@ const MAX_ALLOCATIONS_PER_PHOTO: usize = 100;
 const MAX_PHOTO_SIZES_ALLOCATED: f64 = 2.0;
 /// Sync time of the disk on the simulated clock; a group commit takes all changes that queue up meanwhile.
 const SYNC_TIME: Duration = Duration::from_millis(5);
-/// Limit relative to one commit per intent and per outcome.
-const MAX_COMMIT_SHARE: f64 = 0.1;
+/// Limit relative to one commit per intent and per outcome. Measured: 0.017.
+const MAX_COMMIT_SHARE: f64 = 0.05;
 
 /// A service that enrols everyone immediately.
 struct AlwaysEnrolled;

@@ -1,9 +1,7 @@
 //! The API client on a real wire: what it sends, byte for byte, and what it makes of everything that can come back.
 
 use std::{
-    io::Write as _,
     path::Path,
-    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -32,7 +30,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::support::python_with_sdk;
+use crate::support::{ask_sdk, python_with_sdk};
 
 const KEY_ID: &str = "LTAI5tPLANTEDKEY0001";
 const SECRET: &str = "planted-secret-4711";
@@ -487,22 +485,8 @@ fn official_sdk_signs_what_we_sign() {
         cases.push(serde_json::json!({"method": "POST", "query": object(&query), "headers": object(&headers),
             "body_sha256": body_sha256, "key_id": key_id, "secret": secret}));
     }
-    let mut child = Command::new(python)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/signing_with_official_sdk.py"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let input: String = cases.iter().map(|case| format!("{case}\n")).collect();
-    let writing = std::thread::spawn(move || stdin.write_all(input.as_bytes()).unwrap());
-    let output = child.wait_with_output().unwrap();
-    writing.join().unwrap();
-    assert!(output.status.success());
-    let theirs = String::from_utf8(output.stdout).unwrap();
-    let theirs: Vec<&str> = theirs.lines().collect();
-    assert_eq!(theirs.len(), ours.len());
-    for ((case, ours), theirs) in cases.iter().zip(&ours).zip(theirs) {
+    let theirs = ask_sdk(&python, "signing_with_official_sdk.py", &cases);
+    for ((case, ours), theirs) in cases.iter().zip(&ours).zip(&theirs) {
         assert_eq!(ours, theirs, "{case:#}");
     }
 }

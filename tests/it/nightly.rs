@@ -12,6 +12,19 @@ fn records(service: &Service, user: &str) -> Vec<Record> {
     service.sandbox.records().into_iter().filter(|record| record.user == user).collect()
 }
 
+/// SHA-256 of the photos of a user's records.
+fn photos(service: &Service, user: &str) -> Vec<String> {
+    records(service, user).iter().map(|record| record.picture.unwrap().to_string()).collect()
+}
+
+/// One person who is enrolled with an older photo, and the digest of the new one.
+fn one_changed() -> (Archive, Service, String) {
+    let (archive, service) = (Archive::of(1, 0), Service::new());
+    service.run(&archive).end().is(0, &[("calls", 1)]);
+    let digest = change(&archive, "u00001");
+    (archive, service, digest)
+}
+
 /// Writes another photo under the same name.
 fn change(archive: &Archive, user: &str) -> String {
     let another = photo(&format!("{user} a year later"), 0);
@@ -187,9 +200,7 @@ fn new_photo_replaces_more_than_a_page_of_records() {
     }
     let digest = change(&archive, "u00001");
     service.run(&archive).args(["--on-change", "replace"]).end().is(0, &[("enrolled", 2), ("calls", 1)]);
-    let new = records(&service, "u00001");
-    assert_eq!(new.len(), 1, "{new:?}");
-    assert_eq!(new[0].picture.unwrap().to_string(), digest);
+    assert_eq!(photos(&service, "u00001"), [digest]);
 }
 
 #[test]
@@ -260,15 +271,10 @@ fn faults_during_replacement_leave_one_new_record() {
         r#"{"action":"DeleteFaceRecord","calls":[1],"fault":"html","executed":true,"status":429}"#,
         r#"{"calls":[1],"fault":"html","executed":true,"status":413}"#,
     ] {
-        let archive = Archive::of(1, 0);
-        let service = Service::new();
-        service.run(&archive).end().is(0, &[("calls", 1)]);
-        let digest = change(&archive, "u00001");
+        let (archive, service, digest) = one_changed();
         service.sandbox.set_faults(Script::parse(faults).unwrap());
         service.run(&archive).args(["--on-change", "replace"]).end().is(0, &[("enrolled", 1), ("changed", 0)]);
-        let found: Vec<String> =
-            records(&service, "u00001").iter().map(|record| record.picture.unwrap().to_string()).collect();
-        assert_eq!(found, [digest], "{faults}");
+        assert_eq!(photos(&service, "u00001"), [digest], "{faults}");
     }
 }
 
@@ -289,10 +295,7 @@ fn endless_throttling_of_deletions_ends_run() {
 
 #[test]
 fn old_record_is_deleted_only_after_new_one_is_visible() {
-    let archive = Archive::of(1, 0);
-    let service = Service::new();
-    service.run(&archive).end().is(0, &[("calls", 1)]);
-    change(&archive, "u00001");
+    let (archive, service, _) = one_changed();
     let lag = r#"{"action":"QueryFaceRecord","from":2,"fault":"query_lag","for_ms":60000}"#;
     service.sandbox.set_faults(Script::parse(lag).unwrap());
     let ended = service.run(&archive).args(["--on-change", "replace"]).end();
@@ -306,10 +309,7 @@ fn old_record_is_deleted_only_after_new_one_is_visible() {
 
 #[test]
 fn restored_checkpoint_queries_superseded_records_again() {
-    let archive = Archive::of(1, 0);
-    let service = Service::new();
-    service.run(&archive).end().is(0, &[("calls", 1)]);
-    change(&archive, "u00001");
+    let (archive, service, _) = one_changed();
     service.sandbox.set_faults(Script::parse(r#"{"fault":"throttle","action":"AddFaceRecord"}"#).unwrap());
     service.run(&archive).args(["--on-change", "replace", "--max-duration", "2s"]).end().is(10, &[("pending", 1)]);
     let backup = fs::read(archive.checkpoint()).unwrap();
@@ -324,10 +324,7 @@ fn restored_checkpoint_queries_superseded_records_again() {
 #[test]
 fn second_change_during_left_over_deletion_is_sent() {
     for slow_query in [1, 2] {
-        let archive = Archive::of(1, 0);
-        let service = Service::new();
-        service.run(&archive).end().is(0, &[("calls", 1)]);
-        change(&archive, "u00001");
+        let (archive, service, _) = one_changed();
         let lag = r#"{"action":"QueryFaceRecord","from":2,"fault":"query_lag","for_ms":60000}"#;
         service.sandbox.set_faults(Script::parse(lag).unwrap());
         service.run(&archive).args(["--on-change", "replace"]).end().is(10, &[("enrolled", 1)]);
@@ -338,9 +335,8 @@ fn second_change_during_left_over_deletion_is_sent() {
         let newest = photo("u00001 two years later", 0);
         fs::write(archive.path().join("photos/u00001.jpg"), &newest).unwrap();
         service.run(&archive).args(["--on-change", "replace"]).end().is(0, &[("enrolled", 1), ("changed", 0)]);
-        let found: Vec<String> =
-            records(&service, "u00001").iter().map(|record| record.picture.unwrap().to_string()).collect();
-        assert_eq!(found, [hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&newest))], "{slow_query}");
+        let newest = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&newest));
+        assert_eq!(photos(&service, "u00001"), [newest], "{slow_query}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fmt::Write, fs, process::Child, time::Duration};
 
 use face_enroll::sandbox::Settings;
 
-use crate::support::{Archive, Ended, Enroll, GROUP, Service, export, photo};
+use crate::support::{Archive, Ended, Enroll, GROUP, Service, export, photo, zip_of_pieces};
 
 const ROWS: usize = 100_000;
 /// Of 500 KB each: more than a whole batch by their number.
@@ -69,27 +69,6 @@ fn hundred_thousand_rows_take_less_than_60_mib() {
     assert!((1..60).contains(&peak), "{peak} MiB");
 }
 
-/// A ZIP archive of these parts; each is given as pieces, and a piece with how often it is repeated.
-fn zip_bomb(parts: &[(&str, &[(&str, usize)])]) -> Vec<u8> {
-    use std::io::Write as _;
-    let mut bytes = Vec::new();
-    let mut archive = rawzip::ZipArchiveWriter::new(&mut bytes);
-    for (name, pieces) in parts {
-        let method = rawzip::CompressionMethod::DEFLATE;
-        let (mut entry, config) = archive.new_file(name).compression_method(method).start().unwrap();
-        let encoder = flate2::write::DeflateEncoder::new(&mut entry, flate2::Compression::fast());
-        let mut writer = config.wrap(encoder);
-        for (piece, times) in *pieces {
-            (0..*times).for_each(|_| writer.write_all(piece.as_bytes()).unwrap());
-        }
-        let (encoder, descriptor) = writer.finish().unwrap();
-        encoder.finish().unwrap();
-        entry.finish(descriptor).unwrap();
-    }
-    archive.finish().unwrap();
-    bytes
-}
-
 #[test]
 fn workbook_that_is_a_bomb_takes_less_than_100_mib() {
     let kind = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
@@ -121,7 +100,11 @@ fn workbook_that_is_a_bomb_takes_less_than_100_mib() {
             ("xl/strings.xml", strings),
             ("xl/sheet.xml", sheet),
         ];
-        fs::write(&path, zip_bomb(parts)).unwrap();
+        // A piece, and how often it is repeated.
+        let members = parts.iter().map(|(name, pieces)| {
+            (*name, pieces.iter().flat_map(|(piece, times)| std::iter::repeat_n(piece.as_bytes(), *times)))
+        });
+        fs::write(&path, zip_of_pieces(members)).unwrap();
         let start = std::time::Instant::now();
         let mut child = Enroll::new("check").arg(&path).spawn();
         let peak = peak_until_end(&mut child);

@@ -86,14 +86,21 @@ pub fn photo(user: &str, bytes: usize) -> Vec<u8> {
 
 /// A ZIP archive of these members, deflated.
 pub fn zip<'a>(members: impl IntoIterator<Item = (&'a str, Vec<u8>)>) -> Vec<u8> {
+    zip_of_pieces(members.into_iter().map(|(name, data)| (name, [data])))
+}
+
+/// A ZIP archive of members that are given in pieces, so that none has to fit into memory.
+pub fn zip_of_pieces<'a, P: IntoIterator<Item: AsRef<[u8]>>>(
+    members: impl IntoIterator<Item = (&'a str, P)>,
+) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut archive = ZipArchiveWriter::new(&mut bytes);
-    for (name, data) in members {
+    for (name, pieces) in members {
         let (mut entry, config) =
             archive.new_file(name).compression_method(CompressionMethod::DEFLATE).start().unwrap();
         let encoder = flate2::write::DeflateEncoder::new(&mut entry, flate2::Compression::fast());
         let mut writer = config.wrap(encoder);
-        writer.write_all(&data).unwrap();
+        pieces.into_iter().for_each(|piece| writer.write_all(piece.as_ref()).unwrap());
         let (encoder, descriptor) = writer.finish().unwrap();
         encoder.finish().unwrap();
         entry.finish(descriptor).unwrap();
@@ -325,6 +332,25 @@ pub fn python_with_sdk() -> Option<String> {
         skip("python3 with alibabacloud_cloudauth_intl20220809 (set FACE_ENROLL_SDK_PYTHON)");
     }
     found.then(|| "python3".to_owned())
+}
+
+/// Gives a script of `tests/sdk` the cases as JSON Lines, and returns its lines.
+pub fn ask_sdk(python: &str, script: &str, cases: &[Value]) -> Vec<String> {
+    let mut child = Command::new(python)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(script))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input: String = cases.iter().map(|case| format!("{case}\n")).collect();
+    let writing = std::thread::spawn(move || stdin.write_all(input.as_bytes()).unwrap());
+    let output = child.wait_with_output().unwrap();
+    writing.join().unwrap();
+    assert!(output.status.success());
+    let lines: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), cases.len());
+    lines
 }
 
 /// Reports that a test was skipped because a tool is missing; in CI a missing tool is a failure.

@@ -10,16 +10,13 @@ use crate::{
 
 /// Why a request to object storage failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum ObjectError {
-    /// The object does not exist.
     #[error("no such object")]
     NotFound,
     /// This key may not read the object.
     #[error("access denied: {message}")]
-    Denied {
-        /// Message of the store.
-        message: String,
-    },
+    Denied { message: String },
     /// The object is archived and not restored.
     #[error("the object is in an archive storage class and not restored")]
     NotRestored,
@@ -29,7 +26,6 @@ pub enum ObjectError {
     /// No request will succeed until a person acts.
     #[error(transparent)]
     Fatal(FatalError),
-    /// A failure of the store, the network or this machine; a retry may help.
     #[error("{}", .0.message)]
     Failed(CallFailure),
 }

@@ -79,11 +79,6 @@ impl Buckets {
         Some(())
     }
 
-    /// Deletes an object that was put.
-    pub(super) fn delete(&mut self, bucket: &str, key: &str) -> bool {
-        self.0.get_mut(bucket).is_some_and(|bucket| bucket.objects.remove(key).is_some())
-    }
-
     /// An object and its content.
     pub(super) fn get(&mut self, bucket: &str, key: &str) -> Option<(StoredObject, Bytes)> {
         let bucket = self.0.get_mut(bucket)?;

@@ -15,45 +15,18 @@ pub struct Script(pub Vec<Rule>);
 
 /// Why a script is invalid. Rules are numbered from 1.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum ScriptError {
-    /// Reading the file failed.
     #[error("cannot read the fault script")]
     Read(#[source] io::Error),
-    /// A rule is not JSON, or has an unknown key.
     #[error("rule {rule} is invalid")]
-    Syntax {
-        /// Number of the rule.
-        rule: usize,
-        /// Cause.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// A key does not apply to its fault.
+    Syntax { rule: usize, source: serde_json::Error },
     #[error("rule {rule}: '{key}' does not apply to this fault")]
-    UnexpectedKey {
-        /// Number of the rule.
-        rule: usize,
-        /// Name of the key.
-        key: &'static str,
-    },
-    /// A key that the fault requires is missing.
+    UnexpectedKey { rule: usize, key: &'static str },
     #[error("rule {rule}: '{key}' is required for this fault")]
-    MissingKey {
-        /// Number of the rule.
-        rule: usize,
-        /// Name of the key.
-        key: &'static str,
-    },
-    /// A value is out of range.
+    MissingKey { rule: usize, key: &'static str },
     #[error("rule {rule}: '{key}' must be {allowed}")]
-    OutOfRange {
-        /// Number of the rule.
-        rule: usize,
-        /// Name of the key.
-        key: &'static str,
-        /// Allowed values.
-        allowed: &'static str,
-    },
+    OutOfRange { rule: usize, key: &'static str, allowed: &'static str },
 }
 
 impl Script {

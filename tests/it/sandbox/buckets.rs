@@ -1,7 +1,6 @@
 //! Buckets of the sandbox: the official SDK on them, our signer against the official one, and what is refused.
 
 use std::{
-    io::Write as _,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -17,10 +16,9 @@ use face_enroll::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::client::{Response, exchange};
-use crate::support::{python_with_sdk, skip};
+use crate::support::{ask_sdk, python_with_sdk, skip};
 
 const BUCKET: &str = "faces";
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/oss_signing_with_official_sdk.py");
 
 async fn sandbox(settings: Settings) -> Sandbox {
     Sandbox::start(Settings { buckets: [(BUCKET.to_owned(), None)].into(), ..settings }).await.unwrap()
@@ -77,16 +75,8 @@ fn oss_signatures_match_official_sdk() {
             "at": "2026-11-23T04:05:06Z", "key_id": "LTAI5tPLANTEDKEY0001", "secret": text(30), "key": key,
             "query": {"prefix": value, "list-type": "2"}, "token": token, "expires": expires}));
     }
-    let mut child = Command::new(python).arg(SCRIPT).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let input: String = cases.iter().map(|case| format!("{case}\n")).collect();
-    let writing = std::thread::spawn(move || stdin.write_all(input.as_bytes()).unwrap());
-    let output = child.wait_with_output().unwrap();
-    writing.join().unwrap();
-    assert!(output.status.success());
-    let theirs = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(theirs.lines().count(), cases.len());
-    for (case, line) in cases.iter().zip(theirs.lines()) {
+    let theirs = ask_sdk(&python, "oss_signing_with_official_sdk.py", &cases);
+    for (case, line) in cases.iter().zip(&theirs) {
         let signed: serde_json::Value = serde_json::from_str(line).unwrap();
         let field = |name: &str| case[name].as_str().unwrap();
         let token = case["token"].as_str().map(|token| token.to_owned().into());
