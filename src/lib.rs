@@ -59,7 +59,8 @@
 //! ```
 //!
 //! A changed photo of an enrolled person (`run::replace`): write the old record ids to disk, enrol as above, wait until
-//! the new record is visible, then delete the old records by id, each deletion on disk first.
+//! the new record is visible, then delete the old records by id, each deletion on disk first. A new photo that is rejected
+//! before it is sent leaves the person enrolled.
 //!
 //! A row that is not an item is kept with its reason. An exported row may name one; it removes that row error once it
 //! parses as an item itself (`checkpoint::sqlite::corrections`).

@@ -2,7 +2,8 @@
 //!
 //! The order must not be swapped: the ids of the old records are committed before the new photo is sent; the new
 //! record is visible before an old one is deleted; each deletion is committed, then waits for the gate, then is sent, and
-//! names a record by its id. After a kill in between, a person may have two records for a while, and never none.
+//! names a record by its id. After a kill in between, a person may have two records for a while, and never none. An intent
+//! whose deletion was not sent changes nothing: the item still names its old records, and the next run deletes them.
 
 use std::{sync::Arc, time::Duration};
 
