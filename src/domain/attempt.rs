@@ -206,7 +206,7 @@ pub enum FatalError {
         message: String,
     },
     /// Object storage refuses the request, whatever the object.
-    #[error("object storage refused the request ({code}): {message}")]
+    #[error("object storage can't be used ({code}): {message}")]
     ObjectStorage {
         /// Error code from the store.
         code: ErrorCode,

@@ -65,7 +65,7 @@ const OTHER_IMAGE_EXTENSIONS: [&str; 21] = [
     "raw", "rw2", "sr2", "srw", "tga",
 ];
 /// Extensions that are never photos. These files are not opened: a directory may hold as many of them as photos.
-const OTHER_EXTENSIONS: [&str; 31] = [
+const OTHER_EXTENSIONS: [&str; 32] = [
     "aae",
     "bak",
     "crdownload",
@@ -94,6 +94,7 @@ const OTHER_EXTENSIONS: [&str; 31] = [
     "tsv",
     "txt",
     "xls",
+    "xlsm",
     "xlsx",
     "xmp",
     "zip",
@@ -108,7 +109,7 @@ const MAX_EXTENSIONS: usize = 20;
 /// Reads a directory in name order, so that rows keep their numbers. Follows no links. Counts the rest in `skipped`.
 pub(super) fn rows(at: &SourcePath<'_>, settings: &Settings, skipped: Arc<AtomicU64>) -> Result<Rows, SourceError> {
     if settings.group.is_none() {
-        return Err(SourceError::NoGroup { path: at.path.to_owned() });
+        return Err(SourceError::NoGroupOfPhotos { path: at.path.to_owned() });
     }
     let folder = at.path.to_owned();
     Ok(Box::new(Walk {

@@ -29,6 +29,12 @@ pub enum SourceError {
         #[source]
         fatal: FatalError,
     },
+    /// No object is below the prefix, not even the empty one that marks a folder.
+    #[error("can't read {place}: no key of the bucket begins with it; check its spelling")]
+    NoSuchPrefix {
+        /// Name of the source.
+        place: String,
+    },
     /// The place in object storage is malformed.
     #[error("{place} {problem}")]
     InvalidObject {
@@ -159,6 +165,12 @@ pub enum SourceError {
         /// Path of the source.
         path: PathBuf,
     },
+    /// Photos without a table need `--group`.
+    #[error("no group for the photos of {path}: add --group CODE")]
+    NoGroupOfPhotos {
+        /// Path of the source.
+        path: PathBuf,
+    },
     /// Standard input needs `--input-format`.
     #[error("--input-format (csv, tsv, jsonl or json) is required to read standard input")]
     NoFormat,
@@ -179,6 +191,7 @@ impl SourceError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::NoGroup { .. }
+            | Self::NoGroupOfPhotos { .. }
             | Self::NoFormat
             | Self::NoIdColumn { .. }
             | Self::NoSheet { .. }
@@ -186,6 +199,7 @@ impl SourceError {
             | Self::StreamedWorkbook => true,
             Self::Unreadable { .. }
             | Self::ObjectStorage { .. }
+            | Self::NoSuchPrefix { .. }
             | Self::UnknownKind { .. }
             | Self::UnknownObject { .. }
             | Self::Empty { .. }

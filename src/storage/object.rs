@@ -331,6 +331,11 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// Whether nothing is listed, or nothing more.
+    pub fn is_empty(&self) -> bool {
+        self.page.as_slice().is_empty() && self.next.is_none()
+    }
+
     fn turn_to(&mut self, page: ObjectPage) {
         self.next = page.next.map(|token| {
             let request = ListRequest { token: Some(token), ..self.request.clone() };

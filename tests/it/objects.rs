@@ -221,6 +221,52 @@ fn missing_bucket_or_wrong_secret_stops_run() {
 }
 
 #[test]
+fn prefix_without_any_key_is_refused() {
+    let store = Store::with_photos();
+    for place in ["oss://faces/photo/", "oss://faces/photos/2023/"] {
+        let ended = store.end(place);
+        assert_eq!(ended.code, Some(3), "{ended:#?}");
+        assert!(
+            ended.stderr.contains(&format!("can't read {place}: no key of the bucket begins with it")),
+            "{ended:#?}"
+        );
+    }
+    // A folder that a console made, and a bucket, may be empty.
+    store.put("new/", Vec::new());
+    store.end("oss://faces/new/").is(0, &[("total", 0)]);
+    let empty = Store::new();
+    empty.end("oss://faces/").is(0, &[("total", 0)]);
+}
+
+#[test]
+fn bucket_without_endpoint_says_what_to_give() {
+    let store = Store::with_photos();
+    let ended = store.service.run_source("oss://faces/photos/".as_ref()).env("HOME", store.dir.path()).end();
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    for words in ["no endpoint is given", "--region", "--oss-endpoint URL", "--sandbox-bucket NAME=DIR"] {
+        assert!(ended.stderr.contains(words), "{words}: {ended:#?}");
+    }
+    let mut sandbox = Enroll::new("run");
+    let ended = sandbox.args(["oss://faces/photos/", "--sandbox"]).env("HOME", store.dir.path()).end();
+    assert!(ended.code == Some(2) && ended.stderr.contains("--sandbox-bucket NAME=DIR with --sandbox"), "{ended:#?}");
+}
+
+#[test]
+fn workbook_in_a_bucket_is_read() {
+    let store = Store::new();
+    let staff = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests/staff.xlsx");
+    store.put("p/staff.xlsx", fs::read(staff).unwrap());
+    for name in 'a'..='h' {
+        store.put(&format!("p/{name}.jpg"), photo(&name.to_string(), 20_000));
+    }
+    let mut run = store.run("oss://faces/p/staff.xlsx");
+    run.args(["--column=path=照片", "--column=merchant_user_id=工号"]).end().is(0, &[("enrolled", 7)]);
+    store.put("p/large.xlsx", vec![0; (64 << 20) + 1]);
+    let ended = store.end("oss://faces/p/large.xlsx");
+    assert!(ended.code == Some(3) && ended.stderr.contains("more than 64 MiB: download it"), "{ended:#?}");
+}
+
+#[test]
 fn archived_and_oversized_objects_are_refused_with_advice() {
     let store = Store::new();
     store.put("p/u1.jpg", photo("u1", 30_000));
@@ -281,7 +327,11 @@ fn checkpoint_of_a_bucket_is_in_the_state_directory() {
     let state = tempfile::tempdir().unwrap();
     let mut run = store.service.run_source("oss://faces/photos/".as_ref());
     run.args(["--oss-endpoint", &store.service.sandbox.endpoint()]).env("XDG_STATE_HOME", state.path());
-    run.end().is(0, &[("enrolled", 6)]);
+    let ended = run.end();
+    ended.is(0, &[("enrolled", 6)]);
+    let says_so = |ended: &Ended| ended.stderr.contains("the checkpoint of a bucket is in the user's state directory");
+    assert!(says_so(&ended) && !ended.stderr.contains("WARN"), "{ended:#?}");
+    assert!(!says_so(&run.end()), "once is enough");
     let mut status = Enroll::new("status");
     status.args(["oss://faces/photos/", "--json"]).env("XDG_STATE_HOME", state.path());
     let ended = status.end();
