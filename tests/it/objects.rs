@@ -179,6 +179,51 @@ fn failing_store_is_retried_and_blames_no_photo() {
 }
 
 #[test]
+fn manifest_that_breaks_off_goes_on_where_it_was() {
+    let store = Store::new();
+    let rows: String = (0..3_000).map(|n| format!("https://h/{n:04}.jpg,u{n:04}\n")).collect();
+    store.put("people.csv", format!("url,merchant_user_id\n{rows}").into_bytes());
+    let set = |fault: &str| {
+        let script = format!(r#"{{"action":"GetObject","calls":[1,2],"fault":"{fault}"}}"#);
+        store.service.sandbox.set_faults(Script::parse(&script).unwrap());
+    };
+    let check = |words: &str| {
+        let mut check = Enroll::new("check");
+        check.args(["oss://faces/people.csv", "--group", "g", "--oss-endpoint", &store.service.sandbox.endpoint()]);
+        check
+            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", store.service.sandbox.access_key_id())
+            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", store.service.sandbox.access_key_secret());
+        let ended = check.end();
+        assert!(format!("{}{}", ended.stdout, ended.stderr).contains(words), "{ended:#?}");
+    };
+    // Half of what is left comes each time; then the store fails and comes back.
+    set("truncated");
+    check("3,000 rows: 3,000 would be sent");
+    assert_eq!(store.calls(Action::GetObject), 3);
+    set("internal_error");
+    check("3,000 rows");
+}
+
+#[test]
+fn manifest_that_changes_while_it_is_read_ends_the_reading() {
+    let store = Store::new();
+    let manifest = |id: &str| {
+        let rows: String = (0..200_000).map(|n| format!("https://h/{n:06}.jpg,{id}{n:06}\n")).collect();
+        format!("url,merchant_user_id\n{rows}").into_bytes()
+    };
+    store.put("people.csv", manifest("a"));
+    let script = r#"{"action":"GetObject","calls":[1],"fault":"truncated"}"#;
+    store.service.sandbox.set_faults(Script::parse(script).unwrap());
+    let mut run = store.run("oss://faces/people.csv");
+    let run = run.arg("--dry-run").spawn();
+    crate::support::wait_until("the first read", || store.calls(Action::GetObject) > 0);
+    store.put("people.csv", manifest("b"));
+    let ended = Ended::from(run.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(3), "{ended:#?}");
+    assert!(ended.stderr.contains("the object has changed meanwhile"), "{}", ended.stderr);
+}
+
+#[test]
 fn refused_store_stops_run_and_one_refused_object_does_not() {
     let store = Store::new();
     for n in 0..24 {
