@@ -1,6 +1,6 @@
 //! Scaling with the size of the manifest: ingesting rows, also while photos are sent at the quota, `status`, claiming a
-//! batch, a run with nothing to do, time to the first call; and the cost of starting the program, of the binary, and of a
-//! slow run.
+//! batch, a run with nothing to do, time to the first call; the same of a workbook and of a ZIP archive; and the cost of
+//! starting the program, of the binary, and of a slow run.
 //!
 //! ```sh
 //! cargo bench --bench scale                       # -- --rows 10000000
@@ -32,12 +32,16 @@ use face_enroll::{
     checkpoint::{Reader, SqliteStore, Store},
     domain::ItemId,
 };
+use flate2::write::DeflateEncoder;
+use rawzip::{CompressionMethod, ZipArchiveWriter};
 use rustix::process::{Pid, Signal, kill_process};
 use stub::Stub;
 
 /// Number of photos that exist.
 const PHOTOS: usize = 2_000;
 const PHOTO_BYTES: usize = 80_000;
+/// Photos at the start of an archive: more than are read before the one that is sent.
+const ZIP_PHOTOS: usize = 512;
 
 /// Order of the ids in a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +86,24 @@ fn main() {
     for percent in [100, 50] {
         bench.ingest_while_sending(rows, percent);
     }
+    let workbook = bench.workbook(rows);
+    bench.take_in("an .xlsx of 10 columns", rows, &workbook);
+    let archive = bench.archive(rows);
+    bench.take_in("a .zip", rows, &archive);
     bench.check(number("--check", 200_000));
+}
+
+/// Adds a deflated member to an archive.
+fn add<W: Write>(archive: &mut ZipArchiveWriter<W>, name: &str, content: impl FnOnce(&mut dyn Write)) {
+    let method = CompressionMethod::DEFLATE;
+    let (mut entry, config) = archive.new_file(name).compression_method(method).start().expect("the disk has room");
+    let encoder = DeflateEncoder::new(&mut entry, flate2::Compression::fast());
+    let mut writer = config.wrap(BufWriter::new(encoder));
+    content(&mut writer);
+    let (encoder, descriptor) = writer.finish().expect("the disk has room");
+    let encoder = encoder.into_inner().map_err(|_| ()).expect("the disk has room");
+    encoder.finish().expect("the disk has room");
+    entry.finish(descriptor).expect("the disk has room");
 }
 
 fn ms(time: Duration) -> f64 {
@@ -215,6 +236,86 @@ impl Bench {
             whole.iter().skip(1).min().map_or("-".to_owned(), usize::to_string),
             mib(peak),
             stopped.elapsed().as_secs_f64(),
+        );
+    }
+
+    /// Writes a workbook as a spreadsheet would: paths and ids are shared strings, all different; the other eight columns
+    /// repeat themselves.
+    fn workbook(&self, rows: usize) -> PathBuf {
+        const KIND: &str = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
+        let path = self.path("people.xlsx");
+        let mut archive = ZipArchiveWriter::new(BufWriter::new(File::create(&path).expect("folder is writable")));
+        let relations = |all: &[(&str, &str)]| {
+            let one = |(kind, target): &(&str, &str)| {
+                format!(r#"<Relationship Id="{kind}" Type="{KIND}/{kind}" Target="{target}"/>"#)
+            };
+            format!("<Relationships>{}</Relationships>", all.iter().map(one).collect::<String>())
+        };
+        let book = r#"<workbook xmlns:r="r"><sheets><sheet name="S" r:id="worksheet"/></sheets></workbook>"#;
+        for (name, xml) in [
+            ("_rels/.rels", relations(&[("officeDocument", "xl/workbook.xml")])),
+            ("xl/_rels/workbook.xml.rels", relations(&[("worksheet", "s.xml"), ("sharedStrings", "t.xml")])),
+            ("xl/workbook.xml", book.to_owned()),
+        ] {
+            add(&mut archive, name, |out| out.write_all(xml.as_bytes()).expect("the disk has room"));
+        }
+        let columns = ["path", "merchant_user_id", "c", "d", "e", "f", "g", "h", "i", "j"];
+        add(&mut archive, "xl/t.xml", |out| {
+            write!(out, "<sst>").expect("the disk has room");
+            for text in columns {
+                write!(out, "<si><t>{text}</t></si>").expect("the disk has room");
+            }
+            for n in 0..rows {
+                let photo = photos::name(if n + 1 == rows { 0 } else { n });
+                write!(out, "<si><t>photos/{photo}</t></si><si><t>{n:016x}</t></si>").expect("the disk has room");
+            }
+            write!(out, "</sst>").expect("the disk has room");
+        });
+        add(&mut archive, "xl/s.xml", |out| {
+            write!(out, "<worksheet><sheetData>").expect("the disk has room");
+            for row in 0..=rows {
+                write!(out, r#"<row r="{}">"#, row + 1).expect("the disk has room");
+                for (column, letter) in ('A'..='J').enumerate() {
+                    let text = if row > 0 && column < 2 { columns.len() + 2 * (row - 1) + column } else { column };
+                    write!(out, r#"<c r="{letter}{}" t="s"><v>{text}</v></c>"#, row + 1).expect("the disk has room");
+                }
+                write!(out, "</row>").expect("the disk has room");
+            }
+            write!(out, "</sheetData></worksheet>").expect("the disk has room");
+        });
+        archive.finish().expect("the disk has room");
+        path
+    }
+
+    /// Writes an archive whose first members are photos. The others are not read.
+    fn archive(&self, members: usize) -> PathBuf {
+        let path = self.path("photos.zip");
+        let photo = fs::read(self.path("photos").join(photos::name(0))).expect("the photo exists");
+        let mut archive = ZipArchiveWriter::new(BufWriter::new(File::create(&path).expect("folder is writable")));
+        for n in 0..members {
+            let content = if n < ZIP_PHOTOS { &photo[..] } else { b"photo" };
+            add(&mut archive, &format!("{n:08}.jpg"), |out| out.write_all(content).expect("the disk has room"));
+        }
+        archive.finish().expect("the disk has room");
+        path
+    }
+
+    /// Takes in every row of a source, and sends one photo.
+    fn take_in(&self, what: &str, rows: usize, source: &Path) {
+        self.stub.take_answered();
+        let (started, mut first_call) = (Instant::now(), None);
+        let usage = child::measure_any(self.run(source).args(["--max-images", "1"]), || {
+            if first_call.is_none() && self.stub.was_called() {
+                first_call = Some(started.elapsed());
+            }
+            false
+        });
+        println!(
+            "{rows} rows of {what} ({:.0} MB): {:.2} s, peak {:.0} MiB, first call after {:.0} ms",
+            fs::metadata(source).expect("file exists").len() as f64 / 1e6,
+            usage.elapsed.as_secs_f64(),
+            mib(usage.peak),
+            ms(first_call.expect("one photo was sent"))
         );
     }
 

@@ -40,15 +40,15 @@ pub struct RunArgs {
     /// Run against a built-in sandbox; needs no account, group or region
     #[arg(long, env = "FACE_ENROLL_SANDBOX", value_parser = BoolishValueParser::new(), action = ArgAction::SetTrue)]
     pub sandbox: bool,
-    /// With --sandbox, serve the files of DIR as the objects of a bucket (repeatable)
-    #[arg(long, env = "FACE_ENROLL_SANDBOX_BUCKET", value_name = "NAME=DIR", requires = "sandbox", value_parser = bucket)]
-    pub sandbox_bucket: Vec<(String, PathBuf)>,
     /// Photo flags.
     #[command(flatten)]
     pub photos: PhotoArgs,
     /// Service flags.
     #[command(flatten)]
     pub service: ServiceArgs,
+    /// With --sandbox, serve the files of DIR as the objects of a bucket (repeatable)
+    #[arg(long, env = "FACE_ENROLL_SANDBOX_BUCKET", help_heading = "Service", value_name = "NAME=DIR", requires = "sandbox", value_parser = bucket)]
+    pub sandbox_bucket: Vec<(String, PathBuf)>,
     /// Sending flags.
     #[command(flatten)]
     pub sending: RateArgs,

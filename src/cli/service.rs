@@ -27,8 +27,8 @@ pub struct ServiceArgs {
         default_value = "https://openplatform.aliyuncs.com"
     )]
     pub upload_endpoint: String,
-    /// Endpoint of object storage for oss:// sources and photos, instead of the region's; http:// only to a loopback
-    /// address
+    /// Endpoint of object storage for oss:// sources and photos, instead of the region's; also the URL of a sandbox;
+    /// http:// only to a loopback address
     #[arg(long, env = "FACE_ENROLL_OSS_ENDPOINT", value_name = "URL")]
     pub oss_endpoint: Option<String>,
     /// Extra trusted CA certificates (PEM), such as those of a TLS-inspecting proxy

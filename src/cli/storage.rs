@@ -14,7 +14,7 @@ pub struct StorageArgs {
     /// Use the region's public or internal endpoint
     #[arg(long, env = "FACE_ENROLL_NETWORK", default_value = "public", value_name = "public|vpc")]
     pub network: Network,
-    /// Endpoint of object storage instead of the region's; http:// only to a loopback address
+    /// Endpoint of object storage instead of the region's; also the URL of a sandbox; http:// only to a loopback address
     #[arg(long, env = "FACE_ENROLL_OSS_ENDPOINT", value_name = "URL")]
     pub oss_endpoint: Option<String>,
     /// Extra trusted CA certificates (PEM)

@@ -129,6 +129,9 @@ impl Plan<'_> {
             (_, _, 0) => Exit::Success,
             (_, _, _) => Exit::Rejected,
         };
+        if totals.faults.contains_key("NotFound") {
+            sources::point_to_archive(self.read);
+        }
         self.print_summary(&totals, processors, exit);
         Ok(exit)
     }

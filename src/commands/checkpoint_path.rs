@@ -31,10 +31,14 @@ impl Kind {
     }
 }
 
-/// Checkpoint of a run. Warns if it is not next to its source.
+/// Checkpoint of a run. Says so if it is not next to its source: for a bucket, which has no such place, only once.
 pub(super) fn for_run(sources: &[PathBuf], named: Option<&Path>, kind: Kind) -> Result<PathBuf, CliError> {
     let (path, location) = locate(sources, named, kind)?;
-    if location == Location::StateDirectory {
+    if sources.iter().any(|source| is_object(source)) {
+        if location == Location::StateDirectory && !path.exists() {
+            tracing::info!(checkpoint = %path.display(), "the checkpoint of a bucket is in the user's state directory: give --checkpoint to keep it elsewhere");
+        }
+    } else if location == Location::StateDirectory {
         tracing::warn!(checkpoint = %path.display(), "no checkpoint can be written beside the source: it is in the user's state directory");
     }
     Ok(path)

@@ -224,7 +224,7 @@ fn object_failure(error: ObjectError) -> CliError {
         ObjectError::NotFound | ObjectError::NotRestored | ObjectError::Denied { .. } => {
             CliError::new(Exit::Source, error.to_string())
         }
-        ObjectError::SignAgain | ObjectError::Failed(_) => {
+        ObjectError::Changed | ObjectError::SignAgain | ObjectError::Failed(_) => {
             CliError::new(Exit::TimeUp, error.to_string()).with_hint("try again later")
         }
     }

@@ -120,7 +120,10 @@ impl From<StoreError> for CliError {
 impl From<SourceError> for CliError {
     fn from(error: SourceError) -> Self {
         let (exit, hint) = match &error {
-            SourceError::ObjectStorage { fatal, .. } => (Exit::Fatal, Some(hint(fatal))),
+            SourceError::ObjectStorage { fatal, .. } => {
+                let is_unset = matches!(fatal, FatalError::ObjectStorage { code, .. } if code.0 == "NoEndpoint");
+                (if is_unset { Exit::Usage } else { Exit::Fatal }, Some(hint(fatal)))
+            }
             error if error.is_usage() => (Exit::Usage, None),
             _ => (Exit::Source, None),
         };
@@ -203,6 +206,9 @@ pub(super) fn hint(fatal: &FatalError) -> &'static str {
         FatalError::Signature { .. } => "check ALIBABA_CLOUD_ACCESS_KEY_SECRET, then run again",
         FatalError::Permission { .. } => {
             "grant the RAM user AliyunAntCloudAuthFullAccess, or AddFaceRecord, QueryFaceRecord, QueryFaceGroup and (for --on-change replace and undo) DeleteFaceRecord, then run again"
+        }
+        FatalError::ObjectStorage { code, .. } if code.0 == "NoEndpoint" => {
+            "give --region for a bucket of Alibaba Cloud, --oss-endpoint URL for one of `face-enroll sandbox` (the URL that it prints), or --sandbox-bucket NAME=DIR with --sandbox"
         }
         FatalError::ObjectStorage { .. } => {
             "grant the RAM user oss:ListObjects and oss:GetObject on the bucket, check --region and --oss-endpoint, then run again"

@@ -58,7 +58,7 @@ fn connected(store: Option<ObjectStore>, extra_roots: Vec<u8>) -> Objects {
     Objects::new(Box::new(move || {
         let (store, extra_roots) = (store.clone(), extra_roots.clone());
         async move {
-            let message = || "its endpoint is not known: give --region or --oss-endpoint".to_owned();
+            let message = || "no endpoint is given".to_owned();
             let store = store.ok_or_else(|| refused("NoEndpoint", message()))?;
             let credentials = Credentials::resolve(|name| std::env::var(name).ok(), &extra_roots).await;
             let credentials = credentials.map_err(|error| refused("NoCredentials", error_chain(&error)))?;

@@ -1,5 +1,7 @@
 //! Turns arguments into sources to read and rules for their photos.
 
+use std::path::{Path, PathBuf};
+
 use super::CliError;
 use crate::{
     cli::{PhotoArgs, ReadingArgs, Send, SourceArgs},
@@ -8,6 +10,9 @@ use crate::{
     picture::{FacePolicy, QualityPolicy, Rules},
     storage::{self, Objects, Storage},
 };
+
+/// Most files of a manifest's folder that are looked at.
+const MAX_NEIGHBOURS: usize = 10_000;
 
 /// Opens every source. `group` is for rows that do not name one.
 pub(super) fn open(
@@ -35,6 +40,20 @@ pub(super) fn settings(args: &ReadingArgs, group: Option<FaceGroupCode>, objects
         id_from: args.id_from,
         objects: objects.clone(),
         files: FileFilter { include: args.include.clone(), exclude: args.exclude.clone() },
+    }
+}
+
+/// Says that a ZIP archive lies beside a manifest whose photos were not found: they may be in it.
+pub(super) fn point_to_archive(args: &SourceArgs) {
+    let manifests = args.sources.iter().filter(|source| args.reading.root.is_none() && source.is_file());
+    let beside = |manifest: &PathBuf| {
+        let folder = manifest.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let names = folder.read_dir().ok()?.take(MAX_NEIGHBOURS).filter_map(Result::ok).map(|entry| entry.file_name());
+        names.filter(|name| storage::is_archive(&folder.join(name))).min().map(|name| folder.join(name))
+    };
+    if let Some(archive) = manifests.filter(|manifest| !storage::is_archive(manifest)).find_map(beside) {
+        let archive = archive.display();
+        tracing::warn!("photos were not found: if they are in {archive}, give --root {archive}");
     }
 }
 

@@ -200,7 +200,7 @@ pub enum FatalError {
     #[error("the account is not served ({code}): {message}")]
     Account { code: ErrorCode, message: String },
     /// Object storage refuses the request, whatever the object.
-    #[error("object storage refused the request ({code}): {message}")]
+    #[error("object storage can't be used ({code}): {message}")]
     ObjectStorage { code: ErrorCode, message: String },
     /// The endpoint does not serve this API, or redirects.
     #[error("this endpoint does not serve the API: {message}")]

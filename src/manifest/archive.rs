@@ -31,7 +31,7 @@ const MAX_SKIPPED_FOLDERS: usize = 1_000;
 /// Reads an archive. Counts the members that are not photos in `skipped`.
 pub(super) fn rows(at: &SourcePath<'_>, settings: &Settings, skipped: Arc<AtomicU64>) -> Result<Rows, SourceError> {
     if settings.group.is_none() {
-        return Err(SourceError::NoGroup { path: at.path.to_owned() });
+        return Err(SourceError::NoGroupOfPhotos { path: at.path.to_owned() });
     }
     let failed = |error| source_error(error, at.path);
     let archive = Arc::new(Archive::open(at.path, None, settings.names_in).map_err(failed)?);

@@ -65,10 +65,10 @@ const OTHER_IMAGE_EXTENSIONS: [&str; 21] = [
     "raw", "rw2", "sr2", "srw", "tga",
 ];
 /// Extensions that are never photos. These files are not opened: a directory may hold as many of them as photos.
-const OTHER_EXTENSIONS: [&str; 31] = [
+const OTHER_EXTENSIONS: [&str; 32] = [
     "aae", "bak", "crdownload", "csv", "db", "doc", "docx", "gz", "html", "ini", "json", "jsonl", "log", "md", "mov",
     "mp4", "old", "orig", "part", "partial", "pdf", "sqlite", "sqlite-shm", "sqlite-wal", "tmp", "tsv", "txt", "xls",
-    "xlsx", "xmp", "zip",
+    "xlsm", "xlsx", "xmp", "zip",
 ];
 /// Most skipped files named in the log (`-v`) per reading.
 const MAX_LOGGED_FILES: u32 = 1_000;
@@ -80,7 +80,7 @@ const MAX_EXTENSIONS: usize = 20;
 /// Reads a directory in name order, so that rows keep their numbers. Follows no links. Counts the rest in `skipped`.
 pub(super) fn rows(at: &SourcePath<'_>, settings: &Settings, skipped: Arc<AtomicU64>) -> Result<Rows, SourceError> {
     if settings.group.is_none() {
-        return Err(SourceError::NoGroup { path: at.path.to_owned() });
+        return Err(SourceError::NoGroupOfPhotos { path: at.path.to_owned() });
     }
     let folder = at.path.to_owned();
     Ok(Box::new(Walk {

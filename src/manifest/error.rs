@@ -21,6 +21,9 @@ pub enum SourceError {
         #[source]
         fatal: FatalError,
     },
+    /// No object is below the prefix, not even the empty one that marks a folder.
+    #[error("can't read {place}: no key of the bucket begins with it; check its spelling")]
+    NoSuchPrefix { place: String },
     #[error("{place} {problem}")]
     InvalidObject { place: String, problem: InvalidObject },
     #[error(
@@ -67,6 +70,8 @@ pub enum SourceError {
     StreamedWorkbook,
     #[error("{path} has no column face_group_code: add --group CODE")]
     NoGroup { path: PathBuf },
+    #[error("no group for the photos of {path}: add --group CODE")]
+    NoGroupOfPhotos { path: PathBuf },
     #[error("--input-format (csv, tsv, jsonl or json) is required to read standard input")]
     NoFormat,
     #[error("{path}, line {line}: a quote is never closed, as in {count} rows before: is this a CSV file?")]
@@ -78,6 +83,7 @@ impl SourceError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::NoGroup { .. }
+            | Self::NoGroupOfPhotos { .. }
             | Self::NoFormat
             | Self::NoIdColumn { .. }
             | Self::NoSheet { .. }
@@ -85,6 +91,7 @@ impl SourceError {
             | Self::StreamedWorkbook => true,
             Self::Unreadable { .. }
             | Self::ObjectStorage { .. }
+            | Self::NoSuchPrefix { .. }
             | Self::UnknownKind { .. }
             | Self::UnknownObject { .. }
             | Self::Empty { .. }

@@ -25,9 +25,13 @@ pub(super) fn rows(place: ObjectRef, settings: &Settings, skipped: Arc<AtomicU64
     let name = place.to_string();
     let name = Path::new(&name);
     if settings.group.is_none() {
-        return Err(SourceError::NoGroup { path: name.to_owned() });
+        return Err(SourceError::NoGroupOfPhotos { path: name.to_owned() });
     }
     let listing = settings.objects.list(&place).map_err(|error| source_error(&place, error))?;
+    // A bucket may be empty, and so may a folder, which a console marks with an object.
+    if listing.is_empty() && !place.key.is_empty() {
+        return Err(SourceError::NoSuchPrefix { place: place.to_string() });
+    }
     Ok(Box::new(Objects {
         listing,
         builder: RowBuilder::new(&SourcePath { path: name, root: name }, settings),

@@ -33,8 +33,11 @@ use super::{
 };
 use crate::domain::{Extra, Origin, RawFields, RowError, RowErrorKind, closest_match};
 
+/// Rows of a sheet, and its name unless it is the sheet that is read by default.
+type Opened = (Rows, Option<String>);
+
 /// Reads the header of a sheet of a workbook file.
-pub(super) fn open(at: &SourcePath<'_>, settings: &Settings) -> Result<Rows, SourceError> {
+pub(super) fn open(at: &SourcePath<'_>, settings: &Settings) -> Result<Opened, SourceError> {
     let unreadable = |source| SourceError::Unreadable { path: at.path.to_owned(), source };
     let mut file = File::open(at.path).map_err(unreadable)?;
     let head = read_head(&mut file, 512).map_err(unreadable)?;
@@ -49,12 +52,12 @@ pub(super) fn open(at: &SourcePath<'_>, settings: &Settings) -> Result<Rows, Sou
 }
 
 /// Reads the header of a sheet of a workbook in memory.
-pub(super) fn from_bytes(bytes: Vec<u8>, at: &SourcePath<'_>, settings: &Settings) -> Result<Rows, SourceError> {
+pub(super) fn from_bytes(bytes: Vec<u8>, at: &SourcePath<'_>, settings: &Settings) -> Result<Opened, SourceError> {
     let len = bytes.len() as u64;
     rows(Arc::new(io::Cursor::new(bytes)), len, at, settings)
 }
 
-fn rows(bytes: package::Bytes, len: u64, at: &SourcePath<'_>, settings: &Settings) -> Result<Rows, SourceError> {
+fn rows(bytes: package::Bytes, len: u64, at: &SourcePath<'_>, settings: &Settings) -> Result<Opened, SourceError> {
     let path = at.path;
     let damaged = |problem| SourceError::Workbook { path: path.to_owned(), problem };
     let book = Workbook::open(bytes, len).map_err(|error| match error {
@@ -63,6 +66,8 @@ fn rows(bytes: package::Bytes, len: u64, at: &SourcePath<'_>, settings: &Setting
     })?;
     let sheet = choose(&book.sheets, settings.sheet.as_deref())
         .map_err(|problem| SourceError::NoSheet { path: path.to_owned(), problem })?;
+    let is_default = choose(&book.sheets, None).is_ok_and(|default| std::ptr::eq(default, sheet));
+    let name = (!is_default).then(|| sheet.name.clone());
     if book.sheets.len() > 1 {
         tracing::info!(source = %path.display(), sheet = sheet.name, of = book.sheets.len(), "reading a sheet");
     }
@@ -73,7 +78,7 @@ fn rows(bytes: package::Bytes, len: u64, at: &SourcePath<'_>, settings: &Setting
     let header = reader.next().map_err(damaged)?.ok_or_else(|| SourceError::Empty { path: path.to_owned() })?;
     let names = names(&header, &formats);
     let columns = table::resolve_columns(&names, header.number.into(), path, settings)?;
-    Ok(Box::new(SheetRows {
+    let rows = SheetRows {
         path: path.to_owned(),
         roles: roles(&columns),
         columns,
@@ -83,7 +88,8 @@ fn rows(bytes: package::Bytes, len: u64, at: &SourcePath<'_>, settings: &Setting
         ids: IdForms::default(),
         hidden_rows: 0,
         is_over: false,
-    }))
+    };
+    Ok((Box::new(rows), name))
 }
 
 /// The sheet with this name, or the first visible one.

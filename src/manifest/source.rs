@@ -1,6 +1,7 @@
 //! Opens a source in its format.
 
 use std::{
+    io::Read,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -22,6 +23,9 @@ use super::{
     text::{self, read_head},
 };
 use crate::{domain::ObjectRef, storage::is_archive};
+
+/// Most bytes of a workbook in a bucket. A million rows take 25 MiB.
+const MAX_OBJECT_WORKBOOK_BYTES: u64 = 64 << 20;
 
 /// An open source: an iterator of its rows.
 pub struct Source {
@@ -81,7 +85,11 @@ pub fn open(path: &Path, settings: &Settings) -> Result<Source, SourceError> {
         let unknown = || unknown_kind(&absolute, path);
         let FileFormat { format, compression } = settings.format.or_else(named).ok_or_else(unknown)?;
         let rows = match (format, compression) {
-            (Format::Sheet, Compression::None) => sheet::open(&at, settings)?,
+            (Format::Sheet, Compression::None) => {
+                let (rows, sheet) = sheet::open(&at, settings)?;
+                let name = sheet_name(absolute.to_string_lossy().into_owned(), sheet);
+                return Ok(Source { name, root, rows, kind: Kind::of(format) });
+            }
             (Format::Sheet, Compression::Gzip | Compression::Zstd) => {
                 let found = content::COMPRESSED_WORKBOOK;
                 return Err(SourceError::NotAManifest { path: absolute, found });
@@ -108,10 +116,38 @@ fn open_object(place: &ObjectRef, root: Option<PathBuf>, settings: &Settings) ->
     let unknown = || SourceError::UnknownObject { place: name.clone() };
     let FileFormat { format, compression } = settings.format.or_else(named).ok_or_else(unknown)?;
     let stream = settings.objects.stream(place).map_err(|error| objects::source_error(place, error))?;
-    let input = input::from_stream(Box::new(stream), compression, path)?;
     let root = root.unwrap_or_else(|| place.folder().to_string().into());
-    let rows = rows(input, format, &SourcePath { path, root: &root }, settings)?;
+    let at = SourcePath { path, root: &root };
+    if format == Format::Sheet {
+        if compression != Compression::None {
+            return Err(SourceError::NotAManifest { path: path.to_owned(), found: content::COMPRESSED_WORKBOOK });
+        }
+        let (rows, sheet) = sheet::from_bytes(read_workbook(stream, path)?, &at, settings)?;
+        return Ok(Source { name: sheet_name(name, sheet), root, rows, kind: Kind::of(format) });
+    }
+    let input = input::from_stream(Box::new(stream), compression, path)?;
+    let rows = rows(input, format, &at, settings)?;
     Ok(Source { name, root, rows, kind: Kind::of(format) })
+}
+
+/// Reads a workbook of a bucket, which is read at several places, into memory.
+fn read_workbook(stream: impl Read, path: &Path) -> Result<Vec<u8>, SourceError> {
+    let mut bytes = Vec::new();
+    let read = stream.take(MAX_OBJECT_WORKBOOK_BYTES + 1).read_to_end(&mut bytes);
+    read.map_err(|source| SourceError::Unreadable { path: path.to_owned(), source })?;
+    if bytes.len() as u64 > MAX_OBJECT_WORKBOOK_BYTES {
+        let problem = format!(
+            "it has more than {} MiB: download it and give its file, or store it as CSV",
+            MAX_OBJECT_WORKBOOK_BYTES >> 20
+        );
+        return Err(SourceError::Workbook { path: path.to_owned(), problem });
+    }
+    Ok(bytes)
+}
+
+/// Name of a source whose sheet is not the one that is read by default: the rows of two sheets are not those of one source.
+fn sheet_name(workbook: String, sheet: Option<String>) -> String {
+    sheet.map_or(workbook.clone(), |sheet| format!("{workbook}#{sheet}"))
 }
 
 fn parse_object(text: &str) -> Result<ObjectRef, SourceError> {
@@ -133,7 +169,7 @@ pub fn from_bytes(bytes: Vec<u8>, format: FileFormat, root: &Path, settings: &Se
     let path = Path::new("-");
     let at = SourcePath { path, root };
     let rows = match format.format {
-        Format::Sheet => sheet::from_bytes(bytes, &at, settings)?,
+        Format::Sheet => sheet::from_bytes(bytes, &at, settings)?.0,
         format @ (Format::Csv | Format::Tsv | Format::JsonLines | Format::Json) => {
             rows(Box::new(std::io::Cursor::new(bytes)), format, &at, settings)?
         }

@@ -49,9 +49,9 @@ pub fn table(counts: &Counts) -> String {
     text
 }
 
-/// Says how many files of a directory were left out.
+/// Says how many files of a directory, an archive or a bucket were left out.
 pub fn skipped(files: u64) -> String {
-    let were = if files == 1 { "file of the directory was" } else { "files of the directory were" };
+    let were = if files == 1 { "file was" } else { "files were" };
     format!("{} {were} left out", group_digits(files))
 }
 

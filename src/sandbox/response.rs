@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     Response,
-    header::{CONTENT_TYPE, DATE, HeaderValue, LOCATION, RETRY_AFTER},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue, LOCATION, RETRY_AFTER},
 };
 use serde_json::{Value, json};
 
@@ -98,7 +98,9 @@ impl Responder {
         bytes: Bytes,
         content_type: &'static str,
     ) -> Reply {
-        Reply { headers, body: bytes, ..self.reply(200, "Success", String::new(), content_type) }
+        let is_part = headers.iter().any(|(name, _)| *name == "content-range");
+        let status = if is_part { 206 } else { 200 };
+        Reply { headers, body: bytes, ..self.reply(status, "Success", String::new(), content_type) }
     }
 
     /// `Code: Success` and the action's fields.
@@ -214,12 +216,14 @@ impl Reply {
 
     /// Wire bytes of the response with half of its body; `Content-Length` announces all of it.
     pub(super) fn into_truncated_bytes(self, date: &str) -> Vec<u8> {
-        let head = format!(
-            "HTTP/1.1 {} OK\r\nContent-Type: {}\r\nDate: {date}\r\nContent-Length: {}\r\n\r\n",
-            self.status,
-            self.content_type,
-            self.body.len()
-        );
-        [head.as_bytes(), &self.body[..self.body.len() / 2]].concat()
+        let body = self.body.clone();
+        let response = self.into_response(date);
+        let mut bytes = format!("HTTP/1.1 {}\r\n", response.status()).into_bytes();
+        for (name, value) in response.headers().iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
+            bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        bytes.extend(format!("content-length: {}\r\n\r\n", body.len()).into_bytes());
+        bytes.extend(&body[..body.len() / 2]);
+        bytes
     }
 }

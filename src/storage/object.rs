@@ -170,7 +170,9 @@ impl Objects {
             ObjectError::Denied { message } => ReadError::Fatal(denied(message)),
             ObjectError::NotRestored => Unavailable::NotRestored.into(),
             ObjectError::Fatal(fatal) => ReadError::Fatal(fatal),
-            ObjectError::SignAgain | ObjectError::Failed(_) => ReadError::Io(io::Error::other(error.to_string())),
+            ObjectError::Changed | ObjectError::SignAgain | ObjectError::Failed(_) => {
+                ReadError::Io(io::Error::other(error.to_string()))
+            }
         }
     }
 
@@ -242,7 +244,15 @@ impl Objects {
             }
             tries += 1;
         };
-        Ok(ObjectStream { objects: self.clone(), body: Some(body), chunk: Bytes::new() })
+        Ok(ObjectStream {
+            objects: self.clone(),
+            object: object.clone(),
+            etag: body.etag.clone(),
+            body: Some(body),
+            chunk: Bytes::new(),
+            position: 0,
+            is_over: false,
+        })
     }
 }
 
@@ -331,6 +341,11 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// Whether nothing is listed, or nothing more.
+    pub fn is_empty(&self) -> bool {
+        self.page.as_slice().is_empty() && self.next.is_none()
+    }
+
     fn turn_to(&mut self, page: ObjectPage) {
         self.next = page.next.map(|token| {
             let request = ListRequest { token: Some(token), ..self.request.clone() };
@@ -357,28 +372,57 @@ impl Iterator for Listing {
     }
 }
 
-/// An object as a stream of bytes.
+/// An object as a stream of bytes. One that breaks off goes on where it was, so that hours of reading are not lost.
 #[derive(Debug)]
 pub struct ObjectStream {
     objects: Objects,
-    /// `None` after the end or an error.
+    object: ObjectRef,
+    etag: String,
+    /// `None` after a failure.
     body: Option<ObjectBody>,
     chunk: Bytes,
+    /// Bytes received.
+    position: u64,
+    is_over: bool,
+}
+
+impl ObjectStream {
+    /// Receives the next bytes; none at the end.
+    fn next_chunk(&mut self) -> Result<(), ObjectError> {
+        let (object, position, etag) = (self.object.clone(), self.position, self.etag.clone());
+        let body = self.body.take();
+        let next = move |client: Arc<ObjectClient>| async move {
+            let mut body = match body {
+                Some(body) => body,
+                None => client.get_rest(&object, position, &etag).await?,
+            };
+            let chunk = body.chunk().await?;
+            Ok((body, chunk))
+        };
+        let (body, chunk) = self.objects.wait(next)?;
+        self.is_over = chunk.is_none();
+        self.body = Some(body);
+        self.chunk = chunk.unwrap_or_default();
+        self.position += self.chunk.len() as u64;
+        Ok(())
+    }
 }
 
 impl Read for ObjectStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.chunk.is_empty() {
-            let Some(body) = self.body.take() else { return Ok(0) };
-            let next = |_| async move {
-                let mut body = body;
-                let chunk = body.chunk().await?;
-                Ok((body, chunk))
-            };
-            match self.objects.wait(next) {
-                Ok((body, Some(chunk))) => (self.body, self.chunk) = (Some(body), chunk),
-                Ok((_, None)) => {}
-                Err(error) => return Err(io::Error::other(error.to_string())),
+        let mut tries = 1;
+        while self.chunk.is_empty() && !self.is_over {
+            match self.next_chunk() {
+                Ok(()) => {}
+                Err(ObjectError::Failed(failure)) if tries < MAX_TRIES => {
+                    tracing::debug!(object = %self.object, error = failure.message, tries, "reading broke off; going on");
+                    std::thread::sleep(wait_after(tries));
+                    tries += 1;
+                }
+                Err(error) => {
+                    self.is_over = true;
+                    return Err(io::Error::other(error.to_string()));
+                }
             }
         }
         let length = buffer.len().min(self.chunk.len());

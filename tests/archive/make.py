@@ -212,8 +212,9 @@ def main():
     turned = face.resize((120, 160)).transpose(Image.ROTATE_90)
     tiles = [turned.crop((x, y, x + 64, y + 64)) for y in (0, 64) for x in (0, 64, 128)]
     write("heic-tiles-turned.heic", heic_grid(tiles, range(1, 7), (3, 2), turned.size))
-    no_colours = heic_grid(tiles, range(1, 7), (3, 2), turned.size, colours=b"prof" + bytes(16))
-    write("heic-no-colours.heic", no_colours)
+    # As an iPhone writes it: the header has a profile, the video stream the matrix and the range.
+    profile = heic_grid(tiles, range(1, 7), (3, 2), turned.size, colours=b"prof" + bytes(16))
+    write("heic-profile.heic", profile)
     # One tile, decoded 400 times for a picture that needs four.
     write("heic-bomb.heic", heic_grid([face.resize((64, 64))], [1] * 400, (20, 20), (90, 120)))
     write("avif.jpg", encoded(TINY, "AVIF", quality=40))

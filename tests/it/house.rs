@@ -37,8 +37,8 @@ const PLAN: &[(&str, &[&str])] = &[
         "commands",
         &[
             "api", "caller", "check", "checkpoint", "cli", "crash", "database", "domain", "exit", "files", "manifest",
-            "pace", "picture", "quota", "report", "run", "sandbox", "secret", "settings", "storage", "telemetry", "undo",
-            "verify",
+            "pace", "picture", "quota", "report", "run", "sandbox", "secret", "settings", "storage", "telemetry",
+            "undo", "verify",
         ],
     ),
     ("main", &["cli", "commands", "exit", "report", "run", "settings", "telemetry"]),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::Value;
 
-use crate::support::{Ended, Enroll, Service, export, photo};
+use crate::support::{Ended, Enroll, Service, codes, export, photo, zip};
 
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests");
 
@@ -93,6 +93,70 @@ fn workbooks_are_enrolled_and_exported_by_cell() {
     assert!(rows.len() == 8 && first.starts_with("cell B2 is a number of more than 15 digits"), "{first}");
     // A damaged number must not come back as text that a corrected export would send.
     assert!(rows[0]["merchant_user_id"].as_str().is_none_or(str::is_empty), "{:#}", rows[0]);
+}
+
+/// A workbook of these sheets, each with the columns path and id and one row.
+fn workbook(sheets: &[(&str, [&str; 2])]) -> Vec<u8> {
+    const KIND: &str = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
+    let text = |text: &str| format!("<c t=\"inlineStr\"><is><t>{text}</t></is></c>");
+    let row = |cells: [&str; 2]| format!("<row>{}</row>", cells.map(text).concat());
+    let relation = |id: &str, kind: &str, target: &str| {
+        format!("<Relationship Id=\"{id}\" Type=\"{KIND}/{kind}\" Target=\"{target}\"/>")
+    };
+    let all = |relations: String| format!("<Relationships>{relations}</Relationships>").into_bytes();
+    let (mut names, mut relations, mut parts) = (String::new(), String::new(), Vec::new());
+    for (name, cells) in sheets {
+        names += &format!("<sheet name=\"{name}\" r:id=\"{name}\"/>");
+        relations += &relation(name, "worksheet", &format!("{name}.xml"));
+        let rows = row(["path", "merchant_user_id"]) + &row(*cells);
+        let sheet = format!("<worksheet><sheetData>{rows}</sheetData></worksheet>").into_bytes();
+        parts.push((format!("xl/{name}.xml"), sheet));
+    }
+    parts.push(("_rels/.rels".into(), all(relation("a", "officeDocument", "xl/workbook.xml"))));
+    parts.push(("xl/_rels/workbook.xml.rels".into(), all(relations)));
+    let book = format!("<workbook xmlns:r=\"r\"><sheets>{names}</sheets></workbook>").into_bytes();
+    parts.push(("xl/workbook.xml".into(), book));
+    zip(parts.iter().map(|(name, content)| (name.as_str(), content.clone())))
+}
+
+#[test]
+fn rows_of_two_sheets_are_kept_apart() {
+    let dir = folder("people.xlsx", &workbook(&[("A", ["../a.jpg", "a"]), ("B", ["../b.jpg", "b"])]));
+    let (service, source) = (Service::new(), dir.path().join("people.xlsx"));
+    let run = |args: &[&str]| service.run_source(&source).args(args).end();
+    run(&[]).is(3, &[("total", 1), ("rejected", 1)]);
+    run(&["--sheet", "B"]).is(3, &[("total", 2), ("rejected", 2)]);
+    // The first sheet by its name is the one that is read without.
+    run(&["--sheet", "A"]).is(3, &[("total", 2), ("rejected", 2)]);
+    fs::write(&source, workbook(&[("A", ["../a.jpg", "a"]), ("B", ["b.jpg", "b"])])).unwrap();
+    run(&["--sheet", "B"]).is(6, &[("total", 2), ("rejected", 1), ("enrolled", 1)]);
+    let checkpoint = dir.path().join("people.xlsx.enroll.sqlite");
+    let rows = export(&checkpoint, &[]);
+    let mut sources: Vec<&str> = rows.iter().map(|row| row["source"].as_str().unwrap()).collect();
+    sources.sort_unstable();
+    assert!(sources[0].ends_with("/people.xlsx") && sources[1].ends_with("/people.xlsx#B"), "{sources:?}");
+}
+
+#[test]
+fn export_keeps_the_reason_for_a_cell_that_is_empty_in_it() {
+    let dir = folder("faults.xlsx", &fs::read(Path::new(MANIFESTS).join("faults.xlsx")).unwrap());
+    let service = Service::new();
+    let checkpoint = dir.path().join("faults.xlsx.enroll.sqlite");
+    service.run_source(&dir.path().join("faults.xlsx")).end();
+    let before = export(&checkpoint, &[]);
+    let exported = dir.path().join("rejected.csv");
+    let mut command = Enroll::new("export");
+    command.args(["--status", "rejected", "--checkpoint"]).arg(&checkpoint).arg("-o").arg(&exported);
+    assert_eq!(command.end().code, Some(0));
+    // Run as it is, nothing was corrected.
+    let mut run = service.run_source(&exported);
+    let ended = run.arg("--checkpoint").arg(&checkpoint).end();
+    ended.is(3, &[("rejected", 8)]);
+    let after = export(&checkpoint, &[]);
+    assert_eq!(codes(&before), codes(&after));
+    let emptied = before.iter().zip(&after).filter(|(before, _)| before["merchant_user_id"].is_null());
+    let kept = emptied.filter(|(before, after)| before["message"] == after["message"]).count();
+    assert_eq!(kept, 7, "all but the id with a space, which is exported: {after:#?}");
 }
 
 #[test]

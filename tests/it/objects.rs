@@ -179,6 +179,51 @@ fn failing_store_is_retried_and_blames_no_photo() {
 }
 
 #[test]
+fn manifest_that_breaks_off_goes_on_where_it_was() {
+    let store = Store::new();
+    let rows: String = (0..3_000).map(|n| format!("https://h/{n:04}.jpg,u{n:04}\n")).collect();
+    store.put("people.csv", format!("url,merchant_user_id\n{rows}").into_bytes());
+    let set = |fault: &str| {
+        let script = format!(r#"{{"action":"GetObject","calls":[1,2],"fault":"{fault}"}}"#);
+        store.service.sandbox.set_faults(Script::parse(&script).unwrap());
+    };
+    let check = |words: &str| {
+        let mut check = Enroll::new("check");
+        check.args(["oss://faces/people.csv", "--group", "g", "--oss-endpoint", &store.service.sandbox.endpoint()]);
+        check
+            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", store.service.sandbox.access_key_id())
+            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", store.service.sandbox.access_key_secret());
+        let ended = check.end();
+        assert!(format!("{}{}", ended.stdout, ended.stderr).contains(words), "{ended:#?}");
+    };
+    // Half of what is left comes each time; then the store fails and comes back.
+    set("truncated");
+    check("3,000 rows: 3,000 would be sent");
+    assert_eq!(store.calls(Action::GetObject), 3);
+    set("internal_error");
+    check("3,000 rows");
+}
+
+#[test]
+fn manifest_that_changes_while_it_is_read_ends_the_reading() {
+    let store = Store::new();
+    let manifest = |id: &str| {
+        let rows: String = (0..200_000).map(|n| format!("https://h/{n:06}.jpg,{id}{n:06}\n")).collect();
+        format!("url,merchant_user_id\n{rows}").into_bytes()
+    };
+    store.put("people.csv", manifest("a"));
+    let script = r#"{"action":"GetObject","calls":[1],"fault":"truncated"}"#;
+    store.service.sandbox.set_faults(Script::parse(script).unwrap());
+    let mut run = store.run("oss://faces/people.csv");
+    let run = run.arg("--dry-run").spawn();
+    crate::support::wait_until("the first read", || store.calls(Action::GetObject) > 0);
+    store.put("people.csv", manifest("b"));
+    let ended = Ended::from(run.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(3), "{ended:#?}");
+    assert!(ended.stderr.contains("the object has changed meanwhile"), "{}", ended.stderr);
+}
+
+#[test]
 fn refused_store_stops_run_and_one_refused_object_does_not() {
     let store = Store::new();
     for n in 0..24 {
@@ -218,6 +263,52 @@ fn missing_bucket_or_wrong_secret_stops_run() {
         let code = store.end(bad).code;
         assert!(matches!(code, Some(2 | 3)), "{bad}: {code:?}");
     }
+}
+
+#[test]
+fn prefix_without_any_key_is_refused() {
+    let store = Store::with_photos();
+    for place in ["oss://faces/photo/", "oss://faces/photos/2023/"] {
+        let ended = store.end(place);
+        assert_eq!(ended.code, Some(3), "{ended:#?}");
+        assert!(
+            ended.stderr.contains(&format!("can't read {place}: no key of the bucket begins with it")),
+            "{ended:#?}"
+        );
+    }
+    // A folder that a console made, and a bucket, may be empty.
+    store.put("new/", Vec::new());
+    store.end("oss://faces/new/").is(0, &[("total", 0)]);
+    let empty = Store::new();
+    empty.end("oss://faces/").is(0, &[("total", 0)]);
+}
+
+#[test]
+fn bucket_without_endpoint_says_what_to_give() {
+    let store = Store::with_photos();
+    let ended = store.service.run_source("oss://faces/photos/".as_ref()).env("HOME", store.dir.path()).end();
+    assert_eq!(ended.code, Some(2), "{ended:#?}");
+    for words in ["no endpoint is given", "--region", "--oss-endpoint URL", "--sandbox-bucket NAME=DIR"] {
+        assert!(ended.stderr.contains(words), "{words}: {ended:#?}");
+    }
+    let mut sandbox = Enroll::new("run");
+    let ended = sandbox.args(["oss://faces/photos/", "--sandbox"]).env("HOME", store.dir.path()).end();
+    assert!(ended.code == Some(2) && ended.stderr.contains("--sandbox-bucket NAME=DIR with --sandbox"), "{ended:#?}");
+}
+
+#[test]
+fn workbook_in_a_bucket_is_read() {
+    let store = Store::new();
+    let staff = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests/staff.xlsx");
+    store.put("p/staff.xlsx", fs::read(staff).unwrap());
+    for name in 'a'..='h' {
+        store.put(&format!("p/{name}.jpg"), photo(&name.to_string(), 20_000));
+    }
+    let mut run = store.run("oss://faces/p/staff.xlsx");
+    run.args(["--column=path=照片", "--column=merchant_user_id=工号"]).end().is(0, &[("enrolled", 7)]);
+    store.put("p/large.xlsx", vec![0; (64 << 20) + 1]);
+    let ended = store.end("oss://faces/p/large.xlsx");
+    assert!(ended.code == Some(3) && ended.stderr.contains("more than 64 MiB: download it"), "{ended:#?}");
 }
 
 #[test]
@@ -281,7 +372,11 @@ fn checkpoint_of_a_bucket_is_in_the_state_directory() {
     let state = tempfile::tempdir().unwrap();
     let mut run = store.service.run_source("oss://faces/photos/".as_ref());
     run.args(["--oss-endpoint", &store.service.sandbox.endpoint()]).env("XDG_STATE_HOME", state.path());
-    run.end().is(0, &[("enrolled", 6)]);
+    let ended = run.end();
+    ended.is(0, &[("enrolled", 6)]);
+    let says_so = |ended: &Ended| ended.stderr.contains("the checkpoint of a bucket is in the user's state directory");
+    assert!(says_so(&ended) && !ended.stderr.contains("WARN"), "{ended:#?}");
+    assert!(!says_so(&run.end()), "once is enough");
     let mut status = Enroll::new("status");
     status.args(["oss://faces/photos/", "--json"]).env("XDG_STATE_HOME", state.path());
     let ended = status.end();

@@ -3,7 +3,6 @@
 
 use std::{num::NonZeroU32, thread, time::Duration};
 
-use face_enroll::sandbox::{Action, Settings};
 use face_enroll::{
     checkpoint::Reader,
     sandbox::{Action, Settings},

@@ -414,6 +414,23 @@ fn build(data: usize, records: &[Record<'_>]) -> Vec<u8> {
     bytes
 }
 
+#[test]
+fn archive_beside_a_manifest_is_pointed_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (manifest, archive) = (dir.path().join("people.csv"), dir.path().join("Photos.ZIP"));
+    fs::write(&manifest, "path,merchant_user_id\nu1.jpg,u1\nu2.jpg,u2\n").unwrap();
+    fs::write(&archive, photos(2, "")).unwrap();
+    let service = Service::new();
+    let hint = format!("give --root {}", archive.display());
+    let ended = service.run_source(&manifest).end();
+    assert!(ended.code == Some(3) && ended.stderr.contains(&hint), "{ended:#?}");
+    let ended = Enroll::new("check").arg(&manifest).end();
+    assert!(ended.code == Some(6) && ended.stderr.contains(&hint), "{ended:#?}");
+    let ended = service.run_source(&manifest).arg("--root").arg(&archive).end();
+    ended.is(0, &[("enrolled", 2)]);
+    assert!(!ended.stderr.contains("give --root"), "{ended:#?}");
+}
+
 /// Zeros, deflated.
 fn zeros(megabytes: usize) -> Vec<u8> {
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
@@ -440,7 +457,7 @@ fn bombs_end_soon_and_within_100_mib() {
         ("within the limit", one(63_000_000), 6, "DamagedArchive"),
         ("overlapping", build(1, &overlapping), 3, "its members overlap, as in a ZIP bomb"),
         ("endless directory", endless, 3, "its directory is incomplete"),
-        ("nested", nested, 0, "2 files of the directory were left out"),
+        ("nested", nested, 0, "2 files were left out"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("photos.zip");
@@ -453,6 +470,7 @@ fn bombs_end_soon_and_within_100_mib() {
         assert!(text.contains(words), "{name}: {text}");
         println!("{name}: {cpu:?}, {peak} MiB");
         assert!(cpu < Duration::from_secs(1), "{name}: {cpu:?}");
-        assert!((1..100).contains(&peak), "{name}: {peak} MiB");
+        // One that ends at once may not have been looked at.
+        assert!(peak < 100, "{name}: {peak} MiB");
     }
 }

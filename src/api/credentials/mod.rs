@@ -34,7 +34,7 @@ mod sts;
 mod temporary;
 mod uri;
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 pub use error::CredentialsError;
 pub use origin::Origin;
@@ -97,6 +97,11 @@ impl Credentials {
     /// Current key. Returns at once unless the key has expired.
     pub(super) async fn current(&self) -> Result<AccessKey, TransportError> {
         self.refreshing.current().await
+    }
+
+    /// Current key and how long it lives, `None` if for ever: at least as long as `needed` if a new one can be had.
+    pub(super) async fn lasting(&self, needed: Duration) -> Result<(AccessKey, Option<Duration>), TransportError> {
+        self.refreshing.lasting(needed).await
     }
 
     /// Replaces a key that the service rejected. Returns whether there is another key now.

@@ -57,7 +57,10 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Expiry {
     refresh_at: Instant,
+    /// The key is not used any more.
     expires_at: Instant,
+    /// The key is not valid any more.
+    ends_at: Instant,
     /// Shorter for a short-lived key.
     retry_pause: Duration,
 }
@@ -71,6 +74,7 @@ impl Expiry {
         Some(Self {
             refresh_at: at(ahead),
             expires_at: at(margin),
+            ends_at: at(Duration::ZERO),
             retry_pause: RETRY_PAUSE.min(ahead / REFRESH_FRACTION),
         })
     }
@@ -84,6 +88,12 @@ enum CacheState {
 }
 
 impl State {
+    /// The key and the rest of its life.
+    fn rest(&self) -> (AccessKey, Option<Duration>) {
+        let left = self.expiry.map(|expiry| expiry.ends_at.saturating_duration_since(Instant::now()));
+        (self.key.clone(), left)
+    }
+
     fn cache_state(&self, now: Instant) -> CacheState {
         match self.expiry {
             Some(expiry) if now >= expiry.expires_at => CacheState::Expired,
@@ -128,6 +138,20 @@ impl RefreshingCredentials {
                 Err(TransportError::NotSent(key_renewed()))
             }
         }
+    }
+
+    /// Current key and the rest of its life. One that lives shorter than `needed` is replaced first, if another can be had.
+    pub(super) async fn lasting(
+        self: &Arc<Self>,
+        needed: Duration,
+    ) -> Result<(AccessKey, Option<Duration>), TransportError> {
+        self.current().await?;
+        let (key, left) = self.state().rest();
+        if self.fetch.is_none() || left.is_none_or(|left| left >= needed) {
+            return Ok((key, left));
+        }
+        self.refresh(false).await?;
+        Ok(self.state().rest())
     }
 
     /// Replaces a key that the service rejected, and returns whether there is another key now. A replacement that is
@@ -349,6 +373,28 @@ mod tests {
         let new = credentials.current().await.unwrap();
         assert_eq!(credentials.replace_rejected(&new).await, Ok(false), "a replacement is not replaced again");
         assert_eq!(provider.fetches.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn key_that_must_last_is_replaced_in_time() {
+        let (provider, credentials) = provider(900, 1, &[unavailable(), unavailable()]);
+        let needed = Duration::from_secs(300);
+        let lasting = async || {
+            let (key, left) = credentials.lasting(needed).await?;
+            Ok::<_, TransportError>((key.id().to_owned(), left.map(|left| left.as_secs())))
+        };
+        tokio::time::sleep(Duration::from_secs(599)).await;
+        assert_eq!(lasting().await, Ok(("K0".into(), Some(301))));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        // K0 is good for a call, but not for a link, while no other key can be had.
+        assert!(matches!(lasting().await, Err(TransportError::NotSent(_))));
+        assert_eq!(current(&credentials).await, "K0");
+        assert!(lasting().await.is_err());
+        assert_eq!(lasting().await, Ok(("K3".into(), Some(899))));
+        assert_eq!(provider.fetches.load(Ordering::Relaxed), 3);
+        // A key that never lives that long is handed out with what it has.
+        let (_, credentials) = self::provider(60, 0, &[]);
+        assert_eq!(credentials.lasting(needed).await.unwrap().1, Some(Duration::from_secs(60)));
     }
 
     #[tokio::test(start_paused = true)]

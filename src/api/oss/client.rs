@@ -25,6 +25,8 @@ const MAX_PAGE_BYTES: usize = 8 << 20;
 const MAX_CLOCK_CORRECTION: Duration = Duration::from_secs(24 * 60 * 60);
 /// Lifetime of a pre-signed link.
 const LINK_TTL: Duration = Duration::from_secs(15 * 60);
+/// Least lifetime of a link: the service may fetch the photo late. A link dies with the token of its key.
+const MIN_LINK_TTL: Duration = Duration::from_secs(5 * 60);
 
 /// Client of object storage.
 pub struct ObjectClient {
@@ -79,7 +81,7 @@ impl ObjectClient {
         let optional = [("prefix", request.prefix.as_str()), ("start-after", request.start_after.as_str())];
         query.extend(optional.into_iter().filter(|(_, value)| !value.is_empty()));
         query.extend(request.token.as_deref().map(|token| ("continuation-token", token)));
-        let mut response = self.send(&ObjectRequest { method: "GET", bucket, key: "", query: &query }).await?;
+        let mut response = self.send(&ObjectRequest { method: "GET", bucket, key: "", query: &query }, &[]).await?;
         let mut body = BytesMut::new();
         loop {
             match response.chunk().await {
@@ -93,8 +95,26 @@ impl ObjectClient {
 
     /// GetObject: the answer's head. The body is read by [`ObjectBody::chunk`].
     pub async fn get(&self, object: &ObjectRef) -> Result<ObjectBody, ObjectError> {
+        self.get_with(object, &[]).await
+    }
+
+    /// GetObject from a byte on, if the object still has this ETag.
+    pub async fn get_rest(&self, object: &ObjectRef, from: u64, etag: &str) -> Result<ObjectBody, ObjectError> {
+        let headers = [("range", format!("bytes={from}-")), ("if-match", etag.to_owned())];
+        let rest = self.get_with(object, &headers).await?;
+        // A whole object, or another one, must not be taken for the rest.
+        let range = rest.response.headers().get("content-range").and_then(|value| value.to_str().ok());
+        let is_rest = range.is_some_and(|range| range.starts_with(&format!("bytes {from}-"))) && rest.etag == etag;
+        if is_rest { Ok(rest) } else { Err(ObjectError::failed("the answer is not the rest of the object".to_owned())) }
+    }
+
+    async fn get_with(
+        &self,
+        object: &ObjectRef,
+        headers: &[(&'static str, String)],
+    ) -> Result<ObjectBody, ObjectError> {
         let ObjectRef { bucket, key } = object;
-        let response = self.send(&ObjectRequest { method: "GET", bucket, key, query: &[] }).await?;
+        let response = self.send(&ObjectRequest { method: "GET", bucket, key, query: &[] }, headers).await?;
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         // A proxy's page has none, and must not be taken for the photo.
         let etag = header("etag").filter(|_| header("x-oss-request-id").is_some());
@@ -103,29 +123,41 @@ impl ObjectClient {
         Ok(ObjectBody { size, etag: etag.to_owned(), response })
     }
 
-    /// A link that lets its holder read the object for 15 minutes, or as long as a temporary key lives.
+    /// A link that lets its holder read the object for 15 minutes, or as long as a temporary key lives: at least 5.
     pub async fn presign(&self, object: &ObjectRef) -> Result<PhotoUrl, ObjectError> {
-        let key = self.credentials.current().await?;
+        let (key, left) = self.credentials.lasting(MIN_LINK_TTL).await?;
+        let ttl = link_ttl(left).ok_or_else(|| {
+            ObjectError::failed("the temporary key expires too soon for a link, and there is no other yet".to_owned())
+        })?;
         let ObjectRef { bucket, key: name } = object;
         let request = ObjectRequest { method: "GET", bucket, key: name, query: &[] };
         let scope = SigningScope { region: self.store.region(), at: self.now() };
-        let query = presigned_query(&request, scope, &key, LINK_TTL);
+        let query = presigned_query(&request, scope, &key, ttl);
         Ok(PhotoUrl(self.store.public_url(bucket, name, &query).into()))
     }
 
     /// Sends a request. After a rejected time or key it is signed again, once.
-    async fn send(&self, request: &ObjectRequest<'_>) -> Result<Response, ObjectError> {
-        match self.send_once(request).await {
-            Err(ObjectError::SignAgain) => self.send_once(request).await,
+    async fn send(
+        &self,
+        request: &ObjectRequest<'_>,
+        unsigned: &[(&'static str, String)],
+    ) -> Result<Response, ObjectError> {
+        match self.send_once(request, unsigned).await {
+            Err(ObjectError::SignAgain) => self.send_once(request, unsigned).await,
             sent => sent,
         }
     }
 
-    async fn send_once(&self, request: &ObjectRequest<'_>) -> Result<Response, ObjectError> {
+    async fn send_once(
+        &self,
+        request: &ObjectRequest<'_>,
+        unsigned: &[(&'static str, String)],
+    ) -> Result<Response, ObjectError> {
         let key = self.credentials.current().await?;
         let signed_at = self.now();
         let scope = SigningScope { region: self.store.region(), at: signed_at };
-        let headers = signed_headers(request, scope, &key);
+        let mut headers = signed_headers(request, scope, &key);
+        headers.extend_from_slice(unsigned);
         let url = self.store.url(request.bucket, request.key, &encode_query(request.query));
         let response = self.transport.get(self.store.endpoint(), url, headers).await?;
         if response.status().is_success() {
@@ -162,5 +194,23 @@ impl ObjectClient {
             self.clock_correction_ms.store(ahead.as_millis() as i64, Relaxed);
         }
         is_plausible && was_wrong
+    }
+}
+
+/// Lifetime of a link by that of its key; `None` if it would be too short.
+fn link_ttl(left: Option<Duration>) -> Option<Duration> {
+    let Some(left) = left else { return Some(LINK_TTL) };
+    (left >= MIN_LINK_TTL).then_some(left.min(LINK_TTL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_does_not_outlive_its_key() {
+        let ttl = |minutes: u64| link_ttl(Some(Duration::from_secs(60 * minutes))).map(|ttl| ttl.as_secs() / 60);
+        assert_eq!([60, 15, 7, 5, 4, 0].map(ttl), [Some(15), Some(15), Some(7), Some(5), None, None]);
+        assert_eq!(link_ttl(None), Some(LINK_TTL));
     }
 }

@@ -20,6 +20,9 @@ pub enum ObjectError {
     /// The object is archived and not restored.
     #[error("the object is in an archive storage class and not restored")]
     NotRestored,
+    /// The object has another content than before.
+    #[error("the object has changed meanwhile: run again")]
+    Changed,
     /// The time or the key was rejected, and both are right now.
     #[error("the request must be signed again")]
     SignAgain,
@@ -65,6 +68,7 @@ impl ObjectError {
                 None => Self::Denied { message },
             },
             "InvalidObjectState" => Self::NotRestored,
+            "PreconditionFailed" => Self::Changed,
             "InvalidAccessKeyId" | "InvalidSecurityToken" | "SecurityTokenExpired" | "SecurityTokenNotSupported" => {
                 Self::Fatal(FatalError::Credentials { code, message })
             }
@@ -94,6 +98,7 @@ mod tests {
         assert_eq!(classified(404, "NoSuchKey", ""), ObjectError::NotFound);
         assert_eq!(classified(403, "AccessDenied", ""), ObjectError::Denied { message: "m".into() });
         assert_eq!(classified(403, "InvalidObjectState", ""), ObjectError::NotRestored);
+        assert_eq!(classified(412, "PreconditionFailed", ""), ObjectError::Changed);
         let elsewhere = classified(403, "AccessDenied", "<Endpoint>oss-cn-beijing.aliyuncs.com</Endpoint>");
         assert!(elsewhere.to_string().contains("--oss-endpoint https://oss-cn-beijing.aliyuncs.com"), "{elsewhere}");
         for (status, code) in [(404, "NoSuchBucket"), (400, "InvalidArgument"), (403, "InvalidAccessKeyId")] {

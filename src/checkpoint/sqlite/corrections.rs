@@ -20,6 +20,21 @@ pub(super) struct RowFault {
     source: i64,
     row: i64,
     code: String,
+    has_photo: bool,
+    has_user: bool,
+    has_group: bool,
+}
+
+impl RowFault {
+    /// Whether the row lacks only what could not be exported, such as the id in a cell that is a date.
+    fn explains(&self, defect: RowErrorKind) -> bool {
+        let is_stored = [
+            (RowErrorKind::MissingPicture, self.has_photo),
+            (RowErrorKind::MissingUserId, self.has_user),
+            (RowErrorKind::MissingGroup, self.has_group),
+        ];
+        is_stored.contains(&(defect, false)) && self.code != defect.code().0
+    }
 }
 
 /// How a row relates to the rejected row that it may name.
@@ -51,7 +66,9 @@ impl SqliteStore {
             Ok(item) => item,
             Err(error) => {
                 let Some(fault) = fault else { return Ok(RowResolution::Plain) };
-                self.update_fault(source, &fault, error.row, error.defect, &error.message)?;
+                if !fault.explains(error.defect) {
+                    self.update_fault(source, &fault, error.row, error.defect, &error.message)?;
+                }
                 return Ok(RowResolution::StillInvalid);
             }
         };
@@ -80,11 +97,20 @@ impl SqliteStore {
     fn find_fault(&self, origin: &Origin) -> Result<Option<RowFault>> {
         self.db
             .prepare_cached(
-                "SELECT f.source_id, f.row, f.code FROM row_faults AS f JOIN sources AS s ON s.id = f.source_id
+                "SELECT f.source_id, f.row, f.code, coalesce(f.path, f.url) IS NOT NULL AS has_photo,
+                        f.user IS NOT NULL AS has_user, f.group_code IS NOT NULL AS has_group
+                 FROM row_faults AS f JOIN sources AS s ON s.id = f.source_id
                  WHERE s.name = ?1 AND f.row = ?2",
             )?
             .query_row((&origin.source, row_number(origin.row)), |row| {
-                Ok(RowFault { source: row.get(0)?, row: row.get(1)?, code: row.get(2)? })
+                Ok(RowFault {
+                    source: row.get(0)?,
+                    row: row.get(1)?,
+                    code: row.get(2)?,
+                    has_photo: row.get(3)?,
+                    has_user: row.get(4)?,
+                    has_group: row.get(5)?,
+                })
             })
             .optional()
     }

@@ -11,8 +11,9 @@ use crate::{
         CliError,
         exit_status::{RunEnd, needs_attention},
         metrics::Metrics,
+        sources,
     },
-    domain::{Bottleneck, Counts, RunSummary},
+    domain::{Bottleneck, Counts, DrainReason, RunSummary},
     exit::Exit,
     pace::Qps,
     report::{self, Snapshot, Status, Summary},
@@ -79,6 +80,9 @@ impl Run<'_> {
         // A second signal means "quit now": skip --on-finish.
         if !stop.is_forced() {
             let _ = self.summary.set(serde_json::to_string(&object).expect("our own objects are JSON"));
+        }
+        if matches!(stop.reason(), Some(DrainReason::NoPhotoFound { .. })) || counts.by_code.contains_key("NotFound") {
+            sources::point_to_archive(&self.args.read);
         }
         log_end(&summary, &counts);
         if !self.is_quiet {

@@ -11,10 +11,16 @@ use std::{
 use flate2::bufread::DeflateDecoder;
 use rawzip::{CompressionMethod, RangeReader, ReaderAt, ZipArchive, ZipArchiveEntryWayfinder, ZipLocator, ZipVerifier};
 
-use super::xml::Xml;
+use super::xml::{Limits, Xml};
 
-/// Most inflated bytes of a part that is read whole, such as the shared strings.
-const MAX_PART_BYTES: u64 = 256 << 20;
+/// Most inflated bytes of a part that is read whole, such as the shared strings: ten million of them are half of it.
+const MAX_PART_BYTES: u64 = 1 << 30;
+/// Elements that any part may have.
+const FREE_ELEMENTS: u64 = 1 << 19;
+/// More elements per byte of the file. Measured: 3 in shared strings with fonts, 11 in a sheet whose rows differ by a number
+/// alone, 1 in what spreadsheets write otherwise. A bomb has up to 250.
+const HELD_ELEMENTS_PER_BYTE: u64 = 4;
+const STREAMED_ELEMENTS_PER_BYTE: u64 = 12;
 /// Most XML parts; a workbook has one per sheet and a few dozen more.
 const MAX_PARTS: usize = 10_000;
 /// Longest name of a part in bytes.
@@ -28,6 +34,8 @@ pub(in crate::manifest) type Bytes = Arc<dyn ReaderAt + Send + Sync>;
 /// An open container.
 pub(super) struct Package {
     archive: ZipArchive<Bytes>,
+    /// Bytes of the file.
+    len: u64,
     /// Parts by lower-case name: names of parts ignore case.
     parts: HashMap<String, Part>,
 }
@@ -77,7 +85,7 @@ impl Package {
                 return Err(format!("it has two parts named {name}"));
             }
         }
-        Ok(Self { archive, parts })
+        Ok(Self { archive, len, parts })
     }
 
     /// Whether there is a part with this lower-case name.
@@ -99,11 +107,14 @@ impl Package {
             CompressionMethod::DEFLATE => Box::new(DeflateDecoder::new(BufReader::with_capacity(CHUNK_BYTES, input))),
             method => return Err(format!("its part {name} is compressed by {method}: save it again in a spreadsheet")),
         };
-        let total = match size {
-            Size::Held => MAX_PART_BYTES,
-            Size::Streamed => u64::MAX,
+        let (total, elements_per_byte) = match size {
+            Size::Held => (MAX_PART_BYTES, HELD_ELEMENTS_PER_BYTE),
+            Size::Streamed => (u64::MAX, STREAMED_ELEMENTS_PER_BYTE),
         };
-        Ok(Some(Xml::new(Budget::new(entry.verifying_reader(inflated), total), record_depth)))
+        // The directory may claim more than there is.
+        let packed = end.saturating_sub(start).min(self.len);
+        let limits = Limits { record_depth, packed, elements: FREE_ELEMENTS + elements_per_byte * packed };
+        Ok(Some(Xml::new(Budget::new(entry.verifying_reader(inflated), total), limits)))
     }
 }
 

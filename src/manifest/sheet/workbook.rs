@@ -11,6 +11,10 @@ use crate::manifest::content::{self, ForeignContent};
 
 /// Most cell styles; a spreadsheet allows about 64,000.
 const MAX_STYLES: usize = 1 << 16;
+/// Bytes of texts that any workbook may have, and more of them per byte of their part: rows with long texts that differ by a
+/// number have 20.
+const FREE_TEXT_BYTES: u64 = 32 << 20;
+const TEXT_BYTES_PER_BYTE: u64 = 32;
 /// Most sheets that are listed.
 const MAX_SHEETS: usize = 10_000;
 
@@ -158,6 +162,7 @@ impl Workbook {
         let Some(part) = &self.strings else { return Ok(strings) };
         // Strings are elements within `sst`.
         let Some(mut xml) = self.package.open_part(part, Size::Held, 1)? else { return Ok(strings) };
+        let most = usize::try_from(FREE_TEXT_BYTES + TEXT_BYTES_PER_BYTE * xml.packed()).unwrap_or(usize::MAX);
         let (mut buffer, mut text) = (Vec::new(), String::new());
         loop {
             match xml.next(&mut buffer)? {
@@ -165,6 +170,9 @@ impl Workbook {
                     text.clear();
                     xml.read_string(&mut text)?;
                     strings.push(&unescape(&text))?;
+                    if strings.text.len() > most {
+                        return Err("its texts repeat themselves more than a spreadsheet's would".to_owned());
+                    }
                 }
                 Event::Eof => return Ok(strings),
                 _ => {}

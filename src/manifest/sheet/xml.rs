@@ -15,32 +15,50 @@ const MAX_DEPTH: usize = 64;
 /// Bytes per read of inflated data.
 const CHUNK_BYTES: usize = 32 * 1024;
 
+/// What a part may cost.
+pub(super) struct Limits {
+    /// The budget is renewed between elements at this depth.
+    pub(super) record_depth: usize,
+    /// Elements that may start.
+    pub(super) elements: u64,
+    /// Bytes of the part as compressed.
+    pub(super) packed: u64,
+}
+
 /// The XML of a part. An element without content comes as a start and an end.
 pub(super) struct Xml {
     reader: Reader<BufReader<Budget>>,
     depth: usize,
-    /// The budget is renewed between elements at this depth.
-    record_depth: usize,
+    limits: Limits,
     /// Space for the events within a text.
     scratch: Vec<u8>,
 }
 
 impl Xml {
-    pub(super) fn new(input: Budget, record_depth: usize) -> Self {
+    pub(super) fn new(input: Budget, limits: Limits) -> Self {
         let mut reader = Reader::from_reader(BufReader::with_capacity(CHUNK_BYTES, input));
         reader.config_mut().expand_empty_elements = true;
-        Self { reader, depth: 0, record_depth, scratch: Vec::new() }
+        Self { reader, depth: 0, limits, scratch: Vec::new() }
+    }
+
+    /// Bytes of the part as compressed.
+    pub(super) fn packed(&self) -> u64 {
+        self.limits.packed
     }
 
     /// The next event, with its bytes in `buffer`.
     pub(super) fn next<'b>(&mut self, buffer: &'b mut Vec<u8>) -> Result<Event<'b>, String> {
-        if self.depth <= self.record_depth {
+        if self.depth <= self.limits.record_depth {
             self.reader.get_mut().get_mut().renew();
         }
         buffer.clear();
         let event = self.reader.read_event_into(buffer).map_err(|error| problem(&error))?;
         match &event {
-            Event::Start(_) => self.depth += 1,
+            Event::Start(_) => {
+                self.depth += 1;
+                let left = self.limits.elements.checked_sub(1);
+                self.limits.elements = left.ok_or("a part repeats itself more than a spreadsheet would")?;
+            }
             // The reader refuses ends that do not match.
             Event::End(_) => self.depth = self.depth.saturating_sub(1),
             Event::Eof if self.depth > 0 => return Err("it ends early".to_owned()),

@@ -17,7 +17,6 @@ use crate::sandbox::{
     actions::{ActionResult, Body, JPEG_MAGIC},
     gateway::Call,
     response::ApiError,
-    signature::header,
 };
 
 /// Keys of a page by default, and at most.
@@ -32,6 +31,9 @@ pub(in crate::sandbox) struct ObjectCall {
     query: Vec<(String, String)>,
     body: Bytes,
     class: Option<String>,
+    /// First byte that is asked for.
+    from: Option<u64>,
+    if_match: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -74,8 +76,11 @@ impl ObjectCall {
             return Err(ApiError::new(404, "NoSuchBucket", "The specified bucket does not exist."));
         }
         let operation = Operation::of(&call.method, &key)?;
-        let class = header(&call.headers, "x-oss-storage-class").map(std::borrow::Cow::into_owned);
-        Ok(Self { operation, bucket, key, query, body: call.body.clone(), class })
+        let (class, if_match) = (call.header("x-oss-storage-class"), call.header("if-match"));
+        // Another range is ignored, as OSS does.
+        let range = call.header("range");
+        let from = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+        Ok(Self { operation, bucket, key, query, body: call.body.clone(), class, from, if_match })
     }
 
     /// Action for the journal and the fault script.
@@ -107,13 +112,21 @@ impl ObjectCall {
             let message = "The operation is not valid for the object's state";
             return Err(ApiError::new(403, "InvalidObjectState", message));
         }
-        let headers = vec![
+        if self.if_match.is_some_and(|etag| etag != object.etag) {
+            let message = "At least one of the pre-conditions you specified did not hold.";
+            return Err(ApiError::new(412, "PreconditionFailed", message));
+        }
+        let from = self.from.filter(|from| with_body && *from < object.size);
+        let mut headers = vec![
             ("etag", object.etag.clone()),
             ("last-modified", httpdate::fmt_http_date(object.modified.into())),
             ("x-oss-object-type", "Normal".to_owned()),
             ("x-oss-storage-class", object.class.clone()),
-            ("content-length", object.size.to_string()),
+            ("content-length", (object.size - from.unwrap_or(0)).to_string()),
         ];
+        let range = |from| format!("bytes {from}-{}/{}", object.size - 1, object.size);
+        headers.extend(from.map(|from| ("content-range", range(from))));
+        let bytes = bytes.slice(usize::try_from(from.unwrap_or(0)).unwrap_or_default()..);
         let kind = if bytes.starts_with(&JPEG_MAGIC) { "image/jpeg" } else { "application/octet-stream" };
         let bytes = if with_body { bytes } else { Bytes::new() };
         Ok(ActionResult::new(Body::Object { headers, bytes, kind }))
