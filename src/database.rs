@@ -8,7 +8,7 @@ mod address;
 mod password_file;
 mod service_file;
 
-use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use rustls::{
     ClientConfig,
@@ -19,7 +19,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use self::address::{Address, AddressError, Environment};
 
-/// Time for one attempt to connect, and for one statement.
+/// Time for one attempt to connect, from the socket to the first answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Oldest server whose behaviour is known (scaleout.md).
 const OLDEST_VERSION: u32 = 14;
@@ -43,14 +43,6 @@ pub enum DatabaseError {
         /// The cause.
         message: String,
     },
-    /// The file of the certificate authority.
-    #[error("{} can't be used as sslrootcert: {message}", path.display())]
-    RootCertificate {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        message: String,
-    },
 }
 
 impl DatabaseError {
@@ -60,10 +52,19 @@ impl DatabaseError {
     }
 }
 
-/// A connected client. The connection ends when the client is dropped.
+/// A connected client. The connection ends when the client is dropped. `extra_roots` are certificates (PEM) to trust beside
+/// those of the system.
 ///
-/// Statements that take longer than 5 s fail. `extra_roots` are certificates (PEM) to trust beside those of the system.
+/// Changes no setting of the session, because a pooler may hand it to others.
 pub async fn connect(address: &Address, extra_roots: &[u8]) -> Result<Client, DatabaseError> {
+    // The crate's own limit covers the socket alone.
+    tokio::time::timeout(TIMEOUT, connect_and_look(address, extra_roots)).await.unwrap_or_else(|_| {
+        let message = format!("no connection within {} s", TIMEOUT.as_secs());
+        Err(DatabaseError::Away { address: address.to_string(), message })
+    })
+}
+
+async fn connect_and_look(address: &Address, extra_roots: &[u8]) -> Result<Client, DatabaseError> {
     let failed = |error: tokio_postgres::Error| failure(address, &error);
     let mut config = address.to_config();
     config
@@ -83,12 +84,24 @@ pub async fn connect(address: &Address, extra_roots: &[u8]) -> Result<Client, Da
         tokio::spawn(connection);
         client
     };
-    let timeout = TIMEOUT.as_millis();
-    client.batch_execute(&format!("SET statement_timeout = {timeout}")).await.map_err(failed)?;
-    let version: String =
-        client.query_typed_one("SELECT version()", &[]).await.and_then(|row| row.try_get(0)).map_err(failed)?;
-    check_version(&version).map_err(|message| DatabaseError::Refused { address: address.to_string(), message })?;
+    let server = client
+        .query_typed_one("SELECT version(), current_setting('default_transaction_isolation')", &[])
+        .await
+        .map_err(failed)?;
+    let read = |column| server.try_get::<_, String>(column).map_err(failed);
+    let fitness = check_version(&read(0)?).and(check_isolation(&read(1)?));
+    fitness.map_err(|message| DatabaseError::Refused { address: address.to_string(), message })?;
     Ok(client)
+}
+
+fn check_isolation(level: &str) -> Result<(), String> {
+    if level == "read committed" {
+        return Ok(());
+    }
+    Err(format!(
+        "its default_transaction_isolation is {level:?}: set it to 'read committed' for this role \
+         (ALTER ROLE ... SET default_transaction_isolation)"
+    ))
 }
 
 /// Certificate and name are always verified.
@@ -97,7 +110,7 @@ fn tls(address: &Address, extra_roots: &[u8]) -> Result<MakeRustlsConnect, Datab
     let mut roots: Vec<CertificateDer<'static>> =
         CertificateDer::pem_slice_iter(extra_roots).filter_map(Result::ok).collect();
     if let Some(path) = address.root_certificate() {
-        let unusable = |message: String| DatabaseError::RootCertificate { path: path.to_owned(), message };
+        let unusable = |message: String| refused(format!("sslrootcert {}: {message}", path.display()));
         let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
         let found: Vec<_> = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()
@@ -125,16 +138,15 @@ fn check_version(version: &str) -> Result<(), String> {
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
         digits.parse::<u32>().ok()
     });
-    let is_other = ["CockroachDB", "YugabyteDB", "-YB-"].iter().any(|name| version.contains(name));
-    match number {
-        Some(number) if !is_other && number >= OLDEST_VERSION => Ok(()),
-        Some(number) if !is_other => {
+    let other = ["CockroachDB", "Yugabyte", "-YB-"].iter().find(|name| version.contains(*name));
+    match (number, other) {
+        (Some(number), None) if number >= OLDEST_VERSION => Ok(()),
+        (Some(number), None) => {
             Err(format!("it is PostgreSQL {number}; PostgreSQL {OLDEST_VERSION} or newer is needed"))
         }
-        Some(_) | None => {
-            let name = version.split_whitespace().next().unwrap_or("unknown");
-            Err(format!("it is not PostgreSQL but {name}, whose clocks and locks differ; this was not tested"))
-        }
+        (_, Some(&"CockroachDB")) => Err("it is CockroachDB, which was not tested: use PostgreSQL".to_owned()),
+        (_, Some(_)) => Err("it is YugabyteDB, which was not tested: use PostgreSQL".to_owned()),
+        (None, None) => Err("it is not PostgreSQL: use PostgreSQL".to_owned()),
     }
 }
 
@@ -192,8 +204,8 @@ mod tests {
         for (version, reason) in [
             ("PostgreSQL 13.4 on x86_64", "PostgreSQL 13; PostgreSQL 14"),
             ("CockroachDB CCL v24.1.0", "CockroachDB"),
-            ("PostgreSQL 15.2-YB-2.25.0.0-b0 on x86_64", "not PostgreSQL"),
-            ("", "unknown"),
+            ("PostgreSQL 15.2-YB-2.25.0.0-b0 on x86_64", "YugabyteDB"),
+            ("", "not PostgreSQL"),
         ] {
             assert!(check_version(version).unwrap_err().contains(reason), "{version}");
         }

@@ -8,10 +8,13 @@
 //!
 //! Slots are spaced for [`SHARE`] of the quota over all processes, so that `quota` gaps last 1,015 ms. A slot is used at most
 //! 5 ms late, or lost. Two processes read the database's clock with an error of half their shortest round trip at most; beyond
-//! 5 ms of round trip they widen the gap (`margin`). This leaves 5 ms or more for the network.
+//! 5 ms of round trip they widen the gap (`margin`) and give up slots of a narrower one. This leaves 5 ms or more for the
+//! network.
 //!
-//! Whoever reconnects, or sees a clock step, gives up its slots and takes none for [`QUIET_TIME`], which is longer than slots
-//! reach ahead. Without the database there are no slots.
+//! Whoever reconnects, or sees a clock step, gives up its slots and takes none for [`QUIET_TIME`]: a server with
+//! `synchronous_commit` off can take back the last slots when it crashes. Without the database there are no slots.
+//!
+//! The clock is read by a statement of its own, because the one that takes slots waits for locks and for the disk.
 
 mod clock;
 mod row;
@@ -24,7 +27,7 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_postgres::Client;
 
 use self::{
-    clock::{Sample, ServerClock},
+    clock::ServerClock,
     row::{Decider, Decision, Key, Tables, Taken},
 };
 use crate::{
@@ -37,8 +40,12 @@ use crate::{
 const SHARE: f64 = 0.985;
 /// Shortest round trip that the spacing allows for.
 const FREE_ROUND_TRIP: Duration = Duration::from_millis(5);
-/// Time from the answer to the first slot of a block, beside the round trip.
+/// Time from the answer to the first slot of a block.
 const LEAD: Duration = Duration::from_millis(2);
+/// Longest time from the question to the first slot of a block.
+const MAX_LEAD: Duration = Duration::from_millis(200);
+/// How often the clock is read. Also finds a connection that is gone.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// No slots are taken for this long after a reconnection or a step of a clock.
 const QUIET_TIME: Duration = Duration::from_secs(1);
 /// How often accepted answers are told; throttled ones are told at once, but not more often than [`MIN_REPORT_INTERVAL`].
@@ -65,7 +72,7 @@ pub struct SharedQuota {
 
 /// The quota of one action.
 struct Action {
-    name: &'static str,
+    key: Key,
     quota: Qps,
     quota_use: QuotaUse,
     slots: Arc<SharedSlots>,
@@ -78,7 +85,10 @@ pub enum QuotaError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// Its tables are newer than this program.
-    #[error("the quota's tables have version {found}, this face-enroll knows {known}", known = row::SCHEMA_VERSION)]
+    #[error(
+        "the quota's tables have version {found}, this face-enroll knows {known}: update it",
+        known = row::SCHEMA_VERSION
+    )]
     Newer {
         /// Version of the tables.
         found: i32,
@@ -102,16 +112,16 @@ impl SharedQuota {
     /// The gate of an action. It permits calls while [`SharedQuota::serve`] runs.
     pub fn gate<A>(&mut self, name: &'static str, quota: Qps, quota_use: QuotaUse) -> Gate<A> {
         let slots = Arc::new(SharedSlots::new(quota.scaled(SHARE), Arc::clone(&self.wake)));
-        self.actions.push(Action { name, quota, quota_use, slots: Arc::clone(&slots) });
+        let key = Key { tenant: self.tenant.clone(), target: self.target.clone(), action: name };
+        self.actions.push(Action { key, quota, quota_use, slots: Arc::clone(&slots) });
         Gate::shared(slots, Instant::now())
     }
 
     /// Connects and looks whether slots can be handed out; changes nothing. Returns the round trip.
     pub async fn probe(&self) -> Result<Duration, QuotaError> {
-        let client = database::connect(&self.address, &self.extra_roots).await?;
-        let failed = |error| database::failure(&self.address, &error);
+        let session = self.connect().await?;
         let sent = Instant::now();
-        let found = row::inspect(&client).await.map_err(failed)?;
+        let found = session.answer(row::inspect(&session.client)).await?;
         let round_trip = sent.elapsed();
         match found {
             Tables::Version(found) if found > row::SCHEMA_VERSION => Err(QuotaError::Newer { found }),
@@ -130,13 +140,13 @@ impl SharedQuota {
         let mut away_since = None;
         let mut backoff = Backoff::default();
         loop {
-            let was_connected_before = was_connected;
+            let is_first = !was_connected;
             let connected = || {
                 was_connected = true;
                 away_since = None;
                 backoff = Backoff::default();
             };
-            let error = match self.session(was_connected_before, connected).await {
+            let error = match self.session(is_first, connected).await {
                 QuotaError::Database(error) if error.is_away() || was_connected => error,
                 error => return error,
             };
@@ -157,11 +167,11 @@ impl SharedQuota {
     }
 
     /// Hands out slots over one connection, until it fails.
-    async fn session(&self, is_reconnection: bool, connected: impl FnOnce()) -> QuotaError {
-        match self.open().await {
+    async fn session(&self, is_first: bool, connected: impl FnOnce()) -> QuotaError {
+        match self.open(is_first).await {
             Ok(mut session) => {
                 connected();
-                if is_reconnection {
+                if !is_first {
                     tracing::info!("the database of the quota answers again");
                     session.resume_at = Instant::now() + QUIET_TIME;
                 }
@@ -174,46 +184,55 @@ impl SharedQuota {
         }
     }
 
-    async fn open(&self) -> Result<Session<'_>, QuotaError> {
+    async fn connect(&self) -> Result<Session<'_>, DatabaseError> {
         let client = database::connect(&self.address, &self.extra_roots).await?;
-        let mut session = Session {
-            quota: self,
-            client,
-            clock: ServerClock::default(),
-            resume_at: Instant::now(),
-            reported: Instant::now(),
-        };
+        let now = Instant::now();
+        let clock = ServerClock::default();
+        Ok(Session { quota: self, client, clock, lead: Duration::ZERO, resume_at: now, clock_read: now, reported: now })
+    }
+
+    async fn open(&self, is_first: bool) -> Result<Session<'_>, QuotaError> {
+        let mut session = self.connect().await?;
         let found = session.answer(row::prepare(&session.client)).await?;
         if found > row::SCHEMA_VERSION {
             return Err(QuotaError::Newer { found });
         }
+        for _ in 0..FIRST_SAMPLES {
+            session.read_clock().await?;
+        }
         for action in &self.actions {
-            session.register(action).await?;
+            session.register(action, is_first).await?;
         }
         Ok(session)
-    }
-
-    fn key(&self, action: &Action) -> Key {
-        Key { tenant: self.tenant.clone(), target: self.target.clone(), action: action.name }
     }
 }
 
 impl Action {
-    /// A decider for this quota. Starts at `learned` if throttling has reduced the rate.
-    fn new_decider(&self, learned: Option<Qps>) -> AdaptiveRate {
-        AdaptiveRate::new(self.quota_use, self.quota.scaled(SHARE), learned)
+    fn decision(decider: &AdaptiveRate, quota: f64, version: i64) -> Decision {
+        let json = serde_json::to_string(decider).expect("a rate is numbers");
+        Decision { json, rate: decider.current().get(), quota, pause: None, version }
     }
 
-    fn decision(&self, decider: &AdaptiveRate, feedback: Feedback, version: i64) -> Decision {
-        Decision {
-            json: serde_json::to_string(decider).expect("a rate is numbers"),
-            rate: decider.current().get(),
-            quota: self.quota.get(),
-            throttled: feedback.throttled,
-            pause: feedback.pause,
-            version,
-        }
+    /// A decider for a quota, at `rate` if that is lower.
+    fn new_decider(&self, quota: f64, rate: f64) -> AdaptiveRate {
+        let ceiling = Qps::new(quota).unwrap_or(self.quota).scaled(SHARE);
+        AdaptiveRate::new(self.quota_use, ceiling, Qps::new(rate).ok().filter(|&rate| is_reduced(rate.get(), quota)))
     }
+
+    /// The decider of the row. A new one if another version of this program wrote it, it follows another rule, or the
+    /// database's clock was set back.
+    fn decider(&self, found: &Decider) -> AdaptiveRate {
+        let is_of_future = found.decided_at > found.now + Duration::from_secs(1);
+        serde_json::from_str::<AdaptiveRate>(&found.json)
+            .ok()
+            .filter(|decider| decider.is_for(self.quota_use) && !is_of_future)
+            .unwrap_or_else(|| self.new_decider(found.quota, found.rate))
+    }
+}
+
+/// Whether throttling has reduced the rate; the spacing alone takes a little of the quota.
+fn is_reduced(rate: f64, quota: f64) -> bool {
+    rate < quota * SHARE * 0.999
 }
 
 /// A connection to the database.
@@ -221,8 +240,11 @@ struct Session<'a> {
     quota: &'a SharedQuota,
     client: Client,
     clock: ServerClock,
+    /// Time that taking slots took lately, lock and disk included.
+    lead: Duration,
     /// No slots are taken before this time.
     resume_at: Instant,
+    clock_read: Instant,
     /// Time of the last report.
     reported: Instant,
 }
@@ -231,9 +253,8 @@ impl Session<'_> {
     /// Serves the actions until the connection fails.
     async fn run(&mut self) -> DatabaseError {
         loop {
-            match self.serve_once().await {
-                Ok(()) => {}
-                Err(error) => return error,
+            if let Err(error) = self.serve_once().await {
+                return error;
             }
         }
     }
@@ -242,12 +263,15 @@ impl Session<'_> {
     async fn serve_once(&mut self) -> Result<(), DatabaseError> {
         let quota = self.quota;
         let woken = quota.wake.notified();
+        if self.clock_read.elapsed() >= CLOCK_INTERVAL {
+            self.read_clock().await?;
+        }
         let mut is_idle = true;
         for action in &quota.actions {
             let now = Instant::now();
             let wanted = if now < self.resume_at { 0 } else { action.slots.wanted(now) };
             if wanted > 0 {
-                self.take(action, wanted).await?;
+                self.take(action, u32::try_from(wanted).expect("a block is small")).await?;
                 is_idle = false;
             }
         }
@@ -263,29 +287,29 @@ impl Session<'_> {
             let is_urgent = quota.actions.iter().any(|action| action.slots.has_urgent_feedback());
             let report_at = self.reported + if is_urgent { MIN_REPORT_INTERVAL } else { REPORT_INTERVAL };
             let resume_at = Some(self.resume_at).filter(|&at| at > Instant::now());
+            let at = resume_at.into_iter().chain([report_at, self.clock_read + CLOCK_INTERVAL]).min();
             tokio::select! {
                 () = woken => {}
-                () = tokio::time::sleep_until(resume_at.map_or(report_at, |at| at.min(report_at))) => {}
+                () = tokio::time::sleep_until(at.expect("there are two times at least")) => {}
             }
         }
         Ok(())
     }
 
-    async fn take(&mut self, action: &Action, wanted: usize) -> Result<(), DatabaseError> {
-        let lead = self.clock.round_trip() + LEAD;
-        let key = self.quota.key(action);
-        let (taken, sample) = self.answer(row::take(&self.client, &key, wanted, lead)).await?;
-        if !self.observe_clock(sample) {
-            return Ok(());
-        }
-        let local = |server| self.clock.local(server).expect("a sample was just added");
+    async fn take(&mut self, action: &Action, wanted: u32) -> Result<(), DatabaseError> {
+        let sent = Instant::now();
+        let lead = self.lead.min(MAX_LEAD) + LEAD;
+        let taken = self.answer(row::take(&self.client, &action.key, wanted, lead)).await?;
+        self.lead = sent.elapsed().max(self.lead.mul_f64(0.9));
+        // The times mean nothing if a clock has stepped since it was read; the next reading will tell, and clear them.
+        let local = |server| self.clock.local(server).expect("the clock was read when the session began");
         match taken {
+            Taken::Block(block) if block.margin + Duration::from_millis(1) < self.margin() => {
+                self.register(action, false).await?;
+            }
             Taken::Block(block) => {
-                action.slots.fill(
-                    (0..block.count)
-                        .map(|n| local(block.first + block.gap * u32::try_from(n).expect("a block is small"))),
-                );
-                self.set_rate(action, block.rate);
+                action.slots.fill((0..block.count).map(|n| local(block.first + block.gap * n)));
+                Self::set_rate(action, block.rate, block.quota);
             }
             Taken::PausedUntil(until) => action.slots.set_paused(local(until)),
         }
@@ -298,76 +322,63 @@ impl Session<'_> {
         if feedback == Feedback::default() {
             return Ok(());
         }
-        let key = self.quota.key(action);
-        let told = async {
-            for _ in 0..MAX_DECISIONS {
-                let (found, sample) = self.answer(row::read_decider(&self.client, &key)).await?;
-                let mut decider = self.parse_decider(action, &found);
-                for _ in 0..feedback.accepted {
-                    decider.observe(false, sample.server);
-                }
-                for _ in 0..feedback.throttled {
-                    decider.observe(true, sample.server);
-                }
-                let decision = action.decision(&decider, feedback, found.version);
-                if self.answer(row::decide(&self.client, &key, &decision)).await? {
-                    if (decision.rate - found.rate).abs() > 0.05 {
-                        tracing::debug!(action = action.name, rate = decision.rate, "rate of all processes changed");
-                    }
-                    return Ok(Some(decision.rate));
-                }
-            }
-            Ok(None)
-        };
-        match told.await {
-            Ok(Some(rate)) => self.set_rate(action, rate),
-            Ok(None) => action.slots.return_feedback(feedback),
-            Err(error) => {
-                action.slots.return_feedback(feedback);
-                return Err(error);
-            }
+        let told = self.decide(action, feedback).await;
+        if !matches!(told, Ok(true)) {
+            action.slots.return_feedback(feedback);
         }
-        Ok(())
+        told.map(|_| ())
     }
 
-    /// Makes the row of an action. The last run to start sets the quota.
-    async fn register(&mut self, action: &Action) -> Result<(), DatabaseError> {
-        let key = self.quota.key(action);
-        let new = action.decision(&action.new_decider(None), Feedback::default(), 0);
-        for _ in 0..FIRST_SAMPLES {
-            let (_, sample) = self.answer(row::register(&self.client, &key, &new, self.margin())).await?;
-            self.observe_clock(sample);
-        }
-        loop {
-            let (found, _) = self.answer(row::register(&self.client, &key, &new, self.margin())).await?;
-            let decider = serde_json::from_str::<AdaptiveRate>(&found.json).ok();
-            let is_same_rule = decider.is_some_and(|decider| decider.is_for(action.quota_use));
-            if is_same_rule && found.quota == action.quota.get() {
-                self.set_rate(action, found.rate);
-                return Ok(());
+    /// False if other processes decided at the same time, again and again.
+    async fn decide(&mut self, action: &Action, feedback: Feedback) -> Result<bool, DatabaseError> {
+        for _ in 0..MAX_DECISIONS {
+            let found = self.answer(row::read_decider(&self.client, &action.key)).await?;
+            let mut decider = action.decider(&found);
+            for (count, is_throttled) in [(feedback.accepted, false), (feedback.throttled, true)] {
+                for _ in 0..count {
+                    decider.observe(is_throttled, found.now);
+                }
             }
-            if found.quota != action.quota.get() {
-                tracing::warn!(
-                    action = action.name,
-                    before = found.quota,
-                    now = action.quota.get(),
-                    "another run shares this quota with a different limit; the limit of this run holds for all now"
-                );
+            let decision = Decision { pause: feedback.pause, ..Action::decision(&decider, found.quota, found.version) };
+            if self.answer(row::decide(&self.client, &action.key, &decision)).await? {
+                if (decision.rate - found.rate).abs() > 0.05 {
+                    tracing::debug!(action = action.key.action, rate = decision.rate, "rate of all processes changed");
+                }
+                Self::set_rate(action, decision.rate, found.quota);
+                return Ok(true);
             }
-            let learned = Qps::new(found.rate).ok().filter(|_| found.rate < found.quota * SHARE * 0.999);
-            let decision = action.decision(&action.new_decider(learned), Feedback::default(), found.version);
-            self.answer(row::decide(&self.client, &key, &decision)).await?;
         }
+        Ok(false)
     }
 
-    fn parse_decider(&self, action: &Action, found: &Decider) -> AdaptiveRate {
-        // Another version of this program may have written it.
-        serde_json::from_str(&found.json).unwrap_or_else(|_| action.new_decider(Qps::new(found.rate).ok()))
+    /// Makes the row of an action, and raises its margin. The last run to start sets the quota.
+    async fn register(&mut self, action: &Action, is_start: bool) -> Result<(), DatabaseError> {
+        let limit = action.quota.get();
+        let new = Action::decision(&action.new_decider(limit, limit), limit, 0);
+        let found = self.answer(row::register(&self.client, &action.key, &new, self.margin())).await?;
+        Self::set_rate(action, found.rate, found.quota);
+        if !is_start || found.quota == limit {
+            return Ok(());
+        }
+        tracing::warn!(
+            action = action.key.action,
+            before = found.quota,
+            now = limit,
+            "another run shares this quota with a different limit; the limit of this run holds for all now"
+        );
+        let decider = action.new_decider(limit, if is_reduced(found.rate, found.quota) { found.rate } else { limit });
+        let decision = Action::decision(&decider, limit, found.version);
+        // If another process has decided meanwhile, what it decided holds the old limit: look again.
+        if self.answer(row::decide(&self.client, &action.key, &decision)).await? {
+            Self::set_rate(action, decision.rate, limit);
+            return Ok(());
+        }
+        Box::pin(self.register(action, is_start)).await
     }
 
-    fn set_rate(&self, action: &Action, rate: f64) {
+    fn set_rate(action: &Action, rate: f64, quota: f64) {
         if let Ok(rate) = Qps::new(rate) {
-            action.slots.set_rate(rate, rate.get() < action.quota.get() * SHARE * 0.999);
+            action.slots.set_rate(rate, is_reduced(rate.get(), quota));
         }
     }
 
@@ -376,17 +387,18 @@ impl Session<'_> {
         self.clock.round_trip().saturating_sub(FREE_ROUND_TRIP)
     }
 
-    /// Adds a sample. After a step of a clock, false: the times of slots mean nothing.
-    fn observe_clock(&mut self, sample: Sample) -> bool {
-        if self.clock.add(sample).is_ok() {
-            return true;
+    /// Reads the database's clock. After a step of a clock, the times of slots mean nothing.
+    async fn read_clock(&mut self) -> Result<(), DatabaseError> {
+        let sample = self.answer(row::read_clock(&self.client)).await?;
+        self.clock_read = sample.received;
+        if self.clock.add(sample).is_err() {
+            tracing::warn!("the clock of this machine or of the quota's database was set; pausing for a second");
+            self.resume_at = Instant::now() + QUIET_TIME;
+            for action in &self.quota.actions {
+                action.slots.clear();
+            }
         }
-        tracing::warn!("the clock of this machine or of the quota's database was set; pausing for a second");
-        self.resume_at = Instant::now() + QUIET_TIME;
-        for action in &self.quota.actions {
-            action.slots.clear();
-        }
-        false
+        Ok(())
     }
 
     /// Waits for an answer of the database.

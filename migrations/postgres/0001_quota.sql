@@ -19,10 +19,11 @@ CREATE TABLE IF NOT EXISTS face_enroll.quota (
     next_slot    timestamptz NOT NULL,
     -- No slots before this time: the service asked for a pause.
     paused_until timestamptz NOT NULL DEFAULT '-infinity',
-    -- The adaptive rate as JSON, and the number of its changes.
+    -- The adaptive rate as JSON, the number of its changes, and the time of the last one.
     decider      text NOT NULL,
     version      bigint NOT NULL DEFAULT 0,
-    calls        bigint NOT NULL DEFAULT 0,
-    throttled    bigint NOT NULL DEFAULT 0,
+    decided_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Slots handed out so far. Some are lost, so there are a few more than calls.
+    slots        bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, target, action)
 ) WITH (fillfactor = 50);

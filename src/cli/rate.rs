@@ -62,8 +62,9 @@ pub struct SharedQuotaArgs {
     /// Share the quota with other runs, on this or other machines, through a PostgreSQL database
     ///
     /// postgres://USER@HOST/DATABASE; the password comes from ~/.pgpass, a service file, PGPASSWORD or the file that
-    /// FACE_ENROLL_DATABASE_PASSWORD_FILE names. Every run of the tenant needs it, each with its own checkpoint.
-    #[arg(long, env = "FACE_ENROLL_QUOTA_AT", value_name = "URL")]
+    /// FACE_ENROLL_DATABASE_PASSWORD_FILE names. Every run of the tenant needs it and the same --region or --endpoint, each
+    /// with its own checkpoint. verify and undo keep to their own --query-qps.
+    #[arg(long, env = "FACE_ENROLL_QUOTA_AT", value_name = "URL", hide_env_values = true)]
     pub quota_at: Option<String>,
     /// Name of the account whose quota is shared, if a database serves several
     #[arg(long, env = "FACE_ENROLL_TENANT", value_name = "NAME", default_value = "default")]

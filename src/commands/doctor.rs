@@ -346,13 +346,13 @@ async fn check_quota(args: &DoctorArgs, target: &Target, findings: &mut Findings
         Ok(None) => {}
         Ok(Some(quota)) => match quota.probe().await {
             Ok(round_trip) => {
-                findings.ok("quota", format!("the database answers in {} ms", round_trip.as_millis().max(1)))
+                findings.ok("database", format!("the database answers in {} ms", round_trip.as_millis().max(1)))
             }
             Err(error) => {
-                findings.fail("quota", &FatalError::Quota { message: error.to_string() }.into());
+                findings.fail("database", &FatalError::Quota { message: error.to_string() }.into());
             }
         },
-        Err(failure) => findings.fail("quota", &failure),
+        Err(failure) => findings.fail("database", &failure),
     }
 }
 

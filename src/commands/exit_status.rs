@@ -57,7 +57,7 @@ fn exit_for_reason(reason: &DrainReason) -> Exit {
         DrainReason::Signal(number) => Exit::Signal(*number),
         DrainReason::MaxDuration
         | DrainReason::ServiceUnavailable(_)
-        | DrainReason::QuotaUnavailable(_)
+        | DrainReason::QuotaUnavailable { .. }
         | DrainReason::ThrottledTooLong(_)
         | DrainReason::Unread { .. } => Exit::TimeUp,
         DrainReason::MaxImages | DrainReason::MaxErrors => Exit::Limit,
@@ -84,7 +84,7 @@ pub(super) fn needs_attention(exit: Exit, drained: Option<&DrainReason>) -> bool
         Some(
             DrainReason::MaxErrors
             | DrainReason::ServiceUnavailable(_)
-            | DrainReason::QuotaUnavailable(_)
+            | DrainReason::QuotaUnavailable { .. }
             | DrainReason::ThrottledTooLong(_)
             | DrainReason::Unread { .. }
             | DrainReason::Fatal(_)
@@ -144,9 +144,9 @@ fn drain_sentence(drained: Option<&DrainReason>, counts: &Counts) -> String {
         Some(DrainReason::ServiceUnavailable(outage)) => {
             format!("the service did not answer for {}; run again to continue", report::duration(*outage))
         }
-        Some(DrainReason::QuotaUnavailable(outage)) => format!(
-            "the database of --quota-at did not answer for {}; run again to continue",
-            report::duration(*outage)
+        Some(DrainReason::QuotaUnavailable { away, error }) => format!(
+            "--quota-at could not be used for {}: {error}; run again to continue",
+            report::duration(*away)
         ),
         Some(DrainReason::Fatal(fatal)) => format!("stopped: {fatal}; {}", hint(fatal)),
         Some(DrainReason::ThrottledTooLong(lasted)) => format!(

@@ -291,7 +291,7 @@ impl Run<'_> {
         if let Some(quota) = quota {
             let error = quota.serve(self.args.limits.give_up_after).await;
             stop.drain(match error {
-                QuotaError::Away { away, .. } => DrainReason::QuotaUnavailable(away),
+                QuotaError::Away { away, error } => DrainReason::QuotaUnavailable { away, error: error.to_string() },
                 error => DrainReason::Fatal(FatalError::Quota { message: error.to_string() }),
             });
         }

@@ -52,7 +52,10 @@ pub enum AddressError {
     #[error("an address of a database looks like postgres://USER@HOST/DATABASE")]
     NotPostgres,
     /// The address holds a password, which other users could see.
-    #[error("the address holds a password, which other users of this machine can see")]
+    #[error(
+        "the address holds a password, which other users of this machine can see: leave it out, and use ~/.pgpass, \
+         PGPASSWORD or FACE_ENROLL_DATABASE_PASSWORD_FILE"
+    )]
     Password,
     /// A key that does not exist, or that means something else here.
     #[error("unknown key {key:?}; known are host, port, user, dbname, service, sslmode, sslrootcert and passfile")]

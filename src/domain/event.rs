@@ -94,8 +94,13 @@ pub enum DrainReason {
     MaxErrors,
     /// The service did not answer for this long.
     ServiceUnavailable(Duration),
-    /// The database of the shared quota did not answer for this long.
-    QuotaUnavailable(Duration),
+    /// The database of the shared quota could not be used for this long.
+    QuotaUnavailable {
+        /// For how long.
+        away: Duration,
+        /// The last error.
+        error: String,
+    },
     /// No call can succeed until a person acts.
     Fatal(FatalError),
     /// The machine could not read these photos; the photos are not at fault.
@@ -132,7 +137,7 @@ impl DrainReason {
             | Self::MaxImages
             | Self::MaxErrors
             | Self::ServiceUnavailable(_)
-            | Self::QuotaUnavailable(_)
+            | Self::QuotaUnavailable { .. }
             | Self::Fatal(_)
             | Self::Unread { .. }
             | Self::SourceFailed

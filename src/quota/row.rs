@@ -29,8 +29,11 @@ pub(super) struct Key {
 pub(super) struct Block {
     pub(super) first: Duration,
     pub(super) gap: Duration,
-    pub(super) count: usize,
+    pub(super) count: u32,
+    pub(super) quota: f64,
     pub(super) rate: f64,
+    /// Difference of clocks that the gap allows for.
+    pub(super) margin: Duration,
 }
 
 /// Slots, or the time when there will be some again.
@@ -47,6 +50,9 @@ pub(super) struct Decider {
     pub(super) version: i64,
     pub(super) quota: f64,
     pub(super) rate: f64,
+    /// Now and the time of the last decision, since 1970.
+    pub(super) now: Duration,
+    pub(super) decided_at: Duration,
 }
 
 /// A change of the decider.
@@ -55,7 +61,6 @@ pub(super) struct Decision {
     pub(super) json: String,
     pub(super) rate: f64,
     pub(super) quota: f64,
-    pub(super) throttled: u32,
     pub(super) pause: Option<Duration>,
     /// The version that it was made from.
     pub(super) version: i64,
@@ -98,85 +103,84 @@ pub(super) async fn prepare(client: &Client) -> Result<i32, Error> {
         let script = format!("BEGIN; SELECT pg_advisory_xact_lock({SCHEMA_LOCK}); {SCHEMA} COMMIT");
         client.batch_execute(&script).await?;
     }
-    // A crash of the server may take back the last slots. It takes longer to start again than slots reach ahead.
-    client.batch_execute("SET synchronous_commit = off").await?;
     version(client).await
 }
 
-/// Makes the row if it is absent, and raises its margin.
+/// The database's time. Waits for no lock and no disk, so its round trip is that of the network.
+pub(super) async fn read_clock(client: &Client) -> Result<Sample, Error> {
+    let sent = Instant::now();
+    let row = client.query_typed_one("SELECT clock_timestamp()", &[]).await?;
+    Ok(Sample { sent, received: Instant::now(), server: since_1970(row.try_get(0)?) })
+}
+
+/// Makes the row if it is absent, and raises its margin. A quota that nobody has used for a minute forgets its margin; who
+/// still needs it raises it again (see [`Block::margin`]).
 pub(super) async fn register(
     client: &Client,
     key: &Key,
     decision: &Decision,
     margin: Duration,
-) -> Result<(Decider, Sample), Error> {
+) -> Result<Decider, Error> {
     client
         .query_typed(
             "INSERT INTO face_enroll.quota (tenant, target, action, quota, rate, decider, next_slot)
              VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() + interval '1 s' / $5) ON CONFLICT DO NOTHING",
-            &with_key(
-                key,
-                &[(&decision.quota, Type::FLOAT8), (&decision.rate, Type::FLOAT8), (&decision.json, Type::TEXT)],
-            ),
+            &key.with(&[(&decision.quota, Type::FLOAT8), (&decision.rate, Type::FLOAT8), (&decision.json, Type::TEXT)]),
         )
         .await?;
-    // A quota that nobody has used for a minute forgets the margin of the hosts that used it.
-    query(
-        client,
-        "UPDATE face_enroll.quota SET margin = CASE WHEN next_slot < clock_timestamp() - interval '1 min' THEN $4
-                                                    ELSE greatest(margin, $4) END
-         WHERE tenant = $1 AND target = $2 AND action = $3
-         RETURNING decider, version, quota, rate, clock_timestamp()",
-        &with_key(key, &[(&margin.as_secs_f64(), Type::FLOAT8)]),
-    )
-    .await
-    .and_then(|(row, sent, received)| decider(&row, sent, received))
+    let row = client
+        .query_typed_one(
+            "UPDATE face_enroll.quota SET margin = CASE WHEN next_slot < clock_timestamp() - interval '1 min' THEN $4
+                                                        ELSE greatest(margin, $4) END
+             WHERE tenant = $1 AND target = $2 AND action = $3
+             RETURNING decider, version, quota, rate, clock_timestamp(), decided_at",
+            &key.with(&[(&margin.as_secs_f64(), Type::FLOAT8)]),
+        )
+        .await?;
+    decider(&row)
 }
 
 /// Takes `count` slots, from `lead` after now.
-pub(super) async fn take(client: &Client, key: &Key, count: usize, lead: Duration) -> Result<(Taken, Sample), Error> {
-    let wanted = i32::try_from(count).unwrap_or(i32::MAX);
-    let sent = Instant::now();
+pub(super) async fn take(client: &Client, key: &Key, count: u32, lead: Duration) -> Result<Taken, Error> {
     // What lies further ahead than all processes together could have taken is left by a clock that was set back.
     let rows = client
         .query_typed(
             "UPDATE face_enroll.quota
-             SET next_slot = greatest(least(next_slot, clock_timestamp() + (1 + 200 * gap) * interval '1 s'),
+             SET next_slot = greatest(least(next_slot, clock_timestamp() + (1 + 2000 * gap) * interval '1 s'),
                                       clock_timestamp() + $5 * interval '1 s', paused_until)
                              + $4 * gap * interval '1 s',
-                 calls = calls + $4
+                 slots = slots + $4
              WHERE tenant = $1 AND target = $2 AND action = $3 AND paused_until < clock_timestamp() + interval '1 s'
-             RETURNING next_slot, gap, rate, clock_timestamp()",
-            &with_key(key, &[(&wanted, Type::INT4), (&lead.as_secs_f64(), Type::FLOAT8)]),
+             RETURNING next_slot, gap, margin, quota, rate",
+            &key.with(&[(&i64::from(count), Type::INT8), (&lead.as_secs_f64(), Type::FLOAT8)]),
         )
         .await?;
-    let received = Instant::now();
     if let Some(row) = rows.first() {
         let gap = Duration::from_secs_f64(row.try_get(1)?);
-        let end = since_1970(row.try_get(0)?);
-        let first = end.saturating_sub(gap * u32::try_from(count).unwrap_or(u32::MAX));
-        let block = Block { first, gap, count, rate: row.try_get(2)? };
-        return Ok((Taken::Block(block), sample(row.try_get(3)?, sent, received)));
+        let first = since_1970(row.try_get(0)?).saturating_sub(gap * count);
+        let margin = Duration::from_secs_f64(row.try_get(2)?);
+        let (quota, rate) = (row.try_get(3)?, row.try_get(4)?);
+        return Ok(Taken::Block(Block { first, gap, count, quota, rate, margin }));
     }
-    let (row, sent, received) = query(
-        client,
-        "SELECT paused_until, clock_timestamp() FROM face_enroll.quota WHERE tenant = $1 AND target = $2 AND action = $3",
-        &with_key(key, &[]),
-    )
-    .await?;
-    Ok((Taken::PausedUntil(since_1970(row.try_get(0)?)), sample(row.try_get(1)?, sent, received)))
+    let row = client
+        .query_typed_one(
+            "SELECT paused_until FROM face_enroll.quota WHERE tenant = $1 AND target = $2 AND action = $3",
+            &key.with(&[]),
+        )
+        .await?;
+    Ok(Taken::PausedUntil(since_1970(row.try_get(0)?)))
 }
 
 /// Reads the decider.
-pub(super) async fn read_decider(client: &Client, key: &Key) -> Result<(Decider, Sample), Error> {
-    query(
-        client,
-        "SELECT decider, version, quota, rate, clock_timestamp() FROM face_enroll.quota
-         WHERE tenant = $1 AND target = $2 AND action = $3",
-        &with_key(key, &[]),
-    )
-    .await
-    .and_then(|(row, sent, received)| decider(&row, sent, received))
+pub(super) async fn read_decider(client: &Client, key: &Key) -> Result<Decider, Error> {
+    let row = client
+        .query_typed_one(
+            "SELECT decider, version, quota, rate, clock_timestamp(), decided_at FROM face_enroll.quota
+             WHERE tenant = $1 AND target = $2 AND action = $3",
+            &key.with(&[]),
+        )
+        .await?;
+    decider(&row)
 }
 
 /// Writes a decision. False if another process has decided since.
@@ -185,22 +189,18 @@ pub(super) async fn decide(client: &Client, key: &Key, decision: &Decision) -> R
     let rows = client
         .query_typed(
             "UPDATE face_enroll.quota
-             SET decider = $4, rate = $5, quota = $6, throttled = throttled + $7, version = version + 1,
-                 paused_until = CASE WHEN $8 > 0 THEN greatest(paused_until, clock_timestamp() + $8 * interval '1 s')
+             SET decider = $4, rate = $5, quota = $6, version = version + 1, decided_at = clock_timestamp(),
+                 paused_until = CASE WHEN $7 > 0 THEN greatest(paused_until, clock_timestamp() + $7 * interval '1 s')
                                      ELSE paused_until END
-             WHERE tenant = $1 AND target = $2 AND action = $3 AND version = $9
+             WHERE tenant = $1 AND target = $2 AND action = $3 AND version = $8
              RETURNING 1",
-            &with_key(
-                key,
-                &[
-                    (&decision.json, Type::TEXT),
-                    (&decision.rate, Type::FLOAT8),
-                    (&decision.quota, Type::FLOAT8),
-                    (&i64::from(decision.throttled), Type::INT8),
-                    (&pause, Type::FLOAT8),
-                    (&decision.version, Type::INT8),
-                ],
-            ),
+            &key.with(&[
+                (&decision.json, Type::TEXT),
+                (&decision.rate, Type::FLOAT8),
+                (&decision.quota, Type::FLOAT8),
+                (&pause, Type::FLOAT8),
+                (&decision.version, Type::INT8),
+            ]),
         )
         .await?;
     Ok(!rows.is_empty())
@@ -208,27 +208,24 @@ pub(super) async fn decide(client: &Client, key: &Key, decision: &Decision) -> R
 
 type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
-fn with_key<'a>(key: &'a Key, more: &[Parameter<'a>]) -> Vec<Parameter<'a>> {
-    let mut all: Vec<Parameter<'a>> =
-        vec![(&key.tenant, Type::TEXT), (&key.target, Type::TEXT), (&key.action, Type::TEXT)];
-    all.extend(more.iter().cloned());
-    all
+impl Key {
+    fn with<'a>(&'a self, more: &[Parameter<'a>]) -> Vec<Parameter<'a>> {
+        let mut all: Vec<Parameter<'a>> =
+            vec![(&self.tenant, Type::TEXT), (&self.target, Type::TEXT), (&self.action, Type::TEXT)];
+        all.extend(more.iter().cloned());
+        all
+    }
 }
 
-async fn query(client: &Client, sql: &str, parameters: &[Parameter<'_>]) -> Result<(Row, Instant, Instant), Error> {
-    let sent = Instant::now();
-    let row = client.query_typed_one(sql, parameters).await?;
-    Ok((row, sent, Instant::now()))
-}
-
-fn decider(row: &Row, sent: Instant, received: Instant) -> Result<(Decider, Sample), Error> {
-    let decider =
-        Decider { json: row.try_get(0)?, version: row.try_get(1)?, quota: row.try_get(2)?, rate: row.try_get(3)? };
-    Ok((decider, sample(row.try_get(4)?, sent, received)))
-}
-
-fn sample(server: SystemTime, sent: Instant, received: Instant) -> Sample {
-    Sample { sent, received, server: since_1970(server) }
+fn decider(row: &Row) -> Result<Decider, Error> {
+    Ok(Decider {
+        json: row.try_get(0)?,
+        version: row.try_get(1)?,
+        quota: row.try_get(2)?,
+        rate: row.try_get(3)?,
+        now: since_1970(row.try_get(4)?),
+        decided_at: since_1970(row.try_get(5)?),
+    })
 }
 
 fn since_1970(time: SystemTime) -> Duration {

@@ -177,7 +177,7 @@ impl Progress {
                 | DrainReason::MaxErrors
                 | DrainReason::Unread { .. }
                 | DrainReason::ServiceUnavailable(_)
-                | DrainReason::QuotaUnavailable(_)
+                | DrainReason::QuotaUnavailable { .. }
                 | DrainReason::ThrottledTooLong(_) => {
                     tracing::warn!("stopping: waiting for in-flight requests; send a second signal to quit now");
                 }

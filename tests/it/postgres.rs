@@ -80,7 +80,7 @@ impl Postgres {
         wait_until("PostgreSQL does not answer", || self.try_query("postgres", "SELECT 1").is_some());
     }
 
-    /// Kills the server as a crash of the machine would.
+    /// Kills the server, as a crash of its processes would.
     pub fn kill(&mut self) {
         if let Some(mut server) = self.server.take() {
             server.kill().unwrap();

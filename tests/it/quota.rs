@@ -56,9 +56,9 @@ fn three_runs_share_one_quota() {
     }
     holds_each_once(&service, 180);
     assert!(worst_second(&service) <= 50, "{} calls in a second", worst_second(&service));
-    let calls: i64 =
-        postgres.value("SELECT calls FROM face_enroll.quota WHERE action = 'AddFaceRecord'").parse().unwrap();
-    assert!(calls >= 180, "{calls} slots for 180 calls");
+    let slots: i64 =
+        postgres.value("SELECT slots FROM face_enroll.quota WHERE action = 'AddFaceRecord'").parse().unwrap();
+    assert!(slots >= 180, "{slots} slots for 180 calls");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn database_that_stays_away_ends_the_run_with_10() {
     let archive = Archive::of(2, 3_000);
     let ended = run(&service, &archive, &postgres.url("enroll")).args(["--give-up-after", "1s"]).end();
     ended.is(10, &[("pending", 2), ("calls", 0)]);
-    assert!(ended.stderr.contains("--quota-at did not answer"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--quota-at could not be used"), "{}", ended.stderr);
 }
 
 #[test]
@@ -216,7 +216,8 @@ fn doctor_tries_the_database_and_changes_nothing() {
             .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", service.sandbox.access_key_secret());
         let ended = enroll.end();
         let checks = ended.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-        let quota = checks.into_iter().find(|check| check["check"] == "quota").unwrap_or_else(|| panic!("{ended:#?}"));
+        let quota =
+            checks.into_iter().find(|check| check["check"] == "database").unwrap_or_else(|| panic!("{ended:#?}"));
         (quota["verdict"].as_str().unwrap().to_owned(), quota["detail"].as_str().unwrap().to_owned())
     };
     let (status, detail) = doctor("enroll");
@@ -252,6 +253,36 @@ fn last_run_sets_the_limit_for_all() {
     ended.is(0, &[("enrolled", 1)]);
     assert!(ended.stderr.contains("another run shares this quota"), "{}", ended.stderr);
     assert_eq!(postgres.value("SELECT quota FROM face_enroll.quota WHERE action = 'AddFaceRecord'"), "20");
+}
+
+#[test]
+fn limits_of_two_live_runs_do_not_mix() {
+    let Some(postgres) = Postgres::start() else { return };
+    let service = Service::new();
+    let archives = archives(40);
+    let url = postgres.url("enroll");
+    let first = run(&service, &archives[0], &url).args(["--qps", "20"]).spawn();
+    wait_for_calls(&service, 5);
+    run(&service, &archives[1], &url).end().is(0, &[("enrolled", 40)]);
+    end(first).is(0, &[("enrolled", 40)]);
+    let value = |column: &str| {
+        let sql = format!("SELECT {column} FROM face_enroll.quota WHERE action = 'AddFaceRecord'");
+        postgres.value(&sql).parse::<f64>().unwrap()
+    };
+    assert_eq!(value("quota"), 50.0, "the run that started last sets the limit");
+    run(&service, &archives[2], &url).args(["--qps", "20"]).end().is(0, &[("enrolled", 40)]);
+    assert!(value("rate") <= 20.0, "{} calls a second of 20", value("rate"));
+}
+
+#[test]
+fn silent_database_does_not_hold_up_a_run_for_ever() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let service = Service::new();
+    let archive = Archive::of(1, 3_000);
+    let url = format!("postgres://u@{}/d", silent.local_addr().unwrap());
+    let ended = run(&service, &archive, &url).args(["--give-up-after", "1s"]).end();
+    ended.is(10, &[("calls", 0)]);
+    assert!(ended.stderr.contains("no connection within 5 s"), "{}", ended.stderr);
 }
 
 #[test]
