@@ -22,12 +22,15 @@ fn many_rows() -> Archive {
     archive
 }
 
-/// Peak resident memory of a process that is still there, in MiB.
+/// Peak resident memory of a process that is still there, in MiB. Without pages of files, most of which are the binary's:
+/// a debug build has 10 MiB more of them.
 fn peak_mib(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-    Some(kib / 1_024)
+    let kib = |name: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    Some((kib("VmHWM:")? - kib("RssFile:")?).div_ceil(1_024))
 }
 
 /// Processor time of a process that is still there.
@@ -173,7 +176,7 @@ fn memory_is_bounded_by_bytes_where_rows_are_large() {
     let peak = peak_until_end(&mut child);
     Ended::from(child.wait_with_output().unwrap()).is(8, &[("total", LARGE_ROWS), ("enrolled", 1)]);
     println!("peak {peak} MiB");
-    assert!((1..100).contains(&peak), "{peak} MiB");
+    assert!((1..60).contains(&peak), "{peak} MiB");
 }
 
 #[test]
