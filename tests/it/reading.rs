@@ -19,7 +19,7 @@ use crate::support::{Archive, Ended, Enroll, Service, wait_until};
 const HANGS_AFTER: Duration = Duration::from_secs(120);
 
 /// A run that reads a manifest from standard input.
-fn piped(service: &Service, archive: &Archive, format: &str) -> Enroll {
+pub fn piped(service: &Service, archive: &Archive, format: &str) -> Enroll {
     let mut enroll = service.run_source(Path::new("-"));
     enroll.args(["--input-format", format, "--root"]).arg(archive.path());
     enroll.arg("--checkpoint").arg(archive.checkpoint());
@@ -27,7 +27,7 @@ fn piped(service: &Service, archive: &Archive, format: &str) -> Enroll {
     enroll
 }
 
-fn start(enroll: &mut Enroll) -> (Child, ChildStdin) {
+pub fn start(enroll: &mut Enroll) -> (Child, ChildStdin) {
     let mut child = enroll.spawn();
     let input = child.stdin.take().unwrap();
     (child, input)
