@@ -17,7 +17,7 @@ use heic_rs::{
     transform,
 };
 
-use self::parameter_set::ParameterSet;
+use self::parameter_set::{HDR_TRANSFERS, ParameterSet};
 use super::{Defect, ImageInfo, Kind, decode::Pixels};
 
 /// Bytes per pixel that decoding holds at most: planes twice, or once beside the pixels. Measured: 6.2 to 7.6.
@@ -141,6 +141,9 @@ fn colours(header: Option<Nclx>, stream: &ParameterSet) -> Result<Nclx, Defect> 
     let matrices = [header.map_or(UNSPECIFIED, |colours| colours.matrix_code), stream.matrix, DEFAULT_MATRIX];
     let matrix_code = matrices.into_iter().find(|code| *code != UNSPECIFIED).unwrap_or(DEFAULT_MATRIX);
     let matrix = MatrixCoefficients::from_code(matrix_code);
+    if header.is_some_and(|colours| HDR_TRANSFERS.contains(&colours.transfer)) {
+        return Err(UNSUPPORTED);
+    }
     let is_grey = stream.chroma == 0;
     if !is_grey && matches!(matrix, MatrixCoefficients::Identity | MatrixCoefficients::Other(_)) {
         return Err(UNSUPPORTED);

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, process::Stdio, time::Duration};
 
 use face_enroll::sandbox::{Action, Record, Script};
 
-use crate::support::{Archive, Ended, Enroll, GROUP, Service, export, photo};
+use crate::support::{Archive, Ended, Enroll, GROUP, Service, codes, export, photo};
 
 /// Records of a user: ids and photos.
 fn records(service: &Service, user: &str) -> Vec<Record> {
@@ -413,4 +413,44 @@ fn kill_while_rereading_manifest_loses_nothing() {
     let ended = service.run(&archive).args(["--settle", "200ms"]).end();
     ended.is(0, &[("total", 4), ("enrolled", 4), ("changed", 1)]);
     assert!(service.records().values().all(|records| *records == 1), "{:?}", service.records());
+}
+
+/// The photo of a call that was not executed is not that of the record.
+#[test]
+fn photo_that_was_only_intended_is_sent_after_a_refused_one() {
+    let (archive, service, digest) = one_changed();
+    let path = archive.path().join("photos/u00001.jpg");
+    let new = fs::read(&path).unwrap();
+    service.sandbox.set_faults(Script::parse(r#"{"fault":"throttle","action":"AddFaceRecord"}"#).unwrap());
+    let stopped = replace_with(&service, &archive, &["--max-duration", "2s"]);
+    stopped.is(10, &[("pending", 1)]);
+    service.sandbox.set_faults(Script::default());
+    // It is read half copied, then whole.
+    fs::write(&path, &new[..new.len() / 2]).unwrap();
+    replace_with(&service, &archive, &[]).is(0, &[("enrolled", 1), ("calls", 0)]);
+    assert_eq!(codes(&export(&archive.checkpoint(), &[])), ["NewPhotoRefused"].into());
+    fs::write(&path, &new).unwrap();
+    replace_with(&service, &archive, &[]).is(0, &[("enrolled", 1), ("calls", 1)]);
+    assert_eq!(photos(&service, "u00001"), [digest]);
+}
+
+#[test]
+fn old_records_are_not_forgotten_when_a_later_photo_is_refused() {
+    let (archive, service, _) = one_changed();
+    let lag = r#"{"action":"QueryFaceRecord","from":2,"fault":"query_lag","for_ms":60000}"#;
+    service.sandbox.set_faults(Script::parse(lag).unwrap());
+    replace_with(&service, &archive, &[]).is(10, &[("enrolled", 1)]);
+    assert_eq!(records(&service, "u00001").len(), 2);
+    // The photo is read half copied before the old record is deleted.
+    service.sandbox.set_faults(
+        Script::parse(r#"{"action":"QueryFaceRecord","calls":[1],"fault":"slow","delay_ms":1500}"#).unwrap(),
+    );
+    let path = archive.path().join("photos/u00001.jpg");
+    let newest = photo("u00001 two years later", 0);
+    fs::write(&path, &newest[..newest.len() / 2]).unwrap();
+    replace_with(&service, &archive, &[]);
+    fs::write(&path, &newest).unwrap();
+    replace_with(&service, &archive, &[]).is(0, &[("enrolled", 1)]);
+    let newest = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&newest));
+    assert_eq!(photos(&service, "u00001"), [newest]);
 }

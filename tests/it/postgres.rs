@@ -76,8 +76,15 @@ impl Postgres {
         let mut command = self.program("postgres");
         command.arg("-D").arg(self.data()).arg("-k").arg(self.dir.path()).args(["-p", &self.port.to_string()]);
         command.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
-        self.server = Some(command.spawn().unwrap());
-        wait_until("PostgreSQL does not answer", || self.try_query("postgres", "SELECT 1").is_some());
+        let mut server = command.spawn().unwrap();
+        // After a kill, the first tries may find the processes of the last server.
+        wait_until("PostgreSQL does not answer", || {
+            if server.try_wait().unwrap().is_some() {
+                server = command.spawn().unwrap();
+            }
+            self.try_query("postgres", "SELECT 1").is_some()
+        });
+        self.server = Some(server);
     }
 
     /// Kills the server, as a crash of its processes would.

@@ -295,7 +295,7 @@ impl Ended {
 }
 
 /// Waits for a condition, for far longer than any machine needs.
-pub fn wait_until(what: &str, is_true: impl Fn() -> bool) {
+pub fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(120);
     while !is_true() {
         assert!(Instant::now() < deadline, "timed out: {what}");

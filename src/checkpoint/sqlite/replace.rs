@@ -51,7 +51,11 @@ impl SqliteStore {
     }
 
     /// Keeps a person enrolled whose new photo is refused before it was sent. The stamp of the new photo is kept, so that it is
-    /// read again only once it changes. `None` if the item replaces nothing.
+    /// read again only once it changes. `None` if the item replaces nothing, or if several records are left from earlier
+    /// replacements: a rejected item keeps their ids, and the next good photo removes them.
+    ///
+    /// A digest that was intended after the person was enrolled is not that of the record: no photo may match it. The outcome of
+    /// such an intent has removed the time of the enrolment.
     pub(super) fn keep_old_photo(
         &mut self,
         OutcomeRecord { item, outcome, stamp, .. }: &OutcomeRecord,
@@ -65,8 +69,9 @@ impl SqliteStore {
             .db
             .prepare_cached(
                 "UPDATE items SET state = 3, stage = NULL, code = ?2, message = ?3, changed = 1, replaces = NULL,
+                 sha256 = iif(enrolled_at IS NULL OR first_intent_at > enrolled_at, zeroblob(32), sha256),
                  enrolled_at = coalesce(enrolled_at, ?4), confirmed_by = ?5, size = ?6, mark = ?7
-                 WHERE id = ?1 AND state = 0 AND replaces <> '[]'",
+                 WHERE id = ?1 AND state = 0 AND json_array_length(replaces) = 1",
             )?
             .execute((
                 item.0,

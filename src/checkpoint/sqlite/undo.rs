@@ -43,12 +43,14 @@ impl SqliteStore {
             })
     }
 
-    /// The removal was not sent, and a query had just shown the record.
+    /// The removal was not sent, and a query had just shown the record. Why a new photo was refused is forgotten, so the photo
+    /// is read again.
     pub(super) fn release_undo(&mut self, (item, record): (i64, i64)) -> Result<()> {
         let changed = self
             .db
             .prepare_cached(
-                "UPDATE items SET state = 3, code = NULL, message = NULL, confirmed_by = ?4, removing = NULL
+                "UPDATE items SET state = 3, code = NULL, message = NULL, confirmed_by = ?4, removing = NULL,
+                 size = NULL, mark = NULL
                  WHERE id = ?1 AND removing = ?2 AND state = 2 AND code = ?3",
             )?
             .execute(params![item, record, ErrorCode::UNDOING, rows::confirmed_by_number(ConfirmedBy::Query)])?;

@@ -171,7 +171,9 @@ impl Workbook {
                     xml.read_string(&mut text)?;
                     strings.push(&unescape(&text))?;
                     if strings.text.len() > most {
-                        return Err("its texts repeat themselves more than a spreadsheet's would".to_owned());
+                        return Err(
+                            "its texts repeat themselves more than a spreadsheet's would: save it as CSV".to_owned()
+                        );
                     }
                 }
                 Event::Eof => return Ok(strings),

@@ -57,7 +57,8 @@ impl Xml {
             Event::Start(_) => {
                 self.depth += 1;
                 let left = self.limits.elements.checked_sub(1);
-                self.limits.elements = left.ok_or("a part repeats itself more than a spreadsheet would")?;
+                self.limits.elements =
+                    left.ok_or("a part repeats itself more than a spreadsheet would: save it as CSV")?;
             }
             // The reader refuses ends that do not match.
             Event::End(_) => self.depth = self.depth.saturating_sub(1),

@@ -1,6 +1,9 @@
 //! The sequence parameter set of an HEVC stream (ITU-T H.265, 7.3.2.2), which the decoder reads but does not show: the size
 //! it allocates for, and the colours it does not apply.
 
+/// Transfer characteristics (ITU-T H.273, table 3) of PQ and HLG. Such a picture would come out flat and grey.
+pub(super) const HDR_TRANSFERS: [u16; 2] = [16, 18];
+
 /// What a sequence parameter set says of its pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ParameterSet {
@@ -17,7 +20,7 @@ pub(super) struct ParameterSet {
 }
 
 impl ParameterSet {
-    /// Reads a NAL unit up to its colours. What lies beyond is for the decoder to check.
+    /// Reads a NAL unit up to its colours. What lies beyond is for the decoder to check. `None` if it is cut or in HDR.
     pub(super) fn read(unit: &[u8]) -> Option<Self> {
         // A 3 after two zeros only keeps start codes out of the data.
         let mut zeros = 0;
@@ -163,7 +166,12 @@ impl<I: Iterator<Item = u8>> Bits<I> {
         }
         self.skip(3)?;
         let is_full_range = self.flag()?;
-        let matrix = if self.flag()? { self.take(24)? as u16 & 0xFF } else { UNSPECIFIED.1 };
+        // Primaries, transfer and matrix, of 8 bits each.
+        let codes = if self.flag()? { self.take(24)? } else { u32::from(UNSPECIFIED.1) };
+        let (transfer, matrix) = ((codes >> 8 & 0xFF) as u16, (codes & 0xFF) as u16);
+        if HDR_TRANSFERS.contains(&transfer) {
+            return None;
+        }
         Some((is_full_range, matrix))
     }
 }
@@ -271,6 +279,16 @@ mod tests {
             let coloured = ParameterSet { matrix: 6, ..ranged };
             assert_eq!(read(&[(0b1001, 4), (5, 3), (1, 1), (1, 1), (0x0C_0D_06, 24)]), coloured);
         }
+    }
+
+    #[test]
+    fn high_dynamic_range_is_refused() {
+        let read = |transfer: u64| {
+            let codes = 9 << 16 | transfer << 8 | 9;
+            let unit = set(false).bits(0b1001, 4).bits(5, 3).bits(1, 1).bits(1, 1).bits(codes, 24).bits(0, 8).unit();
+            ParameterSet::read(&unit).is_some()
+        };
+        assert_eq!([1, 13, 16, 18].map(read), [true, true, false, false]);
     }
 
     #[test]
