@@ -65,7 +65,7 @@ fn photos_stay_pending_without_free_descriptors() {
     let ended = ended(run, stderr);
     let summary = ended.is(10, &[("rejected", 0), ("failed", 0), ("in_doubt", 0), ("total", 60)]);
     let reason = summary["exit_reason"].as_str().unwrap();
-    assert!(reason.contains("could not be read by this machine (Too many open files"), "{ended:#?}");
+    assert!(reason.contains("this machine could not read them (Too many open files"), "{ended:#?}");
     service.run(&archive).end().is(0, &[("enrolled", 60)]);
     service.holds_exactly(&archive);
 }
