@@ -74,7 +74,7 @@ pub struct Gate<A> {
 /// Where slots come from.
 enum Slots {
     /// This process alone makes them.
-    Own(OwnSlots),
+    Own(Box<OwnSlots>),
     /// A database hands them out to several processes.
     Shared(Arc<SharedSlots>),
 }
@@ -99,7 +99,7 @@ struct RateState {
 impl<A> Gate<A> {
     /// Allows `quota` calls in any second. Starts at `learned`, the rate that an earlier run found, if there is one.
     pub fn new(quota: Qps, quota_use: QuotaUse, learned: Option<Qps>, now: Instant) -> Self {
-        Self::with(Slots::Own(OwnSlots::new(quota, quota_use, learned, now)), now)
+        Self::with(Slots::Own(Box::new(OwnSlots::new(quota, quota_use, learned, now))), now)
     }
 
     /// Permits calls in the slots that a database hands out to several processes.
