@@ -6,12 +6,12 @@
 //!
 //! # Why no second holds more than the quota
 //!
-//! Slots are spaced for [`SHARE`] of the quota over all processes, so that `quota` gaps last 1,018 ms. A slot is used at most
+//! Slots are spaced for `SHARE` of the quota over all processes, so that `quota` gaps last 1,018 ms. A slot is used at most
 //! 5 ms late, or lost. Two processes read the database's clock with an error of half their shortest round trip at most; beyond
 //! 5 ms of round trip they widen the gap (`margin`) and give up slots of a narrower one. This leaves 8 ms or more for the
 //! network.
 //!
-//! Whoever reconnects, or sees a clock step, gives up its slots and takes none for [`QUIET_TIME`]: a server with
+//! Whoever reconnects, or sees a clock step, gives up its slots and takes none for `QUIET_TIME`: a server with
 //! `synchronous_commit` off can take back the last slots when it crashes. Without the database there are no slots.
 //!
 //! The clock is read by a statement of its own, because the one that takes slots waits for locks and for the disk.
