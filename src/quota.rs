@@ -21,7 +21,7 @@ mod row;
 #[cfg(test)]
 mod simulation;
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time::Instant};
 use tokio_postgres::Client;
@@ -77,6 +77,8 @@ struct Action {
     quota: Qps,
     quota_use: QuotaUse,
     slots: Arc<SharedSlots>,
+    /// The limit that held when it was last seen; a later run may set another.
+    limit: Cell<f64>,
 }
 
 /// Why no slots are handed out any more.
@@ -114,7 +116,7 @@ impl SharedQuota {
     pub fn gate<A>(&mut self, name: &'static str, quota: Qps, quota_use: QuotaUse) -> Gate<A> {
         let slots = Arc::new(SharedSlots::new(quota.scaled(SHARE), Arc::clone(&self.wake)));
         let key = Key { tenant: self.tenant.clone(), target: self.target.clone(), action: name };
-        self.actions.push(Action { key, quota, quota_use, slots: Arc::clone(&slots) });
+        self.actions.push(Action { key, quota, quota_use, slots: Arc::clone(&slots), limit: Cell::new(quota.get()) });
         Gate::shared(slots, Instant::now())
     }
 
@@ -139,6 +141,7 @@ impl SharedQuota {
     pub async fn serve(&self, give_up_after: Duration) -> QuotaError {
         let mut was_connected = false;
         let mut away_since = None;
+        let mut last_error = String::new();
         let mut backoff = Backoff::default();
         loop {
             let is_first = !was_connected;
@@ -156,9 +159,12 @@ impl SharedQuota {
                 action.slots.set_away(true);
             }
             let now = Instant::now();
-            if away_since.is_none() {
-                tracing::warn!("{error}; no calls are made without it, trying again");
+            // Such as a password that was changed while the database was down.
+            let text = error.to_string();
+            if away_since.is_none() || text != last_error {
+                tracing::warn!("{text}; no calls are made without it, trying again");
             }
+            last_error = text;
             let away = now.saturating_duration_since(*away_since.get_or_insert(now));
             if away > give_up_after {
                 return QuotaError::Away { away, error };
@@ -310,6 +316,14 @@ impl Session<'_> {
             }
             Taken::Block(block) => {
                 action.slots.fill((0..block.count).map(|n| local(block.first + block.gap * n)));
+                if action.limit.replace(block.quota) != block.quota {
+                    tracing::warn!(
+                        action = action.key.action,
+                        limit = block.quota,
+                        own = action.quota.get(),
+                        "a run that started later set another limit for all runs that share this quota"
+                    );
+                }
                 Self::set_rate(action, block.rate, block.quota);
             }
             Taken::PausedUntil(until) => action.slots.set_paused(local(until)),
@@ -361,11 +375,11 @@ impl Session<'_> {
         if !is_start || found.quota == limit {
             return Ok(());
         }
-        tracing::warn!(
+        tracing::info!(
             action = action.key.action,
             before = found.quota,
             now = limit,
-            "another run shares this quota with a different limit; the limit of this run holds for all now"
+            "the limit of this run holds from now on for all runs that share this quota"
         );
         let decider = action.new_decider(limit, if is_reduced(found.rate, found.quota) { found.rate } else { limit });
         let decision = Action::decision(&decider, limit, found.version);

@@ -70,7 +70,9 @@ impl fmt::Display for CliError {
 impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
         let (exit, hint) = match &error {
-            StoreError::Locked { .. } => (Exit::Locked, Some("wait for that run, or give --wait-lock 10m")),
+            StoreError::Locked { .. } => {
+                (Exit::Locked, Some("wait until that run has ended; run itself can wait: --wait-lock 10m"))
+            }
             StoreError::InUse { .. } => (
                 Exit::Checkpoint,
                 Some("close what reads it (a database browser, an export, a backup), then run this again"),
@@ -225,7 +227,7 @@ pub(super) fn hint(fatal: &FatalError) -> &'static str {
             "check HTTPS_PROXY (or ALL_PROXY) and NO_PROXY, and the proxy itself, then run again"
         }
         FatalError::Quota { .. } => {
-            "check --quota-at, the password and the role's permissions (it needs CREATE in the database once), then run again"
+            "check --quota-at and the password (~/.pgpass, PGPASSWORD or FACE_ENROLL_DATABASE_PASSWORD_FILE); the role needs GRANT CREATE ON DATABASE once; then run again"
         }
         FatalError::Clock { .. } => "set this machine's clock, then run again",
         FatalError::UnknownGroup { .. } => {

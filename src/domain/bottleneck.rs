@@ -23,6 +23,8 @@ pub enum Bottleneck {
     Disk,
     /// Photos are prepared more slowly than they could be sent.
     Photos,
+    /// Only rows in doubt are left, and the service is asked about them after `--settle`.
+    InDoubt,
     /// Nothing to send: rows are still being read, or all are done.
     Rows,
 }
@@ -32,13 +34,14 @@ impl fmt::Display for Bottleneck {
         f.write_str(match self {
             Self::Quota => "the quota",
             Self::Throttled => "throttling",
-            Self::QuotaAway => "the database of the quota, which does not answer",
+            Self::QuotaAway => "the database of the quota, which can't be used",
             Self::Bandwidth => "bandwidth",
             Self::Window => "the hours of --window",
             Self::Away => "the service, which does not answer",
             Self::Answers => "slow answers (--concurrency)",
             Self::Disk => "the checkpoint's disk",
             Self::Photos => "reading and fitting photos",
+            Self::InDoubt => "the wait before asking about rows in doubt (--settle)",
             Self::Rows => "the reading of rows",
         })
     }

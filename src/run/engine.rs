@@ -92,6 +92,8 @@ pub struct Engine<T, S> {
     max_duration: Option<Duration>,
     window: Option<Window>,
     is_closed: AtomicBool,
+    /// Whether nothing is left but what is asked about.
+    has_doubts_alone: AtomicBool,
 }
 
 impl<T: Transport, S: Store> Engine<T, S> {
@@ -120,6 +122,7 @@ impl<T: Transport, S: Store> Engine<T, S> {
             max_duration: limits.duration,
             window: settings.window,
             is_closed: AtomicBool::new(false),
+            has_doubts_alone: AtomicBool::new(false),
         }
     }
 
@@ -145,7 +148,10 @@ impl<T: Transport, S: Store> Engine<T, S> {
         if gate.is_quota_away() {
             return Bottleneck::QuotaAway;
         }
-        stages.bottleneck(gate.reduced_rate().is_some())
+        match stages.bottleneck(gate.reduced_rate().is_some()) {
+            Bottleneck::Rows if self.has_doubts_alone.load(Ordering::Relaxed) => Bottleneck::InDoubt,
+            bottleneck => bottleneck,
+        }
     }
 
     /// Starting rate for the next run, if throttling has reduced it.
@@ -192,6 +198,8 @@ impl<T: Transport, S: Store> Engine<T, S> {
                 .into();
                 is_scanning = true;
             }
+            let has_questions = !queries.is_empty() || queue.reconciliation_due().is_some();
+            self.has_doubts_alone.store(tasks.is_empty() && has_questions, Ordering::Relaxed);
             if tasks.is_empty() && queries.is_empty() && !is_scanning && queue.is_over() {
                 return self.conclude(queue.is_closed()).await;
             }

@@ -251,7 +251,7 @@ fn last_run_sets_the_limit_for_all() {
     run(&service, first, &postgres.url("enroll")).end().is(0, &[("enrolled", 1)]);
     let ended = run(&service, last, &postgres.url("enroll")).args(["--qps", "20"]).end();
     ended.is(0, &[("enrolled", 1)]);
-    assert!(ended.stderr.contains("another run shares this quota"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("holds from now on for all runs"), "{}", ended.stderr);
     assert_eq!(postgres.value("SELECT quota FROM face_enroll.quota WHERE action = 'AddFaceRecord'"), "20");
 }
 
@@ -264,7 +264,9 @@ fn limits_of_two_live_runs_do_not_mix() {
     let first = run(&service, &archives[0], &url).args(["--qps", "20"]).spawn();
     wait_for_calls(&service, 5);
     run(&service, &archives[1], &url).end().is(0, &[("enrolled", 40)]);
-    end(first).is(0, &[("enrolled", 40)]);
+    let first = end(first);
+    first.is(0, &[("enrolled", 40)]);
+    assert!(first.stderr.contains("a run that started later set another limit"), "{}", first.stderr);
     let value = |column: &str| {
         let sql = format!("SELECT {column} FROM face_enroll.quota WHERE action = 'AddFaceRecord'");
         postgres.value(&sql).parse::<f64>().unwrap()

@@ -65,7 +65,8 @@ pub(super) async fn prepare(args: &RunArgs) -> Result<Prepared, CliError> {
         store.note_incomplete()?;
     }
     warn_about_new_group(args, &path);
-    if is_new && is_complete && kind == Kind::Service {
+    // Runs that share a quota have parts of one archive, each with its own checkpoint.
+    if is_new && is_complete && kind == Kind::Service && args.sending.shared.quota_at.is_none() {
         warn_about_duplicate(args, &path, &target.binding);
     }
     let (checkpoint, writer) = Checkpoint::start(store).map_err(|error| CliError::new(Exit::Internal, error))?;
