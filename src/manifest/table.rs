@@ -68,6 +68,7 @@ pub(super) fn rows(
         builder,
         unclosed_quotes: 0,
         has_warned: false,
+        zeros: LeadingZeros::default(),
         is_over: false,
     }))
 }
@@ -137,7 +138,33 @@ struct Table<R> {
     builder: RowBuilder,
     unclosed_quotes: usize,
     has_warned: bool,
+    zeros: LeadingZeros,
     is_over: bool,
+}
+
+/// Ids that are digits alone: whether some begin with 0 while shorter ones do not, as after a spreadsheet has opened the file.
+#[derive(Debug, Default)]
+struct LeadingZeros {
+    longest_with: Option<usize>,
+    shortest_without: Option<usize>,
+    has_warned: bool,
+}
+
+impl LeadingZeros {
+    /// True for the first id that shows it.
+    fn are_lost(&mut self, id: &str) -> bool {
+        if self.has_warned || !id.bytes().all(|byte| byte.is_ascii_digit()) {
+            return false;
+        }
+        if id.len() > 1 && id.starts_with('0') {
+            self.longest_with = self.longest_with.max(Some(id.len()));
+        } else {
+            self.shortest_without = Some(self.shortest_without.map_or(id.len(), |shortest| shortest.min(id.len())));
+        }
+        let (with, without) = (self.longest_with, self.shortest_without);
+        self.has_warned = with.zip(without).is_some_and(|(with, without)| without < with);
+        self.has_warned
+    }
 }
 
 impl<R: Read> Table<R> {
@@ -236,6 +263,16 @@ impl<R: Read> Iterator for Table<R> {
                 if is_undecodable && !std::mem::replace(&mut self.has_warned, true) {
                     tracing::warn!(source = %self.path.display(), row = span.first, "a row {}", undecodable(self.encoding));
                 }
+                if let Ok(item) = &row
+                    && self.zeros.are_lost(item.user.as_str())
+                {
+                    tracing::warn!(
+                        source = %self.path.display(),
+                        row = span.first,
+                        "some ids begin with 0 and others are shorter: a spreadsheet may have dropped zeros, and such an id \
+                         enrols its person a second time; compare the ids with their source"
+                    );
+                }
                 Ok(row)
             }
             Frame::OpenQuote(span) => {
@@ -299,6 +336,20 @@ mod tests {
 
     fn shown(text: &str) -> Vec<String> {
         read(text).iter().map(show).collect()
+    }
+
+    #[test]
+    fn lost_leading_zeros_are_noticed_once() {
+        for (ids, at) in [
+            (&["00010", "6"][..], Some(1)),
+            (&["6", "12", "00010", "7"], Some(2)),
+            (&["00010", "12345", "a1", "00011"], None),
+            (&["6", "12", "345", "0"], None),
+        ] {
+            let mut zeros = LeadingZeros::default();
+            let seen: Vec<usize> = (0..ids.len()).filter(|&n| zeros.are_lost(ids[n])).collect();
+            assert_eq!(seen, Vec::from_iter(at), "{ids:?}");
+        }
     }
 
     #[test]
