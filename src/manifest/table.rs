@@ -352,6 +352,20 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn zeros_are_lost_where_a_shorter_id_stands_beside_one_with_zeros(
+            ids in proptest::collection::vec("0{0,2}[1-9][0-9]{0,3}|[a-z]1", 0..8),
+        ) {
+            let mut zeros = LeadingZeros::default();
+            let warnings = ids.iter().filter(|id| zeros.are_lost(id)).count();
+            let numbers = || ids.iter().filter(|id| !id.starts_with(|c: char| c.is_ascii_lowercase()));
+            let is_lost = numbers()
+                .any(|long| long.starts_with('0') && numbers().any(|id| !id.starts_with('0') && id.len() < long.len()));
+            proptest::prop_assert_eq!(warnings, usize::from(is_lost), "{:?}", ids);
+        }
+    }
+
     #[test]
     fn bom_line_ends_and_quotes_are_handled() {
         let expected = ["2 张三 a b.jpg", "3 u2 c.jpg"];

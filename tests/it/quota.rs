@@ -18,6 +18,11 @@ fn run(service: &Service, archive: &Archive, url: &str) -> Enroll {
     enroll
 }
 
+/// One run for each archive, all at once.
+fn start(service: &Service, archives: &[Archive], postgres: &Postgres) -> Vec<Child> {
+    archives.iter().map(|archive| run(service, archive, &postgres.url("enroll")).spawn()).collect()
+}
+
 /// Archives of different people, so that runs with checkpoints of their own do not meet.
 fn archives(people: usize) -> Vec<Archive> {
     ["a", "b", "c"]
@@ -49,8 +54,7 @@ fn three_runs_share_one_quota() {
     let Some(postgres) = Postgres::start() else { return };
     let service = Service::with_quota(50, LATENCY);
     let archives = archives(60);
-    let runs: Vec<Child> =
-        archives.iter().map(|archive| run(&service, archive, &postgres.url("enroll")).spawn()).collect();
+    let runs = start(&service, &archives, &postgres);
     for child in runs {
         end(child).is(0, &[("enrolled", 60), ("throttled", 0)]);
     }
@@ -66,8 +70,7 @@ fn crash_of_the_database_stops_calls_until_it_is_back() {
     let Some(mut postgres) = Postgres::start() else { return };
     let service = Service::with_quota(50, LATENCY);
     let archives = archives(50);
-    let runs: Vec<Child> =
-        archives.iter().map(|archive| run(&service, archive, &postgres.url("enroll")).spawn()).collect();
+    let runs = start(&service, &archives, &postgres);
     wait_for_calls(&service, 30);
     postgres.kill();
     // Slots in hand may still be used; they reach ahead by 100 ms for each run.
@@ -90,8 +93,7 @@ fn lost_connections_add_no_calls_to_a_second() {
     let Some(postgres) = Postgres::start() else { return };
     let service = Service::with_quota(50, LATENCY);
     let archives = archives(60);
-    let runs: Vec<Child> =
-        archives.iter().map(|archive| run(&service, archive, &postgres.url("enroll")).spawn()).collect();
+    let runs = start(&service, &archives, &postgres);
     for calls in [30, 60, 90, 120] {
         wait_for_calls(&service, calls);
         postgres.execute(
@@ -112,8 +114,7 @@ fn throttling_of_one_run_slows_down_all() {
     // The true quota is a fifth of what the runs were told.
     let service = Service::with_quota(10, LATENCY);
     let archives = archives(60);
-    let runs: Vec<Child> =
-        archives.iter().map(|archive| run(&service, archive, &postgres.url("enroll")).spawn()).collect();
+    let runs = start(&service, &archives, &postgres);
     for child in runs {
         end(child).is(0, &[("enrolled", 60)]);
     }
