@@ -34,9 +34,10 @@
 //! sandbox        a local server of the API with its own signature check
 //! ```
 //!
-//! Imports go one way: `domain` <- `api` <- `storage` <- `manifest`, `picture`; `domain` <- `pace`, `checkpoint`; `pace`,
-//! `database` <- `quota`; all of these <- `caller` <- `run`, `check`, `verify`, `undo` <- `report` <- `commands` <- `main`. `sandbox` never imports `api`, because a shared signer
-//! would hide a shared mistake. `tests/it/house.rs` reads the source and enforces this.
+//! Imports go one way: `domain` <- `api` <- `storage` <- `manifest`, `picture`; `domain` <- `pace`, `checkpoint`;
+//! `pace`, `database` <- `quota`; all of these <- `caller` <- `run`, `check`, `verify`, `undo` <- `report` <-
+//! `commands` <- `main`. `sandbox` never imports `api`, because a shared signer would hide a shared mistake.
+//! `tests/it/house.rs` reads the source and enforces this.
 //!
 //! # From row to outcome
 //!
